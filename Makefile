@@ -1,0 +1,38 @@
+# Every target works from a bare checkout; `make setup` runs by itself when it is needed.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+READY := $(VENV)/.complete
+
+.PHONY: help setup demo test test-slow lint format clean
+
+help:
+	@echo "make setup      build $(VENV) with the pinned stack"
+	@echo "make demo       MAE -> graft -> evaluation on Fashion-MNIST: a table and a picture"
+	@echo "make test       the test suite"
+	@echo "make test-slow  the long tests"
+	@echo "make lint       ruff and shell syntax"
+
+setup: $(READY)
+
+$(READY): requirements/pinned.txt requirements/runtime.txt requirements/tests.txt setup.py tools/dev/setup_env.sh
+	bash tools/dev/setup_env.sh $(PYTHON)
+
+demo: $(READY)
+	$(RUN) tools/demo.py
+
+test: $(READY)
+	$(RUN) -m pytest -n 2 -m "not slow" tests
+
+test-slow: $(READY)
+	$(RUN) -m pytest -m slow tests
+
+lint: $(READY)
+	$(VENV)/bin/ruff check .
+	@for script in $$(git ls-files '*.sh' .ci/run); do bash -n $$script || exit 1; done
+
+format: $(READY)
+	$(VENV)/bin/ruff check --fix .
+
+clean:
+	rm -rf build dist *.egg-info work_dirs/demo

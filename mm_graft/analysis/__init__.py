@@ -1,0 +1,1 @@
+"""What the layers learnt: functions of any module and loss."""

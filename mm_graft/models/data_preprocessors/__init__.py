@@ -1,0 +1,1 @@
+"""Batched work on the device before the forward."""

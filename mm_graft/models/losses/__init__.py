@@ -1,0 +1,1 @@
+"""Losses: an equation as a function, and a thin module."""

@@ -1,0 +1,1 @@
+"""Algorithms: backbone, neck and head put together into a loss."""

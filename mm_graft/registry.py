@@ -1,0 +1,28 @@
+"""The registries of mm_graft: direct children of MMEngine's roots.
+
+Configs keep ``default_scope='mmpretrain'`` (or ``'mmseg'``) and write ``type='mm_graft.Name'``. MMEngine then imports
+this module and the ``locations`` by itself. Nested under another project's registries the prefix would resolve from
+that project's scope only.
+"""
+
+from mmengine.registry import DATASETS as MMENGINE_DATASETS
+from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import METRICS as MMENGINE_METRICS
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
+from mmengine.registry import PARAM_SCHEDULERS as MMENGINE_PARAM_SCHEDULERS
+from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
+from mmengine.registry import Registry
+
+MODELS = Registry('model', parent=MMENGINE_MODELS, scope='mm_graft', locations=['mm_graft.models'])
+DATASETS = Registry('dataset', parent=MMENGINE_DATASETS, scope='mm_graft', locations=['mm_graft.datasets'])
+TRANSFORMS = Registry('transform', parent=MMENGINE_TRANSFORMS, scope='mm_graft', locations=['mm_graft.datasets'])
+METRICS = Registry('metric', parent=MMENGINE_METRICS, scope='mm_graft', locations=['mm_graft.evaluation'])
+HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mm_graft', locations=['mm_graft.engine'])
+PARAM_SCHEDULERS = Registry(
+    'parameter scheduler', parent=MMENGINE_PARAM_SCHEDULERS, scope='mm_graft', locations=['mm_graft.engine'])
+OPTIM_WRAPPER_CONSTRUCTORS = Registry(
+    'optimizer wrapper constructor',
+    parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
+    scope='mm_graft',
+    locations=['mm_graft.engine'])
