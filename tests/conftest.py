@@ -1,0 +1,23 @@
+"""What every test may rely on: a fixed seed, mmpretrain's scope, few threads, a tiny ViT."""
+
+import warnings
+
+import pytest
+import torch
+from mmengine.registry import init_default_scope
+
+warnings.filterwarnings('ignore')
+
+TINY_ARCH = {'embed_dims': 16, 'num_layers': 4, 'num_heads': 2, 'feedforward_channels': 32}
+
+
+@pytest.fixture(autouse=True)
+def _fixed_seed_and_scope():
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    init_default_scope('mmpretrain')
+
+
+@pytest.fixture
+def tiny_arch() -> dict:
+    return dict(TINY_ARCH)
