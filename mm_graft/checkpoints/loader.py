@@ -1,0 +1,163 @@
+"""Read checkpoints without running code from them, and load backbones completely or not at all."""
+
+import pickle
+import re
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer, print_log
+from torch import Tensor, nn
+
+from mm_graft.checkpoints.layouts import StateDict, convert, detect_kind, mmpretrain_to_timm
+
+CONTAINERS = ('state_dict', 'model', 'module')
+# what a Runner's own checkpoint holds beside tensors: logged values
+RUNNER_GLOBALS = [
+    HistoryBuffer, np.ndarray, np.dtype, np.zeros(1).__reduce__()[0],
+    np.float64(0).__reduce__()[0], *{type(np.dtype(kind)) for kind in ('f8', 'f4', 'i8', 'i4', 'b1', 'O')}
+]
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used; the message names the file, what is wrong, and what to do."""
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What a load did.
+
+    Attributes:
+        path: the file.
+        kind: its layout.
+        loaded: tensors that went into the backbone.
+        dropped: names in the file that are not part of the backbone, with the reason.
+    """
+
+    path: str
+    kind: str
+    loaded: int
+    dropped: dict[str, str]
+
+    def __str__(self) -> str:
+        reasons = sorted(set(self.dropped.values()))
+        left_out = f'; left out {len(self.dropped)} ({", ".join(reasons)})' if self.dropped else ''
+        return f'loaded all {self.loaded} backbone tensors from {self.path} ({self.kind}){left_out}'
+
+
+def read_checkpoint(path: str | Path) -> StateDict:
+    """The tensors of a ``.pth``, ``.pt``, ``.tar`` or ``.safetensors`` file, by name, on the CPU.
+
+    Pickles are opened with ``weights_only=True``: nothing in the file is executed. Containers (``state_dict``,
+    ``model``, ``module``) are opened.
+
+    Raises:
+        CheckpointError: no such file, damaged, not safe to open, or without tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f'checkpoint {path} does not exist; give the path of a file')
+    content = _read_safetensors(path) if path.suffix == '.safetensors' else _read_pickle(path)
+    for container in CONTAINERS:
+        if isinstance(content, dict) and isinstance(content.get(container), dict):
+            content = content[container]
+            break
+    if not isinstance(content, dict):
+        raise CheckpointError(f'checkpoint {path} holds a {type(content).__name__}, not a state dict')
+    tensors = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
+    if not tensors:
+        raise CheckpointError(f'checkpoint {path} holds no tensors under {CONTAINERS} or at its top level')
+    return tensors
+
+
+def _read_pickle(path: Path) -> object:
+    try:
+        with torch.serialization.safe_globals(RUNNER_GLOBALS):
+            return torch.load(path, map_location='cpu', weights_only=True)
+    except pickle.UnpicklingError as error:
+        refused = re.search(r'GLOBAL ([\w.]+)|but got (.+)', str(error))
+        if refused is None:
+            raise CheckpointError(f'checkpoint {path} is damaged or no PyTorch file') from error
+        raise CheckpointError(
+            f'checkpoint {path} needs {refused.group(1) or refused.group(2)} to open, which could run code; if you '
+            'trust its source, load it once with torch.load(weights_only=False), save its state dict alone, and use '
+            'that file') from error
+    except (RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError, OSError,
+            zipfile.BadZipFile) as error:
+        raise CheckpointError(f'checkpoint {path} is damaged or no PyTorch file: {_first_line(error)}') from error
+
+
+def _read_safetensors(path: Path) -> StateDict:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f'checkpoint {path} is damaged or no safetensors file: {_first_line(error)}') from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def load_backbone(backbone: nn.Module, path: str | Path, kind: str | None = None, branch: str = 'base') -> Coverage:
+    """Load a checkpoint of any known layout into a ViT backbone of mmpretrain, this package or timm.
+
+    Every parameter and buffer of the backbone must be in the file with its shape, and nothing may be left over, except
+    a final norm that the backbone does not have. Nothing is resized.
+
+    Args:
+        backbone: the encoder itself, not the algorithm around it.
+        path: the file.
+        kind: layout of the file, see ``KINDS``; detected if None.
+        branch: ``'base'``, or ``'momentum'`` for the slowly moving encoder of a contrastive checkpoint.
+
+    Raises:
+        CheckpointError: the file is unusable, of another method, or of another size.
+    """
+    state_dict = read_checkpoint(path)
+    try:
+        kind = kind or detect_kind(state_dict)
+        converted = convert(state_dict, kind, branch)
+        tensors = _names_of(backbone, converted.backbone)
+    except ValueError as error:
+        raise CheckpointError(f'checkpoint {path}: {error}') from error
+    target = backbone.state_dict()
+    dropped = dict(converted.dropped)
+    for name in [name for name in tensors if name not in target and name.startswith(('ln1.', 'timm_model.norm.'))]:
+        dropped[name] = 'the backbone has no final norm'
+        del tensors[name]
+    _check_complete(path, kind, target, tensors)
+    backbone.load_state_dict(tensors, strict=True)
+    coverage = Coverage(str(path), kind, len(tensors), dropped)
+    print_log(str(coverage), logger='current')
+    return coverage
+
+
+def _names_of(backbone: nn.Module, tensors: StateDict) -> StateDict:
+    """The tensors under the names that the backbone uses."""
+    names = list(backbone.state_dict())
+    if any(name.startswith('timm_model.') for name in names):
+        return {f'timm_model.{name}': tensor for name, tensor in mmpretrain_to_timm(tensors).items()}
+    if any(name.startswith('blocks.') for name in names):
+        return mmpretrain_to_timm(tensors)
+    return dict(tensors)
+
+
+def _check_complete(path: str | Path, kind: str, target: StateDict, tensors: StateDict) -> None:
+    missing = [name for name in target if name not in tensors]
+    left_over = [name for name in tensors if name not in target]
+    if missing or left_over:
+        raise CheckpointError(
+            f'checkpoint {path} ({kind}) covers {len(target) - len(missing)} of {len(target)} backbone tensors; '
+            f'missing {missing[:3]}, left over {left_over[:3]}; use a checkpoint of this architecture')
+    wrong = [name for name in target if target[name].shape != tensors[name].shape]
+    if wrong:
+        name = wrong[0]
+        raise CheckpointError(
+            f'checkpoint {path} ({kind}): {len(wrong)} tensors have another shape, first {name}: '
+            f'{tuple(tensors[name].shape)} in the file, {tuple(target[name].shape)} in the model; '
+            'use the same width, depth, patch size and image size')
