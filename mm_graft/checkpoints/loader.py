@@ -6,19 +6,31 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from mmengine.logging import HistoryBuffer, print_log
+from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mm_graft.checkpoints.layouts import StateDict, convert, detect_kind, mmpretrain_to_timm
 
 CONTAINERS = ('state_dict', 'model', 'module')
-# what a Runner's own checkpoint holds beside tensors: logged values
-RUNNER_GLOBALS = [
-    HistoryBuffer, np.ndarray, np.dtype, np.zeros(1).__reduce__()[0],
-    np.float64(0).__reduce__()[0], *{type(np.dtype(kind)) for kind in ('f8', 'f4', 'i8', 'i4', 'b1', 'O')}
-]
+
+
+class _Ignored:
+    """Stands in for what a Runner's checkpoint holds beside tensors (logged values); takes anything, does nothing."""
+
+    def __init__(self, *args):
+        pass
+
+    def __setstate__(self, state):
+        pass
+
+
+# The logged values of a Runner pickle bound methods and numpy scalars. Opening them as they are would allow `getattr`
+# to a stranger's file, so each of these names is read as the inert class above.
+RUNNER_GLOBALS = [(_Ignored, name) for name in (
+    'builtins.getattr', 'mmengine.logging.history_buffer.HistoryBuffer', 'numpy.dtype', 'numpy.ndarray',
+    'numpy._core.multiarray._reconstruct', 'numpy._core.multiarray.scalar', 'numpy.core.multiarray._reconstruct',
+    'numpy.core.multiarray.scalar')]
 
 
 class CheckpointError(ValueError):
