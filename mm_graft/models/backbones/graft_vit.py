@@ -1,0 +1,74 @@
+"""The host's ViT, ready to be grafted: frozen stem, frozen lower blocks, checkpointing that survives freezing."""
+
+import torch
+from mmpretrain.models.selfsup.mocov3 import MoCoV3ViT
+from mmpretrain.models.utils import resize_pos_embed
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from mm_graft.registry import MODELS
+
+
+@MODELS.register_module()
+class GraftViT(MoCoV3ViT):
+    """MoCo v3's ViT whose position embedding never trains and whose frozen blocks stay in eval mode.
+
+    Layer grafting keeps patch projection and position embedding at the values of the MIM checkpoint
+    (``VITA-Group/layerGraftedPretraining_ICLR23@f1862e1``). The host sets the position embedding free when it is
+    initialised from a checkpoint, its ``train()`` returns None, and MMEngine's activation checkpointing is reentrant,
+    which drops the gradients of a block above a frozen prefix without an error. All three are put right here.
+
+    State-dict keys are those of mmpretrain's ``VisionTransformer``.
+
+    Args:
+        stop_grad_conv1: keep the patch projection as it is, weights and bias.
+        with_cp: recompute the activations of each trained block in the backward pass instead of storing them.
+        kwargs: as for mmpretrain's ``VisionTransformer``.
+    """
+
+    def __init__(self, patch_size: int = 16, stop_grad_conv1: bool = True, with_cp: bool = False, **kwargs) -> None:
+        super().__init__(patch_size=patch_size, stop_grad_conv1=stop_grad_conv1, **kwargs)
+        self.with_cp = with_cp
+        self.pos_embed.requires_grad_(False)
+
+    def embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """Tokens before the first block, (B, 1 + num_patches, D), and the patch grid."""
+        tokens, grid = self.patch_embed(images)
+        if self.cls_token is not None:
+            # (B, N, D) → (B, 1 + N, D)
+            tokens = torch.cat((self.cls_token.expand(len(tokens), -1, -1), tokens), dim=1)
+        position = resize_pos_embed(self.pos_embed, self.patch_resolution, grid, self.interpolate_mode,
+                                    self.num_extra_tokens)
+        return self.pre_norm(self.drop_after_pos(tokens + position)), grid
+
+    def run_block(self, block: nn.Module, tokens: Tensor) -> Tensor:
+        """One block; recomputed in the backward pass if ``with_cp`` and if there is anything to differentiate."""
+        trained = tokens.requires_grad or not is_frozen(block)
+        if self.with_cp and self.training and trained and torch.is_grad_enabled():
+            return checkpoint(block, tokens, use_reentrant=False)
+        return block(tokens)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Outputs of the blocks ``out_indices`` in the form of ``out_type``, as the host gives them."""
+        tokens, grid = self.embed(x)
+        outputs = []
+        for index, block in enumerate(self.layers):
+            tokens = self.run_block(block, tokens)
+            if index == self.num_layers - 1 and self.final_norm:
+                tokens = self.ln1(tokens)
+            if index in self.out_indices:
+                outputs.append(self._format_output(tokens, grid))
+        return tuple(outputs)
+
+    def train(self, mode: bool = True) -> 'GraftViT':
+        """Set the mode; blocks without a trained parameter stay in eval mode (drop path, dropout)."""
+        super().train(mode)
+        for block in self.layers:
+            if is_frozen(block):
+                block.eval()
+        return self
+
+
+def is_frozen(module: nn.Module) -> bool:
+    """Whether no parameter of the module is trained."""
+    return not any(parameter.requires_grad for parameter in module.parameters())
