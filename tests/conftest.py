@@ -1,6 +1,7 @@
 """What every test may rely on: a fixed seed, mmpretrain's scope, few threads, a tiny ViT."""
 
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -21,3 +22,14 @@ def _fixed_seed_and_scope():
 @pytest.fixture
 def tiny_arch() -> dict:
     return dict(TINY_ARCH)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption('--golden', type=Path, default=Path(__file__).parent / 'data' / 'golden',
+                     help='folder with the authors\' numbers (default: tests/data/golden)')
+
+
+@pytest.fixture(scope='session')
+def golden(request: pytest.FixtureRequest) -> Path:
+    """Folder with what the authors' own code computes."""
+    return request.config.getoption('--golden')

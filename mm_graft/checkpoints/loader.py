@@ -115,14 +115,15 @@ def _first_line(error: Exception) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def load_backbone(backbone: nn.Module, path: str | Path, kind: str | None = None, branch: str = 'base') -> Coverage:
-    """Load a checkpoint of any known layout into a ViT backbone of mmpretrain, this package or timm.
+def backbone_tensors(backbone: nn.Module, path: str | Path, kind: str | None = None,
+                     branch: str = 'base') -> tuple[StateDict, Coverage]:
+    """The tensors of a checkpoint of any known layout, under the names of ``backbone`` and of its shapes.
 
     Every parameter and buffer of the backbone must be in the file with its shape, and nothing may be left over, except
     a final norm that the backbone does not have. Nothing is resized.
 
     Args:
-        backbone: the encoder itself, not the algorithm around it.
+        backbone: the encoder itself (a ViT of mmpretrain, this package or timm), not the algorithm around it.
         path: the file.
         kind: layout of the file, see ``KINDS``; detected if None.
         branch: ``'base'``, or ``'momentum'`` for the slowly moving encoder of a contrastive checkpoint.
@@ -143,8 +144,13 @@ def load_backbone(backbone: nn.Module, path: str | Path, kind: str | None = None
         dropped[name] = 'the backbone has no final norm'
         del tensors[name]
     _check_complete(path, kind, target, tensors)
+    return tensors, Coverage(str(path), kind, len(tensors), dropped)
+
+
+def load_backbone(backbone: nn.Module, path: str | Path, kind: str | None = None, branch: str = 'base') -> Coverage:
+    """Load a checkpoint of any known layout into a backbone, completely or not at all; see :func:`backbone_tensors`."""
+    tensors, coverage = backbone_tensors(backbone, path, kind, branch)
     backbone.load_state_dict(tensors, strict=True)
-    coverage = Coverage(str(path), kind, len(tensors), dropped)
     print_log(str(coverage), logger='current')
     return coverage
 

@@ -1,0 +1,65 @@
+"""The learning rate of every stage, in the log."""
+
+from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper
+from mmengine.runner import Runner
+
+from mm_graft.registry import HOOKS
+
+
+def group_name(group: dict) -> str | None:
+    """What a param group is called in the log: ``stage2`` or ``depth05``; None if it has neither."""
+    if group.get('depth') is not None:
+        return f'depth{group["depth"]:02d}'
+    if group.get('stage') is not None:
+        return f'stage{group["stage"]}'
+    return None
+
+
+@HOOKS.register_module()
+class StageLRLoggerHook(Hook):
+    """Log learning rate and frozen share of every stage (or depth), to the text log and all visualisation backends.
+
+    The host logs the rate of the first group alone. Here ``stage1_lr`` … are written beside it, and ``stage1_frozen``
+    where a part is frozen: the share of the group's tensors that no longer train.
+
+    Needs the groups of ``mm_graft.GraftOptimWrapperConstructor``.
+
+    Args:
+        interval: iterations between two entries.
+
+    Raises:
+        ValueError: before the first iteration, if no group carries a stage or depth.
+    """
+
+    priority = 'VERY_LOW'
+
+    def __init__(self, interval: int = 10) -> None:
+        if interval < 1:
+            raise ValueError(f'interval={interval} counts iterations between log entries; choose at least 1')
+        self.interval = interval
+
+    def before_train(self, runner: Runner) -> None:
+        """Check that there is something to log."""
+        if not self._groups(runner.optim_wrapper):
+            raise ValueError('StageLRLoggerHook finds no stages in the optimizer; '
+                             "use constructor='mm_graft.GraftOptimWrapperConstructor'")
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:
+        """Write the rates that the coming step uses."""
+        if not self.every_n_inner_iters(batch_idx, self.interval) and batch_idx:
+            return
+        for name, groups in self._groups(runner.optim_wrapper).items():
+            runner.message_hub.update_scalar(f'train/{name}_lr', groups[0]['lr'])
+            tensors = [parameter for group in groups for parameter in group['params']]
+            frozen = sum(not parameter.requires_grad for parameter in tensors) / len(tensors)
+            if frozen:
+                runner.message_hub.update_scalar(f'train/{name}_frozen', frozen)
+
+    def _groups(self, optim_wrapper: OptimWrapper) -> dict[str, list[dict]]:
+        by_name: dict[str, list[dict]] = {}
+        for group in optim_wrapper.optimizer.param_groups:
+            name = group_name(group)
+            if name is not None:
+                by_name.setdefault(name, []).append(group)
+        return by_name

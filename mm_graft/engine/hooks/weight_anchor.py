@@ -1,0 +1,84 @@
+r"""A pull towards the weights that an encoder came from.
+
+.. math:: L_\mathrm{anchor} = w \sum_{\mathrm{depth}(\theta) \le d} \lVert \theta - \theta_0 \rVert_p^p
+
+p = 1 is what the authors' code computes (``VITA-Group/layerGraftedPretraining_ICLR23@f1862e1``: a plain sum of
+absolute differences, w = 1e-5, d = 12, ViT-L). The paper's text (Jiang et al., ICLR 2023, §A.5) speaks of the l2
+distance, p = 2, and gives no weight for it.
+"""
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from torch import Tensor
+
+from mm_graft.checkpoints import backbone_tensors
+from mm_graft.depth import depth_map, find_backbone, unwrap
+from mm_graft.registry import HOOKS
+
+
+def weight_distance(parameters: list[Tensor], anchors: list[Tensor], p: int) -> Tensor:
+    """Sum of |θ − θ₀|^p over all elements, p = 1 or 2; no mean, no root, no ½."""
+    differences = torch._foreach_sub(parameters, anchors)
+    norms = torch.stack(torch._foreach_norm(differences, p))
+    return norms.sum() if p == 1 else norms.square().sum()
+
+
+@HOOKS.register_module()
+class WeightAnchor(Hook):
+    """Add ``loss_anchor`` to the losses of any algorithm, with nothing to subclass.
+
+    It is a hook: ``custom_hooks=[dict(type='mm_graft.WeightAnchor', checkpoint=…)]``. The term joins the algorithm's
+    own losses where MMEngine sums and logs them, in the precision of the weights. Embeddings, class token, biases and
+    norms count like any weight; frozen parameters are left out (they do not move). The anchor always comes from
+    ``checkpoint``, also when a run is resumed, and is not saved.
+
+    Args:
+        checkpoint: file with the weights to stay near to, in any layout that ``mm_graft.checkpoints`` knows.
+        weight: w.
+        max_depth: d; stem and class token are 0, block i is i + 1, so 12 anchors the first twelve blocks.
+        p: 1, the authors' code, or 2, the paper's text.
+
+    Raises:
+        ValueError: another p, a negative weight, a depth outside the model, or nothing to anchor.
+        mm_graft.checkpoints.CheckpointError: the file does not fit the backbone.
+    """
+
+    def __init__(self, checkpoint: str, weight: float = 1e-5, max_depth: int = 12, p: int = 1) -> None:
+        if p not in (1, 2):
+            raise ValueError(f'p={p} is no norm of the anchor; choose 1 (as in the code) or 2 (as in the paper)')
+        if weight < 0:
+            raise ValueError(f'weight={weight} would push away from the anchor; choose weight ≥ 0')
+        self.checkpoint = checkpoint
+        self.weight = weight
+        self.max_depth = max_depth
+        self.p = p
+
+    def before_train(self, runner: Runner) -> None:
+        """Read the anchor and join the model's losses."""
+        model = unwrap(runner.model)
+        parameters, anchors = self.pairs(model)
+        parse_losses = model.parse_losses
+
+        def parse_with_anchor(losses: dict) -> tuple:
+            term = self.weight * weight_distance(parameters, anchors, self.p)
+            return parse_losses({**losses, 'loss_anchor': term})
+
+        model.parse_losses = parse_with_anchor
+
+    def after_train(self, runner: Runner) -> None:
+        """Leave the model as it was."""
+        vars(unwrap(runner.model)).pop('parse_losses', None)
+
+    def pairs(self, model: torch.nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+        """The anchored parameters of the backbone, and the weights to stay near to, on the same device."""
+        depths = depth_map(model)
+        if not 0 <= self.max_depth <= depths.last:
+            raise ValueError(f'max_depth={self.max_depth} is outside this model; choose 0 to {depths.last}')
+        _, backbone = find_backbone(model)
+        tensors, _ = backbone_tensors(backbone, self.checkpoint)
+        own = {name: parameter for name, parameter in backbone.named_parameters() if parameter.requires_grad
+               and depths.depths[depths.prefix + name] <= self.max_depth}
+        if not own:
+            raise ValueError(f'no trained parameter has a depth ≤ {self.max_depth}; raise max_depth or drop the anchor')
+        return list(own.values()), [tensors[name].to(parameter) for name, parameter in own.items()]

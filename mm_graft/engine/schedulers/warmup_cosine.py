@@ -1,0 +1,59 @@
+"""Linear warm-up from zero, then half a cosine."""
+
+import math
+
+from mmengine.optim.scheduler.param_scheduler import INF, _ParamScheduler
+
+from mm_graft.registry import PARAM_SCHEDULERS
+
+
+def warmup_cosine(step: float, warmup: float, total: float, min_ratio: float = 0.0) -> float:
+    r"""Factor of the learning rate, e = step.
+
+    .. math:: e / W \;\text{ if } e < W, \quad \text{else } r + \frac{1 - r}{2} (1 + \cos(\pi (e - W) / (E - W)))
+
+    MAE's and MoCo v3's schedule on fractional epochs (``facebookresearch/mae@efb2a80``, ``moco-v3@c349e6e``).
+    """
+    if step < warmup:
+        return step / warmup
+    return min_ratio + (1 - min_ratio) * (1 + math.cos(math.pi * (step - warmup) / (total - warmup))) / 2
+
+
+@PARAM_SCHEDULERS.register_module()
+class WarmupCosineLR(_ParamScheduler):
+    """Warm-up and cosine as one closed form, per iteration or epoch, for every group around its own rate.
+
+    The host's ``LinearLR`` cannot start at 0 and reaches its end one iteration early; two chained schedulers also
+    cannot keep the ratios of the stages with an absolute minimum. Here every group keeps its ratio at every step.
+
+    Args:
+        optimizer: given by the Runner.
+        warmup: steps (epochs if ``by_epoch``) of warm-up.
+        end: steps in all; the Runner's length if a config leaves it out.
+        min_ratio: what is left at the end, as a share of each group's rate.
+        kwargs: as for mmengine's schedulers. ``convert_to_iter_based=True`` counts fractional epochs.
+
+    Raises:
+        ValueError: the warm-up is not shorter than the run, or ``min_ratio`` is outside [0, 1].
+    """
+
+    def __init__(self, optimizer: object, warmup: int, end: int = INF, min_ratio: float = 0.0, **kwargs) -> None:
+        if not 0 <= warmup < end or end == INF:
+            raise ValueError(f'warmup={warmup} must be shorter than the run, end={end}; shorten it or train longer')
+        if not 0 <= min_ratio <= 1:
+            raise ValueError(f'min_ratio={min_ratio} is a share of the learning rate; choose one in [0, 1]')
+        self.warmup = warmup
+        self.min_ratio = min_ratio
+        super().__init__(optimizer, 'lr', end=end, **kwargs)
+
+    @classmethod
+    def build_iter_from_epoch(cls, *args, warmup: int, end: int = INF, epoch_length: int, by_epoch: bool = True,
+                              **kwargs) -> 'WarmupCosineLR':
+        """Turn epochs into iterations; called by the registry for ``convert_to_iter_based=True``."""
+        if not by_epoch:
+            raise ValueError('convert_to_iter_based needs by_epoch=True; leave one of them out')
+        return cls(*args, warmup=warmup * epoch_length, end=end * epoch_length, by_epoch=False, **kwargs)
+
+    def _get_value(self) -> list[float]:
+        factor = warmup_cosine(self.last_step, self.warmup, self.end - self.begin, self.min_ratio)
+        return [value * factor for value in self.base_values]
