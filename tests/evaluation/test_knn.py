@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.neighbors import KNeighborsClassifier
+
+from mm_graft.evaluation.knn import knn_accuracy, knn_predict
+
+
+def clouds(count, classes=5, dims=12, spread=1.5, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    centres = torch.randn(classes, dims, generator=torch.Generator().manual_seed(99))
+    labels = torch.randint(classes, (count,), generator=generator)
+    return (centres[labels] + spread * torch.randn(count, dims, generator=generator)).double(), labels
+
+
+def test_votes_are_the_ones_counted_by_hand():
+    # Cosines of the test row with the bank: 1, 0.8, 0.8, 0. k=1 says class 0; with τ = 1, e¹ = 2.718 for class 0
+    # stands against 2 e^0.8 = 4.451 for class 1; with τ = 0.1, e^10 = 22026 against 2 e^8 = 5962.
+    bank = torch.tensor([[2.0, 0.0], [0.8, 0.6], [0.4, -0.3], [0.0, 1.0]])
+    labels = torch.tensor([0, 1, 1, 2])
+    test = torch.tensor([[5.0, 0.0]])
+    assert knn_predict(bank, labels, test, ks=(1, 3), temperature=1.0)[1].item() == 0
+    assert knn_predict(bank, labels, test, ks=(1, 3), temperature=1.0)[3].item() == 1
+    assert knn_predict(bank, labels, test, ks=(3,), temperature=0.1)[3].item() == 0
+
+
+@pytest.mark.parametrize('temperature', [0.07, 1.0])
+def test_predictions_equal_those_of_scikit_learn(temperature):
+    (train, labels), (test, test_labels) = clouds(300), clouds(200, seed=1)
+    for k, predicted in knn_predict(train, labels, test, (1, 7, 40), temperature).items():
+        reference = KNeighborsClassifier(
+            k, metric='cosine', algorithm='brute', weights=lambda d: np.exp((1 - d) / temperature))
+        reference.fit(train.numpy(), labels.numpy())
+        assert (predicted.numpy() == reference.predict(test.numpy())).all()
+        accuracy = knn_accuracy(train, labels, test, test_labels, (k,), temperature)[k]
+        assert accuracy == reference.score(test.numpy(), test_labels.numpy())
+
+
+def test_result_does_not_depend_on_blocks_scale_or_company_of_other_k():
+    (train, labels), (test, _) = clouds(100), clouds(50, seed=1)
+    whole = knn_predict(train, labels, test, (3, 20))
+    for other in (knn_predict(train, labels, test, (3, 20), block_elements=700),
+                  knn_predict(train, labels, test, (20, 3)),
+                  knn_predict(9 * train, labels, test * torch.rand(50, 1).add(0.1), (3, 20))):
+        assert all((whole[k] == other[k]).all() for k in whole)
+    assert (knn_predict(train, labels, test, (3,))[3] == whole[3]).all()
+
+
+def test_small_temperature_listens_to_the_nearest_and_does_not_overflow():
+    (train, labels), (test, _) = clouds(100), clouds(50, seed=1)
+    predicted = knn_predict(train.float(), labels, test.float(), (1, 50), temperature=1e-3)
+    assert (predicted[1] == predicted[50]).float().mean() > 0.9
+
+
+@pytest.mark.parametrize(('change', 'word'), [
+    ({'ks': (101,)}, 'ks='), ({'ks': (0,)}, 'ks='), ({'temperature': 0.0}, 'temperature'),
+    ({'num_classes': 3}, 'num_classes'),
+])
+def test_impossible_settings_name_the_value(change, word):
+    (train, labels), (test, _) = clouds(100), clouds(5)
+    with pytest.raises(ValueError, match=word):
+        knn_predict(train, labels, test, **{'ks': (5,), **change})
+
+
+def test_features_without_fitting_labels_are_refused():
+    (train, labels), (test, test_labels) = clouds(20), clouds(5)
+    with pytest.raises(ValueError, match='one label each'):
+        knn_accuracy(train, labels, test, test_labels[:-1], (3,))
+    with pytest.raises(ValueError, match='one label each'):
+        knn_predict(train, labels[:-1], test, (3,))
