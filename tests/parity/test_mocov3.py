@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from mm_graft.models.ema import ema_update_
-
 from tests.parity.builders import graft_model, graft_name, to_input
 
 NORM_BIAS = 'base_encoder.norm.bias'  # an exact zero: batch norm removes a shift of its input

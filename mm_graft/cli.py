@@ -1,0 +1,89 @@
+"""What the command-line tools share: reading configs, checking inputs early, one clear line for an error."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+TRACEBACK = 'MM_GRAFT_TRACEBACK'
+INPUT_ERRORS = (ValueError, TypeError, KeyError, AttributeError, AssertionError, ImportError, NotImplementedError,
+                OSError)
+
+
+class StartedHook(Hook):
+    """Remember that the first epoch began: from then on an error is no matter of the inputs."""
+
+    started = False
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Note it."""
+        self.started = True
+
+
+@contextmanager
+def clean_errors(started: StartedHook | None = None) -> Iterator[None]:
+    """Turn an error of the inputs into one line on stderr and exit status 1.
+
+    Errors after ``started`` keep their traceback, and all do if the environment has MM_GRAFT_TRACEBACK=1.
+    """
+    try:
+        yield
+    except INPUT_ERRORS as error:
+        if os.environ.get(TRACEBACK) or (started is not None and started.started):
+            raise
+        message = error.args[0] if isinstance(error, KeyError) and error.args else error
+        text = ' '.join(str(message).split()) or type(error).__name__
+        sys.stderr.write(f'error: {text}\n       (set {TRACEBACK}=1 for the traceback)\n')
+        sys.exit(1)
+
+
+def load_config(path: str, options: dict | None = None) -> Config:
+    """Read a config file and merge ``--cfg-options`` into it.
+
+    Raises:
+        FileNotFoundError: no such file.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'config {path} does not exist; the ones of mm_graft are below configs/')
+    cfg = Config.fromfile(path)
+    if options:
+        cfg.merge_from_dict(options)
+    return cfg
+
+
+def check_paths(cfg: Config) -> None:
+    """See that data and checkpoints of a config exist, before anything is built.
+
+    Raises:
+        FileNotFoundError: names the key, the path and what to do.
+    """
+    for key, value in _walk(cfg.to_dict()):
+        if not isinstance(value, str) or not value or '://' in value:
+            continue
+        name = key.rsplit('.', 1)[-1]
+        if name == 'data_root' and key.startswith('train_dataloader') and not Path(value).is_dir():
+            raise FileNotFoundError(
+                f'data folder {value} ({key}) does not exist; put the data there, or say where it is by '
+                f'--cfg-options {key}=/path/to/data')
+        if (name in ('mim_checkpoint', 'load_from') or key.endswith('hooks.checkpoint')) and not Path(value).is_file():
+            raise FileNotFoundError(
+                f'checkpoint {value} ({key}) does not exist; put it there, or say where it is by '
+                f'--cfg-options {key}=/path/to/file.pth')
+
+
+def _walk(node: object, path: str = '') -> Iterator[tuple[str, object]]:
+    """All leaves of nested dicts and lists as (dotted key, value)."""
+    if isinstance(node, dict):
+        children = node.items()
+    elif isinstance(node, list | tuple):
+        children = ((str(index), child) for index, child in enumerate(node))
+    else:
+        yield path, node
+        return
+    for key, child in children:
+        yield from _walk(child, f'{path}.{key}' if path else str(key))
