@@ -147,6 +147,8 @@ def detect_kind(state_dict: StateDict) -> str:
         return 'mocov3'
     if has('backbone.') or has('layers.') or has('stages.'):
         return 'mmpretrain'
+    if has('blocks.') and any(name.endswith('.attn.q_bias') for name in names):
+        return 'conmim'
     if has('blocks.'):
         return 'timm' if has('head.') else 'mae'
     raise ValueError(f'names such as {names[:3]} belong to no known layout; known are {sorted(KINDS)}')

@@ -1,0 +1,94 @@
+"""Relative position bias: one learned number for each displacement between two patches, and head.
+
+A table for a grid of H × W patches has (2H−1)(2W−1) rows of displacements (dy, dx) = query − key, row-major, and three
+more for class → patch, patch → class and class → class (BEiT; ``TencentARC/ConMIM@4263955``, ``modeling_finetune.py``).
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+EXTRA_ROWS = 3
+
+
+def num_displacements(grid: tuple[int, int]) -> int:
+    """Rows of the table for a grid, with the three that concern the class token."""
+    return (2 * grid[0] - 1) * (2 * grid[1] - 1) + EXTRA_ROWS
+
+
+def displacement_index(grid: tuple[int, int]) -> Tensor:
+    """Row of the table for each pair (query, key) of tokens, class token first: (1 + N, 1 + N)."""
+    height, width = grid
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing='ij')
+    y, x = y.flatten(), x.flatten()
+    dy, dx = y[:, None] - y[None, :], x[:, None] - x[None, :]
+    class_to_patch = num_displacements(grid) - EXTRA_ROWS
+    index = torch.full((height * width + 1,) * 2, class_to_patch)
+    index[1:, 1:] = (dy + height - 1) * (2 * width - 1) + dx + width - 1
+    index[1:, 0] = class_to_patch + 1
+    index[0, 0] = class_to_patch + 2
+    return index
+
+
+def resize_table(table: Tensor, source: tuple[int, int], target: tuple[int, int], mode: str = 'bilinear') -> Tensor:
+    """The table of one grid for another, (rows, heads): the displacements as an image, resized.
+
+    The paper names bilinear interpolation for ADE20K (Table 13). BEiT's code interpolates cubically over
+    geometrically spaced displacements, as does the host, through a SciPy function that no longer exists.
+    """
+    if source == target:
+        return table
+    patches, extra = table[:-EXTRA_ROWS], table[-EXTRA_ROWS:]
+    image = patches.T.reshape(1, -1, 2 * source[0] - 1, 2 * source[1] - 1)  # (rows, heads) → (1, heads, 2H−1, 2W−1)
+    size = (2 * target[0] - 1, 2 * target[1] - 1)
+    image = F.interpolate(image.float(), size, mode=mode, align_corners=False).to(table.dtype)
+    return torch.cat([image.flatten(2)[0].T, extra])
+
+
+def fit_table(table: Tensor, grid: tuple[int, int], mode: str = 'bilinear') -> Tensor:
+    """The table of any square grid for ``grid``; a table of that length is returned as it is.
+
+    Raises:
+        ValueError: the length is neither that of ``grid`` nor of a square grid.
+    """
+    if len(table) == num_displacements(grid):
+        return table
+    side = (round(max(len(table) - EXTRA_ROWS, 1)**0.5) + 1) // 2
+    if num_displacements((side, side)) != len(table):
+        raise ValueError(f'a relative position table of {len(table)} rows is of no square grid of patches; resize it '
+                         f'to {grid[0]} × {grid[1]} patches with `resize_table` before loading')
+    return resize_table(table, (side, side), grid, mode)
+
+
+class RelativePositionBias(nn.Module):
+    """A table, and the attention bias (heads, 1 + N, 1 + N) that it gives on any grid.
+
+    Args:
+        grid: rows and columns of patches that the table is for.
+        num_heads: heads of the attention.
+        mode: interpolation for other grids, in the forward and when a table of another grid is loaded.
+
+    Raises:
+        ValueError: a loaded table fits neither this grid nor any square one.
+    """
+
+    def __init__(self, grid: tuple[int, int], num_heads: int, mode: str = 'bilinear') -> None:
+        super().__init__()
+        self.grid = tuple(grid)
+        self.mode = mode
+        self.relative_position_bias_table = nn.Parameter(torch.zeros(num_displacements(self.grid), num_heads))
+        self.register_buffer('index', displacement_index(self.grid), persistent=False)
+
+    def forward(self, grid: tuple[int, int]) -> Tensor:
+        """Bias of the attention logits on ``grid``."""
+        grid = tuple(grid)
+        table = resize_table(self.relative_position_bias_table, self.grid, grid, self.mode)
+        index = self.index if grid == self.grid else displacement_index(grid).to(table.device)
+        return table[index].permute(2, 0, 1)  # (1+N, 1+N, heads) → (heads, 1+N, 1+N)
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
+        state_dict.pop(f'{prefix}relative_position_index', None)  # derived from the grid; stored by BEiT's code
+        name = f'{prefix}relative_position_bias_table'
+        if name in state_dict:
+            state_dict[name] = fit_table(state_dict[name], self.grid, self.mode)
+        super()._load_from_state_dict(state_dict, prefix, *args)

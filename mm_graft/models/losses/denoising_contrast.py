@@ -1,0 +1,166 @@
+r"""Denoising contrast: each hidden patch finds itself among the patches that the target network saw in full.
+
+.. math::
+
+    L = E_{j \in M} [ -\log ( \exp(q_j \cdot k_j / \tau) / \sum_{i \in D} \exp(q_j \cdot k_i / \tau) ) ]
+
+ConMIM eq. 3 and ``TencentARC/ConMIM@4263955`` (``engine_for_pretraining.py``). q are the tokens of the corrupted
+image, k those of the full one, both L2-normalised; M are the hidden patches of the whole batch on this device, which
+weigh alike; the dictionary D holds all patches of the same image, hidden and visible. Keys carry no gradient.
+
+The three other dictionaries are the paper's ablations (Tables 6 and 7). Shapes throughout: ``query`` and ``key``
+(B, N, C) of any scale, ``mask`` (B, N), True = this patch is a query.
+
+How we differ: the hidden rows are weighted instead of picked out, so that nothing waits for the device and an image or
+batch without hidden patches costs 0 instead of NaN; similarities are taken in full precision under autocast.
+"""
+
+import torch
+from mmengine.dist import all_gather, get_rank
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mm_graft.registry import MODELS
+
+
+def unit(tokens: Tensor) -> Tensor:
+    """Tokens of length 1, in float32 or better."""
+    if tokens.dtype in (torch.float16, torch.bfloat16):
+        tokens = tokens.float()
+    return F.normalize(tokens, dim=-1)
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean of ``values`` where ``mask`` is True; 0 if it is nowhere."""
+    weight = mask.to(values.dtype)
+    return (values * weight).sum() / weight.sum().clamp(min=1)
+
+
+def patch_logits(query: Tensor, key: Tensor, temperature: float) -> Tensor:
+    """Cosine similarities of an image's queries to its keys, over τ: (B, N, N), row = query."""
+    with torch.autocast(query.device.type, enabled=False):
+        return unit(query) @ unit(key.detach()).transpose(1, 2) / temperature
+
+
+def own_position_loss(logits: Tensor) -> Tensor:
+    """−log softmax of each row at its own position: (B, N, N) → (B, N)."""
+    return logits.logsumexp(-1) - logits.diagonal(dim1=-2, dim2=-1)
+
+
+def denoising_contrast(query: Tensor, key: Tensor, mask: Tensor, temperature: float = 0.1) -> Tensor:
+    """Denoising contrast whose dictionary is the image itself (ConMIM eq. 3)."""
+    return masked_mean(own_position_loss(patch_logits(query, key, temperature)), mask)
+
+
+def batch_dictionary_contrast(query: Tensor, key: Tensor, mask: Tensor, temperature: float = 0.1) -> Tensor:
+    """Denoising contrast whose dictionary is every patch of every image on the device (Table 7, "intra-gpu").
+
+    Takes memory for (B·N)² similarities.
+    """
+    query, key = query.flatten(0, 1)[None], key.flatten(0, 1)[None]  # (B, N, C) → (1, B·N, C)
+    return denoising_contrast(query, key, mask.flatten()[None], temperature)
+
+
+def filtered_contrast(query: Tensor, key: Tensor, mask: Tensor, temperature: float = 0.1,
+                      max_similarity: float = 0.9) -> Tensor:
+    """Denoising contrast without the keys that resemble the anchor patch (Table 7, "filtered").
+
+    A key is left out of the denominator of patch j if its cosine similarity to the key of j exceeds
+    ``max_similarity``. The paper gives neither the threshold nor the code; both the measure and the value are ours.
+    """
+    with torch.autocast(query.device.type, enabled=False):
+        keys = unit(key.detach())
+        similar = keys @ keys.transpose(1, 2) > max_similarity
+        similar = similar & ~torch.eye(key.shape[1], dtype=torch.bool, device=key.device)
+    logits = patch_logits(query, key, temperature).masked_fill(similar, float('-inf'))
+    return masked_mean(own_position_loss(logits), mask)
+
+
+def instance_contrast(query: Tensor, key: Tensor, mask: Tensor, temperature: float = 0.1) -> Tensor:
+    """InfoNCE between the mean tokens of whole images (Table 6, "vanilla instance-level contrast").
+
+    Queries are the means over the tokens that ``mask`` picks, keys the means over all; the dictionary is the images of
+    all devices (gathered without gradient, as in MoCo v3). An image without a True in ``mask`` has no loss.
+    """
+    weight = mask.unsqueeze(-1).to(query.dtype)
+    pooled = (query * weight).sum(1) / weight.sum(1).clamp(min=1)  # (B, N, C) → (B, C)
+    keys = torch.cat(all_gather(key.detach().mean(1)))
+    with torch.autocast(query.device.type, enabled=False):
+        logits = unit(pooled) @ unit(keys).T / temperature
+    own = torch.arange(len(query), device=query.device) + get_rank() * len(query)
+    return masked_mean(F.cross_entropy(logits, own, reduction='none'), mask.any(1))
+
+
+@torch.no_grad()
+def patch_accuracy(query: Tensor, key: Tensor, mask: Tensor) -> Tensor:
+    """Share of the masked queries whose most similar key in their image is their own."""
+    nearest = patch_logits(query, key, 1).argmax(-1)
+    own = torch.arange(query.shape[1], device=query.device)
+    return masked_mean((nearest == own).float(), mask)
+
+
+class _Contrast(nn.Module):
+    """Keeps and checks the temperature."""
+
+    def __init__(self, temperature: float = 0.1) -> None:
+        super().__init__()
+        if not temperature > 0:
+            raise ValueError(f'temperature={temperature} divides the similarities; give a positive number, as 0.1')
+        self.temperature = temperature
+
+
+@MODELS.register_module()
+class DenoisingContrastLoss(_Contrast):
+    """:func:`denoising_contrast`, the loss of ConMIM.
+
+    Args:
+        temperature: τ.
+
+    Raises:
+        ValueError: τ is not positive.
+    """
+
+    def forward(self, query: Tensor, key: Tensor, mask: Tensor) -> Tensor:
+        """Loss of two token maps and the mask of the queries."""
+        return denoising_contrast(query, key, mask, self.temperature)
+
+
+@MODELS.register_module()
+class BatchDictionaryContrastLoss(_Contrast):
+    """:func:`batch_dictionary_contrast`, an ablation of ConMIM."""
+
+    def forward(self, query: Tensor, key: Tensor, mask: Tensor) -> Tensor:
+        """Loss of two token maps and the mask of the queries."""
+        return batch_dictionary_contrast(query, key, mask, self.temperature)
+
+
+@MODELS.register_module()
+class FilteredContrastLoss(_Contrast):
+    """:func:`filtered_contrast`, an ablation of ConMIM.
+
+    Args:
+        temperature: τ.
+        max_similarity: cosine similarity to the anchor's key above which a key is no negative.
+
+    Raises:
+        ValueError: τ is not positive, or the similarity is not in (-1, 1].
+    """
+
+    def __init__(self, temperature: float = 0.1, max_similarity: float = 0.9) -> None:
+        super().__init__(temperature)
+        if not -1 < max_similarity <= 1:
+            raise ValueError(f'max_similarity={max_similarity} is compared with a cosine; choose one in (-1, 1]')
+        self.max_similarity = max_similarity
+
+    def forward(self, query: Tensor, key: Tensor, mask: Tensor) -> Tensor:
+        """Loss of two token maps and the mask of the queries."""
+        return filtered_contrast(query, key, mask, self.temperature, self.max_similarity)
+
+
+@MODELS.register_module()
+class InstanceContrastLoss(_Contrast):
+    """:func:`instance_contrast`, an ablation of ConMIM."""
+
+    def forward(self, query: Tensor, key: Tensor, mask: Tensor) -> Tensor:
+        """Loss of two token maps and the mask of the queries."""
+        return instance_contrast(query, key, mask, self.temperature)

@@ -1,0 +1,1 @@
+"""Which patches are hidden: masks made for a whole batch on its device."""

@@ -1,0 +1,309 @@
+from copy import deepcopy
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+from mmengine.model import MMDistributedDataParallel
+from mmengine.optim import OptimWrapper
+from mmengine.runner import Runner
+from mmpretrain.registry import MODELS
+from torch import distributed, nn
+from torch.utils.data import Dataset
+
+from mm_graft.depth import depth_map
+from mm_graft.models.ema import cosine_momentum
+
+TINY = {'embed_dims': 16, 'num_layers': 4, 'num_heads': 2, 'feedforward_channels': 32}
+
+
+def config(**changes) -> dict:
+    cfg = {
+        'type': 'mm_graft.ConMIM',
+        'backbone': {'type': 'mm_graft.ConMIMViT', 'arch': TINY, 'img_size': 32, 'patch_size': 8},
+        'neck': {
+            'type': 'NonLinearNeck', 'in_channels': 16, 'hid_channels': 32, 'out_channels': 8, 'num_layers': 3,
+            'with_avg_pool': False, 'with_last_bn_affine': False, 'norm_cfg': {'type': 'BN1d'}
+        },
+        'contrast': {'type': 'mm_graft.DenoisingContrastLoss'},
+        'mask_generator': {'type': 'mm_graft.RandomCellMask', 'img_size': 32, 'patch_size': 8, 'cell_size': 16},
+        'teacher': {'momentum': 0.9, 'max_iters': 10},
+    }
+    return {**cfg, **changes}
+
+
+PLAIN = {'type': 'VisionTransformer', 'arch': TINY, 'img_size': 32, 'patch_size': 8, 'out_type': 'raw'}
+
+
+@pytest.fixture
+def views() -> list[torch.Tensor]:
+    return [torch.randn(4, 3, 32, 32) for _ in range(2)]
+
+
+def build(**changes):
+    torch.manual_seed(0)
+    model = MODELS.build(config(**changes))
+    model.init_weights()
+    return model.train()
+
+
+def step(model, views, optimizer):
+    optimizer.zero_grad()
+    model.loss(views)['loss_contrast'].backward()
+    optimizer.step()
+
+
+def teacher_of(model) -> list[torch.Tensor]:
+    return [p.clone() for p in model.momentum_encoder.module.parameters()]
+
+
+def student_of(model) -> list[torch.Tensor]:
+    return [p.detach().clone() for p in model.student.parameters()]
+
+
+def average(teacher, student, momentum):
+    return [momentum * t + (1 - momentum) * s for t, s in zip(teacher, student)]
+
+
+def test_only_the_student_is_trained_and_every_parameter_of_it(views):
+    model = build()
+    losses = model.loss(views)
+    losses['loss_contrast'].backward()
+    trained = {name for name, p in model.named_parameters() if p.grad is not None}
+    assert trained == {name for name, _ in model.named_parameters() if not name.startswith('momentum_encoder.')}
+    assert [name for name in losses if 'loss' in name] == ['loss_contrast']
+
+
+def test_the_teacher_starts_as_the_student():
+    model = build()
+    torch.testing.assert_close(teacher_of(model), student_of(model), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize('optimizer', [
+    lambda p: torch.optim.AdamW(p, lr=0.1, foreach=True), lambda p: torch.optim.AdamW(p, lr=0.1, fused=True),
+    lambda p: torch.optim.SGD(p, lr=0.1)])
+def test_the_teacher_follows_after_every_step_with_a_rising_momentum(views, optimizer):
+    model = build()
+    optimizer = optimizer([p for p in model.parameters() if p.requires_grad])
+    expected = teacher_of(model)
+    for iteration in range(3):
+        step(model, views, optimizer)
+        expected = average(expected, student_of(model), cosine_momentum(iteration, 10, 0.9))
+        torch.testing.assert_close(teacher_of(model), expected)
+    assert model.momentum_encoder.steps == 3
+
+
+def test_accumulated_gradients_are_one_step(views):
+    model = build()
+    before = teacher_of(model)
+    for _ in range(3):
+        model.loss(views)['loss_contrast'].backward()
+    torch.testing.assert_close(teacher_of(model), before, rtol=0, atol=0)
+    torch.optim.SGD(model.parameters(), lr=0.1).step()
+    torch.testing.assert_close(teacher_of(model), average(before, student_of(model), 0.9))
+
+
+def test_a_loaded_state_goes_on_as_if_nothing_had_happened(views):
+    straight, resumed = build(mask_generator=None), build(mask_generator=None)
+    step(straight, views, torch.optim.SGD(straight.parameters(), lr=0.5))
+    resumed.load_state_dict(deepcopy(straight.state_dict()))
+    for model in (straight, resumed):
+        step(model, views, torch.optim.SGD(model.parameters(), lr=0.5))
+    for name, value in straight.state_dict().items():
+        torch.testing.assert_close(resumed.state_dict()[name], value, msg=name)
+    assert resumed.momentum_encoder.steps == 2
+
+
+def test_each_network_sees_the_view_that_is_meant_for_it(views):
+    weak, strong = views
+
+    def loss(views, **changes):
+        model = build(**changes)
+        torch.manual_seed(1)
+        return model.loss(views)['loss_contrast']
+
+    usual = loss(views)
+    torch.testing.assert_close(loss([strong, weak], student_view=1, teacher_view=0), usual)
+    torch.testing.assert_close(loss([weak, weak]), loss(views, teacher_view=0))
+    assert not torch.isclose(loss(views, teacher_view=0), usual)
+    assert not torch.isclose(loss(views, student_view=1), usual)
+
+
+def test_the_teacher_is_never_in_eval_mode_and_keeps_its_own_statistics(views):
+    model = build()
+    before = model.momentum_encoder.module[1].bn0.running_mean.clone()
+    model.loss(views)
+    assert model.momentum_encoder.module.training
+    assert not torch.equal(model.momentum_encoder.module[1].bn0.running_mean, before)
+    assert not torch.equal(model.momentum_encoder.module[1].bn0.running_mean, model.neck.bn0.running_mean)
+
+
+def test_batch_statistics_include_the_class_token(views):
+    model = build()
+    rows = []
+    model.neck.register_forward_hook(lambda module, inputs, output: rows.append(len(output[0])))
+    query, mask = model.queries(views[0])
+    assert rows == [4 * 17]
+    assert query.shape == (4, 16, 8)
+    assert mask.shape == (4, 16)
+
+
+def test_without_a_teacher_the_student_makes_the_keys(views):
+    model = build(teacher=None)
+    torch.testing.assert_close(model.keys(views[1]), model.project(model.backbone(views[1])[-1], model.neck))
+    assert not model.keys(views[1]).requires_grad
+    assert all(p.requires_grad for p in model.parameters())
+
+
+def test_without_masks_every_patch_is_asked_for_and_no_parameter_is_idle(views):
+    model = build(mask_generator=None)
+    _, mask = model.queries(views[0])
+    assert mask.all()
+    model.loss(views)['loss_contrast'].backward()
+    assert all((p.grad is not None) == p.requires_grad for p in model.parameters())
+
+
+@pytest.mark.parametrize('changes', [
+    {'contrast': {'type': 'mm_graft.BatchDictionaryContrastLoss'}},
+    {'contrast': {'type': 'mm_graft.FilteredContrastLoss', 'max_similarity': 0.5}},
+    {'contrast': {'type': 'mm_graft.InstanceContrastLoss'}, 'mask_generator': None},
+    {'mask_generator': {'type': 'mm_graft.BlockMask', 'img_size': 32, 'patch_size': 8, 'min_patches': 2}},
+    {'backbone': PLAIN},
+    {'backbone': PLAIN, 'mask_generator': None},
+])
+def test_every_variant_trains(views, changes):
+    model = build(**changes)
+    before = student_of(model)
+    model.loss(views)['loss_contrast'].backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+    torch.optim.SGD(model.parameters(), lr=1.0).step()
+    assert any(not torch.equal(a, b) for a, b in zip(before, student_of(model)))
+
+
+def test_a_plain_vit_of_the_host_is_masked_like_our_own(views):
+    model = build(backbone=PLAIN)
+    mask = torch.rand(4, 16) < 0.5
+    hidden = mask.view(4, 1, 4, 4).repeat_interleave(8, 2).repeat_interleave(8, 3)
+    encoded = model.encode_masked(views[0], mask)
+    torch.testing.assert_close(model.encode_masked(torch.where(hidden, 7.0, views[0]), mask), encoded)
+    assert not torch.allclose(model.encode_masked(torch.where(hidden, views[0], 7.0), mask), encoded)
+    assert not model.backbone.patch_embed._forward_hooks
+    assert depth_map(model).depths['mask_token'] == 0
+    names = {name for name, _ in model.named_parameters()}
+    assert {'mask_token', 'momentum_encoder.module.0.pos_embed'} <= names
+    assert 'momentum_encoder.module.0.mask_token' not in names
+
+
+@pytest.mark.parametrize(('changes', 'message'), [
+    ({'backbone': {**PLAIN, 'out_type': 'cls_token'}}, "out_type='raw'"),
+    ({'mask_generator': {'type': 'mm_graft.RandomCellMask'}}, '14 × 14'),
+    ({'mask_generator': {'type': 'mm_graft.RandomCellMask', 'ratio': 1.0}}, r'\(0, 1\)'),
+    ({'mask_generator': {'type': 'mm_graft.RandomCellMask', 'img_size': 40}}, 'divi'),
+    ({'teacher': {'momentum': 1.5}}, r'\[0, 1\]'),
+])
+def test_bad_settings_are_refused_when_the_model_is_built(changes, message):
+    with pytest.raises(ValueError, match=message):
+        MODELS.build(config(**changes))
+
+
+class Pairs(Dataset):
+    """Eight images in two views."""
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        pixels = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(index))
+        return {'inputs': list(pixels), 'data_samples': index}
+
+
+def runner(work_dir, epochs, **settings) -> Runner:
+    return Runner(
+        model=config(teacher={'momentum': 0.9}), work_dir=str(work_dir),
+        train_dataloader={'dataset': Pairs(), 'batch_size': 4, 'num_workers': 0,
+                          'sampler': {'type': 'DefaultSampler', 'shuffle': False},
+                          'collate_fn': {'type': 'default_collate'}},
+        train_cfg={'by_epoch': True, 'max_epochs': epochs},
+        optim_wrapper={'optimizer': {'type': 'AdamW', 'lr': 0.01}},
+        default_scope='mmpretrain', experiment_name=f'conmim_{work_dir.name}_{epochs}', log_level='ERROR',
+        randomness={'seed': 0}, **settings)
+
+
+def test_a_run_leaves_the_averaged_teacher_in_its_last_checkpoint(tmp_path):
+    run = runner(tmp_path, 2)
+    run.train()
+    state = torch.load(tmp_path / 'epoch_2.pth', weights_only=False)['state_dict']
+    assert state['momentum_encoder.steps'] == 4
+    weights = run.model.neck.fc0.weight
+    assert not torch.equal(state['momentum_encoder.module.1.fc0.weight'], weights)
+    torch.testing.assert_close(state['momentum_encoder.module.1.fc0.weight'],
+                               run.model.momentum_encoder.module[1].fc0.weight)
+
+
+class FixedMask(nn.Module):
+    """The same half of every image, on any number of processes."""
+
+    grid = (4, 4)
+
+    def forward(self, batch_size, device):
+        return (torch.arange(16, device=device) % 2 == 0).expand(batch_size, -1)
+
+
+LAYER_NORM_NECK = {'type': 'NonLinearNeck', 'in_channels': 16, 'hid_channels': 32, 'out_channels': 8, 'num_layers': 3,
+                   'with_avg_pool': False, 'with_last_bn': False, 'norm_cfg': {'type': 'LN'}}
+
+
+def fixed_model(neck: dict | None):
+    model = build(**({} if neck is None else {'neck': neck}))
+    model.mask_generator = FixedMask()
+    return model
+
+
+def train_two_steps(model, batches):
+    wrapper = OptimWrapper(torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.5))
+    for views in batches:
+        model.train_step({'inputs': views, 'data_samples': None}, wrapper)
+
+
+def worker(rank, folder, neck, batches):
+    from mmengine.registry import init_default_scope
+    init_default_scope('mmpretrain')
+    torch.set_num_threads(1)
+    distributed.init_process_group('gloo', init_method=f'file://{folder}/meet', rank=rank, world_size=2)
+    model = fixed_model(neck)
+    train_two_steps(MMDistributedDataParallel(model), [[v[2 * rank:2 * rank + 2] for v in b] for b in batches])
+    if rank == 0:
+        torch.save(model.state_dict(), f'{folder}/state.pth')
+    distributed.barrier()
+    distributed.destroy_process_group()
+
+
+def parameters_after_ddp(folder, neck, batches) -> dict[str, torch.Tensor]:
+    mp.start_processes(worker, (str(folder), neck, batches), nprocs=2, start_method='fork')
+    return torch.load(folder / 'state.pth', weights_only=True)
+
+
+@pytest.fixture
+def batches():
+    return [[torch.randn(4, 3, 32, 32) for _ in range(2)] for _ in range(2)]
+
+
+def assert_same_parameters(model, state):
+    for name, parameter in model.named_parameters():  # the running statistics are those of one device
+        torch.testing.assert_close(state[name], parameter.detach(), rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_two_processes_equal_one_with_the_same_batch_where_no_batch_norm_is(tmp_path, batches):
+    model = fixed_model(LAYER_NORM_NECK)
+    train_two_steps(model, batches)
+    assert_same_parameters(model, parameters_after_ddp(tmp_path, LAYER_NORM_NECK, batches))
+
+
+def test_two_processes_equal_one_that_normalises_each_half_by_itself(tmp_path, batches):
+    model = fixed_model(None)
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.5)
+    for views in batches:
+        optimizer.zero_grad()
+        for half in (slice(0, 2), slice(2, 4)):
+            (model.loss([v[half] for v in views])['loss_contrast'] / 2).backward()
+        optimizer.step()
+    assert_same_parameters(model, parameters_after_ddp(tmp_path, None, batches))
