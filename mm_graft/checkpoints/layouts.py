@@ -149,6 +149,8 @@ def detect_kind(state_dict: StateDict) -> str:
         return 'mmpretrain'
     if has('blocks.') and any(name.endswith('.attn.q_bias') for name in names):
         return 'conmim'
+    if has('blocks.') and has('norm.0.'):
+        return 'localmim'
     if has('blocks.'):
         return 'timm' if has('head.') else 'mae'
     raise ValueError(f'names such as {names[:3]} belong to no known layout; known are {sorted(KINDS)}')

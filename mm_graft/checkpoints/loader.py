@@ -11,6 +11,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mm_graft.checkpoints.layouts import StateDict, convert, detect_kind, mmpretrain_to_timm
+from mm_graft.checkpoints.localmim import plain_encoder
 
 CONTAINERS = ('state_dict', 'model', 'module')
 
@@ -120,8 +121,8 @@ def backbone_tensors(backbone: nn.Module, path: str | Path, kind: str | None = N
     """The tensors of a checkpoint of any known layout, under the names of ``backbone`` and of its shapes.
 
     Every parameter and buffer of the backbone must be in the file with its shape, and nothing may be left over, except
-    a final norm that the backbone does not have. Nothing is resized, unless the backbone has a method
-    ``adapt_tensors(tensors)`` that fits what it knows how to fit (``ConMIMViT`` and its relative positions).
+    a final norm or LocalMIM's tap norms that the backbone does not have. Nothing is resized, unless the backbone has a
+    method ``adapt_tensors(tensors)`` that fits what it knows how to fit (``ConMIMViT`` and its relative positions).
 
     Args:
         backbone: the encoder itself (a ViT of mmpretrain, this package or timm), not the algorithm around it.
@@ -136,6 +137,8 @@ def backbone_tensors(backbone: nn.Module, path: str | Path, kind: str | None = N
     try:
         kind = kind or detect_kind(state_dict)
         converted = convert(state_dict, kind, branch)
+        if not hasattr(backbone, 'tap_norms'):
+            converted = plain_encoder(converted)
         tensors = _names_of(backbone, converted.backbone)
         if hasattr(backbone, 'adapt_tensors'):
             tensors = backbone.adapt_tensors(tensors)

@@ -1,0 +1,79 @@
+import pytest
+import torch
+
+from mm_graft.checkpoints import CheckpointError, load_backbone
+from mm_graft.checkpoints.layouts import Converted, detect_kind
+from mm_graft.checkpoints.localmim import from_localmim, localmim_to_mmpretrain, plain_encoder, rename_localmim
+from mm_graft.models.backbones.localmim_vit import LocalMIMViT
+
+
+@pytest.mark.parametrize(('theirs', 'ours'), [
+    ('cls_token', 'backbone.cls_token'),
+    ('patch_embed.proj.bias', 'backbone.patch_embed.projection.bias'),
+    ('blocks.10.attn.qkv.weight', 'backbone.layers.10.attn.qkv.weight'),
+    ('norm.2.bias', 'backbone.tap_norms.2.bias'),
+    ('decoder.1.mask_token', 'neck.decoders.1.mask_token'),
+    ('decoder.3.blocks.0.mlp.fc1.weight', 'neck.decoders.3.blocks.0.ffn.layers.0.0.weight'),
+    ('decoder.0.norm.weight', 'neck.decoders.0.norm.weight'),
+    ('decoder.0.pred.3.bias', 'neck.decoders.0.pred.3.bias'),
+    ('hog_enc.0.conv.weight', None),
+])
+def test_names_are_mapped_one_to_one(theirs, ours):
+    assert rename_localmim(theirs) == ours
+
+
+def test_an_unknown_name_is_an_error():
+    with pytest.raises(ValueError, match=r"'head.weight' is no tensor of a LocalMIM checkpoint"):
+        localmim_to_mmpretrain({'head.weight': torch.zeros(1)})
+
+
+def test_the_random_pairs_of_the_hog_layers_are_kept_in_order():
+    state = {f'hog_enc.{k}.conv.bias': torch.tensor([k, -k]) for k in (1, 0)}
+    assert localmim_to_mmpretrain(state)['target_generator.bias'].tolist() == [[0, 0], [1, -1]]
+
+
+def test_the_row_of_the_class_token_is_cut_from_the_decoders_tables_only():
+    state = {'pos_embed': torch.zeros(1, 5, 4), 'decoder.0.pos_embed': torch.zeros(1, 5, 4)}
+    shapes = {name: tuple(tensor.shape) for name, tensor in localmim_to_mmpretrain(state).items()}
+    assert shapes == {'backbone.pos_embed': (1, 5, 4), 'neck.decoders.0.pos_embed': (1, 4, 4)}
+
+
+def test_the_encoder_is_everything_but_decoders_and_hog():
+    state = dict.fromkeys(['cls_token', 'norm.0.bias', 'decoder.0.embed.bias', 'hog_enc.0.conv.weight'], torch.ones(1))
+    converted = from_localmim(state, 'base')
+    assert set(converted.backbone) == {'cls_token', 'tap_norms.0.bias'}
+    assert converted.dropped == {'decoder.0.embed.bias': 'LocalMIM decoder', 'hog_enc.0.conv.weight': 'HOG layer'}
+    with pytest.raises(ValueError, match='one encoder'):
+        from_localmim(state, 'momentum')
+
+
+def test_for_a_plain_vit_the_last_tap_norm_is_the_final_norm():
+    taps = {f'tap_norms.{k}.weight': torch.tensor(k) for k in range(11)}
+    plain = plain_encoder(Converted(taps))
+    assert plain.backbone == {'ln1.weight': torch.tensor(10)}
+    assert len(plain.dropped) == 10
+    without = Converted({'cls_token': torch.zeros(1)})
+    assert plain_encoder(without) == without
+
+
+def test_the_authors_file_is_recognised_and_fills_this_encoder(golden):
+    state = torch.load(golden / 'localmim_checkpoint-99.pth', weights_only=True)['model']
+    assert detect_kind(state) == 'localmim'
+    dims, depth = state['cls_token'].shape[-1], sum('attn.qkv.weight' in n and n[0] == 'b' for n in state)
+    arch = {'embed_dims': dims, 'num_layers': depth, 'num_heads': 2, 'feedforward_channels': 4 * dims}
+    encoder = LocalMIMViT(arch)
+    load_backbone(encoder, golden / 'localmim_checkpoint-99.pth')
+    torch.testing.assert_close(encoder.tap_norms[3].weight, state['norm.3.weight'])
+    with pytest.raises(CheckpointError, match='have another shape'):
+        load_backbone(LocalMIMViT({**arch, 'embed_dims': 2 * dims}), golden / 'localmim_checkpoint-99.pth')
+
+
+def test_a_checkpoint_of_this_package_fills_a_plain_vit(tmp_path, tiny_arch):
+    from mmpretrain.models import VisionTransformer
+    source = LocalMIMViT(tiny_arch, img_size=16, patch_size=4, taps=(1, 4))
+    source.tap_norms[1].bias.data.fill_(3)
+    torch.save({f'backbone.{name}': tensor for name, tensor in source.state_dict().items()}, tmp_path / 'a.pth')
+    vit = VisionTransformer(tiny_arch, img_size=16, patch_size=4, out_indices=-1)
+    load_backbone(vit, tmp_path / 'a.pth')
+    assert (vit.ln1.bias == 3).all()
+    torch.testing.assert_close(vit.layers[2].ffn.layers[1].weight, source.layers[2].ffn.layers[1].weight)

@@ -1,0 +1,47 @@
+import pytest
+import torch
+
+from mm_graft.models.targets.pixels import PixelTarget, patchify, standardise_patches
+
+
+def test_a_patch_lists_rows_then_columns_then_channels():
+    images = torch.arange(2 * 3 * 4 * 6.).reshape(2, 3, 4, 6)
+    patches = patchify(images, 2)
+    assert patches.shape == (2, 6, 12)
+    second_of_second_row = images[1, :, 2:4, 2:4]  # patch (1, 1) of a 2×3 grid
+    torch.testing.assert_close(patches[1, 4], second_of_second_row.permute(1, 2, 0).flatten())
+
+
+def test_patches_are_standardised_with_the_unbiased_variance():
+    patch = torch.tensor([[[1., 2., 3., 6.]]])
+    expected = (patch - 3) / (14 / 3 + 1e-6)**0.5
+    torch.testing.assert_close(standardise_patches(patch), expected)
+
+
+def test_flat_patches_become_zero():
+    assert not standardise_patches(torch.full((1, 1, 12), 0.3)).any()
+
+
+def test_every_scale_has_its_own_size_and_unwanted_ones_are_not_computed():
+    target = PixelTarget(cells=(2, 4, 3))
+    fine, coarse, odd = target(torch.randn(1, 3, 8, 8), scales=(0, 1))
+    assert fine.shape == (1, 16, target.out_channels[0])
+    assert coarse.shape == (1, 4, target.out_channels[1])
+    assert odd is None
+
+
+def test_the_plain_target_is_the_image():
+    images = torch.randn(1, 3, 4, 4)
+    torch.testing.assert_close(PixelTarget((4, ), standardised=False)(images)[0][0, 0],
+                               images[0].permute(1, 2, 0).flatten())
+
+
+def test_half_precision_images_give_full_precision_targets():
+    assert PixelTarget((2, ))(torch.randn(1, 3, 4, 4).bfloat16())[0].dtype == torch.float32
+
+
+def test_a_size_that_does_not_divide_the_image_is_refused():
+    with pytest.raises(ValueError, match='patches of 3 pixels do not divide an image of 4×4'):
+        PixelTarget((3, ))(torch.zeros(1, 3, 4, 4))
+    with pytest.raises(ValueError, match='at least one side'):
+        PixelTarget(())

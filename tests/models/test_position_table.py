@@ -1,0 +1,26 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from mm_graft.models.position_table import sincos_position_table
+
+
+def test_the_table_is_maes_and_not_mocov3s(golden):
+    stored = np.load(golden / 'mae_pos_embed.npz')
+    table = sincos_position_table(4, 4, 16).numpy()
+    np.testing.assert_allclose(table, stored['mae_4x4_16'][1:], atol=1e-6)
+    assert np.abs(table - stored['mocov3_4x4_16'][1:]).max() > 1
+
+
+def test_the_first_half_of_a_row_encodes_the_column():
+    table = sincos_position_table(2, 3, 4)  # ω = 1 alone
+    at_row_1_column_2 = table[1 * 3 + 2]
+    expected = torch.tensor([math.sin(2), math.cos(2), math.sin(1), math.cos(1)])
+    torch.testing.assert_close(at_row_1_column_2, expected)
+
+
+def test_a_width_that_cannot_hold_two_sines_and_two_cosines_is_refused():
+    with pytest.raises(ValueError, match='dims=6 must be a multiple of 4'):
+        sincos_position_table(2, 2, 6)
