@@ -1,0 +1,45 @@
+"""Fine-tuning ConMIM's ViT-L/16 on ImageNet-1k at 384 pixels, after 50 epochs at 224.
+
+Paper:    Yi et al., Masked Image Modeling with Denoising Contrast, ICLR 2023 (arXiv 2205.09616), Table 12 and §5.1
+Command:  tools/dist_train.sh configs/conmim/benchmarks/vit-large-p16_conmim-pre_32xb32-amp-coslr-5e_in1k-384px.py 32
+Needs:    the fine-tuned model of vit-large-p16_conmim-pre_16xb64-amp-coslr-50e_in1k.py as `load_from`
+Devices:  a batch of 1024; the split over 32 devices is ours; hours not stated
+Expected: top-1 86.5; 86.3 after 800 epochs (paper, Table 3). Not run here
+Differs:  the paper adds 10 % of the epochs at 384 as BEiT does, and gives the same rates for both sizes without saying
+          which; 1e-3, the lowest of them, and a warm-up of one epoch are ours. The relative positions are resized.
+"""
+
+_base_ = ['../../_base_/conmim_finetune.py', '../../_base_/runtime.py']
+
+max_epochs = 5
+warmup_epochs = 1
+lr = 1e-3
+min_lr = 1e-6
+layer_decay_rate = 0.75
+load_from = 'work_dirs/vit-large-p16_conmim-pre_16xb64-amp-coslr-50e_in1k/epoch_50.pth'
+
+model = dict(
+    backbone=dict(
+        arch='large',
+        img_size=384,
+        drop_path_rate=0.2,
+        layer_scale_init_value=1e-5,
+        init_cfg=dict(checkpoint=load_from, prefix='backbone.')),
+    head=dict(in_channels=1024))
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='RandomResizedCrop', scale=384, backend='pillow', interpolation='bicubic'),
+    *_base_.train_pipeline[2:],
+]
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=(384, 384), backend='pillow', interpolation='bicubic'),
+    dict(type='PackInputs'),
+]
+train_dataloader = dict(batch_size=32, dataset=dict(pipeline=train_pipeline))
+val_dataloader = dict(batch_size=32, dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader
+optim_wrapper = dict(optimizer=dict(lr=lr), paramwise_cfg=dict(layer_decay_rate=layer_decay_rate))
+param_scheduler = dict(
+    type='mm_graft.WarmupCosineLR', warmup=warmup_epochs, min_ratio=min_lr / lr, convert_to_iter_based=True)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
