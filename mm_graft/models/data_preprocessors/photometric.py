@@ -1,0 +1,76 @@
+"""Photometric augmentation of a batch on its device, every image with parameters of its own.
+
+Images are (B, C, H, W) in [0, 1], C = 1 or 3 (RGB). The operations and ranges are torchvision's and PIL's (brightness,
+contrast, saturation as blends; hue as a rotation in YIQ instead of HSV; solarise above a threshold); a sample that an
+operation does not pick keeps its exact values.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+LUMA = (0.299, 0.587, 0.114)
+# RGB → YIQ (NTSC); hue is an angle in the IQ plane
+RGB_TO_YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
+
+
+def uniform(count: int, low: float, high: float, like: Tensor) -> Tensor:
+    """One number per image, (B, 1, 1, 1)."""
+    return torch.empty(count, 1, 1, 1, device=like.device, dtype=like.dtype).uniform_(low, high)
+
+
+def apply_to_some(images: Tensor, changed: Tensor, probability: float) -> Tensor:
+    """Take the changed version of each image with the given probability."""
+    return torch.where(uniform(len(images), 0, 1, images) < probability, changed, images)
+
+
+def grey(images: Tensor) -> Tensor:
+    """Luma, repeated over the channels."""
+    if images.shape[1] == 1:
+        return images
+    weights = images.new_tensor(LUMA).view(1, 3, 1, 1)
+    return (images * weights).sum(1, keepdim=True).expand_as(images)
+
+
+def colour_jitter(images: Tensor, brightness: float, contrast: float, saturation: float, hue: float) -> Tensor:
+    """Brightness, contrast and saturation scaled by U(1 − x, 1 + x), hue turned by U(−x, x) of a full turn."""
+    count = len(images)
+    images = (images * uniform(count, 1 - brightness, 1 + brightness, images)).clamp(0, 1)
+    mean = grey(images).mean((1, 2, 3), keepdim=True)
+    images = mean.lerp(images, uniform(count, 1 - contrast, 1 + contrast, images)).clamp(0, 1)
+    if images.shape[1] == 1:
+        return images
+    images = grey(images).lerp(images, uniform(count, 1 - saturation, 1 + saturation, images)).clamp(0, 1)
+    return turn_hue(images, uniform(count, -hue, hue, images).view(-1) * 2 * math.pi)
+
+
+def turn_hue(images: Tensor, angle: Tensor) -> Tensor:
+    """Rotate the colours of each image by its angle (B, in radians), luma kept."""
+    forward = torch.tensor(RGB_TO_YIQ, device=images.device, dtype=images.dtype)
+    cosine, sine = angle.cos(), angle.sin()
+    rotation = torch.zeros(len(images), 3, 3, device=images.device, dtype=images.dtype)
+    rotation[:, 0, 0] = 1
+    rotation[:, 1, 1] = rotation[:, 2, 2] = cosine
+    rotation[:, 1, 2], rotation[:, 2, 1] = -sine, sine
+    matrix = torch.linalg.inv(forward) @ rotation @ forward  # (B, 3, 3)
+    return torch.einsum('bij,bjhw->bihw', matrix, images).clamp(0, 1)
+
+
+def gaussian_blur(images: Tensor, sigma: Tensor) -> Tensor:
+    """Blur each image with its sigma (B, in pixels), separably; the kernel reaches two of the largest sigma."""
+    radius = max(1, min(round(2 * float(sigma.max())), images.shape[-1] - 1, images.shape[-2] - 1))
+    offsets = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
+    kernel = torch.exp(-offsets.square() / (2 * sigma.view(-1, 1).square()))
+    kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(images.shape[1], 0)  # (B·C, K)
+    flat = images.flatten(0, 1).unsqueeze(0)  # (B, C, H, W) → (1, B·C, H, W)
+    channels = flat.shape[1]
+    flat = F.conv2d(F.pad(flat, (radius, radius, 0, 0), 'reflect'), kernel[:, None, None, :], groups=channels)
+    flat = F.conv2d(F.pad(flat, (0, 0, radius, radius), 'reflect'), kernel[:, None, :, None], groups=channels)
+    return flat.view_as(images)
+
+
+def solarise(images: Tensor, threshold: float) -> Tensor:
+    """Invert what is at or above the threshold."""
+    return torch.where(images >= threshold, 1 - images, images)

@@ -1,0 +1,121 @@
+"""Two augmented views of every image, made in batches on the device."""
+
+import math
+
+import torch
+from mmpretrain.models.utils import SelfSupDataPreprocessor
+from torch import Tensor
+from torch.nn import functional as F
+
+from mm_graft.models.data_preprocessors import photometric
+from mm_graft.registry import MODELS
+
+
+def crop_boxes(count: int, scale: tuple[float, float], ratio: tuple[float, float], like: Tensor) -> Tensor:
+    """Random boxes (B, 4) as centre x, centre y, width, height, in shares of the image.
+
+    The area is U(scale), the aspect ratio log-uniform, the place uniform: torchvision's ``RandomResizedCrop``, except
+    that a box that would stick out is cut to the image instead of drawn again.
+    """
+    random = torch.rand(4, count, device=like.device, dtype=like.dtype)
+    area = scale[0] + (scale[1] - scale[0]) * random[0]
+    low, high = math.log(ratio[0]), math.log(ratio[1])
+    aspect = torch.exp(low + (high - low) * random[1])
+    width = (area * aspect).sqrt().clamp(max=1)
+    height = (area / aspect).sqrt().clamp(max=1)
+    return torch.stack([width / 2 + (1 - width) * random[2], height / 2 + (1 - height) * random[3], width, height], 1)
+
+
+def crop_and_flip(images: Tensor, boxes: Tensor, flip: Tensor, size: tuple[int, int]) -> Tensor:
+    """Cut each image to its box, mirror it where ``flip`` (B, bool) is set, resize to ``size``: (B, C, *size)."""
+    centre_x, centre_y, width, height = boxes.unbind(1)
+    theta = boxes.new_zeros(len(boxes), 2, 3)
+    theta[:, 0, 0] = torch.where(flip, -width, width)
+    theta[:, 1, 1] = height
+    theta[:, 0, 2] = 2 * centre_x - 1
+    theta[:, 1, 2] = 2 * centre_y - 1
+    grid = F.affine_grid(theta, [len(images), images.shape[1], *size], align_corners=False)
+    return F.grid_sample(images, grid, mode='bilinear', padding_mode='reflection', align_corners=False)
+
+
+@MODELS.register_module()
+class TwoViewPreprocessor(SelfSupDataPreprocessor):
+    """Make both views of a contrastive method on the device, for machines with few cores.
+
+    Each view is cropped, mirrored, jittered, greyed, blurred and solarised with parameters drawn per image, then
+    normalised. MoCo v3's own pipeline (``configs/_base_/imagenet_two_views.py``) does the same work image by image in
+    the loader's processes; the distributions agree, the pixels do not (bilinear sampling without antialiasing).
+
+    Args:
+        mean: per channel, in 0…255.
+        std: per channel, in 0…255.
+        to_rgb: turn BGR into RGB.
+        size: height and width of a view; the size of the images if None.
+        scale: share of the area that a crop keeps, from, to.
+        ratio: aspect ratio of a crop, from, to.
+        jitter: brightness, contrast, saturation, hue.
+        jitter_probability: of each view.
+        grey_probability: of each view.
+        blur_probability: of the first and the second view.
+        blur_sigma: in pixels, from, to.
+        solarise_probability: of the first and the second view; above half of the brightness.
+        flip_probability: of each view.
+
+    Raises:
+        ValueError: a probability outside [0, 1], or a crop share outside (0, 1].
+    """
+
+    def __init__(self, mean: list[float], std: list[float], to_rgb: bool = False,
+                 size: tuple[int, int] | None = None, scale: tuple[float, float] = (0.08, 1.0),
+                 ratio: tuple[float, float] = (3 / 4, 4 / 3),
+                 jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.2, 0.1), jitter_probability: float = 0.8,
+                 grey_probability: float = 0.2, blur_probability: tuple[float, float] = (1.0, 0.1),
+                 blur_sigma: tuple[float, float] = (0.1, 2.0), solarise_probability: tuple[float, float] = (0.0, 0.2),
+                 flip_probability: float = 0.5) -> None:
+        super().__init__(mean=mean, std=std, to_rgb=to_rgb)
+        for value in (jitter_probability, grey_probability, flip_probability, *blur_probability,
+                      *solarise_probability):
+            if not 0 <= value <= 1:
+                raise ValueError(f'probability {value} is outside [0, 1]')
+        if not 0 < scale[0] <= scale[1] <= 1:
+            raise ValueError(f'scale={scale} is the share of the image that a crop keeps; choose 0 < from ≤ to ≤ 1')
+        self.size, self.scale, self.ratio, self.jitter = size, scale, ratio, jitter
+        self.jitter_probability, self.grey_probability = jitter_probability, grey_probability
+        self.blur_probability, self.blur_sigma = blur_probability, blur_sigma
+        self.solarise_probability, self.flip_probability = solarise_probability, flip_probability
+
+    @torch.no_grad()
+    def forward(self, data: dict, training: bool = False) -> dict:
+        """Images of a batch, (B, C, H, W) in 0…255 → a list of two views; in test mode one normalised batch."""
+        data = self.cast_data(data)
+        images = data['inputs'].float()
+        if self._channel_conversion:
+            images = images.flip(1)
+        if not training:
+            return {**data, 'inputs': self.normalise(images)}
+        images = images / 255
+        views = [self.normalise(self.view(images, index) * 255) for index in (0, 1)]
+        return {**data, 'inputs': views}
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Subtract the mean, divide by the standard deviation."""
+        return (images - self.mean) / self.std
+
+    def view(self, images: Tensor, index: int) -> Tensor:
+        """One view of images in [0, 1]; ``index`` says which blur and solarise probabilities are meant."""
+        count = len(images)
+        boxes = crop_boxes(count, self.scale, self.ratio, images)
+        flip = torch.rand(count, device=images.device) < self.flip_probability
+        images = crop_and_flip(images, boxes, flip, self.size or images.shape[-2:])
+        images = photometric.apply_to_some(images, photometric.colour_jitter(images, *self.jitter),
+                                           self.jitter_probability)
+        if images.shape[1] == 3 and self.grey_probability:
+            images = photometric.apply_to_some(images, photometric.grey(images), self.grey_probability)
+        if self.blur_probability[index]:
+            sigma = photometric.uniform(count, *self.blur_sigma, images).view(-1)
+            images = photometric.apply_to_some(images, photometric.gaussian_blur(images, sigma),
+                                               self.blur_probability[index])
+        if self.solarise_probability[index]:
+            images = photometric.apply_to_some(images, photometric.solarise(images, 0.5),
+                                               self.solarise_probability[index])
+        return images
