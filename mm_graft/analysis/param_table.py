@@ -11,9 +11,12 @@ from mm_graft.depth import depth_map
 
 
 def build_on_meta(cfg: Config) -> tuple[nn.Module, OptimWrapper]:
-    """Model and optimizer of a config, without memory for weights and without data."""
+    """Model and optimizer of a config, without data and, where the model allows it, without memory for weights."""
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
-    with device('meta'):
+    try:
+        with device('meta'):
+            model = MODELS.build(cfg.model)
+    except RuntimeError:  # the host's Swin reads values of tensors while it is built
         model = MODELS.build(cfg.model)
     optim_wrapper = {key: value for key, value in cfg.optim_wrapper.items() if key != 'type'}
     return model, build_optim_wrapper(model, {'type': 'OptimWrapper', **optim_wrapper})
