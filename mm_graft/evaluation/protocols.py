@@ -1,0 +1,137 @@
+"""The protocols on frozen features, by name: each takes the features of both sets and says how good they are."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import fmean, stdev
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mm_graft.evaluation.confidence import wilson_interval
+from mm_graft.evaluation.fewshot import LAMBDA_TIMES_N, fewshot_logreg
+from mm_graft.evaluation.knn import knn_accuracy
+from mm_graft.evaluation.linear_probe import (
+    LinearProbeSettings,
+    linear_probe,
+    linear_probe_selected_on_test,
+)
+from mm_graft.evaluation.splits import pick_per_class, pick_share, read_list, sha256_of_list
+
+
+@dataclass(frozen=True)
+class FrozenData:
+    """Features (N, D) and labels (N,) of both sets on one device, and what few-shot lists speak of.
+
+    Attributes:
+        train_features: of the training images.
+        train_labels: their classes.
+        test_features: of the test images.
+        test_labels: their classes.
+        num_classes: C.
+        train_names: names of the training images.
+    """
+
+    train_features: Tensor
+    train_labels: Tensor
+    test_features: Tensor
+    test_labels: Tensor
+    num_classes: int
+    train_names: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class ProtocolSettings:
+    """How the protocols run.
+
+    Attributes:
+        ks: neighbours of kNN; the first that fits is the headline.
+        temperature: τ of kNN.
+        linear: how the linear grid is trained.
+        select_on_test: the authors' habit of choosing the linear head on the test images; labelled in the report.
+        seeds: repetitions of what is random, from ``linear.seed`` on.
+        fewshot_list: file with the few-shot images; without it a class-balanced, seeded share is drawn.
+        fewshot_share: that share.
+        fewshot_per_class: images a class instead of a share.
+    """
+
+    ks: tuple[int, ...] = (20, 10, 100, 200)
+    temperature: float = 0.07
+    linear: LinearProbeSettings = field(default_factory=LinearProbeSettings)
+    select_on_test: bool = False
+    seeds: int = 1
+    fewshot_list: str | None = None
+    fewshot_share: float = 0.01
+    fewshot_per_class: int | None = None
+
+
+def percent(accuracy: float, total: int) -> dict:
+    """Accuracy (a fraction of ``total`` images) as ``top1`` with its 95 % interval, in percent."""
+    low, high = wilson_interval(round(accuracy * total), total)
+    return {'top1': 100 * accuracy, 'interval95': [100 * low, 100 * high]}
+
+
+def run_knn(data: FrozenData, settings: ProtocolSettings) -> dict:
+    """KNN for every k that the training set allows."""
+    ks = [k for k in settings.ks if k <= len(data.train_features)] or [len(data.train_features)]
+    by_k = knn_accuracy(data.train_features, data.train_labels, data.test_features, data.test_labels, ks,
+                        settings.temperature, data.num_classes)
+    return {**percent(by_k[ks[0]], len(data.test_labels)), 'k': ks[0], 'temperature': settings.temperature,
+            'top1_by_k': {str(k): 100 * accuracy for k, accuracy in by_k.items()}}
+
+
+def run_linear(data: FrozenData, settings: ProtocolSettings) -> dict:
+    """The linear grid, once for every seed."""
+    probe = linear_probe_selected_on_test if settings.select_on_test else linear_probe
+    results = [
+        probe(data.train_features, data.train_labels, data.test_features, data.test_labels, data.num_classes,
+              replace(settings.linear, seed=settings.linear.seed + offset))
+        for offset in range(settings.seeds)]
+    first = results[0]
+    return {
+        **over_seeds([result.accuracy for result in results], len(data.test_labels)),
+        'selected_on': first.selected_on, 'selection_top1': 100 * first.selection_accuracy, 'base_lr': first.base_lr,
+        'lr': first.lr, 'weight_decay': first.weight_decay, 'epoch': first.epoch, 'heads': len(settings.linear.grid),
+        'batch_size': settings.linear.batch_size, 'batch_norm': settings.linear.batch_norm,
+        'lr_scale': 'as released: base × batch × world size / 256' if settings.linear.as_released
+        else 'linear rule: base × batch / 256'}
+
+
+def run_fewshot(data: FrozenData, settings: ProtocolSettings) -> dict:
+    """Logistic regression on few images: a list, or for every seed a drawn one."""
+    accuracies, rows = [], None
+    for offset in range(1 if settings.fewshot_list else settings.seeds):
+        drawn = fewshot_rows(data, settings, settings.linear.seed + offset)
+        rows = drawn if rows is None else rows
+        index = torch.from_numpy(drawn).to(data.train_features.device)
+        labels = data.train_labels.to(index.device)
+        accuracies.append(fewshot_logreg(
+            data.train_features[index], labels[index], data.test_features, data.test_labels,
+            data.num_classes).accuracy)
+    names = [data.train_names[row] for row in rows] if len(data.train_names) else [str(row) for row in rows]
+    return {**over_seeds(accuracies, len(data.test_labels)), 'train_images': len(rows),
+            'list': settings.fewshot_list or 'drawn, class-balanced', 'list_sha256': sha256_of_list(names),
+            'lambda': LAMBDA_TIMES_N / len(rows)}
+
+
+def fewshot_rows(data: FrozenData, settings: ProtocolSettings, seed: int) -> np.ndarray:
+    """Rows of the few-shot images."""
+    if settings.fewshot_list:
+        return read_list(settings.fewshot_list, data.train_names)
+    labels = data.train_labels.cpu().numpy()
+    if settings.fewshot_per_class:
+        return pick_per_class(labels, settings.fewshot_per_class, seed)
+    return pick_share(labels, settings.fewshot_share, seed)
+
+
+def over_seeds(accuracies: Sequence[float], total: int) -> dict:
+    """Mean accuracy over seeds with the interval of one test set of ``total`` images, and the spread over seeds."""
+    result = percent(fmean(accuracies), total)
+    if len(accuracies) > 1:
+        result['top1_by_seed'] = [100 * accuracy for accuracy in accuracies]
+        result['std_over_seeds'] = 100 * stdev(accuracies)
+    return result
+
+
+FROZEN_PROTOCOLS: dict[str, Callable[[FrozenData, ProtocolSettings], dict]] = {
+    'knn': run_knn, 'linear': run_linear, 'fewshot-1': run_fewshot}

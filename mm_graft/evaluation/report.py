@@ -1,0 +1,115 @@
+"""Reports: JSON that is never half-written, a table, a plot; and several runs side by side."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+HEADLINE = 'top1'
+
+
+def write_json(path: str | Path, content: dict) -> None:
+    """Write a JSON file; it appears under its name only when complete."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f'{path.name}.part')
+    part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + '\n')
+    os.replace(part, path)
+
+
+def read_report(run: str | Path) -> dict:
+    """The report of an evaluation: a ``report.json`` or the folder that holds one.
+
+    Raises:
+        ValueError: there is none, or it is not an evaluation's.
+    """
+    path = Path(run)
+    path = path / 'report.json' if path.is_dir() else path
+    if not path.is_file():
+        raise ValueError(f'{run} holds no report.json; give the --out folder of a finished tools/evaluate.py')
+    try:
+        report = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f'{path} is no JSON: {error}') from error
+    if not isinstance(report, dict) or not isinstance(report.get('protocols'), dict):
+        raise ValueError(f'{path} has no "protocols"; give the report of tools/evaluate.py')
+    return report
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of text as aligned columns; the first row is the heading."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ['  '.join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+    return '\n'.join([lines[0], '  '.join('-' * width for width in widths), *lines[1:]])
+
+
+def report_table(report: dict) -> str:
+    """Protocol, top-1 accuracy, its 95 % interval and what matters about how it was reached."""
+    rows = [('protocol', 'top-1 %', '95 % interval', 'how')]
+    for name, result in report['protocols'].items():
+        low, high = result['interval95']
+        rows.append((name, f'{result[HEADLINE]:.2f}', f'{low:.2f} – {high:.2f}', _how(result)))
+    return table(rows)
+
+
+def compare_table(reports: dict[str, dict]) -> str:
+    """Top-1 accuracies of several runs, a row each, a column for every protocol that any of them ran."""
+    protocols = list(dict.fromkeys(name for report in reports.values() for name in report['protocols']))
+    rows = [('run', *protocols)]
+    for run, report in reports.items():
+        results = (report['protocols'].get(name) for name in protocols)
+        rows.append((run, *(f'{result[HEADLINE]:.2f}' if result else '–' for result in results)))
+    return table(rows)
+
+
+def plot_report(report: dict, path: str | Path) -> None:
+    """Bars with 95 % intervals, one a protocol."""
+    plot_reports({Path(report.get('checkpoint', 'run')).name: report}, path)
+
+
+def plot_reports(reports: dict[str, dict], path: str | Path) -> None:
+    """Bars of all runs, grouped by protocol, and beside them kNN over k and, where known, probing over depth."""
+    from matplotlib.figure import Figure
+    figure = Figure(figsize=(12, 4), layout='constrained')
+    bars, curves = figure.subplots(1, 2, width_ratios=(2, 1))
+    _draw_bars(bars, reports)
+    _draw_curves(curves, reports)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f'{path.stem}.part{path.suffix}')
+    figure.savefig(part, dpi=120)
+    os.replace(part, path)
+
+
+def _draw_bars(axes, reports: dict[str, dict]) -> None:
+    protocols = list(dict.fromkeys(name for report in reports.values() for name in report['protocols']))
+    width = 0.8 / len(reports)
+    for position, (run, report) in enumerate(reports.items()):
+        known = [(column, report['protocols'][name]) for column, name in enumerate(protocols)
+                 if name in report['protocols']]
+        places = [column + (position - (len(reports) - 1) / 2) * width for column, _ in known]
+        heights = [result[HEADLINE] for _, result in known]
+        errors = [[max(0.0, result[HEADLINE] - result['interval95'][0]) for _, result in known],
+                  [max(0.0, result['interval95'][1] - result[HEADLINE]) for _, result in known]]
+        axes.bar(places, heights, width, yerr=errors, capsize=3, label=run)
+    axes.set_xticks(range(len(protocols)), protocols)
+    axes.set_ylabel('top-1 accuracy, % (95 % interval)')
+    axes.legend()
+
+
+def _draw_curves(axes, reports: dict[str, dict]) -> None:
+    for run, report in reports.items():
+        by_k = report['protocols'].get('knn', {}).get('top1_by_k', {})
+        points = sorted((int(k), accuracy) for k, accuracy in by_k.items())
+        if points:
+            axes.plot(*zip(*points), marker='o', label=run)
+    axes.set_xscale('log')
+    axes.set_xlabel('k')
+    axes.set_ylabel('kNN top-1 accuracy, %')
+    if axes.lines:
+        axes.legend()
+
+
+def _how(result: dict) -> str:
+    shown = ('k', 'base_lr', 'weight_decay', 'selected_on', 'train_images', 'block', 'new_blocks')
+    return ', '.join(f'{name.replace("_", " ")} {result[name]}' for name in shown if name in result)

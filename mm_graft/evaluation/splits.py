@@ -1,0 +1,95 @@
+"""Few-shot lists: class-balanced and seeded, or the public ones.
+
+A list is a text file of ``path label`` lines, paths below the data set's folder, so that the host's ``CustomDataset``
+and ``ImageNet`` read it as ``ann_file``. Reading also takes lists of bare file names, such as SimCLR's public 1 % and
+10 % of ImageNet.
+"""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+
+def pick_per_class(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:
+    """Sorted indices of ``per_class`` random images of every class.
+
+    Raises:
+        ValueError: a class has fewer images.
+    """
+    if per_class < 1:
+        raise ValueError(f'per_class={per_class}; take at least 1 image a class')
+    counts = np.bincount(labels)
+    short = [label for label, count in enumerate(counts) if 0 < count < per_class]
+    if short:
+        raise ValueError(
+            f'class {short[0]} has {counts[short[0]]} images, fewer than per_class={per_class}; take at most '
+            f'{counts[counts > 0].min()}')
+    return _pick(labels, np.full(len(counts), per_class), seed)
+
+
+def pick_share(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Sorted indices of a random share of every class, at least one image each, rounded to whole images.
+
+    Raises:
+        ValueError: the share lies outside (0, 1].
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f'share={share} lies outside (0, 1]; 0.01 is 1 %')
+    return _pick(labels, np.maximum(1, np.rint(np.bincount(labels) * share)).astype(int), seed)
+
+
+def _pick(labels: np.ndarray, quota: np.ndarray, seed: int) -> np.ndarray:
+    order = np.random.default_rng(seed).permutation(len(labels))
+    order = order[np.argsort(labels[order], kind='stable')]  # class by class, random within a class
+    counts = np.bincount(labels)
+    rank = np.arange(len(labels)) - (np.cumsum(counts) - counts)[labels[order]]
+    return np.sort(order[rank < quota[labels[order]]])
+
+
+def write_list(path: str | Path, names: Sequence[str], labels: Sequence[int]) -> str:
+    """Write a list and return its SHA-256; the file appears when complete."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = ''.join(f'{name} {label}\n' for name, label in zip(names, labels, strict=True))
+    part = path.with_name(f'{path.name}.part')
+    part.write_text(content)
+    os.replace(part, path)
+    return sha256_of_list(names)
+
+
+def sha256_of_list(names: Sequence[str]) -> str:
+    """SHA-256 of the sorted names, one a line: the same list in another order is the same list."""
+    return hashlib.sha256(''.join(f'{name}\n' for name in sorted(names)).encode()).hexdigest()
+
+
+def read_list(path: str | Path, names: Sequence[str]) -> np.ndarray:
+    """Sorted indices of the images that a list names.
+
+    Args:
+        path: a file with one image a line, by its path or its bare file name, with or without a label after it.
+        names: names of the data set's images.
+
+    Raises:
+        ValueError: the file is missing or empty, or names an image that the data set does not have or has twice.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f'few-shot list {path} does not exist; tools/make_split.py writes one')
+    by_name: dict[str, list[int]] = {}
+    for index, name in enumerate(names):
+        for known in {name, name.rsplit('/', 1)[-1]}:
+            by_name.setdefault(known, []).append(index)
+    wanted = [_name_of(line) for line in Path(path).read_text().splitlines() if line.strip()]
+    unknown = [name for name in wanted if len(by_name.get(name, ())) != 1]
+    if not wanted or unknown:
+        problem = f'{len(unknown)} of {len(wanted)} images are not in the data set or not unique' if wanted else 'empty'
+        raise ValueError(f'few-shot list {path}: {problem}{", first " + unknown[0] if unknown else ""}; use a list of '
+                         'this data set')
+    return np.unique([by_name[name][0] for name in wanted])
+
+
+def _name_of(line: str) -> str:
+    name, _, label = line.strip().rpartition(' ')
+    return name if name and label.isdigit() else line.strip()

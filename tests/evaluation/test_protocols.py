@@ -1,0 +1,65 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from mm_graft.evaluation.linear_probe import LinearProbeSettings, sweep_grid
+from mm_graft.evaluation.protocols import FROZEN_PROTOCOLS, FrozenData, ProtocolSettings, over_seeds, percent
+
+SETTINGS = ProtocolSettings(
+    linear=LinearProbeSettings(grid=tuple(sweep_grid((1, 10))), epochs=5, batch_size=64), fewshot_share=0.1)
+
+
+def planted(count=200, classes=4, noise=0.05, seed=0) -> tuple:
+    labels = torch.arange(count) % classes
+    features = noise * torch.randn(count, 8, generator=torch.Generator().manual_seed(seed))
+    features[torch.arange(count), labels] += 1
+    return features, labels
+
+
+def data(**kwargs) -> FrozenData:
+    return FrozenData(*planted(**kwargs), *planted(seed=1, **kwargs), 4, [f'{row}.jpg' for row in range(200)])
+
+
+@pytest.mark.parametrize('name', FROZEN_PROTOCOLS)
+def test_planted_classes_are_found_by_every_protocol(name):
+    result = FROZEN_PROTOCOLS[name](data(), SETTINGS)
+    assert result['top1'] == 100
+    low, high = result['interval95']
+    assert 98 < low < high == 100
+
+
+def test_seeds_are_averaged_and_their_spread_reported():
+    noisy = data(noise=0.7)
+    result = FROZEN_PROTOCOLS['fewshot-1'](noisy, replace(SETTINGS, seeds=3))
+    assert len(result['top1_by_seed']) == 3
+    assert result['top1'] == pytest.approx(sum(result['top1_by_seed']) / 3)
+    assert result['std_over_seeds'] > 0
+    assert 'std_over_seeds' not in over_seeds([0.5], 10)
+
+
+def test_few_shot_list_decides_the_images_and_its_hash_is_reported(tmp_path):
+    (tmp_path / 'list.txt').write_text(''.join(f'{row}.jpg\n' for row in range(8)))
+    listed = FROZEN_PROTOCOLS['fewshot-1'](data(), replace(SETTINGS, fewshot_list=str(tmp_path / 'list.txt')))
+    drawn = FROZEN_PROTOCOLS['fewshot-1'](data(), replace(SETTINGS, fewshot_per_class=2))
+    assert listed['train_images'] == drawn['train_images'] == 8
+    assert listed['list_sha256'] != drawn['list_sha256']
+    (tmp_path / 'list.txt').write_text('0.jpg\n1.jpg\n2.jpg\n')
+    with pytest.raises(ValueError, match='no training image'):
+        FROZEN_PROTOCOLS['fewshot-1'](data(), replace(SETTINGS, fewshot_list=str(tmp_path / 'list.txt')))
+
+
+def test_linear_report_says_on_what_the_head_was_chosen():
+    assert FROZEN_PROTOCOLS['linear'](data(), SETTINGS)['selected_on'] == 'held-out training images'
+    assert FROZEN_PROTOCOLS['linear'](data(), replace(SETTINGS, select_on_test=True))['selected_on'] == 'test images'
+
+
+def test_knn_leaves_out_k_beyond_the_training_set():
+    assert FROZEN_PROTOCOLS['knn'](data(), replace(SETTINGS, ks=(500, 7)))['top1_by_k'].keys() == {'7'}
+    assert FROZEN_PROTOCOLS['knn'](data(), replace(SETTINGS, ks=(500,)))['k'] == 200
+
+
+def test_accuracy_is_given_in_percent_with_its_interval():
+    result = percent(0.5, 10)
+    assert result['top1'] == 50
+    assert result['interval95'] == pytest.approx([23.66, 76.34], abs=0.01)

@@ -1,0 +1,63 @@
+import json
+
+import pytest
+
+from mm_graft.evaluation.report import (
+    compare_table,
+    plot_report,
+    plot_reports,
+    read_report,
+    report_table,
+    table,
+    write_json,
+)
+
+REPORT = {'checkpoint': 'a.pth', 'protocols': {
+    'knn': {'top1': 50.0, 'interval95': [45.0, 55.0], 'k': 20, 'top1_by_k': {'20': 50.0, '10': 49.0}},
+    'linear': {'top1': 60.125, 'interval95': [55.0, 65.0], 'selected_on': 'test images'}}}
+
+
+def test_report_is_read_back_from_its_folder(tmp_path):
+    write_json(tmp_path / 'run' / 'report.json', REPORT)
+    assert read_report(tmp_path / 'run') == read_report(tmp_path / 'run' / 'report.json') == REPORT
+    assert [path.name for path in (tmp_path / 'run').iterdir()] == ['report.json']
+
+
+def test_what_is_no_report_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r'no report\.json'):
+        read_report(tmp_path)
+    (tmp_path / 'report.json').write_text('{"protocols": ')
+    with pytest.raises(ValueError, match='no JSON'):
+        read_report(tmp_path)
+    (tmp_path / 'report.json').write_text(json.dumps({'rows': []}))
+    with pytest.raises(ValueError, match='no "protocols"'):
+        read_report(tmp_path)
+
+
+def test_failed_write_leaves_the_old_report(tmp_path):
+    write_json(tmp_path / 'report.json', REPORT)
+    with pytest.raises(TypeError):
+        write_json(tmp_path / 'report.json', {'protocols': object()})
+    assert read_report(tmp_path) == REPORT
+
+
+def test_tables_show_accuracy_interval_and_how_it_was_reached():
+    lines = report_table(REPORT).splitlines()
+    assert lines[2].split() == ['knn', '50.00', '45.00', '–', '55.00', 'k', '20']
+    assert 'selected on test images' in lines[3]
+    assert table([('a', 'b'), ('long', 'x')]).splitlines()[0] == 'a     b'
+
+
+def test_comparison_has_a_column_for_every_protocol_of_any_run():
+    other = {'protocols': {'fewshot-1': {'top1': 10.0, 'interval95': [1, 20]}}}
+    lines = [line.split() for line in compare_table({'one': REPORT, 'two': other}).splitlines()]
+    assert lines[0] == ['run', 'knn', 'linear', 'fewshot-1']
+    assert lines[2] == ['one', '50.00', '60.12', '–']
+    assert lines[3] == ['two', '–', '–', '10.00']
+
+
+def test_plots_are_written_for_one_and_for_several_runs(tmp_path):
+    plot_report(REPORT, tmp_path / 'one.png')
+    plot_reports({'a': REPORT, 'b': REPORT}, tmp_path / 'deep' / 'two.png')
+    for name in ('one.png', 'deep/two.png'):
+        assert (tmp_path / name).read_bytes().startswith(b'\x89PNG')

@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+
+from mm_graft.evaluation.splits import pick_per_class, pick_share, read_list, sha256_of_list, write_list
+
+LABELS = np.array([0] * 100 + [1] * 30 + [2] * 10)
+
+
+def test_draws_are_balanced_seeded_and_without_repeats():
+    rows = pick_per_class(LABELS, 5, seed=0)
+    assert np.bincount(LABELS[rows]).tolist() == [5, 5, 5]
+    assert len(set(rows)) == 15
+    assert (rows == pick_per_class(LABELS, 5, seed=0)).all()
+    assert (rows != pick_per_class(LABELS, 5, seed=1)).any()
+
+
+def test_share_is_taken_of_each_class_and_is_at_least_one_image():
+    assert np.bincount(LABELS[pick_share(LABELS, 0.1, 0)]).tolist() == [10, 3, 1]
+    assert np.bincount(LABELS[pick_share(LABELS, 0.01, 0)]).tolist() == [1, 1, 1]
+    assert len(pick_share(LABELS, 1.0, 0)) == len(LABELS)
+
+
+@pytest.mark.parametrize(('call', 'word'), [
+    (lambda: pick_per_class(LABELS, 11, 0), 'class 2 has 10 images'),
+    (lambda: pick_per_class(LABELS, 0, 0), 'per_class=0'),
+    (lambda: pick_share(LABELS, 0.0, 0), 'share=0.0'),
+])
+def test_impossible_draws_name_the_value(call, word):
+    with pytest.raises(ValueError, match=word):
+        call()
+
+
+def test_list_is_read_back_and_bare_file_names_will_do(tmp_path):
+    names = ['a/x 1.jpg', 'a/y.jpg', 'b/z.jpg']
+    sha256 = write_list(tmp_path / 'list.txt', [names[2], names[0]], [1, 0])
+    assert (tmp_path / 'list.txt').read_text() == 'b/z.jpg 1\na/x 1.jpg 0\n'
+    assert read_list(tmp_path / 'list.txt', names).tolist() == [0, 2]
+    (tmp_path / 'public.txt').write_text('z.jpg\ny.jpg\n')
+    assert read_list(tmp_path / 'public.txt', names).tolist() == [1, 2]
+    assert sha256 == sha256_of_list([names[0], names[2]])
+    assert sha256 != sha256_of_list(names)
+
+
+def test_list_of_another_data_set_is_refused(tmp_path):
+    (tmp_path / 'l.txt').write_text('q.jpg\n')
+    with pytest.raises(ValueError, match=r'1 of 1 images are not in the data set or not unique, first q\.jpg'):
+        read_list(tmp_path / 'l.txt', ['a/y.jpg'])
+    (tmp_path / 'l.txt').write_text('y.jpg\n')
+    with pytest.raises(ValueError, match='not unique'):
+        read_list(tmp_path / 'l.txt', ['a/y.jpg', 'b/y.jpg'])
+    (tmp_path / 'l.txt').write_text('\n')
+    with pytest.raises(ValueError, match='empty'):
+        read_list(tmp_path / 'l.txt', ['a/y.jpg'])
+    with pytest.raises(ValueError, match='does not exist'):
+        read_list(tmp_path / 'none.txt', [])

@@ -1,0 +1,79 @@
+#!/usr/bin/env python
+"""Protocols on frozen features in one pass: kNN, linear probing, few-shot regression → JSON, a table, a plot."""
+
+import argparse
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.dist import init_dist
+
+import mm_graft  # noqa: F401 - lets configs inherit from `mmseg::` and `mm_graft::`
+from mm_graft.evaluation.evaluate import EvaluationSettings, evaluate
+from mm_graft.evaluation.linear_probe import LinearProbeSettings
+from mm_graft.evaluation.protocols import FROZEN_PROTOCOLS, ProtocolSettings
+from mm_graft.evaluation.report import report_table
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='with `model.backbone` and data sets; a pre-training config will do')
+    parser.add_argument('checkpoint', help='a checkpoint of any layout that is known here')
+    parser.add_argument('--protocols', nargs='+', default=['knn', 'linear', 'fewshot-1'], choices=FROZEN_PROTOCOLS)
+    parser.add_argument('--out', help='folder for report.json, report.txt and report.png')
+    parser.add_argument('--branch', choices=('base', 'momentum'), default='base', help='which encoder of a contrastive '
+                        'checkpoint')
+    parser.add_argument('--pool', choices=('cls', 'avg'), default='cls', help='class token, or mean over the patches')
+    parser.add_argument('--cache', default='work_dirs/features', help='folder of extracted features')
+    parser.add_argument('--batch-size', type=int, default=256, help='images encoded at once')
+    parser.add_argument('--workers', type=int, default=2, help='processes that read images')
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--strict', action='store_true', help='stop at the first corrupt image')
+    parser.add_argument('--seeds', type=int, default=1, help='repetitions of what is random')
+    parser.add_argument('--seed', type=int, default=0, help='the first seed')
+    parser.add_argument('--ks', type=int, nargs='+', default=[20, 10, 100, 200], help='kNN; the first is the headline')
+    parser.add_argument('--temperature', type=float, default=0.07, help='kNN')
+    parser.add_argument('--linear-epochs', type=int, default=90)
+    parser.add_argument('--linear-batch-size', type=int, default=4096)
+    parser.add_argument('--batch-norm', action='store_true', help='linear: an affine-free batch norm first')
+    parser.add_argument('--select-on-test', action='store_true', help='linear: choose epoch and head on test images, '
+                        'as the authors do; labelled in the report')
+    parser.add_argument('--lr-as-released', type=int, metavar='WORLD_SIZE', help="linear: the authors' scale of the "
+                        'learning rates, too large by this factor')
+    parser.add_argument('--fewshot-list', help='fewshot-1: file of images, see tools/make_split.py')
+    parser.add_argument('--fewshot-share', type=float, default=0.01, help='fewshot-1: share to draw without a list')
+    parser.add_argument('--fewshot-per-class', type=int, help='fewshot-1: images a class instead of a share')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='config overrides, key=value')
+    parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm'), default='none')
+    return parser.parse_args()
+
+
+def settings_of(args: argparse.Namespace) -> EvaluationSettings:
+    linear = LinearProbeSettings(
+        epochs=args.linear_epochs, batch_size=args.linear_batch_size, batch_norm=args.batch_norm, seed=args.seed,
+        as_released=args.lr_as_released is not None, world_size=args.lr_as_released or 1)
+    protocol = ProtocolSettings(
+        ks=tuple(args.ks), temperature=args.temperature, linear=linear, select_on_test=args.select_on_test,
+        seeds=args.seeds, fewshot_list=args.fewshot_list, fewshot_share=args.fewshot_share,
+        fewshot_per_class=args.fewshot_per_class)
+    return EvaluationSettings(
+        protocols=args.protocols, branch=args.branch, pool=args.pool, batch_size=args.batch_size,
+        workers=args.workers, device=args.device, cache=args.cache, strict=args.strict, protocol=protocol)
+
+
+def main() -> None:
+    args = parse_args()
+    if args.launcher != 'none':
+        init_dist(args.launcher, backend='nccl' if args.device == 'cuda' else 'gloo')
+    cfg = Config.fromfile(args.config)
+    if args.cfg_options:
+        cfg.merge_from_dict(args.cfg_options)
+    try:
+        report = evaluate(cfg, args.checkpoint, settings_of(args), args.out)
+    except ValueError as error:
+        raise SystemExit(f'error: {error}') from error
+    if report is not None:
+        print(report_table(report))
+
+
+if __name__ == '__main__':
+    main()
