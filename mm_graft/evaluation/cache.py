@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from mm_graft.evaluation.features import feature_batches
-from mm_graft.evaluation.readable import ReadableImages, Unreadable, collate_readable
+from mm_graft.evaluation.readable import ReadableBatches, ReadableImages, Unreadable
 
 NO_LABEL = -1
 
@@ -102,7 +102,7 @@ class FeatureCache:
             model: what :func:`feature_batches` takes.
             dataset: a host data set.
             pool: ``'cls'`` or ``'avg'``.
-            loader: makes a data loader of a data set; see :func:`make_loader`.
+            loader: makes a data loader of a data set; see :func:`mm_graft.evaluation.readable.make_loader`.
             strict: an unreadable image is an error.
 
         Raises:
@@ -124,7 +124,7 @@ class FeatureCache:
     ) -> list[Unreadable]:
         unreadable, indices = [], []
         features, labels = None, None
-        for batch_features, batch_labels in feature_batches(model, _ReadableBatches(loader, unreadable, indices), pool):
+        for batch_features, batch_labels in feature_batches(model, ReadableBatches(loader, unreadable, indices), pool):
             if features is None:
                 dtype = np.float16 if batch_features.is_cuda else np.float32
                 features, labels = _open_shared(part, (count, batch_features.shape[1]), dtype)
@@ -143,29 +143,6 @@ class FeatureCache:
         (part / 'meta.json').write_text(json.dumps({'unreadable': [asdict(entry) for entry in unreadable]}))
         shutil.rmtree(self.root / key, ignore_errors=True)
         os.replace(part, self.root / key)
-
-
-def make_loader(batch_size: int, workers: int) -> Callable[[Dataset], DataLoader]:
-    """A function that makes the data loader of :class:`ReadableImages`, in order."""
-    return lambda dataset: DataLoader(
-        dataset, batch_size=batch_size, num_workers=workers, collate_fn=collate_readable, shuffle=False)
-
-
-class _ReadableBatches:
-    """Host batches of a loader; puts its unreadable images and the indices of each batch aside."""
-
-    def __init__(self, loader: DataLoader, unreadable: list, indices: list) -> None:
-        self.loader, self.unreadable, self.indices = loader, unreadable, indices
-
-    def __len__(self) -> int:
-        return len(self.loader)
-
-    def __iter__(self):
-        for item in self.loader:
-            self.unreadable.extend(item['unreadable'])
-            if len(item['indices']):
-                self.indices.append(item['indices'])
-                yield item['batch']
 
 
 def _open_shared(part: Path, shape: tuple[int, int], dtype: type) -> tuple[np.memmap, np.memmap]:

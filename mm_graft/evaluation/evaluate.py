@@ -15,9 +15,10 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from mm_graft.checkpoints import load_backbone
-from mm_graft.evaluation.cache import FeatureCache, Features, cache_key, make_loader, sha256_of_dataset, sha256_of_file
+from mm_graft.evaluation.cache import FeatureCache, Features, cache_key, sha256_of_dataset, sha256_of_file
 from mm_graft.evaluation.datasets import build_datasets, class_names, image_names
 from mm_graft.evaluation.protocols import FROZEN_PROTOCOLS, FrozenData, ProtocolSettings
+from mm_graft.evaluation.readable import make_loader
 from mm_graft.evaluation.report import plot_report, report_table, write_json
 from mm_graft.version import __version__
 

@@ -35,6 +35,9 @@ def encode(backbone: nn.Module, images: Tensor, pool: str = 'cls') -> Tensor:
         raise ValueError(f'pool={pool!r} is unknown; choose one of {POOLS}')
     if pool == 'cls' and (getattr(backbone, 'cls_token', ...) is None or not getattr(backbone, 'with_cls_token', True)):
         raise ValueError(f"{type(backbone).__name__} has no class token here; use pool='avg'")
+    timm_model = getattr(backbone, 'timm_model', None)
+    if hasattr(timm_model, 'forward_features'):
+        return _pooled(timm_model.forward_features(images), timm_model, pool)
     with _output_type(backbone, pool):
         unmasked = {'mask': None} if 'mask' in inspect.signature(backbone.forward).parameters else {}
         output = backbone(images, **unmasked)
@@ -65,19 +68,13 @@ def feature_batches(
     model = unwrap(model)
     device = torch.device(device) if device else next(model.parameters()).device
     backbone = backbone_of(model)
-    was_training = backbone.training
-    backbone.eval()
     mixed = torch.autocast(device.type, torch.bfloat16) if device.type == 'cuda' else nullcontext()
-    try:
-        with torch.inference_mode():
-            bar = tqdm(dataloader, 'features', unit='batch', disable=not (progress and is_main_process()))
-            for batch in bar:
-                images, labels = _unpack(model, batch, device)
-                with mixed:
-                    features = encode(backbone, images, pool)
-                yield features.float(), labels
-    finally:
-        backbone.train(was_training)
+    with _evaluating(backbone), torch.inference_mode():
+        for batch in tqdm(dataloader, 'features', unit='batch', disable=not (progress and is_main_process())):
+            images, labels = _unpack(model, batch, device)
+            with mixed:
+                features = encode(backbone, images, pool)
+            yield features.float(), labels
 
 
 def extract_features(
@@ -125,6 +122,18 @@ def _unpack(model: nn.Module, batch: object, device: torch.device) -> tuple[Tens
 
 
 @contextmanager
+def _evaluating(backbone: nn.Module) -> Iterator[None]:
+    """Evaluation mode; afterwards each module, frozen ones too, has the mode that it had."""
+    modes = {module: module.training for module in backbone.modules()}
+    backbone.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+@contextmanager
 def _output_type(backbone: nn.Module, pool: str) -> Iterator[None]:
     """Ask a host ViT for the class token or the patches, whatever its config asked for, and put that back."""
     configured = getattr(backbone, 'out_type', None)
@@ -144,7 +153,7 @@ def _pooled(output: Tensor, backbone: nn.Module, pool: str) -> Tensor:
     if output.ndim == 4 and pool == 'avg':
         return output.mean((2, 3))  # (B, D, H, W) → (B, D)
     if output.ndim == 3:
-        extra = getattr(backbone, 'num_extra_tokens', 1)
+        extra = getattr(backbone, 'num_extra_tokens', getattr(backbone, 'num_prefix_tokens', 1))
         return output[:, 0] if pool == 'cls' else output[:, extra:].mean(1)  # (B, N, D) → (B, D)
     if output.ndim == 2:
         return output

@@ -1,10 +1,11 @@
 """Go on when an image is corrupt: name it, count it, leave it out."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 START_OF_SCAN, END_OF_IMAGE = b'\xff\xda', b'\xff\xd9'
 
@@ -71,3 +72,32 @@ def collate_readable(items: list[tuple[int, object]]) -> dict:
                   'data_samples': [item['data_samples'] for _, item in good]},
         'indices': torch.tensor([index for index, _ in good], dtype=torch.long),
         'unreadable': [item for _, item in items if isinstance(item, Unreadable)]}
+
+
+def make_loader(batch_size: int, workers: int) -> Callable[[Dataset], DataLoader]:
+    """A function that makes the data loader of :class:`ReadableImages`, in order."""
+    return lambda dataset: DataLoader(
+        dataset, batch_size=batch_size, num_workers=workers, collate_fn=collate_readable, shuffle=False)
+
+
+class ReadableBatches:
+    """Host batches of a loader of :class:`ReadableImages`.
+
+    Args:
+        loader: see :func:`make_loader`.
+        unreadable: the images that could not be read are appended here.
+        indices: the indices of each batch are appended here just before the batch is handed over.
+    """
+
+    def __init__(self, loader: DataLoader, unreadable: list, indices: list) -> None:
+        self.loader, self.unreadable, self.indices = loader, unreadable, indices
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[dict]:
+        for item in self.loader:
+            self.unreadable.extend(item['unreadable'])
+            if len(item['indices']):
+                self.indices.append(item['indices'])
+                yield item['batch']

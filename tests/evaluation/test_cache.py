@@ -5,8 +5,8 @@ import torch
 from mmengine.registry import DATASETS
 from torch import nn
 
-from mm_graft.evaluation.cache import FeatureCache, cache_key, make_loader, sha256_of_dataset, sha256_of_file
-from mm_graft.evaluation.readable import UnreadableImageError
+from mm_graft.evaluation.cache import FeatureCache, cache_key, sha256_of_dataset, sha256_of_file
+from mm_graft.evaluation.readable import UnreadableImageError, make_loader
 
 
 class MeanColour(nn.Module):

@@ -1,0 +1,89 @@
+"""kNN and a linear probe during pre-training."""
+
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from mmengine.hooks import Hook
+from mmengine.registry import METRICS
+from mmengine.runner import Runner
+from torch import nn
+
+from mm_graft.depth import unwrap
+from mm_graft.registry import HOOKS
+
+
+@contextmanager
+def random_state_kept() -> Iterator[None]:
+    """Put the random state of torch (CPU and current device), numpy and Python back afterwards."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the state that pipelines draw from
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    try:
+        with torch.random.fork_rng(devices=devices):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
+
+
+@HOOKS.register_module()
+class OnlineKNNHook(Hook):
+    """Score the encoder's frozen features every few epochs, in the log and all visualisation backends.
+
+    Logged are ``knn_top1`` and ``linear_top1`` in percent, and what that cost: its seconds, and its share of the time
+    since training began. With 10,000 + 10,000 images an evaluation is the forward pass of as many images, once.
+
+    The training path does not notice: the random states are put back, modules keep their modes, and there are no
+    gradients; a run with this hook ends with the same weights as one without.
+
+    Args:
+        interval: epochs between two evaluations; the last epoch is always evaluated.
+        encoder: dotted name of the encoder in the model, ``'momentum_encoder.module.0'`` for the host's slow encoder.
+        probe: what evaluates: a config out of METRICS with the arguments of ``mm_graft.OnlineProbe``, which reads the
+            data sets from the run's config.
+
+    Raises:
+        ValueError: at construction for an interval below 1; before training when the encoder or the data are missing.
+    """
+
+    priority = 'LOW'
+
+    def __init__(self, interval: int = 1, encoder: str = 'backbone', probe: dict | None = None) -> None:
+        if interval < 1:
+            raise ValueError(f'interval={interval} counts epochs between evaluations; choose at least 1')
+        self.interval, self.encoder = interval, encoder
+        self.probe = {'type': 'mm_graft.OnlineProbe', **(probe or {})}
+        self.start = 0.0
+
+    def before_train(self, runner: Runner) -> None:
+        """Build what evaluates, and look up the encoder: what is wrong is known before the first epoch."""
+        self._encoder(runner)
+        with random_state_kept():
+            self.evaluator = METRICS.build({'cfg': runner.cfg, **self.probe})
+        self.start = time.perf_counter()
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Evaluate when it is time."""
+        if not self.every_n_epochs(runner, self.interval) and not self.is_last_train_epoch(runner):
+            return
+        start = time.perf_counter()
+        with random_state_kept():
+            result = self.evaluator.evaluate(self._encoder(runner))
+        now = time.perf_counter()
+        share = 100 * (now - start) / max(now - self.start, 1e-9)
+        for name, value in result.items():
+            runner.message_hub.update_scalar(f'val/{name}', value)
+        runner.visualizer.add_scalars({**result, 'online_probe_seconds': now - start}, step=runner.epoch + 1)
+        shown = ', '.join(f'{name} {value:.2f}' for name, value in result.items())
+        runner.logger.info(f'epoch {runner.epoch + 1}: {shown}; took {now - start:.1f} s, {share:.1f} % of the time '
+                           'since training began')
+
+    def _encoder(self, runner: Runner) -> nn.Module:
+        try:
+            return unwrap(runner.model).get_submodule(self.encoder)
+        except AttributeError as error:
+            names = [name for name, _ in unwrap(runner.model).named_children()]
+            raise ValueError(f'encoder={self.encoder!r} is not in the model; its parts are {names}') from error

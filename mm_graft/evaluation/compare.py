@@ -1,0 +1,43 @@
+"""Reports of several runs side by side."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mm_graft.evaluation.report import compare_table, plot_reports, read_report
+
+
+def compare(runs: Sequence[str | Path], plot: str | Path | None = None) -> str:
+    """Table of the top-1 accuracies of runs, and with ``plot`` a figure: bars with intervals, and kNN over k.
+
+    Args:
+        runs: folders of ``tools/evaluate.py --out``, or their ``report.json``.
+        plot: picture to write.
+
+    Raises:
+        ValueError: a run has no finished report.
+    """
+    reports: dict[str, dict] = {}
+    for run in runs:
+        name = _short(run)
+        reports[name if name not in reports else str(run)] = read_report(run)
+    if plot is not None:
+        plot_reports(reports, plot)
+    return '\n'.join([compare_table(reports), *_warnings(reports)])
+
+
+def _short(run: str | Path) -> str:
+    path = Path(run)
+    return path.parent.name if path.suffix == '.json' else path.name
+
+
+def _warnings(reports: dict[str, dict]) -> list[str]:
+    """What makes numbers incomparable: other test images, or a head chosen on them."""
+    lines = []
+    tests = {(report.get('data', {}).get('test', {}).get('root'), report.get('data', {}).get('test', {}).get('images'))
+             for report in reports.values()}
+    if len(tests) > 1:
+        lines.append('note: the runs were scored on different test sets')
+    for run, report in reports.items():
+        if report['protocols'].get('linear', {}).get('selected_on') == 'test images':
+            lines.append(f'note: {run} chose its linear head on the test images')
+    return lines

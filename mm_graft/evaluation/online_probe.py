@@ -1,0 +1,97 @@
+"""kNN and a linear probe of an encoder in training, on a bounded number of images."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dist import all_gather_object, get_rank, get_world_size
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from mm_graft.evaluation.datasets import build_datasets, image_labels
+from mm_graft.evaluation.features import feature_batches
+from mm_graft.evaluation.knn import knn_accuracy
+from mm_graft.evaluation.linear_probe import LinearProbeSettings, linear_probe, sweep_grid
+from mm_graft.evaluation.readable import ReadableBatches, ReadableImages, make_loader
+from mm_graft.evaluation.splits import pick_share
+from mm_graft.registry import METRICS
+
+
+@METRICS.register_module()
+class OnlineProbe:
+    """Accuracies of an encoder's frozen features; each process encodes its share of the images.
+
+    Args:
+        cfg: a config with data sets and ``model.data_preprocessor``, see :mod:`mm_graft.evaluation.datasets`.
+        train_images: images to learn from at most, a class-balanced share of the training set.
+        test_images: images to score at most.
+        batch_size: images encoded at once.
+        workers: processes that read images.
+        pool: ``'cls'`` or ``'avg'``.
+        k: neighbours.
+        temperature: τ of kNN.
+        linear_epochs: epochs of the linear probe; 0 leaves it out.
+        base_lrs: base learning rates of the linear probe.
+
+    Raises:
+        ValueError: the data do not fit, see :func:`mm_graft.evaluation.datasets.build_datasets`.
+    """
+
+    def __init__(
+        self,
+        cfg: Config,
+        train_images: int = 10000,
+        test_images: int = 10000,
+        batch_size: int = 256,
+        workers: int = 2,
+        pool: str = 'cls',
+        k: int = 20,
+        temperature: float = 0.07,
+        linear_epochs: int = 20,
+        base_lrs: Sequence[float] = (0.01, 0.1, 1, 10),
+    ) -> None:
+        self.sets = build_datasets(cfg)
+        self.rows = [_bounded(dataset, count) for dataset, count in zip(self.sets, (train_images, test_images))]
+        known = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
+        self.preprocessor = dict(
+            type='mmpretrain.ClsDataPreprocessor', mean=known.get('mean'), std=known.get('std'),
+            to_rgb=bool(known.get('to_rgb', known.get('bgr_to_rgb', False))))
+        self.loader = make_loader(batch_size, workers)
+        self.pool, self.k, self.temperature = pool, k, temperature
+        self.settings = LinearProbeSettings(
+            tuple(sweep_grid(base_lrs, (0,))), max(1, linear_epochs), batch_size=1024) if linear_epochs else None
+
+    def evaluate(self, backbone: nn.Module) -> dict[str, float]:
+        """``knn_top1`` and ``linear_top1`` in percent, the same on every process. The encoder keeps its mode."""
+        (train, train_labels), (test, test_labels) = (
+            self._features(backbone, dataset, rows) for dataset, rows in zip(self.sets, self.rows))
+        k = min(self.k, len(train))
+        accuracy = knn_accuracy(train, train_labels, test, test_labels, (k,), self.temperature)[k]
+        result = {'knn_top1': 100 * accuracy}
+        if self.settings is not None:
+            result['linear_top1'] = 100 * linear_probe(
+                train, train_labels, test, test_labels, settings=self.settings).accuracy
+        return result
+
+    def _features(self, backbone: nn.Module, dataset: Dataset, rows: list[int]) -> tuple[Tensor, Tensor]:
+        device = next(backbone.parameters()).device
+        model = nn.Module()
+        model.add_module('data_preprocessor', MODELS.build(self.preprocessor).to(device))
+        model.add_module('backbone', backbone)
+        shard = ReadableImages(dataset, rows[get_rank()::get_world_size()])
+        batches = feature_batches(model, ReadableBatches(self.loader(shard), [], []), self.pool, progress=False)
+        share = [(features.cpu(), labels) for features, labels in batches]
+        gathered = [batch for part in all_gather_object(share) for batch in part]
+        if not gathered:
+            raise ValueError(f'none of {len(rows)} images could be read')
+        features, labels = (torch.cat(column).clone() for column in zip(*gathered))
+        return features.to(device), labels.to(device)
+
+
+def _bounded(dataset: Dataset, count: int) -> list[int]:
+    labels = image_labels(dataset)
+    if count >= len(labels):
+        return list(range(len(labels)))
+    return np.asarray(pick_share(labels, count / len(labels), seed=0)).tolist()

@@ -1,0 +1,49 @@
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import METRICS
+from torch import nn
+
+
+class MeanColour(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, images):
+        return images.mean((2, 3)) * self.scale
+
+
+@pytest.fixture
+def cfg(tmp_path):
+    for split in ('train', 'test'):
+        for label, name in enumerate(('blue', 'red')):
+            (tmp_path / split / name).mkdir(parents=True)
+            for index in range(8):
+                image = np.full((8, 8, 3), index, np.uint8)
+                image[..., 2 * label] = 200
+                cv2.imwrite(str(tmp_path / split / name / f'{index}.png'), image)
+    return Config({
+        'model': {'backbone': {'img_size': 8}},
+        'train_dataloader': {'dataset': {'type': 'CustomDataset', 'data_root': str(tmp_path), 'data_prefix': 'train',
+                                         'pipeline': [{'type': 'LoadImageFromFile'}]}}})
+
+
+def build(cfg, **changes):
+    return METRICS.build({'type': 'mm_graft.OnlineProbe', 'cfg': cfg, 'workers': 0, 'pool': 'avg', **changes})
+
+
+def test_separable_images_are_all_right_and_the_encoder_keeps_its_mode(cfg):
+    encoder = MeanColour().train()
+    result = build(cfg, k=3, linear_epochs=30).evaluate(encoder)
+    assert result['knn_top1'] == 100
+    assert result['linear_top1'] == 100
+    assert encoder.training
+
+
+def test_linear_probe_can_be_left_out_and_images_bounded(cfg):
+    probe = build(cfg, linear_epochs=0, train_images=8, test_images=4)
+    assert [len(rows) for rows in probe.rows] == [8, 4]
+    assert probe.evaluate(MeanColour()).keys() == {'knn_top1'}
