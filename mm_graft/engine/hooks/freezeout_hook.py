@@ -10,7 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mm_graft.depth import depth_map, unwrap
 from mm_graft.engine.hooks.freezeout_savings import SavingsMeter, encoder_step_cost
-from mm_graft.engine.hooks.frozen_ema import drop_copies, retire_copies
+from mm_graft.engine.hooks.frozen_ema import drop_copies, refresh_averages, retire_copies
 from mm_graft.engine.hooks.frozen_prefix import (
     GradientWatch,
     SharedBiasCut,
@@ -35,8 +35,7 @@ class FreezeOutHook(Hook):
     gradients are neither waited for nor sent; a moving average stops copying the prefix once it equals it. Param groups
     and state-dict keys stay as they are.
 
-    A model with a method ``on_freeze(frozen_depth: int)`` is told: at an event, on resume, and again when its averages
-    have caught up; so it must bear being told twice.
+    A model with a method ``on_freeze(frozen_depth: int)`` is told at an event, and on resume.
 
     Differs from the ViTFreeze code, which leaves the class token alive (autograd then runs through the whole frozen
     prefix), deletes modules and param groups (so its runs cannot be resumed), and keeps reducing frozen gradients.
@@ -102,7 +101,9 @@ class FreezeOutHook(Hook):
         model = unwrap(runner.model)
         freeze_parameters(prefix_parameters(model, self.depths, depth), runner.optim_wrapper.optimizer)
         self.shared_bias.extend(depth)
-        tell(model, depth)
+        refresh_averages(model)
+        if hasattr(model, 'on_freeze'):
+            model.on_freeze(depth)
         rewrap(runner)
         self.frozen_modules = prefix_modules(unwrap(runner.model), self.depths, depth)
         self._log_event(runner)
@@ -113,7 +114,6 @@ class FreezeOutHook(Hook):
         if retire_copies(model, self.depths, self.frozen_depth):
             self.retired_depth = self.frozen_depth
             runner.message_hub.update_info(RETIRED, self.retired_depth)
-            tell(model, self.frozen_depth)
 
     def _check_gradients(self, reached: set[str]) -> None:
         last = self.depths.num_blocks
@@ -129,12 +129,6 @@ class FreezeOutHook(Hook):
         runner.logger.info(
             f'FreezeOut: from iteration {runner.iter} (epoch {runner.epoch}) on, the stem and {blocks} of {total} '
             f'blocks are frozen; an encoder step now costs {encoder_step_cost(blocks, total):.1%} of its FLOPs')
-
-
-def tell(model: nn.Module, frozen_depth: int) -> None:
-    """Tells a model that wants to know which prefix is frozen."""
-    if hasattr(model, 'on_freeze'):
-        model.on_freeze(frozen_depth)
 
 
 def find_schedule(runner: Runner) -> FreezeOutLR:

@@ -61,7 +61,15 @@ def retire_copies(model: nn.Module, depths: DepthMap, depth: int) -> bool:
     for item in copies:
         item.copy.copy_(item.source)
         del item.average.avg_parameters[item.name]
+    refresh_averages(model)
     return True
+
+
+def refresh_averages(model: nn.Module) -> None:
+    """Lets averages that keep a list of what still moves (``mm_graft.models.ema``) make it anew."""
+    for average in model.modules():
+        if hasattr(average, 'forget_pairs'):
+            average.forget_pairs()
 
 
 def drop_copies(model: nn.Module, depths: DepthMap, depth: int) -> None:

@@ -50,8 +50,8 @@ class GraftOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     Against mmengine's own constructor: multipliers of different origin compose instead of replacing each other, a
     custom key does not cut numbers, and parameters of equal settings share a group (ViT-B in three stages: 6 groups,
     not 158), each with the keys ``stage`` (1-based, None without stages), ``depth`` (None if groups are by stage),
-    ``param_names`` and ``lr_mult``. The authors' code (``VITA-Group/layerGraftedPretraining_ICLR23@f1862e1``) has the
-    same rule: class token in the first stage and decayed, 1-D parameters undecayed, norm and heads in the last stage.
+    ``num_blocks``, ``param_names`` and ``lr_mult``. The authors' code
+    (``VITA-Group/layerGraftedPretraining_ICLR23@f1862e1``) has the same rule: class token in the first stage and decayed, 1-D parameters undecayed, norm and heads in the last stage.
 
     Raises:
         ValueError: no rule or contradicting ones, a negative multiplier, all stages frozen, stages that do not divide
@@ -107,6 +107,7 @@ class GraftOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         settings = {
             'stage': stage,
             'depth': depth if cfg.get('by_depth') or 'layer_decay_rate' in cfg else None,
+            'num_blocks': depths.num_blocks,
             'lr_mult': lr_mult,
             'lr': self.base_lr * lr_mult,
         }

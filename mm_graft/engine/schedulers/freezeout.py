@@ -122,7 +122,7 @@ class FreezeOutLR(_ParamScheduler):
         convention: ``'vitfreeze_paper'``, ``'vitfreeze_code'`` or ``'brock'``, see the module.
         warmup: length of the warm-up, in epochs with ``convert_to_iter_based=True``, else in iterations.
         min_ratio: where the global cosine ends, as a share of the base rate; layers always end at 0.
-        num_blocks: I; by default one less than the deepest group.
+        num_blocks: I; by default what the groups say (``num_blocks``), else one less than the deepest group.
         begin: must stay 0, as the warm-up is part of this schedule.
         end: where the run ends; the Runner fills in its own length.
 
@@ -154,7 +154,7 @@ class FreezeOutLR(_ParamScheduler):
         self.total = math.ceil(end / self.accumulative_counts)
         self.warmup = math.ceil(warmup / self.accumulative_counts)
         self.depths = group_depths(optimizer)
-        self.num_blocks = num_blocks or max(depth for depth in self.depths if depth is not None) - 1
+        self.num_blocks = num_blocks or count_blocks(optimizer)
         self.ratios = freeze_ratios(t0, how, self.num_blocks)
         self.rates, self.convention, self.min_ratio = rates, convention, min_ratio
         self._validate()
@@ -212,6 +212,12 @@ class FreezeOutLR(_ParamScheduler):
         if first <= self.warmup:
             raise ValueError(f'the stem would freeze after step {first:.0f}, within the warm-up of {self.warmup}; '
                              'raise t0 or shorten the warm-up')
+
+
+def count_blocks(optimizer: OptimizerType) -> int:
+    """Blocks of the model whose groups these are; without their word the deepest group is what follows the blocks."""
+    groups = optimizer.param_groups
+    return max(group.get('num_blocks', 0) for group in groups) or max(group.get('depth') or 0 for group in groups) - 1
 
 
 def group_depths(optimizer: OptimizerType) -> list[int | None]:

@@ -4,7 +4,7 @@ import json
 import sys
 
 import torch
-from freezeout_runs import Spy, mae, make_runner
+from freezeout_runs import Spy, localmim, make_runner
 from mmengine.model import MMDistributedDataParallel
 from mmengine.registry import MODEL_WRAPPERS, init_default_scope
 from torch import distributed as dist
@@ -33,7 +33,7 @@ def main(work_dir, accumulative_counts):
     init_default_scope('mmpretrain')
     totals = Spy(lambda runner: sum(BYTES))
     runner = make_runner(
-        mae(), hooks=[totals], work_dir=work_dir, launcher='pytorch', iterations=12 * accumulative_counts,
+        localmim(), hooks=[totals], work_dir=work_dir, launcher='pytorch', iterations=12 * accumulative_counts,
         schedule=dict(warmup=2 * accumulative_counts), experiment_name='ddp',
         optim_wrapper=dict(accumulative_counts=accumulative_counts), model_wrapper_cfg=dict(type='CountingDDP'),
         env_cfg=dict(mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0), dist_cfg=dict(backend='gloo')))

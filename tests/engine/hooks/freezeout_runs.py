@@ -90,6 +90,22 @@ def moco(type_='MoCoV3', backbone='MoCoV3ViT', **kwargs):
                   loss=dict(type='CrossEntropyLoss', loss_weight=.4)))
 
 
+def localmim():
+    return dict(
+        type='mm_graft.LocalMIM', data_preprocessor=PREPROCESSOR,
+        backbone=dict(type='mm_graft.LocalMIMViT', arch=ARCH, img_size=32, patch_size=4, taps=(1, 2, 3, 4)),
+        neck=dict(type='mm_graft.LocalMIMNeck', in_channels=16, grids=8, embed_dims=8, num_heads=2),
+        target_generator=dict(type='mm_graft.HOGTarget', cells=(1, 2, 4, 8)), head=dict(type='mm_graft.LocalMIMHead'))
+
+
+def conmim():
+    return dict(
+        type='mm_graft.ConMIM', data_preprocessor=PREPROCESSOR, neck=mlp(3),
+        backbone=dict(type='mm_graft.ConMIMViT', arch=ARCH, img_size=32, patch_size=8),
+        contrast=dict(type='mm_graft.DenoisingContrastLoss'), teacher=dict(momentum=0.9),
+        mask_generator=dict(type='mm_graft.RandomCellMask', img_size=32, patch_size=8, cell_size=16))
+
+
 def run_config(model, iterations=12, epochs=None, schedule=None, data=None, work_dir=None, **kwargs):
     """Config of a run over ``iterations`` steps in which the stem freezes at half time."""
     data = data or {}

@@ -14,7 +14,7 @@ import torch
 
 from mm_graft.depth import depth_map
 from mm_graft.engine.hooks.freezeout_hook import FreezeOutHook
-from tests.engine.hooks.freezeout_runs import Spy, classifier, mae, make_runner, moco
+from tests.engine.hooks.freezeout_runs import Spy, classifier, conmim, localmim, mae, make_runner, moco
 
 
 def freezeout_hook(runner):
@@ -34,6 +34,8 @@ def weights_at(depth):
 
 MODELS_AND_DATA = {
     'mae': (mae(), {}),
+    'localmim': (localmim(), {}),
+    'conmim': (conmim(), {'views': 2}),
     'classifier': (classifier(), {'labels': True}),
     'mocov3': (moco(), {'views': 2}),
     'grafted_mocov3': (moco('mm_graft.GraftedMoCoV3', 'mm_graft.GraftViT'), {'views': 2}),
@@ -163,6 +165,12 @@ def test_a_model_is_told_what_is_frozen():
     assert told == [0, 1, 2, 3]
 
 
+def test_localmim_drops_each_scale_with_its_block():
+    spy = Spy(lambda runner: (freezeout_hook(runner).frozen_depth, sorted(runner.model.live_scales)))
+    make_runner(localmim(), hooks=[spy]).train()
+    assert dict(spy.log) == {-1: [0, 1, 2, 3], 0: [0, 1, 2, 3], 1: [1, 2, 3], 2: [2, 3], 3: [3]}
+
+
 def test_the_average_of_a_frozen_prefix_comes_to_rest():
     spy = Spy(lambda runner: {name: param.clone() for name, param in runner.model.momentum_encoder.named_parameters()
                               if name.startswith('module.0.layers.0.')})
@@ -236,12 +244,12 @@ def resumed_equals_uninterrupted(tmp_path, model, data, iterations, stops):
             assert all(torch.equal(state[index][key], value) for key, value in entry.items())
 
 
-def test_a_run_resumed_anywhere_is_bit_identical(tmp_path):
+def test_localmim_resumed_anywhere_is_bit_identical(tmp_path):
     stops = sorted(random.Random(0).sample(range(1, 24), 10))  # events at 13, 16, 19, 22
-    resumed_equals_uninterrupted(tmp_path, mae(), {}, 24, stops)
+    resumed_equals_uninterrupted(tmp_path, localmim(), {}, 24, stops)
 
 
-@pytest.mark.parametrize('name', ['classifier', 'mocov3', 'grafted_mocov3'])
+@pytest.mark.parametrize('name', ['mae', 'classifier', 'mocov3', 'grafted_mocov3', 'conmim'])
 def test_other_algorithms_resume_bit_identical_around_an_event(tmp_path, name):
     model, data = MODELS_AND_DATA[name]
     resumed_equals_uninterrupted(tmp_path, model, data, 12, [6, 7, 9])

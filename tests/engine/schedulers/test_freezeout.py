@@ -90,6 +90,11 @@ def test_depths_beyond_the_blocks_and_the_wrapper_s_own_group_follow_the_global_
     assert rates[-1][:2] == [0, 0]
 
 
+def test_the_groups_say_how_many_blocks_there_are_where_nothing_follows_the_last():
+    assert make_schedule(make_optimizer(depths=range(5))).num_blocks == 3
+    assert make_schedule(make_optimizer(depths=range(5), num_blocks=4)).num_blocks == 4
+
+
 def test_a_group_marked_global_follows_the_global_cosine_until_its_layer_freezes():
     optimizer = make_optimizer(depths=(0, 1, 2, 3), global_rate=True)
     schedule = make_schedule(optimizer, warmup=10)
