@@ -1,0 +1,94 @@
+"""Where an encoder looks: attention weights of any ViT, and the class token's as a picture (ConMIM Fig. 3)."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+
+class _AttentionCalls(TorchFunctionMode):
+    """Notes the arguments of every scaled dot-product attention while it is active."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[Tensor, Tensor, Tensor | None, float]] = []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func is F.scaled_dot_product_attention:
+            query, key, _, bias, *_ = (*args, *[None] * (4 - len(args)))
+            bias = kwargs.get('attn_mask', bias)
+            self.calls.append((query, key, bias, kwargs.get('scale') or query.shape[-1]**-0.5))
+        return func(*args, **kwargs)
+
+
+def weights_of_call(query: Tensor, key: Tensor, bias: Tensor | None, scale: float) -> Tensor:
+    """softmax(scale · q kᵀ + bias) of queries and keys (B, heads, N, d): (B, heads, N, N), in float32 or better."""
+    query, key = (x.float() if x.dtype in (torch.float16, torch.bfloat16) else x for x in (query, key))
+    logits = query @ key.transpose(-2, -1) * scale
+    if bias is None:
+        return logits.softmax(-1)
+    if bias.dtype == torch.bool:
+        return logits.masked_fill(~bias, float('-inf')).softmax(-1)
+    return (logits + bias).softmax(-1)
+
+
+@torch.no_grad()
+def attention_weights(encode: Callable[[Tensor], object], images: Tensor, block: int = -1) -> Tensor:
+    """Attention weights (B, heads, N, N) of one block; each row, a query, sums to 1.
+
+    Works on every encoder that calls torch's fused attention: mmpretrain's ViTs, timm's, this package's.
+
+    Args:
+        encode: the encoder, or a function that calls it; in eval mode, or drop path will be in the weights.
+        images: (B, 3, H, W), normalised.
+        block: which call of attention in the forward, from 0; negative from the end.
+
+    Raises:
+        ValueError: no fused attention was called, or fewer than ``block`` says.
+    """
+    with _AttentionCalls() as noted:
+        encode(images)
+    count = len(noted.calls)
+    if not -count <= block < count:
+        raise ValueError(f'the encoder called fused attention {count} times, so there is no block {block}; choose a '
+                         'block within, and an encoder that uses scaled_dot_product_attention')
+    return weights_of_call(*noted.calls[block])
+
+
+def class_attention_maps(weights: Tensor, grid: tuple[int, int]) -> Tensor:
+    """How much the class token attends to each patch, mean over the heads: (B, heads, 1 + N, 1 + N) → (B, h, w).
+
+    The patches of an image sum to 1; what the class token gives to itself is left out, as in the paper's picture.
+
+    Raises:
+        ValueError: the tokens are not one class token and ``grid``.
+    """
+    if weights.shape[-1] != grid[0] * grid[1] + 1:
+        raise ValueError(f'{weights.shape[-1]} tokens are not a class token and {grid[0]} × {grid[1]} patches; '
+                         'give the grid of the encoder')
+    maps = weights[:, :, 0, 1:].mean(1)
+    return (maps / maps.sum(-1, keepdim=True)).unflatten(-1, grid)
+
+
+def draw_attention_maps(images: np.ndarray, maps: dict[str, np.ndarray], path: str | Path) -> None:
+    """Images, and below each its maps, as one PNG.
+
+    Args:
+        images: (B, H, W, 3) of uint8.
+        maps: label of a row, such as the method → (B, h, w).
+        path: where the PNG goes.
+    """
+    figure = Figure(figsize=(2 * len(images), 2 * (1 + len(maps))), layout='constrained')
+    axes = figure.subplots(1 + len(maps), len(images), squeeze=False)
+    for row, (label, pictures) in zip(axes, {'image': images, **maps}.items()):
+        for axis, picture in zip(row, pictures):
+            axis.imshow(picture, cmap='viridis')
+            axis.set(xticks=[], yticks=[])
+        row[0].set_ylabel(label)
+    figure.savefig(path, format='png', dpi=150)
