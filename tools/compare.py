@@ -3,6 +3,7 @@
 
 import argparse
 
+from mm_graft.cli import clean_errors
 from mm_graft.evaluation.compare import compare
 
 
@@ -11,10 +12,8 @@ def main() -> None:
     parser.add_argument('runs', nargs='+', help='folders of `tools/evaluate.py --out`')
     parser.add_argument('--plot', help='picture to write')
     args = parser.parse_args()
-    try:
+    with clean_errors():
         print(compare(args.runs, args.plot))
-    except ValueError as error:
-        raise SystemExit(f'error: {error}') from error
 
 
 if __name__ == '__main__':

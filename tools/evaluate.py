@@ -4,10 +4,10 @@
 import argparse
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from mmengine.dist import init_dist
 
-import mm_graft  # noqa: F401 - lets configs inherit from `mmseg::` and `mm_graft::`
+from mm_graft.cli import clean_errors, load_config
 from mm_graft.evaluation.evaluate import EvaluationSettings, evaluate
 from mm_graft.evaluation.linear_probe import LinearProbeSettings
 from mm_graft.evaluation.protocols import FROZEN_PROTOCOLS, ProtocolSettings
@@ -64,13 +64,9 @@ def main() -> None:
     args = parse_args()
     if args.launcher != 'none':
         init_dist(args.launcher, backend='nccl' if args.device == 'cuda' else 'gloo')
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
-    try:
+    with clean_errors():
+        cfg = load_config(args.config, args.cfg_options)
         report = evaluate(cfg, args.checkpoint, settings_of(args), args.out)
-    except ValueError as error:
-        raise SystemExit(f'error: {error}') from error
     if report is not None:
         print(report_table(report))
 

@@ -4,9 +4,7 @@
 import argparse
 from pathlib import Path
 
-from mmengine.config import Config
-
-import mm_graft  # noqa: F401 - lets configs inherit from `mmseg::` and `mm_graft::`
+from mm_graft.cli import clean_errors, load_config
 from mm_graft.evaluation.make_split import make_split
 
 
@@ -20,11 +18,9 @@ def main() -> None:
     how.add_argument('--from-list', help='a public list of file names, such as SimCLR\'s')
     parser.add_argument('--seed', type=int, default=0)
     args = parser.parse_args()
-    source = Path(args.source) if Path(args.source).is_dir() else Config.fromfile(args.source)
-    try:
+    with clean_errors():
+        source = Path(args.source) if Path(args.source).is_dir() else load_config(args.source)
         summary = make_split(source, args.out, args.share, args.per_class, args.from_list, args.seed)
-    except ValueError as error:
-        raise SystemExit(f'error: {error}') from error
     print(f'{summary["images"]} images of {summary["classes"]} classes, sha256 {summary["sha256"]} → {args.out}')
 
 

@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 
 CROP_SHARE = 224 / 256  # of the short edge that the test transform keeps
 TEST_SPLITS = ('test', 'val')
+SPLIT_BY_DEFAULT = ('MNIST', 'FashionMNIST', 'CIFAR10', 'CIFAR100')  # read the training split unless told otherwise
 
 
 def build_datasets(cfg: Config) -> tuple[Dataset, Dataset]:
@@ -53,7 +54,13 @@ def dataset_configs(cfg: Config) -> tuple[dict, dict]:
 
 
 def default_pipeline(cfg: Config, train_pipeline: Sequence[dict]) -> list[dict]:
-    """Short edge to size / (224 / 256), bicubic, and the centre of the backbone's image size, as MAE and MoCo v3 do."""
+    """Short edge to size / (224 / 256), bicubic, and the centre of the backbone's image size, as MAE and MoCo v3 do.
+
+    Images that training takes whole (nothing but loading and packing) are taken whole here too.
+    """
+    names = [str(step.get('type', '')).split('.')[-1] for step in train_pipeline]
+    if 'PackInputs' in names and all(name.startswith('LoadImage') or name == 'PackInputs' for name in names):
+        return list(train_pipeline)
     size = cfg.model.backbone.get('img_size', 224)
     size = size if isinstance(size, int) else size[0]
     loads = [step for step in train_pipeline if str(step.get('type', '')).startswith('LoadImage')]
@@ -123,8 +130,9 @@ def _innermost(dataloader: dict | None) -> dict | None:
 def _sibling(train: dict) -> dict:
     """The test set that lies beside a training set, by its split or by its folder."""
     test = deepcopy(train)
-    if train.get('split') == 'train':
-        test['split'] = 'val' if train['type'].split('.')[-1].startswith('ImageNet') else 'test'
+    kind = train['type'].split('.')[-1]
+    if train.get('split', 'train' if kind in SPLIT_BY_DEFAULT else '') == 'train':
+        test['split'] = 'val' if kind.startswith('ImageNet') else 'test'
         return test
     prefix = train.get('data_prefix')
     folder = prefix.get('img_path', '') if isinstance(prefix, dict) else prefix or ''

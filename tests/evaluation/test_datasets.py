@@ -56,6 +56,11 @@ def test_imagenet_is_tested_on_val_and_the_small_sets_on_test():
         return dataset_configs(cfg)[1]['split']
     assert split_of('ImageNet') == 'val'
     assert split_of('mmpretrain.FashionMNIST') == split_of('CIFAR10') == 'test'
+    unsaid = Config({'model': {'backbone': {'img_size': 28}}, 'train_dataloader': {'dataset': {
+        'type': 'FashionMNIST', 'data_root': 'x', 'pipeline': [dict(type='PackInputs')]}}})
+    train, test = dataset_configs(unsaid)
+    assert test['split'] == 'test'
+    assert train['pipeline'] == [dict(type='PackInputs')]  # taken whole in training, taken whole here
 
 
 def test_names_and_labels_are_known_without_reading_images(folder):

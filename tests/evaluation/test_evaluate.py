@@ -77,7 +77,10 @@ def test_other_weights_transforms_and_pools_are_extracted_anew(run, change):
         state['state_dict']['backbone.cls_token'] += 1
         torch.save(state, checkpoint)
     elif change == 'transform':
-        cfg.test_dataloader = {'dataset': {**cfg.train_dataloader.dataset.to_dict(), 'data_prefix': 'test'}}
+        pipeline = [{'type': 'LoadImageFromFile'}, {'type': 'Resize', 'scale': 16}, {'type': 'Resize', 'scale': 32},
+                    {'type': 'PackInputs'}]
+        cfg.test_dataloader = {'dataset': {
+            **cfg.train_dataloader.dataset.to_dict(), 'data_prefix': 'test', 'pipeline': pipeline}}
     else:
         cfg.model.data_preprocessor.std = [32.0] * 3
     assert not evaluate(cfg, checkpoint, settings)['data']['train']['from_cache']

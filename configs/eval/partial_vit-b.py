@@ -1,0 +1,35 @@
+"""Partial fine-tuning of a ViT-B/16: the lower blocks stay as they are.
+
+Paper:    Jiang et al., Layer Grafted Pre-training, ICLR 2023 (arXiv 2302.14138), Figure 5
+Command:  tools/dist_train.sh configs/eval/partial_vit-b.py 8
+Needs:    a checkpoint of a ViT in any layout that is known here, as `checkpoint`
+Devices:  8 GPUs, 128 images each; hours not stated
+Expected: curves over the number of trained blocks (paper, Figure 5); not run here
+Differs:  bf16 without a gradient scaler instead of fp16 with one
+Note:     the recipe of Figure 5 is not stated; this is that of fine-tuning. The authors' frozen blocks keep their
+          drop path unless --fixBnStat is given; here they are in eval mode
+"""
+
+_base_ = ['../_base_/finetune_graft.py', '../_base_/runtime.py']
+
+max_epochs = 100
+batch_size = 1024
+base_lr = 5e-4  # per 256 images
+checkpoint = 'checkpoints/graft_vit-b.pth.tar'
+frozen_blocks = 6  # with stem, class token and position embedding
+custom_hooks = [dict(type='mm_graft.LoadBackboneHook', checkpoint=checkpoint)]
+model = dict(backbone=dict(frozen_stages=frozen_blocks))
+
+optim_wrapper = dict(
+    type='mm_graft.AutocastOptimWrapper',
+    constructor='mm_graft.GraftOptimWrapperConstructor',
+    optimizer=dict(type='AdamW', lr=base_lr * batch_size / 256, betas=(0.9, 0.999), weight_decay=0.05),
+    paramwise_cfg=dict(layer_decay_rate=0.6, custom_keys=dict(cls_token=dict(decay_mult=0.0))))
+param_scheduler = dict(
+    type='mm_graft.WarmupCosineLR',
+    warmup=5,
+    min_ratio=1e-6 / (base_lr * batch_size / 256),
+    convert_to_iter_based=True)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+auto_scale_lr = dict(base_batch_size=batch_size)
+randomness = dict(seed=0, diff_rank_seed=True)

@@ -1,0 +1,74 @@
+"""Start fine-tuning from a checkpoint of any known layout, completely or not at all."""
+
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from torch import Tensor, nn
+
+from mm_graft.checkpoints import CheckpointError, load_backbone, read_checkpoint
+from mm_graft.depth import unwrap
+from mm_graft.registry import HOOKS
+
+# First projector layer of a contrastive checkpoint: the authors' layout (as saved and unwrapped), then mmpretrain's.
+FIRST_LAYERS = {
+    'base': ('module.base_encoder.head.0.weight', 'base_encoder.head.0.weight', 'neck.fc0.weight'),
+    'momentum': ('module.momentum_encoder.head.0.weight', 'momentum_encoder.head.0.weight',
+                 'momentum_encoder.module.1.fc0.weight')}
+
+
+def first_projection(tensors: dict[str, Tensor], branch: str = 'base') -> Tensor:
+    """Weight (hidden, D) of the first projector layer of a contrastive checkpoint.
+
+    Raises:
+        CheckpointError: the checkpoint has no projector.
+    """
+    for name in FIRST_LAYERS[branch]:
+        if name in tensors:
+            return tensors[name]
+    raise CheckpointError(
+        f'the checkpoint has no first projector layer ({", ".join(FIRST_LAYERS[branch])}); fine-tuning from it needs a '
+        'contrastive checkpoint, others take a plain head')
+
+
+@HOOKS.register_module()
+class LoadBackboneHook(Hook):
+    """Load ``model.backbone`` before the first iteration; a resumed run is left alone.
+
+    Unlike ``init_cfg=dict(type='Pretrained')`` it reads the authors' and timm's layouts too, and a tensor that is
+    missing or left over is an error.
+
+    Args:
+        checkpoint: the file.
+        branch: ``'base'``, or ``'momentum'`` for the slowly moving encoder of a contrastive checkpoint.
+        kind: layout of the file; detected if None.
+        projection: name of a linear layer of the model that takes the first projector layer's weight, such as
+            ``'neck.layer'``; None loads the backbone alone.
+
+    Raises:
+        CheckpointError: before training, if the checkpoint does not fit.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def __init__(
+        self, checkpoint: str, branch: str = 'base', kind: str | None = None, projection: str | None = None,
+    ) -> None:
+        if branch not in FIRST_LAYERS:
+            raise ValueError(f'branch={branch!r} is unknown; choose one of {list(FIRST_LAYERS)}')
+        self.checkpoint, self.branch, self.kind, self.projection = checkpoint, branch, kind, projection
+
+    def before_train(self, runner: Runner) -> None:
+        """Load, unless the run goes on from a checkpoint of its own."""
+        if runner.iter > 0:
+            return
+        model = unwrap(runner.model)
+        load_backbone(model.backbone, self.checkpoint, self.kind, self.branch)
+        if self.projection is not None:
+            self._load_projection(model.get_submodule(self.projection))
+
+    def _load_projection(self, layer: nn.Linear) -> None:
+        weight = first_projection(read_checkpoint(self.checkpoint), self.branch)
+        if weight.shape != layer.weight.shape:
+            raise CheckpointError(
+                f'{self.checkpoint}: the first projector layer is {tuple(weight.shape)}, {self.projection} is '
+                f'{tuple(layer.weight.shape)}; give the neck the same sizes')
+        layer.weight.data.copy_(weight)
