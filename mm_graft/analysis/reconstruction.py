@@ -1,0 +1,201 @@
+"""What a masked-image model sees, hides, predicts and should predict, as arrays that can be drawn.
+
+Understood are models with a method ``reconstruct(images) → (predictions, targets, mask)``, a scale each (LocalMIM), and
+the host's MAE: ``backbone``, ``neck`` and a ``head`` that patchifies.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor, nn
+
+from mm_graft.checkpoints import CheckpointError, detect_kind, read_checkpoint
+from mm_graft.checkpoints.localmim import localmim_to_mmpretrain
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Prediction and target at one resolution.
+
+    Attributes:
+        prediction, target: pictures (H, W, 3) in [0, 1], or histograms (rows, columns, bins), mean over the channels.
+        hidden: how much of each cell was hidden, (rows, columns) in [0, 1].
+        is_histogram: which of the two it is.
+    """
+
+    prediction: np.ndarray
+    target: np.ndarray
+    hidden: np.ndarray
+    is_histogram: bool
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """One image: picture (H, W, 3) in [0, 1], mask (h, w), True = hidden, and its scales, finest first."""
+
+    image: np.ndarray
+    mask: np.ndarray
+    scales: list[Scale]
+
+
+def load_model(cfg: Config, checkpoint: str | Path) -> nn.Module:
+    """The algorithm of a config with all weights of a checkpoint (its own layout or the LocalMIM authors').
+
+    Raises:
+        CheckpointError: the file is unusable or belongs to another model.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    state = read_checkpoint(checkpoint)
+    if any(name.startswith('blocks.') for name in state) and detect_kind(state) == 'localmim':
+        state = localmim_to_mmpretrain(state)
+    settings = dict(cfg.model)
+    if cfg.get('data_preprocessor'):
+        settings.setdefault('data_preprocessor', cfg.data_preprocessor)
+    model = MODELS.build(settings)
+    own = model.state_dict()
+    missing, left_over = [name for name in own if name not in state], [name for name in state if name not in own]
+    wrong = [name for name in own if name in state and own[name].shape != state[name].shape]
+    if missing or left_over or wrong:
+        raise CheckpointError(
+            f'checkpoint {checkpoint} is not of this model: {len(missing)} tensors missing {missing[:2]}, '
+            f'{len(left_over)} left over {left_over[:2]}, {len(wrong)} of another shape {wrong[:2]}; '
+            'give the config that it was trained with')
+    model.load_state_dict(state)
+    model.eval()
+    return model
+
+
+def read_images(paths: Sequence[str | Path], size: tuple[int, int]) -> np.ndarray:
+    """The centres of picture files, scaled to just cover (height, width) → (B, height, width, 3), RGB, 0…255.
+
+    Raises:
+        ValueError: a file is missing or no picture.
+    """
+    height, width = size
+    crops = []
+    for path in paths:
+        try:
+            picture = Image.open(path).convert('RGB')
+        except (FileNotFoundError, IsADirectoryError, UnidentifiedImageError) as error:
+            raise ValueError(f'{path} is not a readable picture; give files such as .jpg or .png') from error
+        factor = max(height / picture.height, width / picture.width)
+        picture = picture.resize((math.ceil(picture.width * factor), math.ceil(picture.height * factor)), Image.BICUBIC)
+        left, top = (picture.width - width) // 2, (picture.height - height) // 2
+        crops.append(np.asarray(picture.crop((left, top, left + width, top + height))))
+    return np.stack(crops)
+
+
+@torch.no_grad()
+def reconstruct(model: nn.Module, images: np.ndarray) -> list[Reconstruction]:
+    """Hide parts of images (B, H, W, 3), 0…255, with the global random state, and let the model fill them in.
+
+    Raises:
+        TypeError: the model is neither of the kinds above.
+    """
+    preprocessor = model.data_preprocessor
+    mean, std = (getattr(preprocessor, name).cpu().view(3) for name in ('mean', 'std'))
+    pixels = (torch.from_numpy(images).float() - mean) / std  # (B, H, W, 3)
+    inputs = pixels.permute(0, 3, 1, 2).contiguous().to(next(model.parameters()).device)
+    if hasattr(model, 'reconstruct'):
+        scales, mask = _localmim_scales(model, inputs, mean, std)
+    elif hasattr(getattr(model, 'head', None), 'patchify'):
+        scales, mask = _mae_scale(model, inputs, mean, std)
+    else:
+        raise TypeError(f'{type(model).__name__} cannot be drawn; give a config of MAE or LocalMIM')
+    return [Reconstruction(images[k] / 255, mask[k].cpu().numpy(), [scale[k] for scale in scales])
+            for k in range(len(images))]
+
+
+def _localmim_scales(model: nn.Module, inputs: Tensor, mean: Tensor, std: Tensor) -> tuple[list[list[Scale]], Tensor]:
+    predictions, targets, mask = model.reconstruct(inputs)
+    generator, size = model.target_generator, inputs.shape[-2:]
+    scales = []
+    for cell, prediction, target in zip(generator.cells, predictions, targets):
+        if prediction is None:
+            continue
+        grid = (size[0] // cell, size[1] // cell)
+        if hasattr(generator, 'nbins'):
+            pair = [tokens_to_histograms(tokens, grid, generator.nbins) for tokens in (prediction, target)]
+        else:
+            patches = cut(inputs, cell)
+            pair = [to_picture(_unstandardise(tokens, patches) if generator.standardised else tokens, grid, mean, std)
+                    for tokens in (prediction, target)]
+        scales.append(_pack(*pair, mask, grid, hasattr(generator, 'nbins')))
+    return scales, mask
+
+
+def _mae_scale(model: nn.Module, inputs: Tensor, mean: Tensor, std: Tensor) -> tuple[list[list[Scale]], Tensor]:
+    latent, mask, ids_restore = model.backbone(inputs)
+    side, grid = model.head.patch_size, tuple(model.backbone.patch_resolution)
+    tokens, patches = model.neck(latent, ids_restore), cut(inputs, model.head.patch_size)
+    tokens = _unstandardise(tokens, patches) if model.head.norm_pix else tokens
+    mask = mask.bool().unflatten(1, grid)
+    pair = [to_picture(part, (inputs.shape[-2] // side, inputs.shape[-1] // side), mean, std)
+            for part in (tokens, patches)]
+    return [_pack(*pair, mask, grid, False)], mask
+
+
+def _pack(prediction: Tensor, target: Tensor, mask: Tensor, grid: tuple[int, int], is_histogram: bool) -> list[Scale]:
+    hidden = nn.functional.adaptive_avg_pool2d(mask[:, None].float(), grid)[:, 0]
+    if grid[0] > mask.shape[1]:
+        hidden = nn.functional.interpolate(mask[:, None].float(), grid, mode='nearest')[:, 0]
+    return [Scale(*(part.float().cpu().numpy() for part in parts), is_histogram)
+            for parts in zip(prediction, target, hidden)]
+
+
+def cut(images: Tensor, side: int) -> Tensor:
+    """Patches (B, N, side·side·3) of images (B, 3, H, W), channel fastest, as MAE's targets."""
+    batch, channels, height, width = images.shape
+    blocks = images.reshape(batch, channels, height // side, side, width // side, side)
+    return blocks.permute(0, 2, 4, 3, 5, 1).reshape(batch, -1, side * side * channels)
+
+
+def _unstandardise(tokens: Tensor, patches: Tensor) -> Tensor:
+    """Give each standardised patch the brightness and contrast that the true one has, as MAE's pictures do."""
+    variance, mean = torch.var_mean(patches, dim=-1, keepdim=True)
+    return tokens * torch.sqrt(variance + 1e-6) + mean
+
+
+def to_picture(tokens: Tensor, grid: tuple[int, int], mean: Tensor, std: Tensor) -> Tensor:
+    """Patches (B, N, side·side·3) → pictures (B, H, W, 3) in [0, 1]."""
+    rows, columns = grid
+    side = math.isqrt(tokens.shape[-1] // 3)
+    blocks = tokens.reshape(-1, rows, columns, side, side, 3).permute(0, 1, 3, 2, 4, 5)
+    pictures = blocks.reshape(-1, rows * side, columns * side, 3).float().cpu()
+    return ((pictures * std + mean) / 255).clamp(0, 1)
+
+
+def tokens_to_histograms(tokens: Tensor, grid: tuple[int, int], nbins: int) -> Tensor:
+    """HOG tokens (B, rows·columns, 3·nbins) → (B, rows, columns, nbins), mean over the colours, at least 0."""
+    return tokens.float().reshape(-1, *grid, 3, nbins).mean(dim=3).clamp(min=0)
+
+
+def strokes(histograms: np.ndarray, width: float, height: float) -> tuple[np.ndarray, np.ndarray]:
+    """A stroke for every bin of every cell, along the edge (across the gradient).
+
+    Bin k of N holds the angles atan2(g_x, g_y) from kπ/N to (k+1)π/N; the stroke is drawn at its middle.
+
+    Args:
+        histograms: (rows, columns, N).
+        width: of the picture, x to the right.
+        height: of the picture, y downwards.
+
+    Returns:
+        ends of the strokes (rows·columns·N, 2, 2) as (x, y), and the entries that they stand for.
+    """
+    rows, columns, nbins = histograms.shape
+    angle = (np.arange(nbins) + 0.5) * np.pi / nbins
+    reach = 0.46 * min(width / columns, height / rows)
+    along = reach * np.stack([np.cos(angle), -np.sin(angle)], axis=-1)  # (N, 2)
+    y, x = np.meshgrid((np.arange(rows) + 0.5) * height / rows, (np.arange(columns) + 0.5) * width / columns,
+                       indexing='ij')
+    centre = np.stack([x, y], axis=-1)[:, :, None]  # (rows, columns, 1, 2)
+    ends = np.stack([centre - along, centre + along], axis=-2)  # (rows, columns, N, 2, 2)
+    return ends.reshape(-1, 2, 2), histograms.reshape(-1)

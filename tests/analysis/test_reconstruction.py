@@ -1,0 +1,151 @@
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmpretrain.registry import MODELS
+from PIL import Image
+
+from mm_graft.analysis.reconstruction import (
+    cut,
+    load_model,
+    read_images,
+    reconstruct,
+    strokes,
+    to_picture,
+    tokens_to_histograms,
+)
+from mm_graft.checkpoints import CheckpointError
+
+ARCH = {'embed_dims': 16, 'num_layers': 4, 'num_heads': 2, 'feedforward_channels': 32}
+HOG = {'type': 'mm_graft.HOGTarget', 'cells': [4, 8]}
+PIXELS = {'type': 'mm_graft.PixelTarget', 'cells': [4, 8]}
+
+
+def localmim_cfg(target: dict = HOG, out_channels=27) -> Config:
+    return Config(dict(
+        default_scope='mmpretrain',
+        data_preprocessor=dict(type='SelfSupDataPreprocessor', mean=[120.] * 3, std=[60.] * 3, to_rgb=True),
+        model=dict(
+            type='mm_graft.LocalMIM', head=dict(type='mm_graft.LocalMIMHead'), target_generator=target,
+            backbone=dict(type='mm_graft.LocalMIMViT', arch=ARCH, img_size=(16, 32), patch_size=8, taps=[2, 4],
+                          mask_ratio=0.5),
+            neck=dict(type='mm_graft.LocalMIMNeck', in_channels=16, grids=[(2, 4), (2, 4)], scales=[2, 1],
+                      embed_dims=8, num_heads=2, out_channels=out_channels))))
+
+
+def mae_cfg(norm_pix: bool = True) -> Config:
+    return Config(dict(
+        data_preprocessor=dict(type='SelfSupDataPreprocessor', mean=[120.] * 3, std=[60.] * 3),
+        model=dict(
+            type='MAE', backbone=dict(type='MAEViT', arch=ARCH, img_size=32, patch_size=8),
+            neck=dict(type='MAEPretrainDecoder', num_patches=16, patch_size=8, embed_dim=16, decoder_embed_dim=8,
+                      decoder_depth=1, decoder_num_heads=2),
+            head=dict(type='MAEPretrainHead', norm_pix=norm_pix, patch_size=8,
+                      loss=dict(type='PixelReconstructionLoss', criterion='L2')))))
+
+
+def saved(cfg: Config, path) -> str:
+    model = MODELS.build({**cfg.model, 'data_preprocessor': cfg.data_preprocessor})
+    torch.save({'state_dict': model.state_dict()}, path)
+    return str(path)
+
+
+def pictures(*size: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (2, *size, 3), dtype=np.uint8)
+
+
+def test_localmim_gives_histograms_of_every_scale(tmp_path):
+    model = load_model(localmim_cfg(), saved(localmim_cfg(), tmp_path / 'a.pth'))
+    first, second = reconstruct(model, pictures(16, 32))
+    assert first.mask.shape == (2, 4)
+    assert [scale.target.shape for scale in first.scales] == [(4, 8, 9), (2, 4, 9)]
+    assert all(scale.is_histogram and scale.prediction.shape == scale.target.shape for scale in second.scales)
+    np.testing.assert_array_equal(first.scales[1].hidden, first.mask)
+    np.testing.assert_array_equal(first.scales[0].hidden, first.mask.repeat(2, 0).repeat(2, 1))
+
+
+def test_pixel_targets_are_the_image_again(tmp_path):
+    for options in ({}, {'standardised': False}):
+        cfg = localmim_cfg({**PIXELS, **options}, [48, 192])
+        images = pictures(16, 32)
+        for shown, image in zip(reconstruct(load_model(cfg, saved(cfg, tmp_path / 'a.pth')), images), images):
+            for scale in shown.scales:
+                np.testing.assert_allclose(scale.target, image / 255, atol=1e-5)
+                assert not scale.is_histogram
+
+
+@pytest.mark.parametrize('norm_pix', [True, False])
+def test_the_hosts_mae_is_drawn_too(tmp_path, norm_pix):
+    images = pictures(32, 32)
+    shown = reconstruct(load_model(mae_cfg(norm_pix), saved(mae_cfg(norm_pix), tmp_path / 'a.pth')), images)[1]
+    assert shown.mask.sum() == 12
+    assert shown.scales[0].hidden.shape == (4, 4)
+    np.testing.assert_allclose(shown.scales[0].target, images[1] / 255, atol=1e-5)
+
+
+def test_scales_that_are_switched_off_are_left_out(tmp_path):
+    model = load_model(localmim_cfg(), saved(localmim_cfg(), tmp_path / 'a.pth'))
+    model.on_freeze(2)
+    assert len(reconstruct(model, pictures(16, 32))[0].scales) == 1
+
+
+def test_the_authors_checkpoint_can_be_drawn(golden):
+    path = golden / 'localmim_checkpoint-99.pth'
+    state = torch.load(path, weights_only=True)['model']
+    dims, decoder = state['cls_token'].shape[-1], state['decoder.0.mask_token'].shape[-1]
+    depth = sum(name.startswith('blocks.') and name.endswith('qkv.bias') for name in state)
+    arch = dict(embed_dims=dims, num_layers=depth, num_heads=2, feedforward_channels=4 * dims)
+    cfg = Config(dict(model=dict(
+        type='mm_graft.LocalMIM', backbone=dict(type='mm_graft.LocalMIMViT', arch=arch),
+        neck=dict(type='mm_graft.LocalMIMNeck', in_channels=dims, embed_dims=decoder, num_heads=2),
+        target_generator=dict(type='mm_graft.HOGTarget'), head=dict(type='mm_graft.LocalMIMHead'))))
+    torch.testing.assert_close(load_model(cfg, path).backbone.cls_token.data, state['cls_token'])
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match='is not of this model'):
+        load_model(mae_cfg(), saved(localmim_cfg(), tmp_path / 'a.pth'))
+
+
+def test_a_model_that_reconstructs_nothing_is_refused():
+    model = torch.nn.Linear(2, 2)
+    model.data_preprocessor = MODELS.build(dict(type='SelfSupDataPreprocessor', mean=[0.] * 3, std=[1.] * 3))
+    with pytest.raises(TypeError, match='Linear cannot be drawn'):
+        reconstruct(model, pictures(8, 8))
+
+
+def test_pictures_are_cut_from_the_centre(tmp_path):
+    picture = np.zeros((10, 30, 3), dtype=np.uint8)
+    picture[:, 10:20] = 255
+    Image.fromarray(picture).save(tmp_path / 'a.png')
+    assert (read_images([tmp_path / 'a.png'], (10, 10)) == 255).all()
+    assert read_images([tmp_path / 'a.png'] * 2, (16, 24)).shape == (2, 16, 24, 3)
+    for bad in ('none.png', ''):
+        with pytest.raises(ValueError, match='is not a readable picture'):
+            read_images([tmp_path / bad], (10, 10))
+
+
+def test_patches_can_be_put_together_again():
+    images = torch.rand(2, 3, 8, 12)
+    again = to_picture(cut(images, 4), (2, 3), torch.zeros(3), torch.full((3, ), 255.))
+    torch.testing.assert_close(again, images.permute(0, 2, 3, 1))
+
+
+def test_histograms_are_means_over_the_colours_without_negative_entries():
+    tokens = torch.tensor([[[1., -9., 2., -9., 3., 0.]]])  # one cell, 2 bins, R G B
+    assert tokens_to_histograms(tokens, (1, 1), 2).flatten().tolist() == [2, 0]
+
+
+def test_strokes_run_along_the_edge():
+    vertical_edge = np.zeros((1, 1, 9))
+    vertical_edge[0, 0, 4] = 1  # atan2(g_x, g_y) around 90°: the gradient is horizontal
+    ends, entries = strokes(vertical_edge, 10, 10)
+    (x0, y0), (x1, y1) = ends[entries.argmax()]
+    assert x0 == pytest.approx(x1)
+    assert abs(y1 - y0) == pytest.approx(9.2)
+
+
+def test_strokes_sit_in_their_cells():
+    ends, _ = strokes(np.ones((2, 4, 3)), 40, 20)
+    np.testing.assert_allclose(ends.mean(1)[0], (5, 5))
+    np.testing.assert_allclose(ends.mean(1)[-1], (35, 15))
