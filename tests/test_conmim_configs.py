@@ -139,3 +139,31 @@ def test_an_ablation_is_an_override_on_the_command_line(options):
     losses = model.loss([torch.randn(2, 3, 224, 224) for _ in range(2)])
     losses['loss_contrast'].backward()
     assert torch.isfinite(losses['loss_contrast'])
+
+
+def test_a_conmim_teacher_is_grafted(tmp_path):
+    teacher = shrink(Config.fromfile(B))
+    teacher.model.neck.update(in_channels=32, hid_channels=32)
+    teacher = MODELS.build({**teacher.model, 'data_preprocessor': teacher.data_preprocessor})
+    teacher.init_weights()
+    for parameter in teacher.momentum_encoder.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    torch.save({'state_dict': teacher.state_dict()}, tmp_path / 'a.pth')
+    cfg = Config.fromfile(ROOT.parent / 'graft' / 'vit-b_conmim2mocov3.py')
+    cfg.model.backbone.init_cfg.checkpoint = str(tmp_path / 'a.pth')
+    cfg.model.backbone.arch = teacher.backbone.arch_settings
+    cfg.model.neck.update(in_channels=32, hid_channels=32, norm_cfg={'type': 'BN1d'})
+    cfg.model.head.predictor.update(hid_channels=32, norm_cfg={'type': 'BN1d'})
+    model = MODELS.build({**cfg.model, 'data_preprocessor': cfg.data_preprocessor})
+    model.init_weights()
+    for encoder in (model.backbone, model.momentum_encoder.module[0]):
+        torch.testing.assert_close(encoder.layers[3].attn.qkv.weight,
+                                   teacher.momentum_encoder.module[0].layers[3].attn.qkv.weight)
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    rates = {group['stage']: group['lr_mult'] for group in wrapper.param_groups if 'stage' in group}
+    assert rates == {1: 0.1, 2: 0.1, 3: 1.0}
+    model.momentum_encoder.max_iters = 10
+    model.loss([torch.randn(2, 3, 224, 224) for _ in range(2)])['loss'].backward()
+    idle = {name for name, p in model.named_parameters() if p.requires_grad and p.grad is None}
+    assert not idle
+    assert not model.backbone.patch_embed.projection.weight.requires_grad

@@ -88,6 +88,7 @@ class ConMIMViT(BEiTViT):
         final_norm: whether the last block is followed by a norm, as in pre-training.
         out_type: what is returned, as in the host.
         out_indices: after which blocks, from 0; negative from the end.
+        stop_grad_conv1: keep the patch projection as it is, as MoCo v3 and grafting do.
         frozen_stages: blocks that do not train, from the first, with all that comes before them; -1: none.
         kwargs: of the host's ``BEiTViT``: img_size, patch_size, drop_path_rate, layer_scale_init_value,
             use_abs_pos_emb, init_cfg …
@@ -99,7 +100,8 @@ class ConMIMViT(BEiTViT):
     def __init__(self, arch: str | dict = 'base', img_size: int | tuple[int, int] = 224, patch_size: int = 16,
                  use_rel_pos_bias: bool = False, use_shared_rel_pos_bias: bool = True,
                  rel_pos_interpolation: str = 'bilinear', with_mask_token: bool = True, final_norm: bool = True,
-                 out_type: str = 'raw', out_indices: int | list[int] = -1, frozen_stages: int = -1, **kwargs) -> None:
+                 out_type: str = 'raw', out_indices: int | list[int] = -1, frozen_stages: int = -1,
+                 stop_grad_conv1: bool = False, **kwargs) -> None:
         for side in (img_size,) if isinstance(img_size, int) else img_size:
             if side % patch_size:
                 raise ValueError(f'img_size={img_size} is not a multiple of patch_size={patch_size}; choose one')
@@ -119,6 +121,7 @@ class ConMIMViT(BEiTViT):
             layer.attn = BiasedAttention(self.embed_dims, num_heads, table() if use_rel_pos_bias else None)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, self.embed_dims)) if with_mask_token else None
         self.frozen_stages = frozen_stages
+        self.patch_embed.requires_grad_(not stop_grad_conv1)
         self.train()
 
     def train(self, mode: bool = True) -> 'ConMIMViT':

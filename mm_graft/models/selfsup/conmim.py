@@ -112,6 +112,11 @@ class ConMIM(BaseSelfSupervisor):
         """Move the teacher towards the student; called after every optimizer step of the student."""
         self.momentum_encoder.update_parameters(self.student)
 
+    def on_freeze(self, frozen_depth: int) -> None:
+        """Let the teacher drop parameters that are frozen and have arrived; called when layers were frozen."""
+        if self.momentum_encoder is not None:
+            self.momentum_encoder.forget_pairs()
+
     def project(self, tokens: Tensor, neck: nn.Module) -> Tensor:
         """Projected patch tokens (B, N, C) of class and patch tokens (B, 1 + N, D), projected together."""
         projected = neck((tokens.flatten(0, 1), ))[0]  # (B, 1 + N, D) → (B·(1 + N), C)

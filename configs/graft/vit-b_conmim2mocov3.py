@@ -1,0 +1,42 @@
+"""Layer grafting, ViT-B/16: MoCo v3 on top of ConMIM, lower stages slowly.
+
+Paper:    Jiang et al., Layer Grafted Pre-training, ICLR 2023 (arXiv 2302.14138), with ConMIM (arXiv 2205.09616)
+          in MAE's place; neither paper has this combination
+Command:  tools/dist_train.sh configs/graft/vit-b_conmim2mocov3.py 64
+Needs:    configs/conmim/conmim_vit-base-p16_16xb128-amp-coslr-800e_in1k.py as `mim_checkpoint`; its EMA teacher is
+          grafted. For the authors' checkpoint_copy-N.pth: --cfg-options model.backbone.init_cfg.prefix=''
+Devices:  as for MAE, 64 devices with 64 images each
+Expected: nothing published; not run here
+"""
+
+_base_ = ['../_base_/mocov3_vit.py', '../_base_/imagenet_two_views.py', '../_base_/runtime.py']
+
+max_epochs = 300
+warmup_epochs = 40
+batch_size = 4096
+base_lr = 1.5e-4  # of the upper stage, per 256 images
+stage_lr_mult = [0.1, 0.1, 1.0]
+mim_checkpoint = 'work_dirs/conmim_vit-base-p16_16xb128-amp-coslr-800e_in1k/epoch_800.pth'
+
+# The shared table of relative positions acts in every block. It learns with the last stage, where depth.py puts it.
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='mm_graft.ConMIMViT',
+        arch='base',
+        img_size=224,
+        patch_size=16,
+        out_type='cls_token',
+        with_mask_token=False,
+        stop_grad_conv1=True,
+        init_cfg=dict(type='Pretrained', checkpoint=mim_checkpoint, prefix='momentum_encoder.module.0.')))
+
+optim_wrapper = dict(
+    type='mm_graft.AutocastOptimWrapper',
+    constructor='mm_graft.GraftOptimWrapperConstructor',
+    optimizer=dict(type='AdamW', lr=base_lr * batch_size / 256, weight_decay=0.1),
+    paramwise_cfg=dict(stage_lr_mult=stage_lr_mult))
+param_scheduler = dict(type='mm_graft.WarmupCosineLR', warmup=warmup_epochs, convert_to_iter_based=True)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+custom_hooks = [dict(type='mm_graft.StageLRLoggerHook')]
+auto_scale_lr = dict(base_batch_size=batch_size)
