@@ -3,7 +3,8 @@
 Paper:    Wang et al., Masked Image Modeling with Local Multi-Scale Reconstruction, CVPR 2023 (arXiv 2303.05251)
 Source:   huawei-noah/Efficient-Computing@225ddd2, Self-supervised/LocalMIM/ViT
 Command:  tools/dist_train.sh configs/localmim/vit-base-p16_localmim-1600e-pre_8xb128-coslr-100e_in1k.py 8
-Needs:    a checkpoint of configs/localmim/localmim_vit-base-p16_8xb256-amp-coslr-1600e_in1k.py, as `checkpoint`
+Needs:    a checkpoint of configs/localmim/localmim_vit-base-p16_8xb256-amp-coslr-1600e_in1k.py,
+          or the authors', as `checkpoint`
 Devices:  8 GPUs, 128 images each; hours not stated
 Expected: 84.0 (authors' README); not run here
 Differs:  bf16 without a gradient scaler instead of fp16 with one
@@ -16,8 +17,7 @@ warmup_epochs = 20
 batch_size = 1024
 lr = 2e-3
 checkpoint = 'work_dirs/localmim_vit-base-p16_8xb256-amp-coslr-1600e_in1k/epoch_1600.pth'
-
-model = dict(backbone=dict(init_cfg=dict(type='Pretrained', checkpoint=checkpoint, prefix='backbone.')))
+custom_hooks = [dict(type='mm_graft.LoadBackboneHook', checkpoint=checkpoint)]
 
 optim_wrapper = dict(
     type='mm_graft.AutocastOptimWrapper',

@@ -3,7 +3,8 @@
 Paper:    Wang et al., Masked Image Modeling with Local Multi-Scale Reconstruction, CVPR 2023 (arXiv 2303.05251)
 Source:   huawei-noah/Efficient-Computing@225ddd2, Self-supervised/LocalMIM/ViT
 Command:  tools/dist_train.sh configs/localmim/vit-large-p16_localmim-800e-pre_8xb128-coslr-50e_in1k.py 8
-Needs:    a checkpoint of configs/localmim/localmim_vit-large-p16_8xb128-accum4-amp-coslr-800e_in1k.py, as `checkpoint`
+Needs:    a checkpoint of configs/localmim/localmim_vit-large-p16_8xb128-accum4-amp-coslr-800e_in1k.py,
+          or the authors', as `checkpoint`
 Devices:  8 GPUs, 128 images each; hours not stated
 Expected: 85.8 (authors' README); not run here
 Differs:  bf16 without a gradient scaler instead of fp16 with one
@@ -17,12 +18,10 @@ warmup_epochs = 5
 batch_size = 1024
 lr = 3e-3
 checkpoint = 'work_dirs/localmim_vit-large-p16_8xb128-accum4-amp-coslr-800e_in1k/epoch_800.pth'
+custom_hooks = [dict(type='mm_graft.LoadBackboneHook', checkpoint=checkpoint)]
 
 model = dict(
-    backbone=dict(
-        arch='large',
-        drop_path_rate=0.2,
-        init_cfg=dict(type='Pretrained', checkpoint=checkpoint, prefix='backbone.')),
+    backbone=dict(arch='large', drop_path_rate=0.2),
     head=dict(in_channels=1024))
 
 optim_wrapper = dict(

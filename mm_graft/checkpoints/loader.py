@@ -120,7 +120,8 @@ def backbone_tensors(backbone: nn.Module, path: str | Path, kind: str | None = N
                      branch: str = 'base') -> tuple[StateDict, Coverage]:
     """The tensors of a checkpoint of any known layout, under the names of ``backbone`` and of its shapes.
 
-    Every parameter and buffer of the backbone must be in the file with its shape, and nothing may be left over, except
+    Every parameter and buffer of the backbone must be in the file with its shape, except the norm behind the mean of
+    the patches (``out_type='avg_featmap'``), which stays as it is; nothing may be left over, except
     a final norm or LocalMIM's tap norms that the backbone does not have. Nothing is resized, unless the backbone has a
     method ``adapt_tensors(tensors)`` that fits what it knows how to fit (``ConMIMViT`` and its relative positions).
 
@@ -145,6 +146,8 @@ def backbone_tensors(backbone: nn.Module, path: str | Path, kind: str | None = N
     except ValueError as error:
         raise CheckpointError(f'checkpoint {path}: {error}') from error
     target = backbone.state_dict()
+    if getattr(backbone, 'out_type', None) == 'avg_featmap':  # the norm behind the mean is the task's, and new
+        tensors = {**{name: target[name] for name in target if name.startswith('ln2.')}, **tensors}
     dropped = dict(converted.dropped)
     for name in [name for name in tensors if name not in target and name.startswith(('ln1.', 'timm_model.norm.'))]:
         dropped[name] = 'the backbone has no final norm'

@@ -77,3 +77,15 @@ def test_a_checkpoint_of_this_package_fills_a_plain_vit(tmp_path, tiny_arch):
     load_backbone(vit, tmp_path / 'a.pth')
     assert (vit.ln1.bias == 3).all()
     torch.testing.assert_close(vit.layers[2].ffn.layers[1].weight, source.layers[2].ffn.layers[1].weight)
+
+
+def test_the_norm_behind_the_mean_of_the_patches_stays_as_it_is(golden):
+    from mmpretrain.models import VisionTransformer
+    state = torch.load(golden / 'localmim_checkpoint-99.pth', weights_only=True)['model']
+    dims, depth = state['cls_token'].shape[-1], sum('attn.qkv.weight' in n and n[0] == 'b' for n in state)
+    arch = {'embed_dims': dims, 'num_layers': depth, 'num_heads': 2, 'feedforward_channels': 4 * dims}
+    vit = VisionTransformer(arch, out_indices=-1, out_type='avg_featmap', final_norm=False)
+    vit.ln2.bias.data.fill_(5)
+    load_backbone(vit, golden / 'localmim_checkpoint-99.pth')
+    assert (vit.ln2.bias == 5).all()
+    torch.testing.assert_close(vit.cls_token.data, state['cls_token'])

@@ -155,8 +155,8 @@ def test_localmim_checkpoint_gives_the_authors_fine_tuning_features(golden, feat
     config = json.loads(str(features['config_json']))
     backbone = MODELS.build(vit(config, type='VisionTransformer', final_norm=False, out_type='avg_featmap'))
     backbone.eval()
-    fc_norm, backbone.ln2 = backbone.ln2, torch.nn.Identity()  # not in the checkpoint
     load_backbone(backbone, golden / 'localmim_checkpoint-99.pth')
+    fc_norm, backbone.ln2 = backbone.ln2, torch.nn.Identity()
     with torch.no_grad():
         mean = backbone(to_input(features['images']).float())[-1]
         normed = fc_norm(mean)
