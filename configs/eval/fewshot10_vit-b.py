@@ -21,7 +21,9 @@ data_list = 'meta/10percent.txt'  # below the data's folder; `path label` lines,
 train_dataloader = dict(
     batch_size=146, dataset=dict(split='', data_prefix='train', ann_file=data_list))
 custom_hooks = [dict(type='mm_graft.LoadBackboneHook', checkpoint=checkpoint, projection='neck.layer')]
-model = dict(neck=dict(type='mm_graft.FirstProjection', in_channels=768), head=dict(in_channels=4096))
+model = dict(
+    neck=dict(type='mm_graft.FirstProjection', in_channels=768, out_channels=4096),
+    head=dict(in_channels=4096))
 
 optim_wrapper = dict(
     type='mm_graft.AutocastOptimWrapper',

@@ -22,7 +22,7 @@ train_dataloader = dict(
 custom_hooks = [dict(type='mm_graft.LoadBackboneHook', checkpoint=checkpoint, projection='neck.layer')]
 model = dict(
     backbone=dict(arch='large', drop_path_rate=0.1),
-    neck=dict(type='mm_graft.FirstProjection', in_channels=1024),
+    neck=dict(type='mm_graft.FirstProjection', in_channels=1024, out_channels=4096),
     head=dict(in_channels=4096))
 
 optim_wrapper = dict(

@@ -20,7 +20,8 @@ block = 9
 new_blocks = 1
 custom_hooks = [dict(type='mm_graft.LoadBackboneHook', checkpoint=checkpoint)]
 model = dict(
-    backbone=dict(frozen_stages=block, out_indices=[block - 1], out_type='raw', drop_path_rate=0.0),
+    # all is frozen: what stands above the block is neither used nor trained
+    backbone=dict(frozen_stages=12, out_indices=[block - 1], out_type='raw', drop_path_rate=0.0),
     neck=dict(type='mm_graft.NewBlocks', embed_dims=768, num_blocks=new_blocks, num_heads=12, drop_path_rate=0.1))
 
 optim_wrapper = dict(

@@ -51,7 +51,8 @@ class GraftOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     custom key does not cut numbers, and parameters of equal settings share a group (ViT-B in three stages: 6 groups,
     not 158), each with the keys ``stage`` (1-based, None without stages), ``depth`` (None if groups are by stage),
     ``num_blocks``, ``param_names`` and ``lr_mult``. The authors' code
-    (``VITA-Group/layerGraftedPretraining_ICLR23@f1862e1``) has the same rule: class token in the first stage and decayed, 1-D parameters undecayed, norm and heads in the last stage.
+    (``VITA-Group/layerGraftedPretraining_ICLR23@f1862e1``) has the same rule: class token in the first
+    stage and decayed, 1-D parameters undecayed, norm and heads in the last stage.
 
     Raises:
         ValueError: no rule or contradicting ones, a negative multiplier, all stages frozen, stages that do not divide

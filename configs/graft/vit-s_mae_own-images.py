@@ -1,0 +1,30 @@
+"""MAE on a folder of your own unlabelled images, ViT-S/16, one GPU: step i of grafting.
+
+Paper:    the method of He et al., Masked Autoencoders Are Scalable Vision Learners, CVPR 2022 (arXiv 2111.06377)
+Command:  tools/train.py configs/graft/vit-s_mae_own-images.py --cfg-options \
+              train_dataloader.dataset.data_root=/path/to/images
+Devices:  one GPU of 24 GB or more, or a CPU for trying; the rate is for a batch of 256, use --auto-scale-lr for others
+Expected: nothing is published for this setting; not run here
+Then:     configs/graft/vit-s_mae2mocov3_own-images.py
+"""
+
+_base_ = ['../_base_/mae_vit.py', '../_base_/imagenet_mae.py', '../_base_/runtime.py']
+
+max_epochs = 200
+warmup_epochs = 20
+batch_size = 256
+base_lr = 1.5e-4  # per 256 images
+
+model = dict(backbone=dict(arch='deit-small'), neck=dict(embed_dim=384))
+train_dataloader = dict(
+    batch_size=batch_size,
+    dataset=dict(type='CustomDataset', data_root='data/own', split='', with_label=False))
+
+optim_wrapper = dict(
+    type='mm_graft.AutocastOptimWrapper',
+    constructor='mm_graft.GraftOptimWrapperConstructor',
+    optimizer=dict(type='AdamW', lr=base_lr * batch_size / 256, betas=(0.9, 0.95), weight_decay=0.05),
+    paramwise_cfg=dict(stage_lr_mult=[1.0]))
+param_scheduler = dict(type='mm_graft.WarmupCosineLR', warmup=warmup_epochs, convert_to_iter_based=True)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+auto_scale_lr = dict(base_batch_size=batch_size)
