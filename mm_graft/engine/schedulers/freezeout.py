@@ -20,6 +20,7 @@ paper lacks the factor ½ of the cosine, as its authors note; it is here.
 """
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -177,8 +178,7 @@ class FreezeOutLR(_ParamScheduler):
 
     def frozen_depth(self, step: int) -> int:
         """Deepest depth that no longer trains in this optimizer step; -1 while all train."""
-        frozen = [depth for depth, first in enumerate(self.freeze_steps) if first is not None and first <= step]
-        return max(frozen, default=-1)
+        return bisect_right(self.freeze_steps, step, key=lambda first: self.total if first is None else first) - 1
 
     def rate(self, depth: int | None, on_global: bool, step: int) -> float:
         """Rate of a group at ``depth`` (None: of no layer) as a multiple of its base rate."""
@@ -191,7 +191,7 @@ class FreezeOutLR(_ParamScheduler):
         return layer_rate(CONVENTIONS[self.convention], step, ratio, peak, self.total, self.warmup)
 
     def _get_value(self) -> list[float]:
-        step = min(self.step_of(self.last_step), self.total)
+        step = min(self.step_of(self.last_step), self.total - 1)
         return [base * self.rate(depth, on_global, step)
                 for base, depth, on_global in zip(self.base_values, self.depths, self.on_global)]
 
