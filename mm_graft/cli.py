@@ -1,6 +1,7 @@
 """What the command-line tools share: reading configs, checking inputs early, one clear line for an error."""
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from mmengine.runner import Runner
 TRACEBACK = 'MM_GRAFT_TRACEBACK'
 INPUT_ERRORS = (ValueError, TypeError, KeyError, AttributeError, AssertionError, ImportError, NotImplementedError,
                 OSError)
+CHECKPOINT_KEY = re.compile(r'(^|\.)(mim_checkpoint|load_from)$|^custom_hooks\.\d+\.checkpoint$')
 
 
 class StartedHook(Hook):
@@ -70,7 +72,7 @@ def check_paths(cfg: Config) -> None:
             raise FileNotFoundError(
                 f'data folder {value} ({key}) does not exist; put the data there, or say where it is by '
                 f'--cfg-options {key}=/path/to/data')
-        if (name in ('mim_checkpoint', 'load_from') or key.endswith('hooks.checkpoint')) and not Path(value).is_file():
+        if CHECKPOINT_KEY.search(key) and not Path(value).is_file():
             raise FileNotFoundError(
                 f'checkpoint {value} ({key}) does not exist; put it there, or say where it is by '
                 f'--cfg-options {key}=/path/to/file.pth')

@@ -1,0 +1,158 @@
+import re
+
+import pytest
+import timm
+import torch
+from mmengine.registry import MODELS
+
+from mm_graft.checkpoints import KINDS, convert, detect_kind
+from mm_graft.checkpoints.layouts import (
+    MMPRETRAIN_TO_TIMM,
+    TIMM_TO_MMPRETRAIN,
+    Converted,
+    from_mmpretrain,
+    from_mocov3,
+    from_timm,
+    mmpretrain_to_timm,
+    rename,
+)
+from tests.tiny import VIT, grafted_mocov3, mae, mae_file
+
+NAMES = {
+    'cls_token': 'cls_token', 'pos_embed': 'pos_embed', 'patch_embed.proj.bias': 'patch_embed.projection.bias',
+    'blocks.10.norm1.weight': 'layers.10.ln1.weight', 'blocks.1.norm2.bias': 'layers.1.ln2.bias',
+    'blocks.0.attn.qkv.weight': 'layers.0.attn.qkv.weight', 'blocks.0.attn.proj.bias': 'layers.0.attn.proj.bias',
+    'blocks.0.mlp.fc1.weight': 'layers.0.ffn.layers.0.0.weight', 'blocks.0.mlp.fc2.bias': 'layers.0.ffn.layers.1.bias',
+    'norm.weight': 'ln1.weight',
+}
+
+
+def tensors(names):
+    return {name: torch.tensor(float(index)) for index, name in enumerate(names)}
+
+
+@pytest.mark.parametrize(('theirs', 'ours'), NAMES.items())
+def test_names_translate_forth_and_back(theirs, ours):
+    assert rename(theirs, TIMM_TO_MMPRETRAIN) == ours
+    assert rename(ours, MMPRETRAIN_TO_TIMM) == theirs
+
+
+@pytest.mark.parametrize('name', ['blocks.0.attn.gamma', 'xnorm.weight', 'norms.weight', 'patch_embed.norm.weight'])
+def test_a_name_without_a_rule_has_no_translation(name):
+    assert rename(name, TIMM_TO_MMPRETRAIN) is None
+
+
+def test_timms_own_model_becomes_exactly_the_hosts_and_back():
+    vit = timm.create_model('vit_tiny_patch16_224', img_size=32, patch_size=8, embed_dim=16, depth=4, num_heads=2,
+                            num_classes=3)
+    converted = from_timm(vit.state_dict(), 'base')
+    host = MODELS.build(dict(type='VisionTransformer', **VIT))
+    assert set(converted.backbone) == set(host.state_dict())
+    assert set(converted.dropped) == {'head.weight', 'head.bias'}
+    back = mmpretrain_to_timm(converted.backbone)
+    assert all(back[name] is converted.backbone[rename(name, TIMM_TO_MMPRETRAIN)] for name in back)
+
+
+def test_what_timm_cannot_hold_is_named():
+    with pytest.raises(ValueError, match=r'layers\.0\.gamma_1'):
+        mmpretrain_to_timm({'layers.0.gamma_1': torch.zeros(1)})
+
+
+def test_mae_drops_its_decoder_and_nothing_else(tmp_path):
+    state = torch.load(mae_file(tmp_path / 'mae.pth'), weights_only=True)['model']
+    converted = from_timm(state, 'base')
+    assert set(converted.dropped) == {'mask_token', 'decoder_norm.weight'}
+    assert set(converted.dropped.values()) == {'MAE decoder'}
+    assert len(converted.backbone) + len(converted.dropped) == len(state)
+
+
+@pytest.mark.parametrize('prefix', ['', 'module.'])
+@pytest.mark.parametrize(('branch', 'value'), [('base', 0.), ('momentum', 1.)])
+def test_mocov3_gives_the_encoder_that_was_asked_for(prefix, branch, value):
+    state = {f'{prefix}base_encoder.cls_token': torch.tensor(0.),
+             f'{prefix}momentum_encoder.cls_token': torch.tensor(1.),
+             f'{prefix}base_encoder.head.0.weight': torch.tensor(2.),
+             f'{prefix}momentum_encoder.head.0.weight': torch.tensor(3.),
+             f'{prefix}predictor.0.weight': torch.tensor(4.)}
+    converted = from_mocov3(state, branch)
+    assert converted.backbone == {'cls_token': torch.tensor(value)}
+    assert sorted(converted.dropped.values()) == ['predictor', 'projector', 'the other encoder', 'the other encoder']
+
+
+@pytest.mark.parametrize('branch', ['base', 'momentum'])
+def test_a_model_of_ours_gives_the_encoder_that_was_asked_for(branch):
+    model = MODELS.build(grafted_mocov3())
+    with torch.no_grad():
+        model.momentum_encoder.module[0].cls_token.fill_(7)
+    converted = from_mmpretrain(model.state_dict(), branch)
+    assert set(converted.backbone) == set(model.backbone.state_dict())
+    assert bool((converted.backbone['cls_token'] == 7).all()) == (branch == 'momentum')
+    assert len(converted.backbone) + len(converted.dropped) == len(model.state_dict())
+
+
+def test_a_model_without_momentum_encoder_has_no_momentum_branch():
+    with pytest.raises(ValueError, match=r'no momentum encoder.*branch=base'):
+        from_mmpretrain(MODELS.build(mae()).state_dict(), 'momentum')
+
+
+@pytest.mark.parametrize('kind', ['mae', 'timm', 'conmim', 'localmim'])
+def test_layouts_with_one_encoder_have_no_momentum_branch(kind):
+    with pytest.raises(ValueError, match='branch=base'):
+        convert(tensors(NAMES), kind, 'momentum')
+
+
+def test_a_bare_backbone_is_taken_whole():
+    state = MODELS.build(dict(type='VisionTransformer', **VIT)).state_dict()
+    converted = from_mmpretrain(state, 'base')
+    assert (set(converted.backbone), converted.dropped) == (set(state), {})
+
+
+LAYOUTS = {
+    'mae': ('cls_token', 'blocks.0.norm1.weight', 'norm.weight'),
+    'timm': ('cls_token', 'blocks.0.norm1.weight', 'norm.weight', 'head.weight'),
+    'mocov3': ('module.base_encoder.cls_token', 'module.momentum_encoder.cls_token'),
+    'mmpretrain': ('backbone.cls_token', 'backbone.layers.0.ln1.weight'),
+    'conmim': ('cls_token', 'blocks.0.attn.q_bias'),
+    'localmim': ('cls_token', 'blocks.0.norm1.weight', 'norm.0.weight'),
+}
+
+
+@pytest.mark.parametrize(('kind', 'names'), LAYOUTS.items())
+def test_a_layout_is_known_by_its_names(kind, names):
+    assert kind in KINDS
+    assert detect_kind(tensors(names)) == kind
+
+
+@pytest.mark.parametrize('name', ['layers.0.ln1.weight', 'stages.0.blocks.0.norm1.weight'])
+def test_a_bare_host_backbone_is_known(name):
+    assert detect_kind(tensors([name])) == 'mmpretrain'
+
+
+def test_names_of_no_layout_are_shown():
+    with pytest.raises(ValueError, match=re.escape("['conv1.weight']")):
+        detect_kind(tensors(['conv1.weight']))
+
+
+def test_a_tensor_without_a_rule_is_an_error_not_an_oversight():
+    with pytest.raises(ValueError, match=r'1 tensors fit no rule.*blocks\.0\.adapter'):
+        convert(tensors([*NAMES, 'blocks.0.adapter']), 'mae')
+
+
+def test_unknown_kinds_and_branches_are_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match=r"unknown kind 'dino'.*mae"):
+        convert(tensors(NAMES), 'dino')
+    with pytest.raises(ValueError, match=r"unknown branch 'teacher'.*momentum"):
+        convert(tensors(NAMES), 'mae', 'teacher')
+
+
+def test_the_kind_decides_how_names_are_read():
+    names = ['backbone.cls_token', 'head.weight']
+    assert convert(tensors(names)).dropped == {'head.weight': 'not part of this backbone'}
+    with pytest.raises(ValueError, match=r'backbone\.cls_token'):
+        convert(tensors(names), 'timm')
+
+
+def test_two_results_share_nothing():
+    first = Converted()
+    first.backbone['cls_token'] = torch.zeros(1)
+    assert Converted().backbone == {}
