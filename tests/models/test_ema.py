@@ -1,0 +1,173 @@
+import copy
+import math
+
+import pytest
+import torch
+from mmengine.logging import MessageHub
+from mmpretrain.models.utils import CosineEMA
+from torch import nn
+
+from mm_graft.models.ema import CosineMomentumEMA, cosine_momentum, ema_update_
+
+
+def net():
+    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)).double()
+
+
+def shift(module, by):
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(by)
+
+
+@pytest.fixture
+def hub():
+    """What a Runner leaves in the message hub."""
+    hub = MessageHub.get_current_instance()
+    hub.update_info('max_iters', 8)
+    yield hub
+    hub.runtime_info.pop('max_iters')
+
+
+def test_momentum_starts_at_the_start_is_halfway_in_the_middle_and_approaches_the_end():
+    assert cosine_momentum(0, 100, 0.99) == pytest.approx(0.99, abs=1e-15)
+    assert cosine_momentum(50, 100, 0.99) == pytest.approx(0.995, abs=1e-15)
+    assert cosine_momentum(25, 100, 0.9, 0.98) == pytest.approx(0.98 - 0.04 * (1 + math.sqrt(0.5)), abs=1e-15)
+    assert 0.9999 < cosine_momentum(99, 100, 0.99) < 1
+    assert cosine_momentum(100, 100, 0.99) == 1
+
+
+def test_momentum_never_falls():
+    values = [cosine_momentum(t, 37, 0.5, 0.9) for t in range(38)]
+    assert values == sorted(values)
+
+
+def test_an_update_keeps_the_share_m_of_the_average():
+    averaged, source = [torch.tensor([1., 2.]), torch.tensor(3.)], [torch.tensor([5., 6.]), torch.tensor(7.)]
+    ema_update_(averaged, source, 0.75)
+    assert averaged[0].tolist() == [2., 3.]
+    assert averaged[1].item() == 4.
+    ema_update_(averaged, source, 0.)
+    assert torch.equal(averaged[0], source[0])
+    ema_update_([], [], 0.5)
+
+
+def test_it_equals_the_hosts_cosine_ema_after_the_hosts_first_copy(hub):
+    source = net()
+    host = CosineEMA(source, momentum=0.2)
+    ours = CosineMomentumEMA(source, momentum=0.8)
+    host.update_parameters(source)  # the host copies at step 0 and counts it
+    ours.update_parameters(source)
+    for step in range(5):
+        shift(source, 0.1 * (step + 1))
+        host.update_parameters(source)
+        ours.update_parameters(source)
+    for expected, actual in zip(host.module.parameters(), ours.module.parameters()):
+        torch.testing.assert_close(actual, expected, rtol=0, atol=1e-12)
+    assert set(ours.state_dict()) == set(host.state_dict())
+
+
+def test_each_setting_changes_the_average():
+    source = net()
+    results = []
+    for settings in ({}, {'momentum': 0.5}, {'end_momentum': 0.995}, {'max_iters': 5}):
+        follower = CosineMomentumEMA(copy.deepcopy(source), **{'max_iters': 10, **settings})
+        moved = copy.deepcopy(source)
+        shift(moved, 1.0)
+        for _ in range(3):
+            follower.update_parameters(moved)
+        results.append(follower.module[0].weight[0, 0].item())
+    assert len(set(results)) == len(results)
+
+
+def test_the_length_of_the_run_is_the_runners_unless_given(hub):
+    assert CosineMomentumEMA(net(), 0.9).current_momentum(4) == pytest.approx(0.95)
+    assert CosineMomentumEMA(net(), 0.9, max_iters=4).current_momentum(4) == 1
+
+
+def test_without_a_runner_or_a_length_the_remedy_is_named():
+    MessageHub.get_current_instance().runtime_info.pop('max_iters', None)
+    with pytest.raises(RuntimeError, match='give max_iters'):
+        CosineMomentumEMA(net()).update_parameters(net())
+
+
+@pytest.mark.parametrize('setting', [{'momentum': 1.5}, {'momentum': -0.1}, {'end_momentum': 2}])
+def test_a_momentum_that_is_no_share_is_refused(setting):
+    with pytest.raises(ValueError, match=rf'{next(iter(setting.values()))}.*\[0, 1\]'):
+        CosineMomentumEMA(net(), **setting)
+
+
+def test_buffers_are_the_copys_own():
+    source = net()
+    follower = CosineMomentumEMA(source, max_iters=10)
+    source(torch.randn(8, 3).double())
+    follower.update_parameters(source)
+    assert follower.module[1].num_batches_tracked == 0
+    assert source[1].num_batches_tracked == 1
+    follower.copy_from(source)
+    assert follower.module[1].num_batches_tracked == 1
+
+
+def test_copying_takes_everything_over_and_counts_no_step():
+    source = net()
+    follower = CosineMomentumEMA(net(), max_iters=10)
+    follower.copy_from(source)
+    assert all(torch.equal(a, b) for a, b in zip(follower.module.parameters(), source.parameters()))
+    assert follower.steps == 0
+    shift(source, 1.0)
+    assert not torch.equal(follower.module[0].weight, source[0].weight)
+
+
+def test_the_average_gets_no_gradient_and_takes_none_from_the_source():
+    source = net()
+    follower = CosineMomentumEMA(source, max_iters=10)
+    shift(source, 1.0)
+    follower.update_parameters(source)
+    assert not any(parameter.requires_grad for parameter in follower.module.parameters())
+    assert all(parameter.grad is None for parameter in source.parameters())
+
+
+def test_a_frozen_parameter_that_has_arrived_costs_nothing_and_stays():
+    source = net()
+    source[0].requires_grad_(False)
+    follower = CosineMomentumEMA(source, max_iters=10)
+    follower.update_parameters(source)
+    assert len(follower._pairs[0]) == 4
+    before = follower.module[0].weight.clone()
+    shift(source[2], 1.0)
+    follower.update_parameters(source)
+    assert torch.equal(follower.module[0].weight, before)
+
+
+def test_a_frozen_parameter_that_is_still_away_goes_on_moving():
+    source = net()
+    follower = CosineMomentumEMA(source, max_iters=10)
+    shift(source, 1.0)
+    follower.update_parameters(source)
+    source[0].requires_grad_(False)
+    follower.forget_pairs()
+    before = follower.module[0].weight.clone()
+    follower.update_parameters(source)
+    assert (follower.module[0].weight > before).all()
+
+
+def test_a_resumed_average_goes_on_bit_for_bit():
+    source = net()
+    whole, first = (CosineMomentumEMA(source, 0.5, max_iters=6) for _ in range(2))
+    resumed = CosineMomentumEMA(net(), 0.5, max_iters=6)
+    for step in range(6):
+        shift(source, 0.3)
+        whole.update_parameters(source)
+        if step == 2:
+            resumed.update_parameters(net())
+            resumed.load_state_dict(first.state_dict())
+        (first if step < 2 else resumed).update_parameters(source)
+    assert resumed.steps == whole.steps == 6
+    assert all(torch.equal(a, b) for a, b in zip(resumed.module.parameters(), whole.module.parameters()))
+
+
+def test_moving_one_parameter_by_the_hosts_interface_is_the_same():
+    follower = CosineMomentumEMA(net(), 0.9, max_iters=10)
+    averaged = torch.zeros(2)
+    follower.avg_func(averaged, torch.ones(2), steps=5)
+    assert averaged.tolist() == pytest.approx([0.05, 0.05])
