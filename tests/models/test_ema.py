@@ -63,7 +63,7 @@ def test_it_equals_the_hosts_cosine_ema_after_the_hosts_first_copy(hub):
         host.update_parameters(source)
         ours.update_parameters(source)
     for expected, actual in zip(host.module.parameters(), ours.module.parameters()):
-        torch.testing.assert_close(actual, expected, rtol=0, atol=1e-12)
+        torch.testing.assert_close(actual, expected, rtol=0, atol=1e-7)  # the host's momentum is a float32
     assert set(ours.state_dict()) == set(host.state_dict())
 
 
