@@ -14,6 +14,7 @@ GROUND = '#10131c'
 STROKE = np.array([1.0, 0.83, 0.55])
 HIDDEN_GREY = 0.82
 VISIBLE_STRENGTH = 0.3  # of a prediction where nothing was hidden and nothing is learnt
+GAMMA = 0.7  # lifts weak entries, which predictions of little confidence consist of
 FAINTEST = 0.12  # entries below this share of the largest are not drawn
 
 
@@ -75,7 +76,7 @@ def show_histograms(axes: Axes, histograms: np.ndarray, strength: np.ndarray, si
     height, width = size
     rows = histograms.shape[0]
     ends, share = strokes(histograms.clip(0, 1), width, height)
-    alpha = share * strength.repeat(histograms.shape[2])
+    alpha = share**GAMMA * strength.repeat(histograms.shape[2])
     drawn = np.flatnonzero(share > FAINTEST)
     drawn = drawn[np.argsort(share[drawn])]  # the strongest on top
     colours = np.column_stack([np.tile(STROKE, (len(drawn), 1)), alpha[drawn].clip(0, 1)])

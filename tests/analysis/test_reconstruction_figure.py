@@ -2,7 +2,7 @@ import numpy as np
 from matplotlib.collections import LineCollection
 
 from mm_graft.analysis.reconstruction import Reconstruction, Scale
-from mm_graft.analysis.reconstruction_figure import HIDDEN_GREY, draw, visible_part
+from mm_graft.analysis.reconstruction_figure import GAMMA, HIDDEN_GREY, draw, visible_part
 
 MASK = np.array([[True, False], [False, True]])
 
@@ -28,7 +28,7 @@ def test_an_image_has_two_rows_and_a_column_a_scale():
 def test_histograms_are_faint_where_nothing_was_hidden():
     strokes = [axes for axes in draw([example()]).axes if any(isinstance(c, LineCollection) for c in axes.collections)]
     predicted, target = (axes.collections[0].get_colors()[:, 3] for axes in strokes)
-    np.testing.assert_allclose(sorted(set(predicted.round(6))), [0.3 / 3, 1 / 3], atol=1e-6)  # a third of the target
+    np.testing.assert_allclose(sorted(set(predicted.round(6))), np.array([0.3, 1]) * (1 / 3)**GAMMA, atol=1e-6)
     assert set(target) == {1.0}
 
 

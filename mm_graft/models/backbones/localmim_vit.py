@@ -85,6 +85,11 @@ class LocalMIMViT(VisionTransformer):
         """A tap's norm is as deep as the block that it reads."""
         return {f'tap_norms.{k}.': tap for k, tap in enumerate(self.taps)}
 
+    def train(self, mode: bool = True) -> 'LocalMIMViT':
+        """Set the mode and return the module, as PyTorch's modules do and the host's do not."""
+        super().train(mode)
+        return self
+
     def init_weights(self) -> None:
         """Initialise as in the class docstring, unless a checkpoint is given."""
         super().init_weights()

@@ -113,3 +113,9 @@ def test_what_cannot_work_is_refused_when_it_is_built(tiny_arch, options, messag
 def test_images_of_another_size_are_refused(tiny_arch):
     with pytest.raises(ValueError, match='built for'):
         build(tiny_arch).encode_visible(torch.zeros(1, 3, 16, 16))
+
+
+def test_its_mode_is_set_and_the_module_returned(tiny_arch):
+    vit = build(tiny_arch)
+    assert vit.eval() is vit
+    assert not vit.layers[0].training

@@ -98,6 +98,20 @@ def test_which_scales_live_follows_from_the_frozen_depth_alone():
         model.on_freeze(6)
 
 
+def test_under_autocast_the_terms_stay_close_and_the_targets_exact():
+    model, images = build(), torch.randn(2, 3, 32, 32)
+    torch.manual_seed(1)
+    exact = model.reconstruct(images)
+    torch.manual_seed(1)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        mixed = model.reconstruct(images)
+    for k in range(4):
+        assert mixed[0][k].dtype == torch.bfloat16
+        assert torch.equal(exact[1][k], mixed[1][k])
+        torch.testing.assert_close(mixed[0][k].float(), exact[0][k], atol=0.1, rtol=0.1)
+    assert torch.equal(exact[2], mixed[2])
+
+
 def test_whole_images_are_encoded_without_a_mask():
     assert build().extract_feat(torch.randn(1, 3, 32, 32))[0].shape == (1, 65, 16)
 
