@@ -28,9 +28,10 @@ RETIRED, RECORDS = 'freezeout_retired_depth', 'freezeout_records'
 class FreezeOutHook(Hook):
     """Freezes the prefix whose rate `FreezeOutLR` has brought to zero, so that time and memory are really saved.
 
-    The frozen depth is a function of the iteration alone, so a resumed run continues as if it had never stopped. At an
-    event every parameter of that depth and below (class token and position embedding with the stem, a decoder with the
-    block that it taps) loses `requires_grad`, gradient and optimizer state; its modules are in eval mode from then on,
+    The frozen depth is a function of the iteration alone, so a resumed run continues as if it had never stopped (as far
+    as the host allows: it checkpoints no random state, and loses the gradients of a step half accumulated). At an event
+    every parameter of that depth and below (class token and position embedding with the stem, a decoder with the block
+    that it taps) loses `requires_grad`, gradient and optimizer state; its modules are in eval mode from then on,
     although the loop calls ``train()`` every epoch; a `DistributedDataParallel` wrapper is rebuilt, so that frozen
     gradients are neither waited for nor sent; a moving average stops copying the prefix once it equals it. Param groups
     and state-dict keys stay as they are.
@@ -50,8 +51,8 @@ class FreezeOutHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Checks what freezing needs, and catches up with the iteration at which a resumed run begins."""
-        self.schedule = find_schedule(runner)
         check_supported(runner)
+        self.schedule = find_schedule(runner)
         model = unwrap(runner.model)
         self.depths = depth_map(model)
         if self.schedule.num_blocks != self.depths.num_blocks:
