@@ -220,7 +220,7 @@ def run_two_ranks(tmp_path, accumulative_counts):
         stderr=subprocess.PIPE, env=os.environ | {
             'RANK': str(rank), 'LOCAL_RANK': str(rank), 'WORLD_SIZE': '2', 'MASTER_ADDR': '127.0.0.1',
             'MASTER_PORT': str(port), 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(root)}) for rank in range(2)]
-    outputs = [rank.communicate(timeout=120) for rank in ranks]
+    outputs = [rank.communicate(timeout=300) for rank in ranks]
     assert all(rank.returncode == 0 for rank in ranks), outputs[0][1][-3000:]
     line = next(line for line in outputs[0][0].splitlines() if line.startswith('RESULT '))
     return json.loads(line.removeprefix('RESULT '))
