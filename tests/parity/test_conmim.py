@@ -49,18 +49,20 @@ class Case:
     def model(self, dtype: torch.dtype = torch.float64):
         c = self.config
         arch = {'embed_dims': c['embed_dim'], 'num_layers': c['depth'], 'num_heads': c['num_heads'],
-                'feedforward_channels': c['embed_dim'] * c['mlp_ratio']}
+                'feedforward_channels': int(c['embed_dim'] * c['mlp_ratio'])}
         model = MODELS.build({
             'type': 'mm_graft.ConMIM',
             'backbone': {
                 'type': 'mm_graft.ConMIMViT', 'arch': arch, 'img_size': c['img_size'], 'patch_size': c['patch_size'],
                 'layer_scale_init_value': c['init_values'], 'drop_path_rate': c['drop_path_rate'],
+                'use_abs_pos_emb': c['use_abs_pos_emb'], 'use_shared_rel_pos_bias': c['use_shared_rel_pos_bias'],
                 'norm_cfg': {'type': 'LN', 'eps': c['ln_eps']}
             },
             'neck': neck_config(c['embed_dim'], c['mlp_dim'], c['dim']),
             'contrast': {'type': 'mm_graft.DenoisingContrastLoss', 'temperature': float(self.data['temp'])},
             'mask_generator': {
-                'type': 'mm_graft.RandomCellMask', 'img_size': c['img_size'], 'patch_size': c['patch_size']
+                'type': 'mm_graft.RandomCellMask', 'img_size': c['img_size'], 'patch_size': c['patch_size'],
+                'cell_size': c['patch_size']
             },
             'teacher': {'momentum': float(self.data['momentum']), 'max_iters': 10**9},
         })
@@ -212,7 +214,7 @@ def test_checkpoints_of_the_authors_give_their_features(golden, name):
     data = np.load(golden / 'conmim_checkpoint_features.npz', allow_pickle=False)
     c = json.loads(str(data['config_json']))
     arch = {'embed_dims': c['embed_dim'], 'num_layers': c['depth'], 'num_heads': c['num_heads'],
-            'feedforward_channels': c['embed_dim'] * c['mlp_ratio']}
+            'feedforward_channels': int(c['embed_dim'] * c['mlp_ratio'])}
     common = {'type': 'mm_graft.ConMIMViT', 'arch': arch, 'img_size': c['img_size'], 'patch_size': c['patch_size'],
               'layer_scale_init_value': c['init_values'], 'norm_cfg': {'type': 'LN', 'eps': c['ln_eps']}}
     pretrained = MODELS.build(common).eval()
@@ -247,9 +249,13 @@ def test_masks_hide_the_authors_numbers_of_patches(schedules):
         for cell_size, expected in ((32, by_cell), (16, by_patch)):
             mask = RandomCellMask(cell_size=cell_size, ratio=float(ratio))(4)
             assert mask.sum(1).tolist() == [expected] * 4
+    images = len(schedules['hidden_per_image'])
+    assert RandomCellMask()(images).sum(1).tolist() == schedules['hidden_per_image'].tolist()
     count = int(schedules['n_masks'])
     cells = RandomCellMask()(count).view(count, 7, 2, 7, 2)
-    assert (cells == cells[:, :, :1, :, :1]).all()
+    assert bool((cells == cells[:, :, :1, :, :1]).all()) == bool(schedules['blocks_constant'])
+    hidden = cells.sum((1, 2, 3, 4))
+    assert [hidden.min(), hidden.max()] == schedules['hidden_min_max'].tolist()
     frequency = cells[:, :, 0, :, 0].double().mean(0)
     assert (frequency - 37 / 49).abs().max() < 0.034
     assert np.abs(frequency.numpy() - schedules['cell_frequency']).max() < 0.034 * math.sqrt(2)

@@ -13,6 +13,9 @@ from mm_graft.models.losses.denoising_contrast import patch_accuracy
 from mm_graft.models.step_watch import call_after_steps
 from mm_graft.registry import MODELS
 
+CONTRAST = {'type': 'mm_graft.DenoisingContrastLoss', 'temperature': 0.1}
+TEACHER = {'momentum': 0.996, 'end_momentum': 1.0}
+
 
 @contextmanager
 def hidden_patches(patch_embed: nn.Module, mask: Tensor, mask_token: Tensor) -> Iterator[None]:
@@ -49,8 +52,8 @@ class ConMIM(BaseSelfSupervisor):
             whose mask token is then a parameter of this model. Must return class and patch tokens (``out_type='raw'``).
         neck: projector of flattened tokens, called with a tuple as the host's necks are: ``NonLinearNeck``. Batch
             norm in it takes its statistics over the batch of one device.
-        contrast: loss of two token maps and a mask; see ``mm_graft.models.losses.denoising_contrast``.
         mask_generator: makes the masks of a batch; None hides nothing and asks for every patch.
+        contrast: loss of two token maps and a mask; see ``mm_graft.models.losses.denoising_contrast``.
         teacher: ``CosineMomentumEMA`` arguments, that is ``momentum`` and ``end_momentum``; None: the student itself,
             without gradient.
         student_view: which view of the data is masked.
@@ -59,11 +62,11 @@ class ConMIM(BaseSelfSupervisor):
         init_cfg: as in the host.
 
     Raises:
-        ValueError: the encoder does not return all tokens, or the masks are of another grid.
+        ValueError: the encoder does not return all tokens or has no mask token, or the masks are of another grid.
     """
 
-    def __init__(self, backbone: dict, neck: dict, contrast: dict, mask_generator: dict | None,
-                 teacher: dict | None = None, student_view: int = 0, teacher_view: int = 1,
+    def __init__(self, backbone: dict, neck: dict, mask_generator: dict | None, contrast: dict = CONTRAST,
+                 teacher: dict | None = TEACHER, student_view: int = 0, teacher_view: int = 1,
                  data_preprocessor: dict | None = None, init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(backbone, neck, data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         self.contrast = MODELS.build(contrast)
@@ -90,6 +93,9 @@ class ConMIM(BaseSelfSupervisor):
                 return
             self.mask_token = nn.Parameter(torch.zeros(1, 1, self.backbone.embed_dims))
             nn.init.trunc_normal_(self.mask_token, std=0.02, a=-0.02, b=0.02)
+        elif self.mask_generator is not None and self.backbone.mask_token is None:
+            raise ValueError(f'{type(self.backbone).__name__} has no mask token, but patches are to be hidden; '
+                             'set with_mask_token=True')
         elif self.mask_generator is None and self.backbone.mask_token is not None:
             self.backbone.mask_token.requires_grad_(False)  # never used: DDP would wait for its gradient
 

@@ -73,6 +73,14 @@ def test_only_the_student_is_trained_and_every_parameter_of_it(views):
     assert [name for name in losses if 'loss' in name] == ['loss_contrast']
 
 
+def test_loss_and_teacher_are_the_published_ones_unless_told_otherwise():
+    cfg = config()
+    del cfg['contrast'], cfg['teacher']
+    model = MODELS.build(cfg)
+    assert (type(model.contrast).__name__, model.contrast.temperature) == ('DenoisingContrastLoss', 0.1)
+    assert (model.momentum_encoder.momentum, model.momentum_encoder.end_momentum) == (0.996, 1.0)
+
+
 def test_the_teacher_starts_as_the_student():
     model = build()
     torch.testing.assert_close(teacher_of(model), student_of(model), rtol=0, atol=0)
@@ -195,6 +203,7 @@ def test_a_plain_vit_of_the_host_is_masked_like_our_own(views):
 
 @pytest.mark.parametrize(('changes', 'message'), [
     ({'backbone': {**PLAIN, 'out_type': 'cls_token'}}, "out_type='raw'"),
+    ({'backbone': {**config()['backbone'], 'with_mask_token': False}}, 'with_mask_token=True'),
     ({'mask_generator': {'type': 'mm_graft.RandomCellMask'}}, '14 × 14'),
     ({'mask_generator': {'type': 'mm_graft.RandomCellMask', 'ratio': 1.0}}, r'\(0, 1\)'),
     ({'mask_generator': {'type': 'mm_graft.RandomCellMask', 'img_size': 40}}, 'divi'),
