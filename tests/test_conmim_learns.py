@@ -1,5 +1,7 @@
 """A tiny ConMIM on real images: what it learns has to beat what it started from."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from mmengine.model import BaseModel
@@ -32,9 +34,9 @@ MODEL = {
 
 
 @pytest.fixture(scope='module')
-def images(tmp_path_factory) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+def images() -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     try:
-        root = prepare_fashion_mnist(tmp_path_factory.mktemp('fashion_mnist'))
+        root = prepare_fashion_mnist(Path(__file__).parents[1] / 'data' / 'fashion_mnist')
     except (RuntimeError, OSError) as error:
         pytest.skip(f'Fashion-MNIST is not to be had: {error}')
     splits = {}
