@@ -1,0 +1,51 @@
+"""What a wheel carries, and that the files at the top level agree with each other."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mm_graft import __version__
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope='module')
+def built(tmp_path_factory):
+    """The package as setup.py builds it for a wheel."""
+    folder = tmp_path_factory.mktemp('build')
+    subprocess.run([sys.executable, 'setup.py', '-q', 'build', '--build-base', str(folder)], cwd=ROOT, check=True,
+                   capture_output=True)
+    return folder / 'lib' / 'mm_graft'
+
+
+def test_a_wheel_carries_configs_tools_and_model_index(built):
+    sources = {str(path.relative_to(ROOT)) for path in (ROOT / 'configs').rglob('*.py')}
+    carried = {str(path.relative_to(built / '.mim')) for path in (built / '.mim' / 'configs').rglob('*.py')}
+    assert carried == sources
+    assert (built / '.mim' / 'tools' / 'train.py').is_file()
+    assert (built / '.mim' / 'model-index.yml').is_file()
+    assert not (built / '.mim' / 'tools' / 'dev').exists()
+
+
+def test_a_wheel_carries_every_module(built):
+    sources = {str(path.relative_to(ROOT / 'mm_graft')) for path in (ROOT / 'mm_graft').rglob('*.py')
+               if '.mim' not in path.parts}
+    assert {str(path.relative_to(built)) for path in built.rglob('*.py') if '.mim' not in path.parts} == sources
+
+
+def test_the_model_index_names_files_that_exist():
+    for metafile in yaml.safe_load((ROOT / 'model-index.yml').read_text())['Import']:
+        content = yaml.safe_load((ROOT / metafile).read_text())
+        for collection in content['Collections']:
+            assert (ROOT / collection['README']).is_file()
+        for model in content['Models']:
+            assert (ROOT / model['Config']).is_file()
+            assert not model.get('Weights'), 'no checkpoint has been published'
+
+
+def test_the_version_is_stated_once():
+    assert __version__ in subprocess.run([sys.executable, 'setup.py', '--version'], cwd=ROOT, check=True,
+                                         capture_output=True, text=True).stdout
