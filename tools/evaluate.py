@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Protocols on frozen features in one pass: kNN, linear probing, few-shot regression → JSON, a table, a plot."""
+"""Evaluate a checkpoint: kNN, linear probing, few-shot and depth protocols in one pass → JSON, a table, a plot."""
 
 import argparse
 
@@ -8,9 +8,10 @@ from mmengine.config import DictAction
 from mmengine.dist import init_dist
 
 from mm_graft.cli import clean_errors, load_config
-from mm_graft.evaluation.evaluate import EvaluationSettings, evaluate
+from mm_graft.evaluation.evaluate import PROTOCOLS, evaluate
+from mm_graft.evaluation.frozen import EvaluationSettings
 from mm_graft.evaluation.linear_probe import LinearProbeSettings
-from mm_graft.evaluation.protocols import FROZEN_PROTOCOLS, ProtocolSettings
+from mm_graft.evaluation.protocols import ProtocolSettings
 from mm_graft.evaluation.report import report_table
 
 
@@ -18,7 +19,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='with `model.backbone` and data sets; a pre-training config will do')
     parser.add_argument('checkpoint', help='a checkpoint of any layout that is known here')
-    parser.add_argument('--protocols', nargs='+', default=['knn', 'linear', 'fewshot-1'], choices=FROZEN_PROTOCOLS)
+    parser.add_argument('--protocols', nargs='+', default=['knn', 'linear', 'fewshot-1'], choices=PROTOCOLS)
     parser.add_argument('--out', help='folder for report.json, report.txt and report.png')
     parser.add_argument('--branch', choices=('base', 'momentum'), default='base', help='which encoder of a contrastive '
                         'checkpoint')
@@ -42,6 +43,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--fewshot-list', help='fewshot-1: file of images, see tools/make_split.py')
     parser.add_argument('--fewshot-share', type=float, default=0.01, help='fewshot-1: share to draw without a list')
     parser.add_argument('--fewshot-per-class', type=int, help='fewshot-1: images a class instead of a share')
+    parser.add_argument('--blocks', type=int, nargs='+', default=[], help='probe-depth: after which blocks')
+    parser.add_argument('--new-blocks', type=int, nargs='+', default=[0, 1], help='probe-depth: new blocks behind them')
+    parser.add_argument('--probe-epochs', type=int, default=20, help='probe-depth: epochs of the new blocks')
+    parser.add_argument('--finetune-recipe', help='fewshot-10: a config such as configs/eval/fewshot10_vit-b.py')
+    parser.add_argument('--finetune-epochs', type=int, help="fewshot-10: instead of the recipe's")
+    parser.add_argument('--finetune-list', help='fewshot-10: file of images; a class-balanced 10 %% without')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='config overrides, key=value')
     parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm'), default='none')
     return parser.parse_args()
@@ -57,7 +64,9 @@ def settings_of(args: argparse.Namespace) -> EvaluationSettings:
         fewshot_per_class=args.fewshot_per_class)
     return EvaluationSettings(
         protocols=args.protocols, branch=args.branch, pool=args.pool, batch_size=args.batch_size,
-        workers=args.workers, device=args.device, cache=args.cache, strict=args.strict, protocol=protocol)
+        workers=args.workers, device=args.device, cache=args.cache, strict=args.strict, protocol=protocol,
+        blocks=tuple(args.blocks), new_blocks=tuple(args.new_blocks), probe_epochs=args.probe_epochs,
+        finetune_recipe=args.finetune_recipe, finetune_epochs=args.finetune_epochs, finetune_list=args.finetune_list)
 
 
 def main() -> None:

@@ -61,14 +61,29 @@ def default_pipeline(cfg: Config, train_pipeline: Sequence[dict]) -> list[dict]:
     names = [str(step.get('type', '')).split('.')[-1] for step in train_pipeline]
     if 'PackInputs' in names and all(name.startswith('LoadImage') or name == 'PackInputs' for name in names):
         return list(train_pipeline)
-    size = cfg.model.backbone.get('img_size', 224)
-    size = size if isinstance(size, int) else size[0]
+    size = image_size(cfg)
     loads = [step for step in train_pipeline if str(step.get('type', '')).startswith('LoadImage')]
     return [
         *loads,
         dict(type='ResizeEdge', scale=ceil(size / CROP_SHARE), edge='short', backend='pillow', interpolation='bicubic'),
         dict(type='CenterCrop', crop_size=size),
         dict(type='PackInputs')]
+
+
+def augmented_pipeline(cfg: Config, test_pipeline: Sequence[dict]) -> list[dict]:
+    """Random resized crop and flip, as the linear evaluations of MAE and MoCo v3 train with."""
+    loads = [step for step in test_pipeline if str(step.get('type', '')).startswith('LoadImage')]
+    return [
+        *loads,
+        dict(type='RandomResizedCrop', scale=image_size(cfg), backend='pillow'),
+        dict(type='RandomFlip', prob=0.5),
+        dict(type='PackInputs')]
+
+
+def image_size(cfg: Config) -> int:
+    """Side of the backbone's images, in pixels."""
+    size = cfg.model.backbone.get('img_size', 224)
+    return size if isinstance(size, int) else size[0]
 
 
 def build_dataset(config: dict) -> Dataset:

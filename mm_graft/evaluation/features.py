@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
 import torch
 from mmengine.dist import is_main_process
@@ -68,11 +68,11 @@ def feature_batches(
     model = unwrap(model)
     device = torch.device(device) if device else next(model.parameters()).device
     backbone = backbone_of(model)
-    mixed = torch.autocast(device.type, torch.bfloat16) if device.type == 'cuda' else nullcontext()
-    with _evaluating(backbone), torch.inference_mode():
+    mixed = torch.autocast(device.type, torch.bfloat16, enabled=device.type == 'cuda')
+    with _evaluating(backbone):
         for batch in tqdm(dataloader, 'features', unit='batch', disable=not (progress and is_main_process())):
-            images, labels = _unpack(model, batch, device)
-            with mixed:
+            with torch.no_grad(), mixed:
+                images, labels = unpack_batch(model, batch, device)
                 features = encode(backbone, images, pool)
             yield features.float(), labels
 
@@ -102,10 +102,15 @@ def extract_features(
         labels.append(batch_labels)
     if not features:
         raise ValueError('the data loader gives no images; check the data root, the prefix and the file endings')
-    return torch.cat(features).clone(), torch.cat(labels).clone()
+    return torch.cat(features), torch.cat(labels)
 
 
-def _unpack(model: nn.Module, batch: object, device: torch.device) -> tuple[Tensor, Tensor]:
+def unpack_batch(model: nn.Module, batch: object, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Images (B, 3, H, W), normalised, on the device, and labels (B,) of a batch as :func:`extract_features` takes it.
+
+    Raises:
+        ValueError: several views an image, or no labels.
+    """
     if not isinstance(batch, dict):
         images, labels = batch
         return images.to(device), labels.cpu()

@@ -7,8 +7,9 @@ and C classes, W (C, D) minimises
 
 scikit-learn writes the same problem ``LogisticRegression(C=4000, fit_intercept=False)``: C = 1/(n λ) for every n.
 
-Two facts make it quick. The optimum lies in the span of the rows, so with n < D the rows are first rotated into their
-own n dimensions (same objective, same norm, same optimum). And the solver, L-BFGS, runs on the features' device.
+Two facts make it quick. Near W = 0 the curvature of f is close to that of (xᵀx / n) / C + λ, so the solver works in
+coordinates in which this is the identity; features with a few strong directions would otherwise take it thousands of
+steps. And the solver, L-BFGS, runs on the features' device.
 
 The authors solve it with the library cyanure and stop at a tolerance of 1e-3, which leaves the objective within 1e-4 of
 the optimum; here the optimum itself is found. The paper says "following DINO"; the code follows MSN's recipe.
@@ -21,6 +22,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 LAMBDA_TIMES_N = 0.00025
+# Where the classes separate, the curvature at the optimum is far below that at 0; without damping weak directions would
+# be stretched too much. Of 1, 0.1 and 0.01, 0.1 took the fewest steps over separable and inseparable features.
+DAMPING = 0.1
 
 
 @dataclass(frozen=True)
@@ -70,23 +74,21 @@ def fit_logreg(
             leaves f within about 1e-12 of its minimum, relatively.
         max_iterations: L-BFGS iterations at most.
     """
-    basis = _row_basis(rows)
-    reduced = rows if basis is None else rows @ basis  # (n, D) → (n, n)
-    weight = rows.new_zeros(num_classes, reduced.shape[1], requires_grad=True)
-    # At W = 0 every gradient element is (mean of x over class c) − (mean of x) / C, scaled by the class's share.
-    start = (F.one_hot(labels, num_classes).to(rows) - 1 / num_classes).T @ reduced / len(rows)
+    turn = _preconditioner(rows, num_classes, lam)  # (D, D), W = V turnᵀ
+    turned, penalty = rows @ turn, lam * turn.square().sum(0)
+    weight = rows.new_zeros(num_classes, turned.shape[1], requires_grad=True)
+    # At V = 0 every gradient element is (mean of x over class c) − (mean of x) / C, scaled by the class's share.
+    start = (F.one_hot(labels, num_classes).to(rows) - 1 / num_classes).T @ turned / len(rows)
     solver = torch.optim.LBFGS(
         [weight], max_iter=max_iterations, max_eval=2 * max_iterations, history_size=20,
         tolerance_grad=tolerance * float(start.abs().max()), tolerance_change=0, line_search_fn='strong_wolfe')
 
     def closure() -> Tensor:
-        value, gradient = _value_and_gradient(weight.detach(), reduced, labels, lam)
-        weight.grad = gradient
+        value, weight.grad = _value_and_gradient(weight.detach(), turned, labels, penalty)
         return value
 
     solver.step(closure)
-    solution = weight.detach()
-    return solution if basis is None else solution @ basis.T
+    return weight.detach() @ turn.T
 
 
 def fewshot_logreg(
@@ -114,17 +116,20 @@ def fewshot_logreg(
         correct / len(predictions), predictions, weight, float(logreg_objective(weight, rows, labels, lam)))
 
 
-def _value_and_gradient(weight: Tensor, rows: Tensor, labels: Tensor, lam: float) -> tuple[Tensor, Tensor]:
+def _value_and_gradient(weight: Tensor, rows: Tensor, labels: Tensor, penalty: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean cross-entropy + Σ penalty_d V_cd² / 2, and its gradient, for turned rows and weights."""
     log_probability = (rows @ weight.T).log_softmax(1)  # (n, C)
     picked = log_probability.gather(1, labels[:, None])
-    value = lam / 2 * weight.square().sum() - picked.mean()
+    value = (weight.square() * penalty).sum() / 2 - picked.mean()
     residual = log_probability.exp_().scatter_add_(1, labels[:, None], -torch.ones_like(picked))
-    return value, torch.addmm(weight, residual.T, rows, beta=lam, alpha=1 / len(rows))
+    return value, torch.addmm(weight * penalty, residual.T, rows, alpha=1 / len(rows))
 
 
-def _row_basis(rows: Tensor) -> Tensor | None:
-    """Orthonormal basis (D, n) of the rows' span when there are fewer rows than features, else None."""
-    return torch.linalg.qr(rows.T)[0] if len(rows) < rows.shape[1] else None
+def _preconditioner(rows: Tensor, num_classes: int, lam: float) -> Tensor:
+    """Q diag(((s + DAMPING · mean s) / C + λ)^−½), (D, D), with eigenvectors Q and eigenvalues s of xᵀx / n."""
+    values, vectors = torch.linalg.eigh(rows.T @ rows / len(rows))
+    values = values.clamp(min=0)
+    return vectors * ((values + DAMPING * values.mean()) / num_classes + lam).rsqrt()
 
 
 def _check(

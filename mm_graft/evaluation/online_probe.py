@@ -86,7 +86,7 @@ class OnlineProbe:
         gathered = [batch for part in all_gather_object(share) for batch in part]
         if not gathered:
             raise ValueError(f'none of {len(rows)} images could be read')
-        features, labels = (torch.cat(column).clone() for column in zip(*gathered))
+        features, labels = (torch.cat(column) for column in zip(*gathered))
         return features.to(device), labels.to(device)
 
 

@@ -1,43 +1,12 @@
 import json
 from dataclasses import replace
 
-import cv2
-import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 
 from mm_graft.checkpoints import CheckpointError
-from mm_graft.evaluation.evaluate import EvaluationSettings, build_encoder, evaluate
-from mm_graft.evaluation.linear_probe import LinearProbeSettings, sweep_grid
-from mm_graft.evaluation.protocols import ProtocolSettings
-
-PROTOCOL = ProtocolSettings(
-    ks=(3,), linear=LinearProbeSettings(grid=tuple(sweep_grid((1,))), epochs=2, batch_size=16), fewshot_share=0.5)
-
-
-@pytest.fixture
-def run(tmp_path, tiny_arch):
-    """A config, a checkpoint and settings of a tiny evaluation."""
-    generator = np.random.default_rng(0)
-    for split in ('train', 'test'):
-        for label, name in enumerate(('dark', 'light')):
-            (tmp_path / split / name).mkdir(parents=True)
-            for index in range(6):
-                image = generator.integers(0, 60, (32, 32, 3)) + 190 * label
-                cv2.imwrite(str(tmp_path / split / name / f'{index}.png'), image.astype(np.uint8))
-    cfg = Config({
-        'model': {'type': 'ImageClassifier',
-                  'data_preprocessor': {'mean': [127.0] * 3, 'std': [64.0] * 3, 'to_rgb': True},
-                  'backbone': {'type': 'VisionTransformer', 'arch': tiny_arch, 'img_size': 32, 'patch_size': 16}},
-        'train_dataloader': {'dataset': {
-            'type': 'CustomDataset', 'data_root': str(tmp_path), 'data_prefix': 'train',
-            'pipeline': [{'type': 'LoadImageFromFile'}, {'type': 'PackInputs'}]}}})
-    encoder = build_encoder(cfg)
-    torch.save({'state_dict': {f'backbone.{name}': value for name, value in encoder.backbone.state_dict().items()}},
-               tmp_path / 'vit.pth')
-    settings = EvaluationSettings(cache=str(tmp_path / 'cache'), workers=0, protocol=PROTOCOL)
-    return cfg, str(tmp_path / 'vit.pth'), settings
+from mm_graft.evaluation.evaluate import evaluate
 
 
 def test_report_holds_every_protocol_the_weights_and_the_data(run, tmp_path):
@@ -62,7 +31,7 @@ def test_second_call_finds_its_features_and_says_the_same(run):
 def test_other_settings_of_a_protocol_are_run_anew(run):
     cfg, checkpoint, settings = run
     evaluate(*run)
-    cooler = replace(settings, protocol=replace(PROTOCOL, temperature=0.5))
+    cooler = replace(settings, protocol=replace(settings.protocol, temperature=0.5))
     assert evaluate(cfg, checkpoint, cooler)['protocols']['knn']['temperature'] == 0.5
 
 
@@ -101,6 +70,8 @@ def test_bad_requests_fail_before_anything_is_written(run, tmp_path):
     cfg, checkpoint, settings = run
     with pytest.raises(ValueError, match='unknown'):
         evaluate(cfg, checkpoint, replace(settings, protocols=['svm']), tmp_path / 'out')
+    with pytest.raises(ValueError, match='needs a recipe'):
+        evaluate(cfg, checkpoint, replace(settings, protocols=['fewshot-10']), tmp_path / 'out')
     with pytest.raises(CheckpointError, match='does not exist'):
         evaluate(cfg, str(tmp_path / 'none.pth'), settings, tmp_path / 'out')
     with pytest.raises(ValueError, match=r'model\.backbone'):

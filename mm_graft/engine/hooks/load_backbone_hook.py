@@ -2,31 +2,12 @@
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from torch import Tensor, nn
+from torch import nn
 
 from mm_graft.checkpoints import CheckpointError, load_backbone, read_checkpoint
+from mm_graft.checkpoints.projector import FIRST_LAYERS, first_projection
 from mm_graft.depth import unwrap
 from mm_graft.registry import HOOKS
-
-# First projector layer of a contrastive checkpoint: the authors' layout (as saved and unwrapped), then mmpretrain's.
-FIRST_LAYERS = {
-    'base': ('module.base_encoder.head.0.weight', 'base_encoder.head.0.weight', 'neck.fc0.weight'),
-    'momentum': ('module.momentum_encoder.head.0.weight', 'momentum_encoder.head.0.weight',
-                 'momentum_encoder.module.1.fc0.weight')}
-
-
-def first_projection(tensors: dict[str, Tensor], branch: str = 'base') -> Tensor:
-    """Weight (hidden, D) of the first projector layer of a contrastive checkpoint.
-
-    Raises:
-        CheckpointError: the checkpoint has no projector.
-    """
-    for name in FIRST_LAYERS[branch]:
-        if name in tensors:
-            return tensors[name]
-    raise CheckpointError(
-        f'the checkpoint has no first projector layer ({", ".join(FIRST_LAYERS[branch])}); fine-tuning from it needs a '
-        'contrastive checkpoint, others take a plain head')
 
 
 @HOOKS.register_module()

@@ -5,7 +5,7 @@ import torch
 from mmengine.registry import MODELS
 
 from mm_graft.checkpoints import CheckpointError
-from mm_graft.engine.hooks.load_backbone_hook import LoadBackboneHook, first_projection
+from mm_graft.engine.hooks.load_backbone_hook import LoadBackboneHook
 
 
 @pytest.fixture
@@ -50,17 +50,9 @@ def test_projector_stays_without_a_name_and_a_resumed_run_is_left_alone(classifi
     assert torch.equal(classifier.neck.layer.weight, before)
 
 
-def test_checkpoint_without_projector_or_of_another_width_is_refused(classifier, checkpoint):
-    with pytest.raises(CheckpointError, match='plain head'):
-        first_projection({'cls_token': torch.zeros(1)})
+def test_projector_of_another_width_is_refused(classifier, checkpoint):
     classifier.neck.layer = torch.nn.Linear(16, 9, bias=False)
     with pytest.raises(CheckpointError, match=r'\(8, 16\), neck\.layer is \(9, 16\)'):
         run(LoadBackboneHook(checkpoint, projection='neck.layer'), classifier)
     with pytest.raises(ValueError, match='branch='):
         LoadBackboneHook(checkpoint, branch='teacher')
-
-
-def test_first_layer_is_found_in_the_authors_layout():
-    weight = torch.ones(2, 3)
-    assert first_projection({'module.base_encoder.head.0.weight': weight}) is weight
-    assert first_projection({'module.momentum_encoder.head.0.weight': weight}, 'momentum') is weight
