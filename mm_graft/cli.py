@@ -12,7 +12,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 TRACEBACK = 'MM_GRAFT_TRACEBACK'
-INPUT_ERRORS = (ValueError, TypeError, KeyError, AttributeError, AssertionError, ImportError, NotImplementedError,
+INPUT_ERRORS = (ValueError, TypeError, KeyError, AttributeError, AssertionError, ImportError, RuntimeError,
                 OSError)
 CHECKPOINT_KEY = re.compile(r'(^|\.)(mim_checkpoint|load_from)$|^custom_hooks\.\d+\.checkpoint$')
 

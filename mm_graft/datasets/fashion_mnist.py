@@ -12,6 +12,13 @@ from mmpretrain.datasets import FashionMNIST
 
 PACKAGE = 'dataset-fashion-mnist'
 INSTALLED = Path('/usr/share/datasets/fashion-mnist')
+# of the unpacked files; the packed ones of Debian are not those of the data set's server
+MD5 = {
+    'train-images-idx3-ubyte': 'f4a8712d7a061bf5bd6d2ca38dc4d50a',
+    'train-labels-idx1-ubyte': '9018921c3c673c538a1fc5bad174d6f9',
+    't10k-images-idx3-ubyte': '8181f5470baa50b63fa0f6fddb340f0a',
+    't10k-labels-idx1-ubyte': '15d484375f8d13e6eb1aabb0c3f46965',
+}
 
 
 def prepare_fashion_mnist(root: str | Path) -> Path:
@@ -24,35 +31,36 @@ def prepare_fashion_mnist(root: str | Path) -> Path:
         RuntimeError: none of these works.
     """
     root = Path(root)
-    files = dict(FashionMNIST.train_list + FashionMNIST.test_list)
-    if all((root / Path(name).stem).is_file() for name in files):
+    if all((root / name).is_file() for name in MD5):
         return root
     root.mkdir(parents=True, exist_ok=True)
     if INSTALLED.is_dir():
-        unpack(INSTALLED, root, files)
+        unpack(INSTALLED, root, MD5)
     else:
         with tempfile.TemporaryDirectory() as folder:
             if fetch_package(Path(folder)):
-                unpack(Path(folder) / INSTALLED.relative_to('/'), root, files)
+                unpack(Path(folder) / INSTALLED.relative_to('/'), root, MD5)
             else:
                 download(root)
     return root
 
 
 def unpack(source: Path, root: Path, md5: dict[str, str]) -> None:
-    """Check the packed files of ``source`` and unpack them into ``root``, each whole or not at all.
+    """Unpack the gzipped files of ``source`` into ``root``, each whole and right or not at all.
 
     Raises:
-        RuntimeError: a file has another checksum.
+        RuntimeError: an unpacked file has another checksum than ``md5`` says.
     """
     for name, expected in md5.items():
-        packed = source / name
-        if hashlib.md5(packed.read_bytes()).hexdigest() != expected:
-            raise RuntimeError(f'{packed} has not the checksum {expected} of Fashion-MNIST; delete it and try again')
-        target = root / packed.stem
+        packed = source / f'{name}.gz'
+        target = root / name
         part = target.with_suffix('.part')
         with gzip.open(packed) as reader, part.open('wb') as writer:
             shutil.copyfileobj(reader, writer)
+        if hashlib.md5(part.read_bytes()).hexdigest() != expected:
+            part.unlink()
+            raise RuntimeError(f'{packed} does not hold the {name} of Fashion-MNIST (md5 {expected}); '
+                               'delete it and try again')
         part.replace(target)
 
 
