@@ -71,8 +71,10 @@ def settings_of(args: argparse.Namespace) -> EvaluationSettings:
 
 def main() -> None:
     args = parse_args()
-    if args.launcher != 'none':
-        init_dist(args.launcher, backend='nccl' if args.device == 'cuda' else 'gloo')
+    if args.launcher != 'none' and args.device == 'cpu':
+        torch.distributed.init_process_group('gloo')  # the host's launcher wants a GPU for every process
+    elif args.launcher != 'none':
+        init_dist(args.launcher)
     with clean_errors():
         cfg = load_config(args.config, args.cfg_options)
         report = evaluate(cfg, args.checkpoint, settings_of(args), args.out)

@@ -48,6 +48,8 @@ def dataset_configs(cfg: Config) -> tuple[dict, dict]:
     test = _innermost(cfg.get('test_dataloader')) or _innermost(cfg.get('val_dataloader'))
     pipeline = test.get('pipeline') if test else None
     test = test or _sibling(train)
+    if test['type'].split('.')[-1] in SPLIT_BY_DEFAULT and test.get('split') == 'test':
+        test['test_mode'] = True  # without it the host reads the training images whatever `split` says
     pipeline = pipeline or default_pipeline(cfg, train.get('pipeline') or [])
     train['pipeline'], test['pipeline'] = deepcopy(pipeline), deepcopy(pipeline)
     return train, test
@@ -122,7 +124,7 @@ def image_labels(dataset: Dataset) -> np.ndarray:
 
 def image_names(dataset: Dataset) -> list[str]:
     """Name of every image: its path below the data set's folder, or its index where images are not files."""
-    prefix = getattr(dataset, 'img_prefix', None)
+    prefix = (getattr(dataset, 'data_prefix', None) or {}).get('img_path')
     names = []
     for index in range(len(dataset)):
         path = dataset.get_data_info(index).get('img_path')

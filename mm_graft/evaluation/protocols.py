@@ -68,7 +68,7 @@ class ProtocolSettings:
 def percent(accuracy: float, total: int) -> dict:
     """Accuracy (a fraction of ``total`` images) as ``top1`` with its 95 % interval, in percent."""
     low, high = wilson_interval(round(accuracy * total), total)
-    return {'top1': 100 * accuracy, 'interval95': [100 * low, 100 * high]}
+    return {'top1': round(100 * accuracy, 9), 'interval95': [100 * low, 100 * high]}
 
 
 def run_knn(data: FrozenData, settings: ProtocolSettings) -> dict:

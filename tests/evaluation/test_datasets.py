@@ -60,6 +60,8 @@ def test_imagenet_is_tested_on_val_and_the_small_sets_on_test():
         'type': 'FashionMNIST', 'data_root': 'x', 'pipeline': [dict(type='PackInputs')]}}})
     train, test = dataset_configs(unsaid)
     assert test['split'] == 'test'
+    assert test['test_mode']
+    assert not train.get('test_mode')
     assert train['pipeline'] == [dict(type='PackInputs')]  # taken whole in training, taken whole here
 
 
@@ -67,6 +69,16 @@ def test_names_and_labels_are_known_without_reading_images(folder):
     train, _ = build_datasets(config(folder))
     assert image_labels(train).tolist() == [0, 0, 0, 1, 1, 1]
     assert image_names(train)[4] == 'cat/1.png'
+
+
+def test_images_that_are_no_files_are_named_by_their_index():
+    class InMemory(list):
+        data_prefix = {'root': ''}  # noqa: RUF012 - what the host's MNIST has
+
+        def get_data_info(self, index):
+            return {'img': self[index], 'gt_label': 0}
+
+    assert image_names(InMemory('abc')) == ['0', '1', '2']
 
 
 def test_empty_missing_and_differing_data_are_named(folder):
