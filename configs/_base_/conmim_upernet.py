@@ -70,7 +70,7 @@ model = dict(
         out_indices=[3, 5, 7, 11],
         drop_path_rate=0.1,
         layer_scale_init_value=0.1,
-        init_cfg=dict(type='Pretrained', checkpoint='', prefix='backbone.')),
+        init_cfg=dict(type='Pretrained', checkpoint='', prefix='backbone.', resize=True)),
     neck=dict(type='Feature2Pyramid', embed_dim=768, rescales=[4, 2, 1, 0.5]),
     decode_head=dict(
         type='UPerHead',

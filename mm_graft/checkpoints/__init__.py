@@ -1,14 +1,12 @@
-"""Checkpoints of every known layout, read safely and loaded completely or not at all."""
+"""Checkpoints of every known layout: read safely, loaded completely or not at all, converted, published, exported."""
 
-from .conmim import conmim_to_mmpretrain
-from .layouts import KINDS, Converted, convert, detect_kind
-from .loader import CheckpointError, Coverage, backbone_tensors, load_backbone, read_checkpoint
-from .localmim import from_localmim
-
-KINDS['conmim'] = conmim_to_mmpretrain
-KINDS['localmim'] = from_localmim
+from .files import convert_file, publish_file
+from .kinds import KINDS, convert, detect_kind, exchange
+from .layouts import Converted
+from .loader import Coverage, backbone_tensors, load_backbone
+from .reading import CheckpointError, read_checkpoint
 
 __all__ = [
-    'KINDS', 'CheckpointError', 'Converted', 'Coverage', 'backbone_tensors', 'convert', 'detect_kind', 'load_backbone',
-    'read_checkpoint'
+    'KINDS', 'CheckpointError', 'Converted', 'Coverage', 'backbone_tensors', 'convert', 'convert_file', 'detect_kind',
+    'exchange', 'load_backbone', 'publish_file', 'read_checkpoint'
 ]

@@ -1,170 +1,180 @@
 """Known layouts of ViT checkpoints, as pure functions from state dict to state dict.
 
-The common form is the backbone of mmpretrain's ViT (``cls_token``, ``patch_embed.projection``, ``layers.i.ln1`` …).
-Every key is read, or dropped for a stated reason, or an error: a converter never overlooks a tensor.
+The common form is a model of mmpretrain: ``backbone.*`` (``cls_token``, ``patch_embed.projection``, ``layers.i.ln1`` …)
+with ``neck.*``, ``head.*`` and ``momentum_encoder.module.*`` beside it. A :class:`Layout` reads a foreign state dict
+into that form and writes it back. Every key is read, or dropped for a stated reason, or an error: no tensor is
+overlooked.
 """
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
-StateDict = dict[str, Tensor]
+from mm_graft.checkpoints.names import BEIT, BLOCK, VIT, NameMap, Pairs, below, mlp
 
-# timm's names (also MAE's, MoCo v3's) → mmpretrain's, within the encoder
-TIMM_TO_MMPRETRAIN = (
-    (re.compile(r'^(cls_token|pos_embed)$'), r'\1'),
-    (re.compile(r'^patch_embed\.proj\.'), 'patch_embed.projection.'),
-    (re.compile(r'^blocks\.(\d+)\.norm([12])\.'), r'layers.\1.ln\2.'),
-    (re.compile(r'^blocks\.(\d+)\.attn\.(qkv|proj)\.'), r'layers.\1.attn.\2.'),
-    (re.compile(r'^blocks\.(\d+)\.mlp\.fc1\.'), r'layers.\1.ffn.layers.0.0.'),
-    (re.compile(r'^blocks\.(\d+)\.mlp\.fc2\.'), r'layers.\1.ffn.layers.1.'),
-    (re.compile(r'^norm\.'), 'ln1.'),
-)
-MMPRETRAIN_TO_TIMM = (
-    (re.compile(r'^(cls_token|pos_embed)$'), r'\1'),
-    (re.compile(r'^patch_embed\.projection\.'), 'patch_embed.proj.'),
-    (re.compile(r'^layers\.(\d+)\.ln([12])\.'), r'blocks.\1.norm\2.'),
-    (re.compile(r'^layers\.(\d+)\.attn\.(qkv|proj)\.'), r'blocks.\1.attn.\2.'),
-    (re.compile(r'^layers\.(\d+)\.ffn\.layers\.0\.0\.'), r'blocks.\1.mlp.fc1.'),
-    (re.compile(r'^layers\.(\d+)\.ffn\.layers\.1\.'), r'blocks.\1.mlp.fc2.'),
-    (re.compile(r'^ln1\.'), 'norm.'),
-)
+StateDict = dict[str, Tensor]
+BASE, MOMENTUM = 'backbone.', 'momentum_encoder.module.0.'
+OTHER = 'the other encoder'
+NAME_INDEX = (re.compile(r'.*relative_position_index$'), 'follows from the grid')
+
+TIMM_TO_MMPRETRAIN = NameMap(VIT)
 
 
 @dataclass
 class Converted:
-    """A backbone in mmpretrain's names, and what was left out.
+    """What a conversion gave, and what was left out.
 
     Attributes:
-        backbone: name → tensor.
-        dropped: name in the source → why it is not part of the backbone.
+        backbone: name → tensor; of the encoder alone, or of the whole model.
+        dropped: name in the source → why it is not part of the result.
+        sources: name in the result → name in the source, where that is another.
+        neck: what ``neck.*`` of the model is.
     """
 
     backbone: StateDict = field(default_factory=dict)
     dropped: dict[str, str] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
+    neck: str = 'not part of this backbone'
 
 
-def rename(name: str, rules: tuple) -> str | None:
-    """The name after the first rule that fits, or None."""
-    for pattern, replacement in rules:
-        if pattern.match(name):
-            return pattern.sub(replacement, name)
-    return None
+@dataclass(frozen=True)
+class Layout:
+    """A foreign layout.
+
+    Attributes:
+        title: whose it is.
+        names: foreign names and those of mmpretrain's model.
+        dropped: patterns of foreign names that no other layout has a place for, with the reason.
+        neck: what its tensors outside the encoder are.
+        container: key of the file under which its authors keep the state dict; None for a bare one.
+        prefix: what their files put before every name.
+        after_read, after_write: what is not a mere renaming, if anything; called with what was read and what was made
+            of it.
+    """
+
+    title: str
+    names: NameMap
+    dropped: tuple[tuple[re.Pattern, str], ...] = ()
+    neck: str = 'projector'
+    container: str | None = 'model'
+    prefix: str = ''
+    after_read: Callable[[StateDict, StateDict], None] | None = None
+    after_write: Callable[[StateDict, StateDict], None] | None = None
+
+    def read(self, state_dict: StateDict) -> Converted:
+        """Mmpretrain's form of a foreign state dict.
+
+        Raises:
+            ValueError: a tensor fits no rule of the layout.
+        """
+        result, unknown = Converted(neck=self.neck), []
+        for name, tensor in state_dict.items():
+            plain = name.removeprefix('module.')
+            new = self.names.to_host(plain)
+            reason = next((why for pattern, why in self.dropped if pattern.match(plain)), None)
+            if new is not None and new not in result.backbone:
+                result.backbone[new] = tensor
+                result.sources[new] = name
+            elif reason is not None:
+                result.dropped[name] = reason
+            else:
+                unknown.append(name)
+        if unknown:
+            raise ValueError(f'{len(unknown)} tensors fit no rule of {self.title}\'s layout, among them {unknown[:5]}; '
+                             'name the right kind, or remove them from the file')
+        if self.after_read is not None:
+            self.after_read(state_dict, result.backbone)
+        return result
+
+    def write(self, model: StateDict) -> Converted:
+        """The foreign form of a model of mmpretrain.
+
+        Raises:
+            ValueError: the layout has no place for a tensor of the encoder.
+        """
+        result, refused = Converted(), []
+        for name, tensor in model.items():
+            new = self.names.to_foreign(name)
+            if new is not None:
+                result.backbone[self.prefix + new] = tensor
+            elif name.startswith(BASE) and not NAME_INDEX[0].match(name):
+                refused.append(name)
+            else:
+                result.dropped[name] = f'{self.title}\'s layout has no place for it'
+        if refused:
+            raise ValueError(f'{self.title}\'s layout has no place for {len(refused)} tensors of this encoder, among '
+                             f'them {refused[:3]}; choose a layout of the same architecture')
+        if self.after_write is not None:
+            self.after_write(model, result.backbone)
+        return result
+
+
+def encoder_only(model: Converted) -> Converted:
+    """The encoder of a model, without ``backbone.``; the rest is dropped by its name in the source."""
+    result = replace(model, backbone={}, dropped=dict(model.dropped), sources={})
+    for name, tensor in model.backbone.items():
+        source = model.sources.get(name, name)
+        if name.startswith(BASE):
+            result.backbone[name[len(BASE):]], result.sources[name[len(BASE):]] = tensor, source
+        else:
+            result.dropped[source] = _part(name, model.neck) if model.sources else model.neck
+    return result
+
+
+def _part(name: str, neck: str) -> str:
+    """What a tensor outside the encoder belongs to."""
+    if name.startswith('momentum_encoder.'):
+        return OTHER
+    return 'predictor' if name.startswith('head.') else neck
+
+
+def pattern(start: str, reason: str) -> tuple[re.Pattern, str]:
+    """Drop what begins with ``start``."""
+    return re.compile(re.escape(start)), reason
+
+
+def encoder_names(theirs: str = '', host: str = BASE, pairs: Pairs = VIT) -> Pairs:
+    """The encoder of a layout under its prefixes."""
+    return below(theirs, host, pairs)
+
+
+TIMM = Layout(
+    'timm', NameMap(encoder_names(pairs=BEIT)), (pattern('head.', 'classifier'), NAME_INDEX), container=None)
+MAE = Layout(
+    'MAE',
+    NameMap((
+        *encoder_names(),
+        ('mask_token', 'neck.mask_token'),
+        ('decoder_pos_embed', 'neck.decoder_pos_embed'),
+        ('decoder_embed.{t}', 'neck.decoder_embed.{t}'),
+        *below('decoder_blocks.{i}.', 'neck.decoder_blocks.{i}.', BLOCK),
+        ('decoder_norm.{t}', 'neck.ln1.{t}'),
+        ('decoder_pred.{t}', 'neck.decoder_pred.{t}'))),
+    (pattern('head.', 'classifier'), pattern('fc_norm.', 'classifier')),
+    neck='MAE decoder')
+MOCOV3 = Layout(
+    'MoCo v3',
+    NameMap((
+        *mlp('base_encoder.head.', 'neck.'),
+        *encoder_names('base_encoder.'),
+        *mlp('momentum_encoder.head.', 'momentum_encoder.module.1.'),
+        *encoder_names('momentum_encoder.', MOMENTUM),
+        *mlp('predictor.', 'head.predictor.'))),
+    container='state_dict',
+    prefix='module.')
+
+
+def rename(name: str, names: NameMap) -> str | None:
+    """Mmpretrain's name, or None."""
+    return names.to_host(name)
 
 
 def mmpretrain_to_timm(backbone: StateDict) -> StateDict:
-    """An mmpretrain ViT backbone in timm's names.
+    """An mmpretrain ViT or BEiT backbone in timm's names.
 
     Raises:
-        ValueError: a tensor has no counterpart in timm's ViT.
+        ValueError: a tensor has no counterpart in timm.
     """
-    renamed = {name: rename(name, MMPRETRAIN_TO_TIMM) for name in backbone}
-    unknown = [name for name, new in renamed.items() if new is None]
-    if unknown:
-        raise ValueError(f'timm\'s ViT has no place for {unknown[:5]}; only plain ViT backbones can be converted')
-    return {renamed[name]: tensor for name, tensor in backbone.items()}
-
-
-def _split(state_dict: StateDict, prefix: str, reasons: dict[str, str], rules: tuple) -> Converted:
-    """Read what stands below ``prefix`` by ``rules``; drop what starts with a key of ``reasons``."""
-    result, unknown = Converted(), []
-    for name, tensor in state_dict.items():
-        new = rename(name[len(prefix):], rules) if name.startswith(prefix) else None
-        reason = next((why for start, why in reasons.items() if name.startswith(start)), None)
-        if new is not None:
-            result.backbone[new] = tensor
-        elif reason is not None:
-            result.dropped[name] = reason
-        else:
-            unknown.append(name)
-    if unknown:
-        raise ValueError(f'{len(unknown)} tensors fit no rule of this layout, among them {unknown[:5]}; '
-                         'name the right kind, or remove them from the file')
-    return result
-
-
-def from_timm(state_dict: StateDict, branch: str) -> Converted:
-    """The ViT of timm and the authors' MAE, with or without MAE's decoder. ``branch`` must be ``'base'``."""
-    _refuse_momentum(branch, 'MAE and timm')
-    reasons = {'decoder_': 'MAE decoder', 'mask_token': 'MAE decoder', 'head.': 'classifier', 'fc_norm.': 'classifier'}
-    return _split(state_dict, '', reasons, TIMM_TO_MMPRETRAIN)
-
-
-def from_mocov3(state_dict: StateDict, branch: str) -> Converted:
-    """The authors' MoCo v3 and Layer Grafted checkpoints; ``branch``: which of the two encoders."""
-    state_dict = {name.removeprefix('module.'): tensor for name, tensor in state_dict.items()}
-    prefix, other = ('base_encoder.', 'momentum_encoder.') if branch == 'base' else ('momentum_encoder.',
-                                                                                      'base_encoder.')
-    reasons = {f'{prefix}head.': 'projector', other: 'the other encoder', 'predictor.': 'predictor'}
-    return _split(state_dict, prefix, reasons, TIMM_TO_MMPRETRAIN)
-
-
-def from_mmpretrain(state_dict: StateDict, branch: str) -> Converted:
-    """A model of mmpretrain or of this package (``backbone.*`` beside necks and heads), or a bare backbone."""
-    momentum = 'momentum_encoder.module.0.'
-    if branch == 'momentum':
-        if not any(name.startswith(momentum) for name in state_dict):
-            raise ValueError('the checkpoint has no momentum encoder (`momentum_encoder.module.0.*`); use branch=base')
-        prefix = momentum
-    else:
-        prefix = 'backbone.' if any(name.startswith('backbone.') for name in state_dict) else ''
-    result = Converted()
-    for name, tensor in state_dict.items():
-        if name.startswith(prefix):
-            result.backbone[name[len(prefix):]] = tensor
-        else:
-            result.dropped[name] = 'not part of this backbone'
-    return result
-
-
-def _refuse_momentum(branch: str, layout: str) -> None:
-    if branch != 'base':
-        raise ValueError(f'{layout} checkpoints hold one encoder; use branch=base')
-
-
-KINDS: dict[str, Callable[[StateDict, str], Converted]] = {
-    'mae': from_timm,
-    'timm': from_timm,
-    'mocov3': from_mocov3,
-    'mmpretrain': from_mmpretrain,
-}
-
-
-def detect_kind(state_dict: StateDict) -> str:
-    """Kind of a layout by its names.
-
-    Raises:
-        ValueError: the names belong to no known layout.
-    """
-    names = [name.removeprefix('module.') for name in state_dict]
-
-    def has(start: str) -> bool:
-        return any(name.startswith(start) for name in names)
-
-    if has('base_encoder.'):
-        return 'mocov3'
-    if has('backbone.') or has('layers.') or has('stages.'):
-        return 'mmpretrain'
-    if has('blocks.') and any(name.endswith('.attn.q_bias') for name in names):
-        return 'conmim'
-    if has('blocks.') and has('norm.0.'):
-        return 'localmim'
-    if has('blocks.'):
-        return 'timm' if has('head.') else 'mae'
-    raise ValueError(f'names such as {names[:3]} belong to no known layout; known are {sorted(KINDS)}')
-
-
-def convert(state_dict: StateDict, kind: str | None = None, branch: str = 'base') -> Converted:
-    """The backbone of a checkpoint in mmpretrain's names.
-
-    Raises:
-        ValueError: unknown kind or branch, or a tensor that fits no rule.
-    """
-    kind = kind or detect_kind(state_dict)
-    if kind not in KINDS:
-        raise ValueError(f'unknown kind {kind!r}; choose one of {sorted(KINDS)}')
-    if branch not in ('base', 'momentum'):
-        raise ValueError(f'unknown branch {branch!r}; choose base or momentum')
-    return KINDS[kind](state_dict, branch)
+    return TIMM.write({BASE + name: tensor for name, tensor in backbone.items()}).backbone

@@ -1,14 +1,56 @@
-"""The authors' LocalMIM checkpoints, as pure functions from state dict to state dict."""
+"""The authors' LocalMIM checkpoints, as pure functions from state dict to state dict, both ways."""
 
 import re
+from dataclasses import replace
 
 import torch
+from torch import Tensor
 
-from mm_graft.checkpoints.layouts import TIMM_TO_MMPRETRAIN, Converted, StateDict, rename
+from mm_graft.checkpoints.layouts import Converted, Layout, StateDict, encoder_names
+from mm_graft.checkpoints.names import BLOCK, STEM, NameMap, below
 
-DECODER = re.compile(r'^decoder\.(\d+)\.(.+)$')
-TAP_NORM = re.compile(r'^norm\.(\d+)\.(weight|bias)$')
 HOG = re.compile(r'^hog_enc\.(\d+)\.conv\.(weight|bias)$')
+DECODER_TABLE = re.compile(r'^(?:neck\.decoders|decoder)\.(\d+)\.pos_embed$')
+HOG_BIAS = 'target_generator.bias'
+
+
+def sobel_kernels() -> Tensor:
+    """The fixed kernels of the authors' HOG layers, (2, 1, 3, 3): along x, along y."""
+    x = torch.tensor([[1.0, 0.0, -1.0], [2.0, 0.0, -2.0], [1.0, 0.0, -1.0]])
+    return torch.stack([x, x.T])[:, None]
+
+
+def _read_constants(state_dict: StateDict, model: StateDict) -> None:
+    """Cut the class token's row of zeros off the decoders' tables; stack the random pairs of ``--hog_bias``."""
+    for name in [name for name in model if DECODER_TABLE.match(name)]:
+        model[name] = model[name][:, 1:]
+    biases = {int(match.group(1)): tensor for name, tensor in state_dict.items()
+              if (match := HOG.match(name.removeprefix('module.'))) and match.group(2) == 'bias'}
+    if biases:
+        model[HOG_BIAS] = torch.stack([biases[scale] for scale in sorted(biases)])
+
+
+def _write_constants(model: StateDict, theirs: StateDict) -> None:
+    """The inverse of :func:`_read_constants`, with the Sobel kernels, which this package does not store."""
+    for name in [name for name in theirs if DECODER_TABLE.match(name)]:
+        scale, table = int(DECODER_TABLE.match(name).group(1)), theirs[name]
+        theirs[name] = torch.cat([torch.zeros_like(table[:, :1]), table], dim=1)
+        theirs[f'hog_enc.{scale}.conv.weight'] = sobel_kernels()
+        if HOG_BIAS in model:
+            theirs[f'hog_enc.{scale}.conv.bias'] = model[HOG_BIAS][scale].clone()
+
+
+LOCALMIM = Layout(
+    'LocalMIM',
+    NameMap((
+        *encoder_names(pairs=(*STEM, ('norm.{i}.{t}', 'tap_norms.{i}.{t}'))),
+        *below('decoder.{i}.blocks.{j}.', 'neck.decoders.{i}.blocks.{j}.', BLOCK),
+        *((f'decoder.{{i}}.{part}', f'neck.decoders.{{i}}.{part}')
+          for part in ('mask_token', 'pos_embed', 'embed.{t}', 'norm.{t}', 'pred.{t}')))),
+    ((HOG, 'HOG layer'),),
+    neck='LocalMIM decoder',
+    after_read=_read_constants,
+    after_write=_write_constants)
 
 
 def rename_localmim(name: str) -> str | None:
@@ -17,18 +59,10 @@ def rename_localmim(name: str) -> str | None:
     Raises:
         ValueError: the name fits no rule.
     """
-    if match := DECODER.match(name):
-        scale, rest = match.groups()
-        block = rename(rest, TIMM_TO_MMPRETRAIN[2:-1])
-        return f'neck.decoders.{scale}.' + (block.replace('layers.', 'blocks.', 1) if block else rest)
-    if match := TAP_NORM.match(name):
-        return 'backbone.tap_norms.{}.{}'.format(*match.groups())
-    if HOG.match(name):
-        return None
-    new = rename(name, TIMM_TO_MMPRETRAIN[:-1])
-    if new is None:
+    new = LOCALMIM.names.to_host(name)
+    if new is None and not HOG.match(name):
         raise ValueError(f'{name!r} is no tensor of a LocalMIM checkpoint; name the right kind')
-    return f'backbone.{new}'
+    return new
 
 
 def localmim_to_mmpretrain(state_dict: StateDict) -> StateDict:
@@ -40,45 +74,23 @@ def localmim_to_mmpretrain(state_dict: StateDict) -> StateDict:
     Raises:
         ValueError: a tensor fits no rule.
     """
-    converted, biases = {}, {}
-    for name, tensor in state_dict.items():
-        new = rename_localmim(name)
-        if new is None:
-            scale, kind = HOG.match(name).groups()
-            if kind == 'bias':
-                biases[int(scale)] = tensor
-        else:
-            converted[new] = tensor[:, 1:] if new.startswith('neck.') and new.endswith('.pos_embed') else tensor
-    if biases:
-        converted['target_generator.bias'] = torch.stack([biases[scale] for scale in sorted(biases)])
-    return converted
+    for name in state_dict:
+        rename_localmim(name)
+    return LOCALMIM.read(state_dict).backbone
 
 
-def from_localmim(state_dict: StateDict, branch: str) -> Converted:
-    """The encoder alone, with its tap norms. ``branch`` must be ``'base'``."""
-    if branch != 'base':
-        raise ValueError('LocalMIM checkpoints hold one encoder; use branch=base')
-    result = Converted()
-    for name, tensor in state_dict.items():
-        new = rename_localmim(name)
-        if new is not None and new.startswith('backbone.'):
-            result.backbone[new.removeprefix('backbone.')] = tensor
-        else:
-            result.dropped[name] = 'HOG layer' if new is None else 'LocalMIM decoder'
-    return result
-
-
-def plain_encoder(converted: Converted) -> Converted:
+def plain_encoder(converted: Converted, prefix: str = '') -> Converted:
     """The same for a ViT without taps: the norm of the last tap becomes the final norm, the others are dropped.
 
     The authors fine-tune without a final norm; frozen features want one.
     """
-    taps = [int(name.split('.')[1]) for name in converted.backbone if name.startswith('tap_norms.')]
-    last = f'tap_norms.{max(taps, default=0)}.'
-    result = Converted(dropped=dict(converted.dropped))
+    start = f'{prefix}tap_norms.'
+    taps = [int(name[len(start):].split('.')[0]) for name in converted.backbone if name.startswith(start)]
+    last = f'{start}{max(taps, default=0)}.'
+    result = replace(converted, backbone={}, dropped=dict(converted.dropped))
     for name, tensor in converted.backbone.items():
-        if name.startswith('tap_norms.') and not name.startswith(last):
-            result.dropped[name] = 'norm of a lower tap'
+        if name.startswith(start) and not name.startswith(last):
+            result.dropped[converted.sources.get(name, name)] = 'norm of a lower tap'
         else:
-            result.backbone[name.replace(last, 'ln1.')] = tensor
+            result.backbone[name.replace(last, f'{prefix}ln1.')] = tensor
     return result

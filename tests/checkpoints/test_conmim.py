@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mm_graft.checkpoints import detect_kind
+from mm_graft.checkpoints import convert, detect_kind
 from mm_graft.checkpoints.conmim import conmim_projector, conmim_to_mmpretrain
 
 OFFICIAL = {
@@ -42,4 +42,4 @@ def test_unknown_tensors_and_a_second_branch_are_refused():
     with pytest.raises(ValueError, match=r'decoder\.weight'):
         conmim_to_mmpretrain({'decoder.weight': torch.zeros(1)})
     with pytest.raises(ValueError, match='checkpoint_copy'):
-        conmim_to_mmpretrain({}, branch='momentum')
+        convert(dict.fromkeys(OFFICIAL, torch.zeros(1)), 'conmim', branch='momentum')

@@ -1,9 +1,8 @@
 import pytest
 import torch
 
-from mm_graft.checkpoints import CheckpointError, load_backbone
-from mm_graft.checkpoints.layouts import Converted, detect_kind
-from mm_graft.checkpoints.localmim import from_localmim, localmim_to_mmpretrain, plain_encoder, rename_localmim
+from mm_graft.checkpoints import CheckpointError, Converted, convert, detect_kind, load_backbone
+from mm_graft.checkpoints.localmim import localmim_to_mmpretrain, plain_encoder, rename_localmim, sobel_kernels
 from mm_graft.models.backbones.localmim_vit import LocalMIMViT
 
 
@@ -40,11 +39,16 @@ def test_the_row_of_the_class_token_is_cut_from_the_decoders_tables_only():
 
 def test_the_encoder_is_everything_but_decoders_and_hog():
     state = dict.fromkeys(['cls_token', 'norm.0.bias', 'decoder.0.embed.bias', 'hog_enc.0.conv.weight'], torch.ones(1))
-    converted = from_localmim(state, 'base')
+    converted = convert(state, 'localmim')
     assert set(converted.backbone) == {'cls_token', 'tap_norms.0.bias'}
     assert converted.dropped == {'decoder.0.embed.bias': 'LocalMIM decoder', 'hog_enc.0.conv.weight': 'HOG layer'}
     with pytest.raises(ValueError, match='one encoder'):
-        from_localmim(state, 'momentum')
+        convert(state, 'localmim', 'momentum')
+
+
+def test_the_sobel_kernels_are_the_authors(golden):
+    state = torch.load(golden / 'localmim_checkpoint-99.pth', weights_only=True)['model']
+    assert state['hog_enc.0.conv.weight'].equal(sobel_kernels())
 
 
 def test_for_a_plain_vit_the_last_tap_norm_is_the_final_norm():

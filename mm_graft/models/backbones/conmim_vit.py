@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mm_graft.checkpoints import load_backbone
-from mm_graft.models.backbones.relative_position import RelativePositionBias, fit_table
+from mm_graft.models.backbones.relative_position import RelativePositionBias
 from mm_graft.registry import MODELS
 
 ARCHITECTURES = {
@@ -18,9 +18,6 @@ ARCHITECTURES = {
     'large': {'embed_dims': 1024, 'num_layers': 24, 'num_heads': 16, 'feedforward_channels': 4096},
 }
 ARCHITECTURES.update({name[0]: sizes for name, sizes in list(ARCHITECTURES.items())})
-
-
-SHARED_TABLE = 'rel_pos_bias.relative_position_bias_table'
 
 
 def hide_patches(tokens: Tensor, mask: Tensor, mask_token: Tensor) -> Tensor:
@@ -76,8 +73,9 @@ class ConMIMViT(BEiTViT):
     How we differ from the host's ``BEiTPretrainViT``: fused attention; ``forward`` always sees everything and
     :meth:`encode_masked` hides; tables of other grids are resized without SciPy, in the forward too; 'small' is the
     paper's ViT-S (384 wide, 12 blocks, 6 heads); ``init_cfg=dict(type='Pretrained', checkpoint=…, prefix=…)`` goes
-    through :func:`mm_graft.checkpoints.load_backbone`, which loads everything or raises; the shared bias does not keep
-    frozen blocks in the backward pass. Without the authors' unused token classifier.
+    through :func:`mm_graft.checkpoints.load_backbone`, which loads everything or raises, and resizes positions if it
+    has ``resize=True``; the shared bias does not keep frozen blocks in the backward pass. Without the authors' unused
+    token classifier.
 
     Args:
         arch: 'small', 'base', 'large', their first letters, or a dict of sizes as in the host.
@@ -149,23 +147,8 @@ class ConMIMViT(BEiTViT):
                 linear.weight.data.div_(math.sqrt(2 * number))
         if pretrained:
             momentum = self.init_cfg.get('prefix', '').startswith('momentum_encoder.')
-            load_backbone(self, self.init_cfg['checkpoint'], branch='momentum' if momentum else 'base')
-
-    def adapt_tensors(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The tensors of a pre-trained encoder for this one, which may be fine-tuned or of another grid.
-
-        A shared table is spread over the blocks and resized where this encoder wants it so; the mask token and the
-        final norm are left out, and the norm of the averaged tokens keeps its values, where only one side has them.
-        """
-        tensors, mine = dict(tensors), self.state_dict()
-        if self.use_rel_pos_bias and SHARED_TABLE in tensors:
-            shared = tensors.pop(SHARED_TABLE)
-            tensors.update({name: shared for name in mine if name.endswith(f'.attn.{SHARED_TABLE}')})
-        for name in [name for name in tensors if name.endswith(SHARED_TABLE) and name in mine]:
-            tensors[name] = fit_table(tensors[name], self.patch_resolution)
-        optional = ('mask_token', 'ln1.weight', 'ln1.bias', 'ln2.weight', 'ln2.bias')
-        tensors = {name: tensor for name, tensor in tensors.items() if name in mine or name not in optional}
-        return {**{name: mine[name] for name in mine if name.startswith('ln2.')}, **tensors}
+            load_backbone(self, self.init_cfg['checkpoint'], branch='momentum' if momentum else 'base',
+                          resize=self.init_cfg.get('resize', False))
 
     def _prepare_relative_position_bias_table(self, *args) -> None:
         """The host's resizing at load time needs a function that SciPy has dropped; the tables resize themselves."""

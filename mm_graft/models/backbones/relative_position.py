@@ -6,14 +6,8 @@ more for class → patch, patch → class and class → class (BEiT; ``TencentAR
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-EXTRA_ROWS = 3
-
-
-def num_displacements(grid: tuple[int, int]) -> int:
-    """Rows of the table for a grid, with the three that concern the class token."""
-    return (2 * grid[0] - 1) * (2 * grid[1] - 1) + EXTRA_ROWS
+from mm_graft.checkpoints.resize import EXTRA_ROWS, fit_table, num_displacements, resize_table
 
 
 def displacement_index(grid: tuple[int, int]) -> Tensor:
@@ -28,36 +22,6 @@ def displacement_index(grid: tuple[int, int]) -> Tensor:
     index[1:, 0] = class_to_patch + 1
     index[0, 0] = class_to_patch + 2
     return index
-
-
-def resize_table(table: Tensor, source: tuple[int, int], target: tuple[int, int], mode: str = 'bilinear') -> Tensor:
-    """The table of one grid for another, (rows, heads): the displacements as an image, resized.
-
-    The paper names bilinear interpolation for ADE20K (Table 13). BEiT's code interpolates cubically over
-    geometrically spaced displacements, as does the host, through a SciPy function that no longer exists.
-    """
-    if source == target:
-        return table
-    patches, extra = table[:-EXTRA_ROWS], table[-EXTRA_ROWS:]
-    image = patches.T.reshape(1, -1, 2 * source[0] - 1, 2 * source[1] - 1)  # (rows, heads) → (1, heads, 2H−1, 2W−1)
-    size = (2 * target[0] - 1, 2 * target[1] - 1)
-    image = F.interpolate(image.float(), size, mode=mode, align_corners=False).to(table.dtype)
-    return torch.cat([image.flatten(2)[0].T, extra])
-
-
-def fit_table(table: Tensor, grid: tuple[int, int], mode: str = 'bilinear') -> Tensor:
-    """The table of any square grid for ``grid``; a table of that length is returned as it is.
-
-    Raises:
-        ValueError: the length is neither that of ``grid`` nor of a square grid.
-    """
-    if len(table) == num_displacements(grid):
-        return table
-    side = (round(max(len(table) - EXTRA_ROWS, 1)**0.5) + 1) // 2
-    if num_displacements((side, side)) != len(table):
-        raise ValueError(f'a relative position table of {len(table)} rows is of no square grid of patches; resize it '
-                         f'to {grid[0]} × {grid[1]} patches with `resize_table` before loading')
-    return resize_table(table, (side, side), grid, mode)
 
 
 class RelativePositionBias(nn.Module):

@@ -129,7 +129,8 @@ def test_a_pretrained_teacher_starts_fine_tuning_at_a_larger_size(build, tmp_pat
     student, teacher = randomise(build()), randomise(build())
     model = torch.nn.ModuleDict({'module': torch.nn.Sequential(teacher)})
     save(tmp_path / 'a.pth', backbone=student, momentum_encoder=model)
-    config = {'type': 'Pretrained', 'checkpoint': str(tmp_path / 'a.pth'), 'prefix': 'momentum_encoder.module.0.'}
+    config = {'type': 'Pretrained', 'checkpoint': str(tmp_path / 'a.pth'), 'prefix': 'momentum_encoder.module.0.',
+              'resize': True}
     tuned = build(**TUNED, img_size=48, init_cfg=config)
     tuned.init_weights()
     expected = resize_table(teacher.rel_pos_bias.relative_position_bias_table.data, (4, 4), (6, 6))
@@ -146,7 +147,7 @@ def test_a_fine_tuned_encoder_starts_segmentation(build, tmp_path):
     tuned = randomise(build(**TUNED))
     save(tmp_path / 'a.pth', backbone=tuned)
     segmenter = build(**{**TUNED, 'out_type': 'featmap'}, img_size=64)
-    load_backbone(segmenter, tmp_path / 'a.pth')
+    load_backbone(segmenter, tmp_path / 'a.pth', resize=True)
     torch.testing.assert_close(segmenter.layers[0].attn.q_bias, tuned.layers[0].attn.q_bias)
 
 

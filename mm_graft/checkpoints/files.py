@@ -1,0 +1,151 @@
+"""Checkpoint files from one layout to another, with a record of where they come from."""
+
+import hashlib
+import io
+import json
+import os
+import tempfile
+from collections import OrderedDict
+from pathlib import Path
+
+import torch
+
+from mm_graft.checkpoints.kinds import LAYOUTS, MMPRETRAIN, check_encoder, convert, detect_kind, exchange
+from mm_graft.checkpoints.layouts import BASE, Converted, StateDict
+from mm_graft.checkpoints.localmim import plain_encoder
+from mm_graft.checkpoints.reading import CheckpointError, read_parts
+from mm_graft.checkpoints.resize import resize_model
+from mm_graft.version import __version__
+
+PROVENANCE = 'provenance'
+SUFFIXES = ('.pth', '.safetensors')
+
+
+def convert_file(source: str | Path, target: str | Path, kind: str | None, to: str, branch: str = 'base',
+                 grid: tuple[int, int] | None = None) -> dict:
+    """Write a checkpoint in another layout; returns the record of provenance that stands in the new file.
+
+    Args:
+        source: the file.
+        target: the new file, ``.pth`` or ``.safetensors``. It appears whole or not at all.
+        kind: layout of the source; detected if None.
+        to: layout of the target.
+        branch: which encoder of a contrastive checkpoint becomes the encoder of the result.
+        grid: rows and columns of patches to which positions are interpolated; None keeps them.
+
+    Raises:
+        CheckpointError: the source is unusable, of another kind, or more than the target can hold.
+    """
+    _check_target(target)
+    tensors, rest = read_parts(source)
+    try:
+        kind = kind or detect_kind(tensors)
+        result = exchange(resize_model(tensors, grid) if grid else tensors, kind, to, branch)
+    except (ValueError, TypeError, RuntimeError, LookupError) as error:
+        raise CheckpointError(f'checkpoint {source}: {error}') from error
+    record = provenance(source, kind, to, branch, {**rest, **result.dropped})
+    if grid:
+        record['grid'] = list(grid)
+    write_bytes(serialize(result.backbone, record, to, Path(target).suffix), target)
+    return record
+
+
+def publish_file(source: str | Path, folder: str | Path, name: str, kind: str | None = None, branch: str = 'base',
+                 suffix: str = '.pth', plain: bool = False) -> Path:
+    """Write the encoder alone, in mmpretrain's layout, as ``folder/name-<first 8 of its sha256><suffix>``.
+
+    Args:
+        source: the file.
+        folder: where to.
+        name: how the new file's name begins.
+        kind: layout of the source; detected if None.
+        branch: which encoder of a contrastive checkpoint.
+        suffix: ``.pth`` or ``.safetensors``.
+        plain: for a ViT without LocalMIM's taps.
+
+    Raises:
+        CheckpointError: the source is unusable or of another kind.
+    """
+    _check_target(Path(folder, name + suffix))
+    tensors, rest = read_parts(source)
+    try:
+        kind = kind or detect_kind(tensors)
+        encoder = convert(tensors, kind, branch)
+        check_encoder(encoder.backbone)
+        encoder = plain_encoder(encoder) if plain else encoder
+    except (ValueError, TypeError, RuntimeError, LookupError) as error:
+        raise CheckpointError(f'checkpoint {source}: {error}') from error
+    result = Converted({BASE + key: tensor for key, tensor in encoder.backbone.items()}, encoder.dropped)
+    record = provenance(source, kind, MMPRETRAIN, branch, {**rest, **result.dropped})
+    content = serialize(result.backbone, record, MMPRETRAIN, suffix)
+    path = Path(folder, f'{name}-{hashlib.sha256(content).hexdigest()[:8]}{suffix}')
+    write_bytes(content, path)
+    return path
+
+
+def provenance(source: str | Path, kind: str, to: str, branch: str, dropped: dict[str, str]) -> dict:
+    """Where a file comes from: source and its hash, kinds, tool, and what was left out for which reason."""
+    return {
+        'source': Path(source).name,
+        'source_sha256': hashlib.sha256(Path(source).read_bytes()).hexdigest(),
+        'from': kind,
+        'to': to,
+        'branch': branch,
+        'tool': f'mm_graft {__version__}',
+        'dropped': dropped,
+    }
+
+
+def serialize(tensors: StateDict, record: dict, kind: str, suffix: str) -> bytes:
+    """The content of a file: the state dict in the container of its kind, with the record beside it.
+
+    timm's users load a bare state dict; there the record is an attribute of it, as PyTorch's own ``_metadata`` is.
+    """
+    tensors = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
+    if suffix == '.safetensors':
+        from safetensors.torch import save
+        return save(tensors, metadata={PROVENANCE: json.dumps(record), 'format': 'pt'})
+    container = 'state_dict' if kind == MMPRETRAIN else LAYOUTS[kind].container
+    if container is None:
+        content = OrderedDict(tensors)
+        content.provenance = record
+    else:
+        content = {container: tensors, PROVENANCE: record}
+        if kind == MMPRETRAIN:
+            content['meta'] = {}
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+def read_provenance(path: str | Path) -> dict | None:
+    """The record in a file written here, or None."""
+    if Path(path).suffix == '.safetensors':
+        from safetensors import safe_open
+        with safe_open(path, 'pt') as file:
+            record = (file.metadata() or {}).get(PROVENANCE)
+        return json.loads(record) if record else None
+    content = torch.load(path, map_location='cpu', weights_only=True)
+    return content.get(PROVENANCE) or getattr(content, PROVENANCE, None)
+
+
+def write_bytes(content: bytes, path: str | Path) -> None:
+    """Write a file under a temporary name in its folder, then rename it: it is there whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=f'.{path.name}.', dir=path.parent)
+    try:
+        with os.fdopen(handle, 'wb') as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _check_target(path: str | Path) -> None:
+    if Path(path).suffix not in SUFFIXES:
+        raise ValueError(f'{path}: the format follows the name; end it in one of {SUFFIXES}')

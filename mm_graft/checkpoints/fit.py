@@ -1,0 +1,107 @@
+"""Bring the tensors of an encoder under the names and into the grid of a particular backbone."""
+
+import math
+import re
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from mm_graft.checkpoints.layouts import StateDict, mmpretrain_to_timm
+from mm_graft.checkpoints.resize import EXTRA_ROWS, fit_positions, fit_table
+
+TABLE = 'relative_position_bias_table'
+SHARED = f'rel_pos_bias.{TABLE}'
+BLOCK_TABLE = re.compile(rf'^(layers|blocks)\.\d+\.attn\.(rel_pos_bias\.)?{TABLE}$')
+MMSEG_TABLE = re.compile(rf'^layers\.\d+\.attn\.{TABLE}$')
+# What belongs to one use of an encoder and not to another: pre-training, classification by the mean of the patches …
+OPTIONAL = {
+    'mask_token': 'the backbone hides no patches',
+    'ln1.': 'the backbone has no final norm',
+    'norm.': 'the backbone has no final norm',
+    'ln2.': 'the backbone does not average its patches',
+    'fc_norm.': 'the backbone does not average its patches',
+}
+# … and what starts fresh where the file has none: the norm of the averaged patches, and what follows from the grid
+FRESH = re.compile(r'^(timm_model\.)?(ln2|fc_norm)\.|relative_position_index$')
+
+
+@dataclass
+class Fitted:
+    """The tensors of a backbone.
+
+    Attributes:
+        tensors: name → tensor.
+        dropped: name → why the backbone does not take it.
+        fresh: names that the file does not have and that keep the backbone's initial values.
+    """
+
+    tensors: StateDict
+    dropped: dict[str, str] = field(default_factory=dict)
+    fresh: tuple[str, ...] = ()
+
+
+def fit(backbone: nn.Module, encoder: StateDict, resize: bool = False) -> Fitted:
+    """The tensors of an encoder in mmpretrain's names, for ``backbone``.
+
+    A table of relative positions that all blocks share is copied into blocks that have tables of their own, as BEiT and
+    ConMIM do for fine-tuning. Nothing is resized unless ``resize`` is True.
+
+    Raises:
+        ValueError: timm has no counterpart of a tensor, or positions of no square grid are to be resized.
+    """
+    own = backbone.state_dict()
+    tensors = spread_table(names_of(own, encoder), own)
+    if resize:
+        tensors = _resized(tensors, own, getattr(backbone, 'patch_resolution', None))
+    dropped = {}
+    for name in [name for name in tensors if name not in own]:
+        start = next((start for start in OPTIONAL if name.removeprefix('timm_model.').startswith(start)), None)
+        if start is not None:
+            dropped[name] = OPTIONAL[start]
+            del tensors[name]
+    fresh = tuple(name for name in own if name not in tensors and FRESH.search(name))
+    return Fitted({**{name: own[name] for name in fresh}, **tensors}, dropped, fresh)
+
+
+def names_of(own: StateDict, encoder: StateDict) -> StateDict:
+    """The tensors under the names that the backbone uses: mmpretrain's, mmseg's BEiT's, or timm's.
+
+    Raises:
+        ValueError: timm has no counterpart of a tensor.
+    """
+    if any(name.startswith('timm_model.') for name in own):
+        return {f'timm_model.{name}': tensor for name, tensor in names_of_timm(own, encoder).items()}
+    if any(name.startswith('blocks.') for name in own):
+        return names_of_timm(own, encoder)
+    if any(MMSEG_TABLE.match(name) for name in own):
+        return {name.replace(f'.attn.rel_pos_bias.{TABLE}', f'.attn.{TABLE}'): tensor
+                for name, tensor in encoder.items()}
+    return dict(encoder)
+
+
+def names_of_timm(own: StateDict, encoder: StateDict) -> StateDict:
+    """Timm's names; without the mask token, for which timm has no place."""
+    return mmpretrain_to_timm({name: tensor for name, tensor in encoder.items() if name != 'mask_token'})
+
+
+def spread_table(tensors: StateDict, own: StateDict) -> StateDict:
+    """The shared table in every block, if the backbone wants it so."""
+    shared = next((name for name in (SHARED, f'timm_model.{SHARED}') if name in tensors and name not in own), None)
+    blocks = [name for name in own if BLOCK_TABLE.match(name.removeprefix('timm_model.'))]
+    if shared is None or not blocks:
+        return tensors
+    tensors = dict(tensors)
+    table = tensors.pop(shared)
+    return {**tensors, **dict.fromkeys(blocks, table)}
+
+
+def _resized(tensors: StateDict, own: StateDict, grid: tuple[int, int] | None) -> StateDict:
+    resized = dict(tensors)
+    for name in [name for name in tensors if name in own and own[name].shape != tensors[name].shape]:
+        if name.endswith('pos_embed'):
+            side = math.isqrt(own[name].shape[1])
+            resized[name] = fit_positions(tensors[name], tuple(grid or (side, side)))
+        elif name.endswith(TABLE):
+            side = (round((len(own[name]) - EXTRA_ROWS)**0.5) + 1) // 2
+            resized[name] = fit_table(tensors[name], tuple(grid or (side, side)))
+    return resized

@@ -1,0 +1,80 @@
+import pytest
+import torch
+
+from mm_graft.checkpoints.kinds import check_encoder, choose_branch, convert, exchange, read_model
+
+
+def encoder(width=4, depth=3, prefix=''):
+    tensors = {'cls_token': torch.randn(1, 1, width), 'norm.weight': torch.randn(width)}
+    for i in range(depth):
+        tensors[f'blocks.{i}.norm1.weight'] = torch.randn(width)
+        tensors[f'blocks.{i}.attn.qkv.weight'] = torch.randn(3 * width, width)
+    return {prefix + name: tensor for name, tensor in tensors.items()}
+
+
+def contrastive():
+    return {**encoder(prefix='module.base_encoder.'), **encoder(prefix='module.momentum_encoder.'),
+            'module.base_encoder.head.0.weight': torch.zeros(2), 'module.momentum_encoder.head.0.weight': torch.ones(2),
+            'module.predictor.0.weight': torch.zeros(3)}
+
+
+@pytest.mark.parametrize('branch', ['base', 'momentum'])
+def test_the_branch_decides_which_encoder_is_the_encoder(branch):
+    source = contrastive()
+    theirs = 'base' if branch == 'base' else 'momentum'
+    result = exchange(source, None, 'timm', branch)
+    assert result.backbone['cls_token'] is source[f'module.{theirs}_encoder.cls_token']
+    whole = exchange(source, 'mocov3', 'mmpretrain', branch)
+    assert whole.backbone['neck.fc0.weight'] is source[f'module.{theirs}_encoder.head.0.weight']
+    assert ('momentum_encoder.module.0.cls_token' in whole.backbone) == (branch == 'base')
+
+
+def test_everything_left_out_has_the_name_of_the_source_and_a_reason():
+    converted = convert(contrastive(), branch='momentum')
+    assert converted.dropped['module.predictor.0.weight'] == 'predictor'
+    assert converted.dropped['module.momentum_encoder.head.0.weight'] == 'projector'
+    assert converted.dropped['module.base_encoder.cls_token'] == 'the other encoder'
+    assert len(converted.backbone) + len(converted.dropped) == len(contrastive())
+
+
+def test_an_encoder_alone_has_no_second_branch():
+    with pytest.raises(ValueError, match='no momentum encoder'):
+        choose_branch(read_model(encoder()), 'momentum')
+    with pytest.raises(ValueError, match="unknown branch 'teacher'"):
+        choose_branch(read_model(encoder()), 'teacher')
+
+
+def test_a_wrong_kind_says_what_the_names_look_like():
+    with pytest.raises(ValueError, match="look like kind 'mae'"):
+        read_model(encoder(), 'mmpretrain')
+    with pytest.raises(ValueError, match='unknown kind'):
+        read_model(encoder(), 'dino')
+    with pytest.raises(ValueError, match='unknown kind'):
+        exchange(encoder(), None, 'dino')
+    with pytest.raises(ValueError, match='no encoder in it'):
+        read_model({'predictor.0.weight': torch.zeros(1)}, 'mocov3')
+
+
+def test_an_encoder_must_be_whole_and_of_one_width():
+    def backbone(**tensors):
+        return {**convert(encoder()).backbone, **tensors}
+
+    check_encoder(backbone())
+    gap = backbone()
+    del gap['layers.1.ln1.weight'], gap['layers.1.attn.qkv.weight']
+    with pytest.raises(ValueError, match='block 1 of the encoder is missing'):
+        check_encoder(gap)
+    half = backbone()
+    del half['layers.2.attn.qkv.weight']
+    with pytest.raises(ValueError, match=r'layers\.2\.attn\.qkv\.weight has shape None'):
+        check_encoder(half)
+    with pytest.raises(ValueError, match='cls_token has width 6'):
+        check_encoder(backbone(cls_token=torch.zeros(1, 1, 6)))
+
+
+def test_the_final_norm_of_a_plain_vit_is_that_of_the_last_tap():
+    source = {name: tensor for name, tensor in encoder().items() if not name.startswith('norm.')}
+    source |= {'norm.0.weight': torch.zeros(4), 'norm.1.weight': torch.ones(4)}
+    result = exchange(source, None, 'mae')
+    assert result.backbone['norm.weight'].equal(torch.ones(4))
+    assert result.dropped == {'norm.0.weight': 'norm of a lower tap'}

@@ -1,0 +1,119 @@
+"""Files that are damaged, hostile or something else end in a `CheckpointError`, or are read as what they are."""
+
+import contextlib
+import json
+import random
+import struct
+
+import pytest
+import torch
+from mmengine.registry import MODELS
+from safetensors.torch import save_file
+
+from mm_graft.checkpoints import KINDS, CheckpointError, convert_file, detect_kind, load_backbone, read_checkpoint
+from mm_graft.checkpoints.reading import read_parts
+
+GOLDEN = ('mae_tiny.pth', 'mocov3_tiny.pth.tar', 'conmim_checkpoint-*.pth', 'localmim_checkpoint-*.pth')
+
+
+@pytest.fixture
+def files(golden, tmp_path):
+    """Small checkpoints of every layout as zip, as the older pickle, and as safetensors."""
+    made = []
+    for pattern in GOLDEN:
+        tensors = read_checkpoint(next(golden.glob(pattern)))
+        small = {name: tensor.flatten()[:2].clone() for name, tensor in list(tensors.items())[:40]}
+        kind = detect_kind(tensors)
+        torch.save({'model': small, 'epoch': 1}, tmp_path / f'{kind}.pth')
+        torch.save({'state_dict': small}, tmp_path / f'{kind}-old.pth', _use_new_zipfile_serialization=False)
+        save_file(small, tmp_path / f'{kind}.safetensors')
+        made += [tmp_path / f'{kind}.pth', tmp_path / f'{kind}-old.pth', tmp_path / f'{kind}.safetensors']
+    return made
+
+
+def damaged(content, rng):
+    """One random injury: cut, flipped bytes, a hole of zeros, or bytes too many."""
+    content, how = bytearray(content), rng.randrange(4)
+    if how == 0:
+        return bytes(content[:rng.randrange(len(content))])
+    for _ in range(rng.choice((1, 3, 30))):
+        # headers and pickles are where a reader can be led astray, so half of the injuries go there
+        where = rng.randrange(len(content)) if rng.random() < 0.5 else rng.randrange(min(2000, len(content)))
+        content[where] = rng.randrange(256)
+    if how == 2:
+        start = rng.randrange(len(content))
+        content[start:start + 64] = bytes(min(64, len(content) - start))
+    if how == 3:
+        content += rng.randbytes(100)
+    return bytes(content)
+
+
+def try_all(path, content, target, backbone, rng):
+    """Convert and load; anything but a success or a `CheckpointError` is the test's failure."""
+    path.write_bytes(content)
+    kind = rng.choice((None, *KINDS))
+    with contextlib.suppress(CheckpointError):
+        convert_file(path, target, kind, rng.choice(KINDS), rng.choice(('base', 'momentum')))
+        target.unlink()
+    assert not target.exists()
+    with contextlib.suppress(CheckpointError):
+        load_backbone(backbone, path, kind, resize=rng.random() < 0.5)
+
+
+@pytest.mark.parametrize('rounds', [20, pytest.param(600, marks=pytest.mark.slow)])
+def test_damaged_files_and_wrong_kinds_end_in_clean_errors(files, tmp_path, tiny_arch, rounds):
+    rng = random.Random(0)
+    backbone = MODELS.build(dict(type='VisionTransformer', arch=tiny_arch, img_size=32, patch_size=16))
+    for file in files:
+        content = file.read_bytes()
+        victim = tmp_path / f'victim{file.suffix}'
+        for _ in range(rounds):
+            try_all(victim, damaged(content, rng), tmp_path / 'target.safetensors', backbone, rng)
+
+
+def test_every_kind_read_as_every_other_ends_in_clean_errors(files, tmp_path):
+    target = tmp_path / 'target.pth'
+    for file in files:
+        for kind in KINDS:
+            with contextlib.suppress(CheckpointError):
+                convert_file(file, target, kind, 'mmpretrain')
+                target.unlink()
+            assert not target.exists()
+
+
+def test_tensors_of_wrong_rank_end_in_clean_errors(golden, tmp_path):
+    for pattern in GOLDEN:
+        tensors = read_checkpoint(next(golden.glob(pattern)))
+        for end in ('pos_embed', 'cls_token', 'norm1.weight', 'bias_table'):
+            name = next((name for name in reversed(tensors) if name.endswith(end)), 'cls_token')
+            for shape in ((), (3,)):
+                torch.save({**tensors, name: torch.zeros(shape)}, tmp_path / 'a.pth')
+                with contextlib.suppress(CheckpointError):
+                    convert_file(tmp_path / 'a.pth', tmp_path / 'b.pth', None, 'mmpretrain', grid=(3, 3))
+
+
+@pytest.mark.parametrize('length', [2**63 - 1, 2**40, 10**6, 0])
+def test_huge_and_empty_headers_of_safetensors_are_refused(tmp_path, length):
+    (tmp_path / 'a.safetensors').write_bytes(struct.pack('<Q', length) + b'{}' * 10)
+    with pytest.raises(CheckpointError, match=r'a\.safetensors is damaged'):
+        read_checkpoint(tmp_path / 'a.safetensors')
+
+
+@pytest.mark.parametrize('entry', [
+    {'dtype': 'F32', 'shape': [2**60], 'data_offsets': [0, 8]},
+    {'dtype': 'F32', 'shape': [2], 'data_offsets': [0, 2**50]},
+    {'dtype': 'F32', 'shape': [-1], 'data_offsets': [8, 0]},
+    {'dtype': 'nonsense', 'shape': [2], 'data_offsets': [0, 8]},
+])
+def test_headers_that_promise_what_is_not_there_are_refused(tmp_path, entry):
+    header = json.dumps({'cls_token': entry}).encode()
+    (tmp_path / 'a.safetensors').write_bytes(struct.pack('<Q', len(header)) + header + bytes(8))
+    with pytest.raises(CheckpointError, match=r'a\.safetensors is damaged'):
+        read_checkpoint(tmp_path / 'a.safetensors')
+
+
+def test_what_stands_beside_the_tensors_is_named(tmp_path):
+    torch.save({'model': {'cls_token': torch.zeros(1), 'step': 3}, 'epoch': 1, 'args': None}, tmp_path / 'a.pth')
+    tensors, rest = read_parts(tmp_path / 'a.pth')
+    assert set(tensors) == {'cls_token'}
+    assert set(rest) == {'step', 'epoch', 'args'}
