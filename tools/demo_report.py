@@ -53,8 +53,10 @@ def table(rows: list[dict]) -> str:
 def draw(out: Path, rows: list[dict]) -> Path:
     """Losses, learning rates of the graft's stages, and the results, in one picture."""
     plt.rcParams.update({'font.size': 9, 'axes.spines.top': False, 'axes.spines.right': False})
-    figure, (losses, rates, bars) = plt.subplots(1, 3, figsize=(12, 3.4), constrained_layout=True)
-    draw_losses(losses, out)
+    figure, (mae, contrast, rates, bars) = plt.subplots(
+        1, 4, figsize=(14, 3.4), width_ratios=(1, 1, 1, 1.6), constrained_layout=True)
+    draw_losses(mae, out, {'mae': 'MAE'}, 'step i: masked image modelling', 'MAE loss')
+    draw_losses(contrast, out, {'mocov3': 'MoCo v3', 'graft': 'graft'}, 'step ii: contrast', 'MoCo v3 loss')
     draw_rates(rates, out)
     draw_bars(bars, rows)
     path = out / 'report.png'
@@ -63,21 +65,15 @@ def draw(out: Path, rows: list[dict]) -> Path:
     return path
 
 
-def draw_losses(axes: plt.Axes, out: Path) -> None:
-    """Contrastive loss of both MoCo v3 runs, with MAE's on its own scale."""
-    for run, label in (('mocov3', 'MoCo v3'), ('graft', 'graft')):
+def draw_losses(axes: plt.Axes, out: Path, runs: dict[str, str], title: str, label: str) -> None:
+    """Loss of some runs over the steps."""
+    for run, method in runs.items():
         scalars = read_scalars(out / run)
-        axes.plot([row['step'] for row in scalars], [row['loss'] for row in scalars], color=COLOURS[label], label=label)
-    axes.set(title='training', xlabel='step', ylabel='contrastive loss')
-    mae = read_scalars(out / 'mae')
-    twin = axes.twinx().twiny()
-    twin.plot([row['step'] for row in mae], [row['loss'] for row in mae], color=COLOURS['MAE'], linewidth=1)
-    twin.set_xlabel('step of MAE', color=COLOURS['MAE'])
-    twin.tick_params(axis='x', colors=COLOURS['MAE'])
-    twin.spines[['top']].set_visible(True)
-    axes.figure.axes[-2].set_ylabel('loss of MAE', color=COLOURS['MAE'])
-    axes.figure.axes[-2].tick_params(axis='y', colors=COLOURS['MAE'])
-    axes.legend(frameon=False)
+        axes.plot([row['step'] for row in scalars], [row['loss'] for row in scalars], color=COLOURS[method],
+                  label='from scratch' if run == 'mocov3' else 'on MAE' if run == 'graft' else None)
+    axes.set(title=title, xlabel='step', ylabel=label)
+    if len(runs) > 1:
+        axes.legend(frameon=False)
 
 
 def draw_rates(axes: plt.Axes, out: Path) -> None:

@@ -10,7 +10,7 @@ Expected: 83.3 (authors' README), 83.2 (arXiv 2312.02194, Table 2); not run here
 Differs:  bf16 without a gradient scaler instead of fp16 with one
 """
 
-_base_ = ['../_base_/localmim_finetune.py', '../_base_/runtime.py']
+_base_ = ['../_base_/localmim_finetune.py', '../_base_/imagenet_finetune.py', '../_base_/runtime.py']
 
 max_epochs = 100
 warmup_epochs = 20

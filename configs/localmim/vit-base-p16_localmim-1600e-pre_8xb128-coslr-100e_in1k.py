@@ -10,7 +10,7 @@ Expected: 84.0 (authors' README); not run here
 Differs:  bf16 without a gradient scaler instead of fp16 with one
 """
 
-_base_ = ['../_base_/localmim_finetune.py', '../_base_/runtime.py']
+_base_ = ['../_base_/localmim_finetune.py', '../_base_/imagenet_finetune.py', '../_base_/runtime.py']
 
 max_epochs = 100
 warmup_epochs = 20

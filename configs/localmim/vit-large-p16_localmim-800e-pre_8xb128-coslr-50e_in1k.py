@@ -11,7 +11,7 @@ Differs:  bf16 without a gradient scaler instead of fp16 with one
 Note:     batch and final rate are those of ViT-B; for ViT-L only the other numbers are known to us
 """
 
-_base_ = ['../_base_/localmim_finetune.py', '../_base_/runtime.py']
+_base_ = ['../_base_/localmim_finetune.py', '../_base_/imagenet_finetune.py', '../_base_/runtime.py']
 
 max_epochs = 50
 warmup_epochs = 5

@@ -11,7 +11,7 @@ Differs:  the paper gives no settings for the figure; these are those of its ful
           stem before them, leave the backward pass.
 """
 
-_base_ = ['../../_base_/conmim_finetune.py', '../../_base_/runtime.py']
+_base_ = ['../../_base_/conmim_finetune.py', '../../_base_/imagenet_finetune.py', '../../_base_/runtime.py']
 
 max_epochs = 100
 warmup_epochs = 20

@@ -9,7 +9,7 @@ Expected: top-1 83.7 (paper, Table 1). Not run here
 Differs:  the rate is that of the authors' command. They train in fp16 with DeepSpeed, here bf16.
 """
 
-_base_ = ['../../_base_/conmim_finetune.py', '../../_base_/runtime.py']
+_base_ = ['../../_base_/conmim_finetune.py', '../../_base_/imagenet_finetune.py', '../../_base_/runtime.py']
 
 max_epochs = 100
 warmup_epochs = 20

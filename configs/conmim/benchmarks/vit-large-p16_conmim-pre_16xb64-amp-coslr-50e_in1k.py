@@ -9,7 +9,7 @@ Expected: top-1 85.5; 85.2 after 800 epochs (paper, Table 3). Not run here
 Differs:  the paper chooses the rate among 1e-3, 2e-3 … 5e-3 (Table 12) and does not say which; 1e-3 is ours.
 """
 
-_base_ = ['../../_base_/conmim_finetune.py', '../../_base_/runtime.py']
+_base_ = ['../../_base_/conmim_finetune.py', '../../_base_/imagenet_finetune.py', '../../_base_/runtime.py']
 
 max_epochs = 50
 warmup_epochs = 5

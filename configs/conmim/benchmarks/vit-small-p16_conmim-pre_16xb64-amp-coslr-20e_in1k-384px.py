@@ -9,7 +9,7 @@ Differs:  the paper adds 10 % of the epochs at 384 as BEiT does, and gives the s
           which; 1e-3, the lowest of them, and a warm-up of one epoch are ours. The relative positions are resized.
 """
 
-_base_ = ['../../_base_/conmim_finetune.py', '../../_base_/runtime.py']
+_base_ = ['../../_base_/conmim_finetune.py', '../../_base_/imagenet_finetune.py', '../../_base_/runtime.py']
 
 max_epochs = 20
 warmup_epochs = 1
