@@ -39,6 +39,21 @@ def weights_of_call(query: Tensor, key: Tensor, bias: Tensor | None, scale: floa
 
 
 @torch.no_grad()
+def attention_calls(encode: Callable[[Tensor], object], images: Tensor) -> list[tuple]:
+    """Arguments of :func:`weights_of_call` for every attention of one forward, in its order.
+
+    Raises:
+        ValueError: no fused attention was called.
+    """
+    with _AttentionCalls() as noted:
+        encode(images)
+    if not noted.calls:
+        raise ValueError('the encoder called fused attention 0 times; choose an encoder that uses '
+                         'scaled_dot_product_attention')
+    return noted.calls
+
+
+@torch.no_grad()
 def attention_weights(encode: Callable[[Tensor], object], images: Tensor, block: int = -1) -> Tensor:
     """Attention weights (B, heads, N, N) of one block; each row, a query, sums to 1.
 
@@ -52,13 +67,11 @@ def attention_weights(encode: Callable[[Tensor], object], images: Tensor, block:
     Raises:
         ValueError: no fused attention was called, or fewer than ``block`` says.
     """
-    with _AttentionCalls() as noted:
-        encode(images)
-    count = len(noted.calls)
-    if not -count <= block < count:
-        raise ValueError(f'the encoder called fused attention {count} times, so there is no block {block}; choose a '
-                         'block within, and an encoder that uses scaled_dot_product_attention')
-    return weights_of_call(*noted.calls[block])
+    calls = attention_calls(encode, images)
+    if not -len(calls) <= block < len(calls):
+        raise ValueError(f'the encoder called fused attention {len(calls)} times, so there is no block {block}; '
+                         'choose a block within')
+    return weights_of_call(*calls[block])
 
 
 def class_attention_maps(weights: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -1,0 +1,38 @@
+"""Features in the plane (paper Fig. 3), by scikit-learn's t-SNE."""
+
+import numpy as np
+from matplotlib.figure import Figure
+from sklearn.manifold import TSNE
+
+
+def embed(features: np.ndarray, perplexity: float = 30.0, seed: int = 0) -> np.ndarray:
+    """Points (N, 2) of features (N, D), each scaled to length 1 first; started from the first two components.
+
+    The paper gives neither the classes nor the settings of its picture.
+
+    Raises:
+        ValueError: the perplexity, a number of neighbours, is not below the number of images.
+    """
+    if not 0 < perplexity < len(features):
+        raise ValueError(f'perplexity={perplexity} is a number of neighbours and must lie below the '
+                         f'{len(features)} images; lower it or give more images')
+    unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    return TSNE(perplexity=perplexity, init='pca', random_state=seed).fit_transform(unit)
+
+
+def draw_points(points: dict[str, np.ndarray], labels: np.ndarray, names: list[str]) -> Figure:
+    """One panel a model, one colour a class.
+
+    Args:
+        points: label of the model → (N, 2).
+        labels: class of every point, (N, ), the same for all models.
+        names: of the classes, by label.
+    """
+    figure = Figure(figsize=(5 * len(points), 4.6), layout='constrained')
+    for axes, (title, places) in zip(figure.subplots(1, len(points), squeeze=False)[0], points.items()):
+        for index, label in enumerate(np.unique(labels)):
+            chosen = places[labels == label]
+            axes.scatter(*chosen.T, s=6, color=f'C{index % 10}', label=names[label])
+        axes.set(title=title, xticks=[], yticks=[])
+    figure.legend(*axes.get_legend_handles_labels(), loc='outside right', fontsize=8, frameon=False)
+    return figure

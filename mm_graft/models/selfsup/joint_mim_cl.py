@@ -1,0 +1,110 @@
+r"""The multi-task baseline of layer grafting: masked image modelling and contrastive learning at once, on one encoder.
+
+.. math:: L = w_\mathrm{MIM} \, L_\mathrm{MIM}(x) + w_\mathrm{CL} \, L_\mathrm{CL}(x_1, x_2)
+
+with MAE's loss on a barely augmented image and MoCo v3's on two views of it (Jiang et al., ICLR 2023, §2.2: "added
+together as the final loss"). The authors released no code for it.
+"""
+
+from functools import partial
+
+import torch
+from mmpretrain.models.selfsup.base import BaseSelfSupervisor
+from torch import Tensor, nn
+
+from mm_graft.models.ema import CosineMomentumEMA
+from mm_graft.models.selfsup.grafted_mocov3 import project_views
+from mm_graft.registry import MODELS
+
+VIEWS = 3
+
+
+@MODELS.register_module()
+class JointMIMCL(BaseSelfSupervisor):
+    """MAE and MoCo v3 on one encoder, their losses added.
+
+    Every image comes three times: two contrastive views and one with a crop and a flip only, for MAE. Neither the
+    weights of the sum nor what becomes of the patch projection is published; here both weights are 1 unless a config
+    says otherwise, and everything but the position embedding trains (MoCo v3 alone would keep the projection at its
+    random start).
+
+    :meth:`contrastive_loss` and :meth:`pixel_loss` give one loss each, and :meth:`loss` one weighted term each under
+    the names ``loss_contrast`` and ``loss_pixels``, so that their gradients can be taken apart
+    (``mm_graft.GradientConflictHook``, ``tools/analyze.py conflict``). The cosine does not depend on the weights.
+
+    Args:
+        backbone: an encoder that hides patches unless it is called with ``mask=None``, and then gives the class token:
+            ``MAEViT`` with ``out_type='cls_token'``.
+        neck: MoCo v3's projector.
+        head: the host's ``MoCoV3Head``; its loss weight is 2τ.
+        decoder: the host's ``MAEPretrainDecoder``.
+        pixel_head: the host's ``MAEPretrainHead``.
+        momentum: m of the slow encoder at the first iteration; it rises to 1 along a cosine.
+        contrast_weight: w_CL.
+        pixel_weight: w_MIM.
+        kwargs: as for the host's ``BaseSelfSupervisor``.
+
+    Raises:
+        ValueError: a negative weight, or another encoder.
+    """
+
+    def __init__(self, backbone: dict, neck: dict, head: dict, decoder: dict, pixel_head: dict, momentum: float = 0.99,
+                 contrast_weight: float = 1.0, pixel_weight: float = 1.0, **kwargs) -> None:
+        if contrast_weight < 0 or pixel_weight < 0:
+            raise ValueError(f'contrast_weight={contrast_weight}, pixel_weight={pixel_weight}: a loss with a negative '
+                             'weight is unlearnt; choose weights ≥ 0')
+        super().__init__(backbone, neck, head, **kwargs)
+        if getattr(self.backbone, 'out_type', None) != 'cls_token':
+            raise ValueError(f"{type(self.backbone).__name__} must give the class token to the projector; use MAEViT "
+                             "with out_type='cls_token'")
+        self.decoder = MODELS.build(decoder)
+        self.pixel_head = MODELS.build(pixel_head)
+        self.contrast_weight = contrast_weight
+        self.pixel_weight = pixel_weight
+        self.momentum_encoder = CosineMomentumEMA(self.base_encoder, momentum)
+
+    @property
+    def base_encoder(self) -> nn.Sequential:
+        """Backbone and projector: what the momentum encoder follows."""
+        return nn.Sequential(self.backbone, self.neck)
+
+    def init_weights(self) -> None:
+        """Initialise everything and start the momentum encoder as a copy."""
+        super().init_weights()
+        self.momentum_encoder.copy_from(self.base_encoder)
+
+    def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        """The class token (B, D) of whole images."""
+        return self.backbone(inputs, mask=None)
+
+    def contrastive_loss(self, first: Tensor, second: Tensor) -> Tensor:
+        """MoCo v3's symmetric loss of two views, each (B, 3, H, W); the momentum encoder stays as it is."""
+        views = torch.cat((first, second))  # 2 × (B, 3, H, W) → (2B, 3, H, W)
+        q1, q2 = project_views(partial(self.backbone, mask=None), self.neck, views)
+        with torch.no_grad():
+            backbone, neck = self.momentum_encoder.module
+            k1, k2 = project_views(partial(backbone, mask=None), neck, views)
+        return self.head.loss(q1, k2) + self.head.loss(q2, k1)
+
+    def pixel_loss(self, images: Tensor) -> Tensor:
+        """MAE's loss of images (B, 3, H, W) under a random mask."""
+        latent, mask, ids_restore = self.backbone(images)
+        return self.pixel_head.loss(self.decoder(latent, ids_restore), images, mask)
+
+    def loss(self, inputs: list[Tensor], data_samples: list | None = None, **kwargs) -> dict[str, Tensor]:
+        """Both weighted terms for [first view, second view, image], each (B, 3, H, W).
+
+        Raises:
+            ValueError: the data do not give three versions of each image.
+        """
+        if not isinstance(inputs, list | tuple) or len(inputs) != VIEWS:
+            raise ValueError(f'{type(inputs).__name__} of length {len(inputs)} as inputs; give two views and one image '
+                             'by MultiView(num_views=[1, 1, 1])')
+        with torch.no_grad():
+            self.momentum_encoder.update_parameters(self.base_encoder)
+        return {'loss_contrast': self.contrast_weight * self.contrastive_loss(*inputs[:2]),
+                'loss_pixels': self.pixel_weight * self.pixel_loss(inputs[2])}
+
+    def on_freeze(self, frozen_depth: int) -> None:
+        """Let the EMA drop parameters that are frozen and have arrived; called when layers were frozen."""
+        self.momentum_encoder.forget_pairs()

@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+import torch
+from mmengine.registry import MODELS
+
+from mm_graft.analysis.attention_distance import (
+    attention_distances,
+    draw_attention_distance,
+    mean_distance,
+    patch_distances,
+)
+from tests.tiny import VIT
+
+
+def test_distances_are_those_of_the_grid_in_pixels():
+    distances = patch_distances((2, 3), 10)
+    assert distances.shape == (6, 6)
+    torch.testing.assert_close(distances[0], torch.tensor([0, 10, 20, 10, 200**0.5, 500**0.5]).double())
+
+
+def test_a_head_that_looks_at_itself_is_near_and_one_that_looks_everywhere_is_far():
+    distances = patch_distances((2, 2), 16)
+    weights = torch.stack([torch.eye(4), torch.full((4, 4), 0.25)])[None].double()
+    torch.testing.assert_close(mean_distance(weights, distances), torch.tensor([[0, (32 + 512**0.5) / 4]]).double())
+
+
+def test_the_class_tokens_row_and_column_are_dropped_and_the_rest_not_scaled_up():
+    distances = patch_distances((2, 2), 16)
+    weights = torch.full((1, 1, 5, 5), 0.2).double()
+    expected = mean_distance(weights, distances)
+    assert expected.item() == pytest.approx(0.2 * (32 + 512**0.5))
+    weights[..., 0, :] = 7
+    torch.testing.assert_close(mean_distance(weights, distances), expected)
+    with pytest.raises(ValueError, match='4 patches'):
+        mean_distance(weights[..., :3, :3], distances)
+
+
+def test_batches_are_joined_and_every_head_and_image_is_kept():
+    encoder = MODELS.build(dict(type='mm_graft.GraftViT', **VIT)).eval()
+    images = torch.randn(5, 3, 32, 32)
+    found = attention_distances(encoder, images.split(2), (4, 4), 8)
+    assert found.distance.shape == (4, 5, 2)
+    assert (found.per_block.shape, found.per_head.shape, found.per_image.shape) == ((4, ), (4, 2), (4, 5))
+    torch.testing.assert_close(found.distance, attention_distances(encoder, [images], (4, 4), 8).distance)
+    torch.testing.assert_close(attention_distances(encoder, [images], (4, 4), 16).distance, 2 * found.distance)
+    assert (found.mass_on_extra > 0).all()
+    with pytest.raises(ValueError, match='no images'):
+        attention_distances(encoder, [], (4, 4), 8)
+
+
+def test_every_model_is_a_line_over_the_blocks():
+    axes = draw_attention_distance({'a': np.ones((4, 2)), 'b': np.ones((4, 3))}).axes[0]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ['a', 'b']

@@ -1,0 +1,29 @@
+import numpy as np
+import pytest
+
+from mm_graft.analysis.tsne import draw_points, embed
+
+
+def test_well_separated_classes_stay_apart_and_the_seed_fixes_the_picture():
+    random = np.random.default_rng(0)
+    centres = 10 * np.eye(3, 8)
+    features = np.concatenate([centre + 0.1 * random.standard_normal((12, 8)) for centre in centres])
+    points = embed(features, perplexity=5)
+    assert points.shape == (36, 2)
+    np.testing.assert_array_equal(points, embed(features, perplexity=5))
+    np.testing.assert_allclose(points, embed(7 * features, perplexity=5), rtol=1e-3, atol=1e-3)
+    means = points.reshape(3, 12, 2).mean(1)
+    spread = np.linalg.norm(points.reshape(3, 12, 2) - means[:, None], axis=-1).max()
+    gaps = [np.linalg.norm(means[i] - means[j]) for i, j in ((0, 1), (0, 2), (1, 2))]
+    assert min(gaps) > spread
+
+
+def test_a_perplexity_out_of_range_is_refused():
+    with pytest.raises(ValueError, match='perplexity=30'):
+        embed(np.ones((10, 3)))
+
+
+def test_each_model_is_a_panel_and_each_class_a_colour():
+    figure = draw_points({'a': np.zeros((4, 2)), 'b': np.ones((4, 2))}, np.array([0, 2, 2, 0]), ['cat', 'dog', 'owl'])
+    assert [axes.get_title() for axes in figure.axes] == ['a', 'b']
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ['cat', 'owl']

@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+import torch
+from mmengine.registry import MODELS
+
+from mm_graft.analysis.vic import block_means, blocks_of, draw_vic, off_diagonal_energy, vic, vic_by_block
+from tests.tiny import ARCH, VIT
+
+
+def test_terms_of_two_images_are_those_by_hand():
+    # centred rows are ±(1, 0) scaled to length 1 for x, and ±(0, 1) for y
+    x, y = torch.tensor([[3.0, 4], [1, 4]]).double(), torch.tensor([[0.0, 2], [0, 1]]).double()
+    found = vic(x, y)
+    assert found.norm.item() == pytest.approx((5 + 17**0.5 + 2 + 1) / 4)
+    assert found.variance.item() == pytest.approx(((2 + 1e-4)**0.5 + 0.01) / 2)
+    assert found.covariance.item() == pytest.approx(0)
+    unit = [(0.6, 0.8 - 1), (1 / 17**0.5, 4 / 17**0.5 - 1)]
+    assert found.invariance.item() == pytest.approx(sum(a * a + b * b for a, b in unit) / 4)
+
+
+def test_only_what_lies_off_the_diagonal_counts_and_the_width_does_not_divide():
+    x = torch.tensor([[1.0, 2], [3, 1], [0, 2]])
+    assert off_diagonal_energy(x).item() == pytest.approx(2 * (5 / 2)**2)
+
+
+def test_equal_views_are_invariant_and_length_matters_to_the_norm_only():
+    x, y = torch.randn(2, 6, 5).double()
+    assert vic(x, x).invariance == 0
+    short, long = vic(x, y), vic(3 * x, 3 * y)
+    assert long.norm.item() == pytest.approx(3 * short.norm.item())
+    for name in ('invariance', 'variance', 'covariance'):
+        assert getattr(long, name).item() == pytest.approx(getattr(short, name).item())
+
+
+def test_single_images_and_unlike_views_are_refused():
+    for x, y in ((torch.ones(1, 3), torch.ones(1, 3)), (torch.ones(2, 3), torch.ones(3, 3))):
+        with pytest.raises(ValueError, match='at least two images'):
+            vic(x, y)
+
+
+def test_block_means_are_taken_before_the_final_norm_over_all_tokens():
+    encoder = MODELS.build(dict(type='mm_graft.GraftViT', out_type='raw', **VIT)).eval()
+    images = torch.randn(2, 3, 32, 32)
+    seen = []
+    handle = encoder.ln1.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    means = block_means(encoder, encoder, images)
+    handle.remove()
+    assert means.shape == (4, 2, 16)
+    torch.testing.assert_close(means[-1], seen[0].mean(1))
+    assert not any(block._forward_hooks for block in encoder.layers)
+
+
+def test_blocks_of_swin_stand_in_one_row_and_other_modules_have_none():
+    assert len(blocks_of(MODELS.build(dict(type='SwinTransformer', arch='tiny', img_size=64)))) == 12
+    with pytest.raises(ValueError, match='Linear has no known list'):
+        blocks_of(torch.nn.Linear(1, 1))
+
+
+def test_all_images_count_at_once_however_they_are_batched():
+    encoder = MODELS.build(dict(type='mm_graft.GraftViT', **VIT)).eval()
+    first, second = torch.randn(2, 6, 3, 32, 32)
+    whole = vic_by_block(encoder, encoder, [(first, second)])
+    parts = vic_by_block(encoder, encoder, zip(first.split(4), second.split(4)))
+    for one, other in zip(whole, parts):
+        assert one.shape == (ARCH['num_layers'], )
+        torch.testing.assert_close(one, other)
+    with pytest.raises(ValueError, match='no images'):
+        vic_by_block(encoder, encoder, [])
+
+
+def test_there_is_a_panel_per_term():
+    values = {name: np.ones(4) for name in ('norm', 'invariance', 'variance', 'covariance')}
+    figure = draw_vic({'a': values, 'b': values})
+    assert [axes.get_title() for axes in figure.axes] == ['variance', 'covariance', 'invariance', 'norm']
