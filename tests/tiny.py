@@ -1,6 +1,7 @@
 """Tiny models and files that several tests of the foundation share."""
 
 import torch
+from mmpretrain.structures import DataSample
 
 ARCH = {'embed_dims': 16, 'num_layers': 4, 'num_heads': 2, 'feedforward_channels': 32}
 VIT = dict(arch=ARCH, img_size=32, patch_size=8)
@@ -59,3 +60,30 @@ def mae_file(path, seed: int = 1, width: int = 16, layers: int = 4) -> str:
     state |= {f'blocks.{i}.{name}': draw(*shape) for i in range(layers) for name, shape in shapes.items()}
     torch.save({'model': state}, path)
     return str(path)
+
+
+class Noise(torch.utils.data.Dataset):
+    """Two views of noise, a function of the index."""
+
+    def __len__(self):
+        return 16
+
+    def __getitem__(self, index):
+        generator = torch.Generator().manual_seed(index)
+        views = [torch.rand(3, 32, 32, generator=generator) for _ in range(2)]
+        return {'inputs': views, 'data_samples': DataSample()}
+
+
+def settings(model: dict, folder, paramwise_cfg: dict | None = None, epochs: int = 1, **kwargs) -> dict:
+    """Arguments of a Runner that trains four steps an epoch."""
+    defaults = dict(
+        model=model, work_dir=str(folder), experiment_name=f'{folder.parent.name}_{folder.name}_{epochs}',
+        train_dataloader=dict(batch_size=4, num_workers=0, dataset=Noise(), drop_last=True,
+                              sampler=dict(type='DefaultSampler', shuffle=True),
+                              collate_fn=dict(type='default_collate')),
+        optim_wrapper=dict(constructor='mm_graft.GraftOptimWrapperConstructor',
+                           paramwise_cfg=paramwise_cfg or dict(stage_lr_mult=[0.1, 1.0]),
+                           optimizer=dict(type='AdamW', lr=1e-2, weight_decay=0.1)),
+        train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=epochs), default_scope='mmpretrain', log_level='ERROR',
+        randomness=dict(seed=0), default_hooks=dict(logger=dict(type='LoggerHook', interval=1)))
+    return defaults | kwargs

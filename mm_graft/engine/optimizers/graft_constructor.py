@@ -26,7 +26,11 @@ def geometric_multiplier(depth: int, num_blocks: int, layer_decay_rate: float) -
 
 
 def matching_key(name: str, keys: Sequence[str]) -> str | None:
-    """The longest of ``keys`` that stands in ``name``; a number is never cut (``layers.1`` is not in ``layers.10``)."""
+    """The longest of ``keys`` that stands in ``name``; a number is never cut (``layers.1`` is not in ``layers.10``).
+
+    It does stand in ``layers.5.ffn.layers.1.weight``, mmpretrain's name of an MLP's second layer: for a block write
+    ``backbone.layers.1``.
+    """
     fitting = [key for key in keys if re.search(re.escape(key) + (r'(?!\d)' if key[-1:].isdigit() else ''), name)]
     return max(sorted(fitting), key=len, default=None)
 
@@ -78,12 +82,12 @@ class GraftOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         self._freeze_stages(module, depths)
         owners = {f'{prefix}.{name}' if prefix else name: owner for prefix, owner in module.named_modules()
                   for name, _ in owner.named_parameters(recurse=False)}
-        groups: dict[tuple, dict] = {}
+        groups: dict[str, dict] = {}
         for name, parameter in module.named_parameters():
             if not parameter.requires_grad:
                 continue
             settings = self._settings(name, parameter, owners[name], depths)
-            group = groups.setdefault(tuple(settings.values()), {'params': [], **settings, 'param_names': []})
+            group = groups.setdefault(repr(settings), {'params': [], **settings, 'param_names': []})
             group['params'].append(parameter)
             group['param_names'].append(name)
         params.extend(groups.values())

@@ -1,0 +1,247 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.registry import MODELS
+from mmengine.runner import Runner
+
+from mm_graft.checkpoints import CheckpointError
+from mm_graft.engine.hooks.weight_anchor import WeightAnchor, weight_distance
+from tests.tiny import grafted_mocov3, mae_file, settings
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def path(tmp_path):
+    return mae_file(tmp_path / 'mae.pth')
+
+
+def train(folder, path, epochs=1, resume=False, model=None, paramwise_cfg=None, **anchor):
+    hook = WeightAnchor(path, **anchor)
+    runner = Runner(**settings(model or grafted_mocov3(path), folder, paramwise_cfg, epochs, resume=resume,
+                               visualizer=dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])))
+    runner.register_hook(hook)
+    runner.train()
+    lines = sorted(folder.glob('*/vis_data/scalars.json'))[-1].read_text().splitlines()
+    return runner, [json.loads(line) for line in lines][-4:]
+
+
+@pytest.mark.parametrize(('p', 'value', 'gradient'), [(1, 7.0, [1.0, -1.0, 0.0]), (2, 21.0, [2.0, -4.0, 0.0])])
+def test_distance_and_gradient_by_hand(p, value, gradient):
+    parameters = [torch.tensor([2.0, -1.0, 5.0], requires_grad=True), torch.tensor([[4.0]], requires_grad=True)]
+    distance = weight_distance(parameters, [torch.tensor([1.0, 1.0, 5.0]), torch.tensor([[0.0]])], p)
+    assert distance.item() == value
+    distance.backward()
+    assert parameters[0].grad.tolist() == gradient
+    assert parameters[1].grad.item() == (1.0 if p == 1 else 8.0)
+
+
+@pytest.mark.parametrize('p', [1, 2])
+def test_at_the_anchor_distance_and_gradient_are_zero(p):
+    parameter = torch.randn(3, requires_grad=True)
+    distance = weight_distance([parameter], [parameter.detach().clone()], p)
+    distance.backward()
+    assert distance.item() == 0
+    assert parameter.grad.tolist() == [0, 0, 0]
+
+
+def test_distances_add_up_over_tensors():
+    tensors, anchors = [torch.randn(3), torch.randn(2, 2)], [torch.randn(3), torch.randn(2, 2)]
+    for p in (1, 2):
+        by_hand = sum(((a - b).abs()**p).sum() for a, b in zip(tensors, anchors))
+        torch.testing.assert_close(weight_distance(tensors, anchors, p), by_hand)
+
+
+def test_the_value_is_zero_at_first_then_the_distance_and_it_is_logged(tmp_path, path):
+    runner, logged = train(tmp_path / 'run', path, weight=0.5, max_depth=5, p=2)
+    assert logged[0]['loss_anchor'] == 0
+    assert all(line['loss_anchor'] > 0 for line in logged[1:])
+    hook = WeightAnchor(path, weight=0.5, max_depth=5, p=2)
+    hook.before_train(runner)
+    total, values = runner.model.parse_losses({'loss': torch.tensor(1.0)})
+    anchors = torch.load(path, weights_only=True)['model']
+    moved = runner.model.backbone.layers[2].ln1.weight - anchors['blocks.2.norm1.weight']
+    assert values['loss_anchor'] > 0.5 * moved.square().sum()
+    assert total.item() == pytest.approx(1 + values['loss_anchor'].item())
+
+
+def test_each_setting_changes_the_term(path):
+    model = MODELS.build(grafted_mocov3(path))
+    model.init_weights()
+    with torch.no_grad():
+        for parameter in model.backbone.parameters():
+            parameter.add_(0.1)
+    terms = set()
+    for anchor in ({}, {'weight': 2e-5}, {'max_depth': 2}, {'p': 2}):
+        hook = WeightAnchor(path, **{'max_depth': 5} | anchor)
+        hook.before_train(type('Runner', (), {'model': model}))
+        terms.add(model.parse_losses({})[1]['loss_anchor'].item())
+        hook.after_train(type('Runner', (), {'model': model}))
+    assert len(terms) == 4
+
+
+def test_only_trained_parameters_up_to_the_depth_are_pulled(path):
+    model = MODELS.build(grafted_mocov3(path))
+    parameters, _ = WeightAnchor(path, max_depth=2).pairs(model)
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    pulled = {names[parameter] for parameter in parameters}
+    assert pulled == {name for name in names.values() if name.startswith(
+        ('backbone.cls_token', 'backbone.layers.0.', 'backbone.layers.1.'))}
+    assert {names[parameter] for parameter in WeightAnchor(path, max_depth=0).pairs(model)[0]} == {'backbone.cls_token'}
+
+
+def test_the_pull_reaches_the_anchored_weights_and_nothing_else(path):
+    model = MODELS.build(grafted_mocov3(path))
+    hook = WeightAnchor(path, weight=1.0, max_depth=1, p=1)
+    hook.before_train(type('Runner', (), {'model': model}))
+    model.parse_losses({})[0].backward()
+    reached = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+    assert reached == {name for name, _ in model.named_parameters()
+                       if name.startswith(('backbone.layers.0.', 'backbone.cls_token'))}
+    anchor = torch.load(path, weights_only=True)['model']['blocks.0.mlp.fc1.weight']
+    weight = model.backbone.layers[0].ffn.layers[0][0].weight
+    assert torch.equal(weight.grad, (weight - anchor).sign())
+
+
+def test_a_strong_anchor_keeps_the_weights_nearer(tmp_path, path):
+    distances = []
+    for weight in (0.0, 1.0):
+        runner, _ = train(tmp_path / f'run{weight}', path, weight=weight, max_depth=5, p=2)
+        parameters, anchors = WeightAnchor(path, max_depth=5).pairs(runner.model)
+        distances.append(weight_distance(parameters, anchors, 2).item())
+    assert distances[1] < 0.9 * distances[0]
+
+
+def test_a_resumed_run_takes_the_anchor_from_the_file(tmp_path, path):
+    _, first = train(tmp_path / 'run', path, weight=0.5, max_depth=5, p=2)
+    runner, logged = train(tmp_path / 'run', path, epochs=2, resume=True, weight=0.5, max_depth=5, p=2)
+    assert [line['epoch'] for line in logged] == [2, 2, 2, 2]
+    assert logged[0]['loss_anchor'] > 0.5 * first[-1]['loss_anchor'] > 0
+    saved = torch.load(tmp_path / 'run' / 'epoch_1.pth', weights_only=False)['state_dict']
+    assert not any('anchor' in name for name in saved)
+    assert runner.epoch == 2
+
+
+def test_the_model_is_left_as_it_was(tmp_path, path):
+    runner, _ = train(tmp_path / 'run', path, max_depth=5)
+    assert 'parse_losses' not in vars(runner.model)
+    assert list(runner.model.parse_losses({'loss': torch.tensor(1.0)})[1]) == ['loss']
+
+
+@pytest.mark.parametrize(('anchor', 'message'), [
+    ({'p': 3}, 'p=3 is no norm of the anchor; choose 1'), ({'weight': -1.0}, r'weight=-1\.0 would push away')])
+def test_impossible_settings_are_refused_at_once(anchor, message):
+    with pytest.raises(ValueError, match=message):
+        WeightAnchor('file.pth', **anchor)
+
+
+def test_what_does_not_fit_the_model_is_refused_before_training(tmp_path, path):
+    with pytest.raises(ValueError, match=r'max_depth=12 is outside this model; choose 0 to 5'):
+        train(tmp_path / 'depth', path)
+    with pytest.raises(ValueError, match=r'no trained parameter has a depth ≤ 2'):
+        train(tmp_path / 'frozen', path, paramwise_cfg=dict(stage_lr_mult=[0.0, 1.0]), max_depth=2)
+    with pytest.raises(CheckpointError, match='another shape'):
+        train(tmp_path / 'wide', mae_file(tmp_path / 'wide.pth', width=32), model=grafted_mocov3(path), max_depth=5)
+    with pytest.raises(CheckpointError, match='does not exist'):
+        train(tmp_path / 'none', 'nowhere.pth', model=grafted_mocov3(path), max_depth=5)
+
+
+OURS = """
+optim_wrapper = dict(
+    _delete_=True, type='OptimWrapper', constructor='mm_graft.GraftOptimWrapperConstructor',
+    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.1), paramwise_cfg=dict(stage_lr_mult=[0.1, 1.0]))
+custom_hooks = [dict(type='mm_graft.WeightAnchor', checkpoint='{folder}/anchor.pth', weight=0.1, max_depth=4, p=1)]
+default_hooks = dict(logger=dict(type='LoggerHook', interval=1))
+env_cfg = dict(mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0), dist_cfg=dict(backend='gloo'))
+work_dir = '{folder}/run'
+"""
+SIMMIM = """
+_base_ = 'mmpretrain::simmim/simmim_swin-base-w6_8xb256-amp-coslr-100e_in1k-192px.py'
+arch = dict(_delete_=True, embed_dims=8, depths=[1, 1, 1, 1], num_heads=[1, 2, 4, 8])
+model = dict(
+    backbone=dict(arch=arch, img_size=64, stage_cfgs=dict(block_cfgs=dict(window_size=2))),
+    neck=dict(in_channels=64))
+view = [dict(type='LoadImageFromFile'), dict(type='RandomResizedCrop', scale=64),
+        dict(type='SimMIMMaskGenerator', input_size=64, mask_patch_size=32, model_patch_size=4, mask_ratio=0.6),
+        dict(type='PackInputs')]
+train_dataloader = dict(
+    batch_size=2, num_workers=0, persistent_workers=False, collate_fn=dict(_delete_=True, type='default_collate'),
+    dataset=dict(_delete_=True, type='CustomDataset', data_root='{folder}/images', with_label=False, pipeline=view))
+train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=2)
+param_scheduler = []
+""" + OURS
+SEGMENTOR = """
+_base_ = ['mmseg::_base_/models/upernet_vit-b16_ln_mln.py', 'mmseg::_base_/default_runtime.py']
+data_preprocessor = dict(type='SegDataPreProcessor', size=(32, 32), pad_val=0, seg_pad_val=255)
+head = dict(_delete_=True, type='FCNHead', in_channels=16, channels=8, num_convs=1, num_classes=2,
+            norm_cfg=dict(type='BN'))
+model = dict(
+    pretrained=None, data_preprocessor=data_preprocessor, neck=None, auxiliary_head=None,
+    backbone=dict(_delete_=True, type='mmpretrain.VisionTransformer', arch=dict(
+        embed_dims=16, num_layers=4, num_heads=2, feedforward_channels=32), img_size=32, patch_size=8,
+        out_type='featmap', out_indices=[3]),
+    decode_head=head)
+train_dataloader = dict(
+    batch_size=2, num_workers=0, sampler=dict(type='InfiniteSampler', shuffle=True),
+    dataset=dict(
+        type='BaseSegDataset', data_root='{folder}', metainfo=dict(classes=['a', 'b']), img_suffix='.png',
+        seg_map_suffix='.png', data_prefix=dict(img_path='images', seg_map_path='maps'),
+        pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'),
+                  dict(type='RandomCrop', crop_size=(32, 32)), dict(type='PackSegInputs')]))
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=2)
+""" + OURS.replace('_delete_=True, ', '')
+SCRIPT = """
+import sys
+from mmengine.config import Config
+from mmengine.runner import Runner
+assert 'mm_graft' not in sys.modules
+if sys.argv[2] == 'mmseg':  # mmengine looks for the package under the name of another distribution
+    from mmengine.config import utils
+    utils.MODULE2PACKAGE['mmseg'] = 'mmseg'
+Runner.from_cfg(Config.fromfile(sys.argv[1])).train()
+"""
+
+
+@pytest.fixture(scope='module')
+def plain_runs(tmp_path_factory):
+    """A config of each host that names our parts by their prefix, in a process that imports only mmengine."""
+    processes = {}
+    for host, text in (('mmpretrain', SIMMIM), ('mmseg', SEGMENTOR)):
+        folder = tmp_path_factory.mktemp(host)
+        for name, high in (('images', 255), ('maps', 2)):
+            (folder / name).mkdir()
+            for index in range(2):
+                pixels = np.random.default_rng(index).integers(0, high, (40, 40, 3), dtype=np.uint8)
+                cv2.imwrite(str(folder / name / f'{index}.png'), pixels if name == 'images' else pixels[..., 0])
+        (folder / 'config.py').write_text(text.replace('{folder}', str(folder)))
+        if host == 'mmseg':
+            mae_file(folder / 'anchor.pth')
+        else:
+            torch.manual_seed(0)
+            swin = MODELS.build(dict(
+                type='mmpretrain.SimMIMSwinTransformer', img_size=64, stage_cfgs=dict(block_cfgs=dict(window_size=2)),
+                arch=dict(embed_dims=8, depths=[1, 1, 1, 1], num_heads=[1, 2, 4, 8])))
+            torch.save({'state_dict': {f'backbone.{name}': tensor for name, tensor in swin.state_dict().items()}},
+                       folder / 'anchor.pth')
+        processes[host] = folder, subprocess.Popen(
+            [sys.executable, '-W', 'ignore', '-c', SCRIPT, str(folder / 'config.py'), host], cwd=ROOT, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return {host: (folder, process.communicate()[0], process.returncode)
+            for host, (folder, process) in processes.items()}
+
+
+@pytest.mark.parametrize('host', ['mmpretrain', 'mmseg'])
+def test_a_plain_config_of_a_host_uses_anchor_and_constructor_with_nothing_imported(plain_runs, host):
+    folder, output, status = plain_runs[host]
+    assert status == 0, output
+    lines = next((folder / 'run').glob('*/vis_data/scalars.json')).read_text().splitlines()
+    logged = [json.loads(line) for line in lines]
+    assert len(logged) == 2
+    assert all(line['loss_anchor'] > 0 for line in logged)
+    assert 'stage 2: lr 0.001' in output

@@ -1,0 +1,46 @@
+import torch
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import OPTIM_WRAPPERS
+from torch import nn
+
+
+def build(**kwargs):
+    model = nn.Linear(3, 2)
+    return model, build_optim_wrapper(model, dict(
+        type='mm_graft.AutocastOptimWrapper', optimizer=dict(type='SGD', lr=0.5)) | kwargs)
+
+
+def test_the_forward_is_in_bf16_and_the_weights_are_not():
+    model, wrapper = build()
+    with wrapper.optim_context(model):
+        output = model(torch.ones(1, 3))
+    assert output.dtype == torch.bfloat16
+    assert model.weight.dtype == torch.float32
+    assert model(torch.ones(1, 3)).dtype == torch.float32
+    output.float().sum().backward()
+    assert model.weight.grad.dtype == torch.float32
+
+
+def test_a_step_is_an_unscaled_one():
+    model, wrapper = build()
+    before = model.weight.clone()
+    with wrapper.optim_context(model):
+        loss = model(torch.ones(1, 3)).float().sum()
+    wrapper.update_params(loss)
+    torch.testing.assert_close(model.weight, before - 0.5)
+    assert not hasattr(wrapper, 'loss_scaler')
+
+
+def test_it_takes_the_settings_of_mmengines_wrapper():
+    model, wrapper = build(accumulative_counts=2)
+    wrapper.initialize_count_status(model, 0, 4)
+    before = model.weight.clone()
+    for moved in (False, True):
+        with wrapper.optim_context(model):
+            wrapper.update_params(model(torch.ones(1, 3)).float().sum())
+        assert torch.equal(model.weight, before) != moved
+    torch.testing.assert_close(model.weight, before - 0.5)  # the mean of two equal gradients
+
+
+def test_its_prefix_finds_it():
+    assert OPTIM_WRAPPERS.get('mm_graft.AutocastOptimWrapper').__name__ == 'AutocastOptimWrapper'
