@@ -3,8 +3,9 @@
 import time
 from contextlib import ExitStack
 
-from torch import Tensor, nn
-from torch.autograd.graph import saved_tensors_hooks
+from torch import nn
+
+from mm_graft.saved_bytes import SavedBytes
 
 
 def encoder_step_cost(frozen_blocks: int, num_blocks: int) -> float:
@@ -14,26 +15,6 @@ def encoder_step_cost(frozen_blocks: int, num_blocks: int) -> float:
     free. So each frozen block costs ⅓ of a trained one.
     """
     return 1 - 2 * frozen_blocks / (3 * num_blocks)
-
-
-class SavedBytes:
-    """Counts the bytes that autograd keeps for the backward pass; parameters and buffers are not counted."""
-
-    def __init__(self, model: nn.Module):
-        known = [*model.parameters(), *model.buffers()]
-        self._seen = {tensor.untyped_storage()._cdata for tensor in known}
-        self.total = 0
-
-    def __call__(self) -> saved_tensors_hooks:
-        """The context in which to run the forward pass."""
-        return saved_tensors_hooks(self._pack, lambda tensor: tensor)
-
-    def _pack(self, tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in self._seen:
-            self._seen.add(storage._cdata)
-            self.total += storage.nbytes()
-        return tensor
 
 
 class SavingsMeter:

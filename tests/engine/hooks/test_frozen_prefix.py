@@ -7,7 +7,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from mm_graft.depth import depth_map
-from mm_graft.engine.hooks.freezeout_savings import SavedBytes, encoder_step_cost
+from mm_graft.engine.hooks.freezeout_savings import encoder_step_cost
 from mm_graft.engine.hooks.frozen_prefix import (
     GradientWatch,
     SharedBiasCut,
@@ -16,6 +16,7 @@ from mm_graft.engine.hooks.frozen_prefix import (
     prefix_parameters,
 )
 from mm_graft.engine.schedulers.freezeout import CONVENTIONS, freeze_ratios, freeze_step
+from mm_graft.saved_bytes import SavedBytes
 
 
 def small_vit():
