@@ -1,8 +1,10 @@
 """What every test may rely on: a fixed seed, mmpretrain's scope, few threads, a tiny ViT."""
 
+import random
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mmengine.registry import init_default_scope
@@ -14,6 +16,8 @@ TINY_ARCH = {'embed_dims': 16, 'num_layers': 4, 'num_heads': 2, 'feedforward_cha
 
 @pytest.fixture(autouse=True)
 def _fixed_seed_and_scope():
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 (the host's transforms draw from it)
     torch.manual_seed(0)
     torch.set_num_threads(1)
     init_default_scope('mmpretrain')
