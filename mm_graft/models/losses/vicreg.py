@@ -1,0 +1,90 @@
+r"""VICReg's loss: views agree, every dimension varies, no two dimensions say the same (Bardes et al., ICLR 2022).
+
+.. math::
+    L = 25 \, \mathrm{MSE}(x, y) + 25 \, \tfrac12 \sum_z v(z) + \sum_z c(z), \quad
+    v(z) = \frac1D \sum_d \max(0, 1 - \sqrt{\mathrm{Var}(z_d) + 10^{-4}}), \quad
+    c(z) = \frac1D \sum_{i \neq j} \mathrm{Cov}(z)_{ij}^2, \quad z \in \{x, y\}
+
+as in ``VITA-Group/layerGraftedPretraining_ICLR23@f1862e1`` (``utils/utils.py``), which grafts it (paper, Table 4). The
+invariance is taken over the local batch, variance and covariance over the features of all processes.
+"""
+
+import torch
+from mmengine.dist import all_gather, all_reduce, get_rank, get_world_size
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mm_graft.registry import MODELS
+
+
+class _Gather(torch.autograd.Function):
+    """Concatenate the batches of all processes; the gradient of each batch is summed over the processes."""
+
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:
+        ctx.length = len(x)
+        return torch.cat(all_gather(x))
+
+    @staticmethod
+    def backward(ctx: object, gradient: Tensor) -> Tensor:
+        gradient = gradient.contiguous()
+        all_reduce(gradient)
+        return gradient.split(ctx.length)[get_rank()]
+
+
+def gather_with_gradient(x: Tensor) -> Tensor:
+    """Features (B, D) of all processes, (world size · B, D), rank by rank; the gradient flows back to all of them.
+
+    Under DDP, which averages over the processes, the result is the gradient of the loss of the whole batch.
+    """
+    return _Gather.apply(x) if get_world_size() > 1 else x
+
+
+def variance_term(z: Tensor) -> Tensor:
+    """How much the standard deviations of features (N, D) fall short of 1: the mean hinge v(z), unbiased variance."""
+    return F.relu(1 - (z.var(0) + 1e-4).sqrt()).mean()
+
+
+def covariance_term(z: Tensor) -> Tensor:
+    """Sum of the squared off-diagonal covariances of features (N, D), over D: c(z)."""
+    centred = z - z.mean(0)
+    covariance = centred.T @ centred / (len(z) - 1)  # (D, D)
+    return (covariance.square().sum() - covariance.diagonal().square().sum()) / z.shape[1]
+
+
+def vicreg(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Invariance, variance (mean of both views) and covariance (sum of both views) of features (B, D), unweighted."""
+    gathered = [gather_with_gradient(view) for view in (first, second)]
+    variance = sum(variance_term(view) for view in gathered) / 2
+    covariance = sum(covariance_term(view) for view in gathered)
+    return F.mse_loss(first, second), variance, covariance
+
+
+@MODELS.register_module()
+class VICRegLoss(nn.Module):
+    """The weighted terms of :func:`vicreg`, in single precision.
+
+    Args:
+        invariance_weight: of the mean squared difference.
+        variance_weight: of the hinge.
+        covariance_weight: of the off-diagonal covariances.
+
+    Raises:
+        ValueError: a negative weight, or at the first batch fewer than two images.
+    """
+
+    def __init__(self, invariance_weight: float = 25.0, variance_weight: float = 25.0,
+                 covariance_weight: float = 1.0) -> None:
+        super().__init__()
+        self.weights = {'invariance': invariance_weight, 'variance': variance_weight, 'covariance': covariance_weight}
+        if min(self.weights.values()) < 0:
+            raise ValueError(f'weights of VICReg {self.weights} must be ≥ 0')
+
+    def forward(self, first: Tensor, second: Tensor) -> dict[str, Tensor]:
+        """Terms ``loss_invariance``, ``loss_variance`` and ``loss_covariance`` of two views (B, D)."""
+        if len(first) * get_world_size() < 2:
+            raise ValueError('VICReg needs at least two images in a batch, since it measures their variance')
+        with torch.autocast(first.device.type, enabled=False):
+            terms = vicreg(*(view.float() if view.dtype in (torch.float16, torch.bfloat16) else view
+                             for view in (first, second)))
+        return {f'loss_{name}': weight * term for (name, weight), term in zip(self.weights.items(), terms)}
