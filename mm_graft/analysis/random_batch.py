@@ -5,7 +5,7 @@ from mmengine.config import Config
 from mmengine.structures import PixelData
 from mmpretrain.structures import DataSample
 
-CROPS = ('RandomResizedCrop', 'RandomCrop', 'mm_graft.FastView')
+CROPS = ('RandomResizedCrop', 'RandomCrop', 'mm_graft.FastCrop')
 
 
 def pipeline_of(cfg: Config) -> list[dict]:
@@ -50,6 +50,6 @@ def random_batch(cfg: Config, batch_size: int, size: int) -> dict:
     if 'SimMIMMaskGenerator' in types:
         for sample in samples:
             sample.mask = (torch.rand(size // 4, size // 4) < 0.6).int()
-    if any(name in types for name in ('MultiView', 'mm_graft.FastTwoViews')):
+    if 'MultiView' in types:
         return {'inputs': [images, torch.randint_like(images, 256)], 'data_samples': samples}
     return {'inputs': images, 'data_samples': samples}
