@@ -8,12 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from torch import distributed
 
 TRACEBACK = 'MM_GRAFT_TRACEBACK'
-INPUT_ERRORS = (ValueError, TypeError, KeyError, AttributeError, AssertionError, ImportError, RuntimeError,
-                OSError)
+INPUT_ERRORS = (ValueError, TypeError, KeyError, AttributeError, AssertionError, ImportError, RuntimeError, NameError,
+                SyntaxError, OSError)
 CHECKPOINT_KEY = re.compile(r'(^|\.)(mim_checkpoint|load_from)$|^custom_hooks\.\d+\.checkpoint$')
 
 
@@ -76,6 +78,16 @@ def check_paths(cfg: Config) -> None:
             raise FileNotFoundError(
                 f'checkpoint {value} ({key}) does not exist; put it there, or say where it is by '
                 f'--cfg-options {key}=/path/to/file.pth')
+
+
+def join_processes(cfg: Config) -> None:
+    """Let several processes train without a GPU; the host's launcher and wrapper ask for one."""
+    if cfg.launcher != 'pytorch' or get_device() != 'cpu':
+        return
+    distributed.init_process_group('gloo')
+    if cfg.get('model_wrapper_cfg') is None:
+        cfg.model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False,
+                                     find_unused_parameters=cfg.get('find_unused_parameters', False))
 
 
 def _walk(node: object, path: str = '') -> Iterator[tuple[str, object]]:

@@ -11,7 +11,7 @@ PREPROCESSOR = dict(type='SelfSupDataPreprocessor', mean=[0., 0., 0.], std=[1., 
 def mlp(num_layers: int) -> dict:
     return dict(type='NonLinearNeck', in_channels=16, hid_channels=16, out_channels=16, num_layers=num_layers,
                 with_bias=False, with_last_bn=True, with_last_bn_affine=False, with_last_bias=False,
-                with_avg_pool=False)
+                with_avg_pool=False, norm_cfg=dict(type='BN1d'))
 
 
 def contrastive(temperature: float = 0.2) -> dict:

@@ -8,7 +8,7 @@ from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from mm_graft.cli import StartedHook, check_paths, clean_errors, load_config
+from mm_graft.cli import StartedHook, check_paths, clean_errors, join_processes, load_config
 
 
 def parse_args() -> argparse.Namespace:
@@ -57,6 +57,7 @@ def main() -> None:
     with clean_errors(started):
         cfg = merge_args(load_config(args.config, args.cfg_options), args)
         check_paths(cfg)
+        join_processes(cfg)
         runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
         runner.register_hook(started)
         runner.train()

@@ -25,5 +25,6 @@ optim_wrapper = dict(
     paramwise_cfg=dict(stage_lr_mult=stage_lr_mult))
 param_scheduler = dict(type='mm_graft.WarmupCosineLR', warmup=warmup_epochs, convert_to_iter_based=True)
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+find_unused_parameters = True  # the model is wrapped before the stages are frozen
 custom_hooks = [dict(type='mm_graft.StageLRLoggerHook')]
 auto_scale_lr = dict(base_batch_size=batch_size)

@@ -4,9 +4,10 @@ import re
 from collections.abc import Sequence
 
 from mmengine.logging import print_log
-from mmengine.optim import DefaultOptimWrapperConstructor
+from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm, _InstanceNorm
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from mm_graft.depth import DepthMap, depth_map, stage_of_depth
 from mm_graft.registry import OPTIM_WRAPPER_CONSTRUCTORS
@@ -43,7 +44,8 @@ class GraftOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     ``weight_decay · shape rule · custom decay_mult``. ``paramwise_cfg`` takes exactly one of
 
     - ``stage_lr_mult=[0.1, 0.1, 1.0]``: any number of stages that divides the blocks; the first holds the stem too, the
-      last everything after the blocks. **0 freezes a stage**: its parameters leave the optimizer and autograd;
+      last everything after the blocks. **0 freezes a stage**: its parameters leave the optimizer and autograd
+      (several processes then need ``find_unused_parameters=True`` in the config);
     - ``layer_decay_rate=0.65``: geometric decay for fine-tuning and segmentation;
     - ``by_depth=True``: one group per depth at multiplier 1, for schedules that treat depths differently (FreezeOut);
       it may be combined with one of the other two;
@@ -75,6 +77,14 @@ class GraftOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             raise ValueError(f'stage_lr_mult={list(stages)} must be ≥ 0 (0 freezes a stage) and not all 0')
         if not 0 < cfg.get('layer_decay_rate', 1.0) <= 1:
             raise ValueError(f'layer_decay_rate={cfg["layer_decay_rate"]} must be in (0, 1]')
+
+    def __call__(self, model: nn.Module) -> OptimWrapper:
+        """Build the optimizer; frozen stages leave autograd here, which a distributed wrapper has to be told before."""
+        if isinstance(model, DistributedDataParallel) and 0 in self.paramwise_cfg.get('stage_lr_mult', []) and not (
+                model.find_unused_parameters or model.static_graph):
+            raise ValueError('a stage multiplier of 0 freezes what DistributedDataParallel, which wrapped the model '
+                             'before, would wait for; add find_unused_parameters=True to the config')
+        return super().__call__(model)
 
     def add_params(self, params: list[dict], module: nn.Module, **kwargs) -> None:
         """Fill ``params`` with the groups of ``module``, the whole model."""

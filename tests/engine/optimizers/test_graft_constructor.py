@@ -4,7 +4,7 @@ from mmengine.logging import MMLogger
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
 from mmengine.runner import Runner
-from torch import nn
+from torch import distributed, nn
 
 from mm_graft.engine.optimizers.graft_constructor import geometric_multiplier, matching_key, stage_multiplier
 from tests.tiny import classifier, grafted_mocov3
@@ -178,6 +178,25 @@ def test_frozen_stages_are_out_of_autograd_and_keep_their_weights():
         elif not name.startswith('ln1'):
             assert parameter.grad is None, name
             assert torch.equal(parameter, before[name]), name
+
+
+@pytest.fixture
+def process_group(tmp_path):
+    """A group of one process."""
+    distributed.init_process_group('gloo', init_method=f'file://{tmp_path}/store', rank=0, world_size=1)
+    yield
+    distributed.destroy_process_group()
+
+
+def test_a_distributed_wrapper_must_expect_frozen_stages(process_group):
+    model = MODELS.build(grafted_mocov3())
+    wrapped = nn.parallel.DistributedDataParallel(model)
+    build(HALVES, model=wrapped)
+    with pytest.raises(ValueError, match=r'multiplier of 0.*find_unused_parameters=True'):
+        build(dict(stage_lr_mult=[0.0, 1.0]), model=wrapped)
+    expecting = nn.parallel.DistributedDataParallel(model, find_unused_parameters=True)
+    build(dict(stage_lr_mult=[0.0, 1.0]), model=expecting)
+    assert not model.backbone.cls_token.requires_grad
 
 
 def test_layer_decay_equals_a_table_by_hand():
