@@ -70,6 +70,7 @@ setup(
     extras_require={
         'mminstall': requirements('mminstall'),
         'tests': requirements('tests'),
+        'export': requirements('export'),
     },
     cmdclass={'build_py': BuildPy},
     zip_safe=False,

@@ -23,6 +23,8 @@ class LoadBackboneHook(Hook):
         kind: layout of the file; detected if None.
         projection: name of a linear layer of the model that takes the first projector layer's weight, such as
             ``'neck.layer'``; None loads the backbone alone.
+        resize: interpolate position embeddings and tables of relative positions to the backbone's grid, which other
+            image sizes need.
 
     Raises:
         CheckpointError: before training, if the checkpoint does not fit.
@@ -32,17 +34,19 @@ class LoadBackboneHook(Hook):
 
     def __init__(
         self, checkpoint: str, branch: str = 'base', kind: str | None = None, projection: str | None = None,
+        resize: bool = False,
     ) -> None:
         if branch not in FIRST_LAYERS:
             raise ValueError(f'branch={branch!r} is unknown; choose one of {list(FIRST_LAYERS)}')
         self.checkpoint, self.branch, self.kind, self.projection = checkpoint, branch, kind, projection
+        self.resize = resize
 
     def before_train(self, runner: Runner) -> None:
         """Load, unless the run goes on from a checkpoint of its own."""
         if runner.iter > 0:
             return
         model = unwrap(runner.model)
-        load_backbone(model.backbone, self.checkpoint, self.kind, self.branch)
+        load_backbone(model.backbone, self.checkpoint, self.kind, self.branch, self.resize)
         if self.projection is not None:
             self._load_projection(model.get_submodule(self.projection))
 

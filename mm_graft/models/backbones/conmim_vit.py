@@ -164,7 +164,7 @@ class ConMIMViT(BEiTViT):
         return self._encode(hide_patches(tokens, mask, self.mask_token), grid)
 
     def _encode(self, tokens: Tensor, grid: tuple[int, int]) -> tuple[Tensor, ...]:
-        tokens = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], dim=1)  # (B, N, D) → (B, 1 + N, D)
+        tokens = torch.cat([self.cls_token.expand(tokens.shape[0], -1, -1), tokens], dim=1)  # (B, N, D) → (B, 1 + N, D)
         if self.pos_embed is not None:
             tokens = tokens + self.resize_pos_embed(
                 self.pos_embed, self.patch_resolution, grid, self.interpolate_mode, self.num_extra_tokens)

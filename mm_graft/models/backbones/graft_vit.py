@@ -36,7 +36,7 @@ class GraftViT(MoCoV3ViT):
         tokens, grid = self.patch_embed(images)
         if self.cls_token is not None:
             # (B, N, D) → (B, 1 + N, D)
-            tokens = torch.cat((self.cls_token.expand(len(tokens), -1, -1), tokens), dim=1)
+            tokens = torch.cat((self.cls_token.expand(tokens.shape[0], -1, -1), tokens), dim=1)
         position = resize_pos_embed(self.pos_embed, self.patch_resolution, grid, self.interpolate_mode,
                                     self.num_extra_tokens)
         return self.pre_norm(self.drop_after_pos(tokens + position)), grid

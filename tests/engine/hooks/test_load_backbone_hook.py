@@ -56,3 +56,12 @@ def test_projector_of_another_width_is_refused(classifier, checkpoint):
         run(LoadBackboneHook(checkpoint, projection='neck.layer'), classifier)
     with pytest.raises(ValueError, match='branch='):
         LoadBackboneHook(checkpoint, branch='teacher')
+
+
+def test_positions_of_another_image_size_are_resized_on_request_only(classifier, checkpoint, tiny_arch):
+    classifier.backbone = MODELS.build(dict(
+        type='mm_graft.GraftViT', arch=tiny_arch, img_size=64, patch_size=16))
+    with pytest.raises(CheckpointError, match='resize=True'):
+        run(LoadBackboneHook(checkpoint), classifier)
+    run(LoadBackboneHook(checkpoint, resize=True), classifier)
+    torch.testing.assert_close(classifier.backbone.pos_embed, torch.ones(1, 17, 16))

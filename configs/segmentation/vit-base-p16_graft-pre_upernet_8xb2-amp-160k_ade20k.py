@@ -1,0 +1,17 @@
+"""UperNet on ADE20K with the ViT-B/16 of Layer Grafted Pre-training.
+
+Paper:    Jiang et al., Layer Grafted Pre-training, ICLR 2023 (arXiv 2302.14138), Table 6
+Command:  tools/dist_train.sh configs/segmentation/vit-base-p16_graft-pre_upernet_8xb2-amp-160k_ade20k.py 8
+Needs:    a pre-training checkpoint, ours or the authors', which may also be given by
+          --cfg-options custom_hooks.0.checkpoint=FILE custom_hooks.0.branch=momentum
+Devices:  8 GPUs, 2 images each; hours not stated
+Expected: mIoU 48.7 (paper, Table 6, which does not print the size of the backbone). Not run here
+Differs:  the authors published no configuration; this is mmseg's for MAE with a plain ViT and bf16 that is on
+"""
+
+_base_ = ['../_base_/upernet_vit.py']
+
+checkpoint = 'work_dirs/vit-b_mae2mocov3/epoch_300.pth'
+branch = 'base'
+
+custom_hooks = [dict(type='mm_graft.LoadBackboneHook', checkpoint=checkpoint, branch=branch, resize=True)]

@@ -1,0 +1,58 @@
+"""Draw segmentations: image, truth and what models predict, one column each, in the data set's own colours."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from torch import nn
+
+SIDE = 2.4  # inches of a panel
+VOID = (255, 255, 255)
+
+
+def colour(labels: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:
+    """Class indices (H, W) as colours (H, W, 3), uint8; what has no colour of its own is white."""
+    table = np.full((max(int(labels.max()) + 1, len(palette)), 3), VOID, dtype=np.uint8)
+    table[:len(palette)] = palette
+    return table[labels]
+
+
+@torch.no_grad()
+def predict(model: nn.Module, sample: dict) -> np.ndarray:
+    """Class indices (H, W) that a segmentor gives one sample of a data set, at the size of its annotation."""
+    result = model.test_step({'inputs': [sample['inputs']], 'data_samples': [sample['data_samples']]})[0]
+    return result.pred_sem_seg.data[0].cpu().numpy()
+
+
+def draw(images: Sequence[np.ndarray], columns: Mapping[str, Sequence[np.ndarray]], classes: Sequence[str],
+         palette: Sequence[Sequence[int]]) -> Figure:
+    """A figure with one row per image.
+
+    Args:
+        images: (H, W, 3) uint8, RGB.
+        columns: title → class indices (H, W), one per image.
+        classes: names, for the legend.
+        palette: a colour per class.
+
+    Raises:
+        ValueError: a column has not one map per image.
+    """
+    for title, maps in columns.items():
+        if len(maps) != len(images):
+            raise ValueError(f'column {title!r} has {len(maps)} maps for {len(images)} images; give one each')
+    height, width = images[0].shape[:2]
+    rows, panels = len(images), 1 + len(columns)
+    figure = Figure(figsize=(SIDE * panels, SIDE * height / width * rows + 0.9), layout='constrained')
+    axes = figure.subplots(rows, panels, squeeze=False)
+    for row, image in enumerate(images):
+        pictures = {'image': image, **{title: colour(maps[row], palette) for title, maps in columns.items()}}
+        for axis, (title, picture) in zip(axes[row], pictures.items()):
+            axis.imshow(picture, interpolation='nearest')
+            axis.axis('off')
+            if row == 0:
+                axis.set_title(title, fontsize=10)
+    handles = [Patch(color=np.array(shade) / 255, label=name) for name, shade in zip(classes, palette)]
+    figure.legend(handles=handles, loc='outside lower center', ncols=6, fontsize=8, frameon=False)
+    return figure

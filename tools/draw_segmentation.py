@@ -1,0 +1,48 @@
+#!/usr/bin/env python
+"""Image, truth and coloured predictions of one or several checkpoints of a segmentation config, as a picture."""
+
+import argparse
+
+from mmengine.config import DictAction
+from mmengine.registry import DATASETS, MODELS, init_default_scope
+from mmengine.runner import load_checkpoint
+
+from mm_graft.analysis.segmentation_figure import draw, predict
+from mm_graft.cli import clean_errors, load_config
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='segmentation config')
+    parser.add_argument('checkpoints', nargs='+', metavar='TITLE=FILE', help='one column each')
+    parser.add_argument('--out', required=True, help='picture')
+    parser.add_argument('--images', type=int, nargs='+', default=[0], help='which of the test images')
+    parser.add_argument('--device', default='cpu')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='config overrides, key=value')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    with clean_errors():
+        cfg = load_config(args.config, args.cfg_options)
+        init_default_scope(cfg.default_scope)
+        data = DATASETS.build(cfg.test_dataloader.dataset)
+        samples = [data[index] for index in args.images]
+        images = [sample['inputs'].permute(1, 2, 0).numpy()[..., ::-1] for sample in samples]  # BGR → RGB
+        columns = {'truth': [sample['data_samples'].gt_sem_seg.data[0].numpy() for sample in samples]}
+        for entry in args.checkpoints:
+            title, found, file = entry.partition('=')
+            if not found:
+                raise ValueError(f'{entry!r} has no title; write TITLE=FILE')
+            model = MODELS.build(cfg.model)
+            load_checkpoint(model, file, map_location='cpu', strict=True)
+            model.to(args.device).eval()
+            columns[title] = [predict(model, sample) for sample in samples]
+        figure = draw(images, columns, data.metainfo['classes'], data.metainfo['palette'])
+        figure.savefig(args.out, dpi=80, pil_kwargs={'optimize': True})
+        print(args.out)
+
+
+if __name__ == '__main__':
+    main()
