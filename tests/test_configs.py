@@ -14,7 +14,8 @@ ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(path for path in (ROOT / 'configs').rglob('*.py') if '_base_' not in path.parts)
 TINY_WIDTH = 24
 # published widths and hidden sizes → small ones, wherever they stand in a model
-SMALLER = {384: TINY_WIDTH, 768: TINY_WIDTH, 1024: TINY_WIDTH, 1536: 48, 3072: 48, 4096: 48, 512: 32, 256: 24, 2048: 48}
+SMALLER = {384: TINY_WIDTH, 768: TINY_WIDTH, 1024: TINY_WIDTH, 1536: 48, 3072: 48, 4096: 48, 512: 32, 256: 24, 2048: 48,
+           8192: 48}
 LAYERS = {'s': 12, 'b': 12, 'l': 24}
 WIDTHS = ('embed_dims', 'embed_dim', 'in_channels', 'hid_channels', 'out_channels', 'channels', 'decoder_embed_dim',
           'decoder_embed_dims', 'embed_dims_per_scale')
@@ -67,7 +68,8 @@ def make_batch(cfg: Config) -> dict:
         for sample in samples:
             sample.mask = (torch.rand(size // 4, size // 4) < 0.6).int()
     if 'MultiView' in steps:
-        return {'inputs': [images, images.flip(-1)], 'data_samples': samples}
+        views = sum(cfg.train_dataloader.dataset.pipeline[steps.index('MultiView')]['num_views'])
+        return {'inputs': [images, images.flip(-1), images.flip(-2)][:views], 'data_samples': samples}
     return {'inputs': images, 'data_samples': samples}
 
 
@@ -91,7 +93,8 @@ def build(path: Path) -> tuple[Config, torch.nn.Module, object]:
 def test_a_config_makes_one_finite_step(path):
     cfg, model, optim_wrapper = build(path)
     for scheduler in cfg.param_scheduler if isinstance(cfg.param_scheduler, list) else [cfg.param_scheduler]:
-        PARAM_SCHEDULERS.build({'end': 100, **scheduler}, default_args=dict(optimizer=optim_wrapper, epoch_length=10))
+        end = cfg.train_cfg.get('max_epochs', 100)
+        PARAM_SCHEDULERS.build({'end': end, **scheduler}, default_args=dict(optimizer=optim_wrapper, epoch_length=10))
     for group in optim_wrapper.optimizer.param_groups:
         group['lr'] = 1e-3
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}

@@ -23,7 +23,7 @@ class GradientConflictHook(Hook):
     backends (NaN where a block does not train), and what that cost: seconds, and their share of the time since training
     began. One measurement costs one step without its optimizer (5/3 of it if both terms share their whole graph: a
     forward and two backwards of twice its cost, against one and one), so 1 to 2 % of a run with ``interval=100``; in
-    fp32 always, so several times that where the run itself is in bf16. It wants the memory of an fp32 step for a moment.
+    fp32 always, so several times that where the run itself is in bf16. It wants the memory of an fp32 step meanwhile.
 
     The run does not notice: its gradients, statistics of batch norm, averaged copies and random states are as before,
     and it ends with the same weights, bit by bit. With several processes each measures its own batch, and the mean of
