@@ -5,7 +5,7 @@ data_root = 'data/fashion_mnist/'
 num_images = 10000
 
 train_dataloader = dict(
-    batch_size=256,
+    batch_size=128,
     num_workers=1,
     persistent_workers=True,
     drop_last=True,

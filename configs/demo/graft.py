@@ -8,7 +8,7 @@ _base_ = ['../_base_/runtime.py', '../_base_/fashion_mnist.py', '../_base_/demo_
 
 max_epochs = 4
 
-model = dict(mim_checkpoint='work_dirs/demo/mae/encoder.pth')
+model = dict(mim_checkpoint='work_dirs/demo/mae/epoch_12.pth')
 
 optim_wrapper = dict(
     type='OptimWrapper',

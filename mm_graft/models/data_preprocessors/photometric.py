@@ -58,9 +58,12 @@ def turn_hue(images: Tensor, angle: Tensor) -> Tensor:
     return torch.einsum('bij,bjhw->bihw', matrix, images).clamp(0, 1)
 
 
-def gaussian_blur(images: Tensor, sigma: Tensor) -> Tensor:
-    """Blur each image with its sigma (B, in pixels), separably; the kernel reaches two of the largest sigma."""
-    radius = max(1, min(round(2 * float(sigma.max())), images.shape[-1] - 1, images.shape[-2] - 1))
+def gaussian_blur(images: Tensor, sigma: Tensor, largest: float) -> Tensor:
+    """Blur each image with its sigma (B, in pixels), separably; the kernel reaches two of the largest sigma.
+
+    The bound is given, not read from ``sigma``, so that nothing waits for the device.
+    """
+    radius = max(1, min(round(2 * largest), images.shape[-1] - 1, images.shape[-2] - 1))
     offsets = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
     kernel = torch.exp(-offsets.square() / (2 * sigma.view(-1, 1).square()))
     kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(images.shape[1], 0)  # (B·C, K)

@@ -113,7 +113,7 @@ class TwoViewPreprocessor(SelfSupDataPreprocessor):
             images = photometric.apply_to_some(images, photometric.grey(images), self.grey_probability)
         if self.blur_probability[index]:
             sigma = photometric.uniform(count, *self.blur_sigma, images).view(-1)
-            images = photometric.apply_to_some(images, photometric.gaussian_blur(images, sigma),
+            images = photometric.apply_to_some(images, photometric.gaussian_blur(images, sigma, self.blur_sigma[1]),
                                                self.blur_probability[index])
         if self.solarise_probability[index]:
             images = photometric.apply_to_some(images, photometric.solarise(images, 0.5),

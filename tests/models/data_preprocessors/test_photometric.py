@@ -75,21 +75,21 @@ def test_turning_forth_and_back_is_nothing(images):
 def test_blur_is_torchvisions(sigma):
     images = torch.rand(2, 3, 16, 12)
     size = 2 * max(1, round(2 * sigma)) + 1
-    torch.testing.assert_close(ours.gaussian_blur(images, torch.full((2, ), sigma)),
+    torch.testing.assert_close(ours.gaussian_blur(images, torch.full((2, ), sigma), sigma),
                                tv.gaussian_blur(images, [size, size], [sigma, sigma]), atol=1e-5, rtol=0)
 
 
 def test_blur_keeps_constant_images_and_each_image_has_its_sigma():
     constant = torch.tensor([0.2, 0.7]).view(2, 1, 1, 1).expand(2, 3, 8, 8)
-    torch.testing.assert_close(ours.gaussian_blur(constant, torch.tensor([0.5, 2.0])), constant.contiguous())
+    torch.testing.assert_close(ours.gaussian_blur(constant, torch.tensor([0.5, 2.0]), 2.0), constant.contiguous())
     image = torch.rand(1, 3, 16, 16).repeat(2, 1, 1, 1)
-    weak, strong = ours.gaussian_blur(image, torch.tensor([0.1, 2.0]))
+    weak, strong = ours.gaussian_blur(image, torch.tensor([0.1, 2.0]), 2.0)
     torch.testing.assert_close(weak, image[0], atol=1e-5, rtol=0)
     assert strong.std() < 0.6 * image.std()
 
 
 def test_blur_of_an_image_smaller_than_its_kernel_works():
-    assert ours.gaussian_blur(torch.rand(1, 1, 3, 3), torch.tensor([5.0])).shape == (1, 1, 3, 3)
+    assert ours.gaussian_blur(torch.rand(1, 1, 3, 3), torch.tensor([5.0]), 5.0).shape == (1, 1, 3, 3)
 
 
 def test_solarise_is_torchvisions(images):
