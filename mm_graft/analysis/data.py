@@ -21,8 +21,8 @@ def training_batches(cfg: Config, count: int, batch_size: int, workers: int = 0,
     """
     if cfg.get('train_dataloader') is None:
         raise ValueError('the config has no `train_dataloader`; give the config of the pre-training')
-    settings = {**cfg.train_dataloader, 'batch_size': batch_size, 'num_workers': workers, 'drop_last': True,
-                'persistent_workers': False, 'pin_memory': False}
+    settings = {'collate_fn': {'type': 'default_collate'}, **cfg.train_dataloader, 'batch_size': batch_size,
+                'num_workers': workers, 'drop_last': True, 'persistent_workers': False, 'pin_memory': False}
     torch.manual_seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - the state that pipelines draw from
     loader = Runner.build_dataloader(settings, seed=seed)
