@@ -38,8 +38,9 @@ class TrainingStep:
         self.device = torch.device(device)
         self.batch_size = batch_size or cfg.train_dataloader.batch_size
         self.img_size = img_size or image_size(cfg)
-        self.model = build_model(cfg, img_size).to(self.device).train()
+        self.model = build_model(cfg, img_size).to(self.device)
         self.optim_wrapper = build_optim_wrapper(self.model, cfg.optim_wrapper)
+        self.model.train()  # after the optimizer's constructor, which may freeze
         self.batch = self.images(self.batch_size)
 
     def images(self, count: int) -> dict:

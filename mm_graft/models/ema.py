@@ -55,6 +55,7 @@ class CosineMomentumEMA(BaseAveragedModel):
         self.max_iters = max_iters
         self._iteration: int | None = 0
         self._pairs: tuple[list[Tensor], list[Tensor]] | None = None
+        self.moving: tuple[str, ...] | None = None  # names of the parameters that the last update moved
 
     def avg_func(self, averaged_param: Tensor, source_param: Tensor, steps: int) -> None:
         """Move one parameter; the host's interface, not used by :meth:`update_parameters`."""
@@ -97,6 +98,7 @@ class CosineMomentumEMA(BaseAveragedModel):
             name for name, average in self.module.named_parameters()
             if source[name].requires_grad or not torch.equal(average, source[name])
         ]
+        self.moving = tuple(names)
         averages = dict(self.module.named_parameters())
         return [averages[name].data for name in names], [source[name].data for name in names]
 

@@ -58,6 +58,15 @@ def test_a_step_costs_what_the_method_costs(path, expected):
     assert gflops(on_meta(path)[0]) == pytest.approx(expected, rel=0.01)
 
 
+@pytest.mark.parametrize(('blocks', 'expected'), [(4, 210), (6, 175), (8, 140)])
+def test_a_prefix_frozen_from_the_start_runs_once_for_both_encoders_of_a_graft(blocks, expected):
+    model, optimizer = on_meta('graft/vit-b_mae2mocov3.py')
+    freeze_blocks(model, optimizer, blocks)
+    model.momentum_encoder.moving = tuple(  # what a first step would find
+        name for name, param in model.base_encoder.named_parameters() if param.requires_grad)
+    assert gflops(model) == pytest.approx(expected, rel=0.01)
+
+
 def classifier(arch='base'):
     with torch.device('meta'):
         return MODELS.build(dict(

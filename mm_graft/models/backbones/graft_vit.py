@@ -50,9 +50,28 @@ class GraftViT(MoCoV3ViT):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Outputs of the blocks ``out_indices`` in the form of ``out_type``, as the host gives them."""
-        tokens, grid = self.embed(x)
+        return self.run_upper(*self.embed(x), first=0)
+
+    @property
+    def frozen_depth(self) -> int:
+        """Deepest depth (stem 0, block i at i + 1) up to which nothing trains and nothing is random; -1: not even 0."""
+        stem = (param for name, param in self.named_parameters() if not name.startswith(('layers.', 'ln')))
+        if any(param.requires_grad for param in stem) or (self.drop_after_pos.training and self.drop_after_pos.p > 0):
+            return -1
+        return next((depth for depth, block in enumerate(self.layers) if block.training or not is_frozen(block)),
+                    len(self.layers))
+
+    def run_lower(self, images: Tensor, count: int) -> tuple[Tensor, tuple[int, int]]:
+        """Tokens after the first ``count`` blocks, (B, 1 + num_patches, D), and the patch grid."""
+        tokens, grid = self.embed(images)
+        for block in self.layers[:count]:
+            tokens = self.run_block(block, tokens)
+        return tokens, grid
+
+    def run_upper(self, tokens: Tensor, grid: tuple[int, int], first: int) -> tuple[Tensor, ...]:
+        """What :meth:`forward` returns, from the tokens before block ``first`` (0…n−1); earlier outputs are missing."""
         outputs = []
-        for index, block in enumerate(self.layers):
+        for index, block in enumerate(self.layers[first:], start=first):
             tokens = self.run_block(block, tokens)
             if index == self.num_layers - 1 and self.final_norm:
                 tokens = self.ln1(tokens)

@@ -170,3 +170,17 @@ def test_embedding_gives_class_token_and_patches_with_positions(images):
     assert tokens.shape == (3, 17, 16)
     assert tuple(grid) == (4, 4)
     torch.testing.assert_close(tokens[:, 0], (vit.cls_token + vit.pos_embed[:, :1])[:, 0].expand(3, -1))
+
+
+@pytest.mark.parametrize('count', [0, 1, 3])
+def test_lower_and_upper_part_make_the_whole(images, count):
+    vit = build().eval()
+    torch.testing.assert_close(vit.run_upper(*vit.run_lower(images, count), first=count), vit(images), rtol=0, atol=0)
+
+
+def test_the_frozen_depth_is_what_neither_trains_nor_varies():
+    assert build().train().frozen_depth == -1  # the class token trains
+    assert [freeze(build(drop_path_rate=0.5), blocks).train().frozen_depth for blocks in range(5)] == [0, 1, 2, 3, 4]
+    vit = freeze(build(drop_rate=0.5), 2)
+    assert vit.train().frozen_depth == -1  # dropout in the stem
+    assert vit.eval().frozen_depth == 2

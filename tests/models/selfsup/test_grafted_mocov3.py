@@ -148,3 +148,90 @@ def test_frozen_layers_that_have_arrived_leave_the_ema_when_told(grafted, views)
     grafted.on_freeze(1)
     grafted.loss(views)
     assert len(grafted.momentum_encoder._pairs[0]) == before - len(list(grafted.backbone.layers[0].parameters()))
+
+
+def freeze(model, blocks, stem=True):
+    """Stem and the first blocks out of training, as from the start of a run."""
+    for name, parameter in model.backbone.named_parameters():
+        if not name.startswith(('ln1', *(f'layers.{i}.' for i in range(blocks, 4)))) and (stem or 'cls' not in name):
+            parameter.requires_grad_(False)
+    model.on_freeze(blocks)
+    return model.train()
+
+
+def two_steps(model, views):
+    """Losses and gradients of two steps of SGD."""
+    optimizer = torch.optim.SGD([param for param in model.parameters() if param.requires_grad], lr=0.1)
+    losses = []
+    for _ in range(2):
+        optimizer.zero_grad()
+        losses.append(model.loss(views)['loss'])
+        losses[-1].backward()
+        optimizer.step()
+    return losses, {name: param.grad for name, param in model.named_parameters() if param.requires_grad}
+
+
+@pytest.mark.parametrize('blocks', [0, 2, 4])
+def test_a_shared_prefix_changes_no_loss_gradient_or_average(views, blocks, monkeypatch):
+    results = []
+    for shared in (True, False):
+        torch.manual_seed(1)
+        model = build(drop_path_rate=0.3, with_cp=True)
+        model.init_weights()
+        freeze(model, blocks)
+        if not shared:
+            monkeypatch.setattr(type(model), 'shared_depth', -1)
+        torch.manual_seed(2)
+        losses, gradients = two_steps(model, views)
+        assert model.shared_depth == (blocks if shared else -1)
+        results.append((losses, gradients, model.state_dict()))
+    (losses, gradients, state), (plain_losses, plain_gradients, plain_state) = results
+    assert losses == plain_losses
+    assert set(gradients) == set(plain_gradients)
+    assert all(torch.equal(gradients[name], plain_gradients[name]) for name in gradients)
+    assert all(torch.equal(state[name], plain_state[name]) for name in state)
+
+
+def count_calls(model, views):
+    """How often each block of either encoder ran in a step: (base, momentum)."""
+    calls = {}
+    handles = [block.register_forward_hook(lambda *_, key=(which, index): calls.update({key: calls.get(key, 0) + 1}))
+               for which, encoder in enumerate((model.backbone, model.momentum_encoder.module[0]))
+               for index, block in enumerate(encoder.layers)]
+    model.loss(views)
+    for handle in handles:
+        handle.remove()
+    return [[calls.get((which, index), 0) for index in range(4)] for which in range(2)]
+
+
+def test_only_what_is_frozen_and_equal_is_shared(grafted, views):
+    assert count_calls(grafted, views) == [[1] * 4, [1] * 4]
+    assert count_calls(freeze(grafted, 2), views) == [[1] * 4, [0, 0, 1, 1]]
+    with torch.no_grad():
+        grafted.momentum_encoder.module[0].layers[1].ln1.weight.add_(0.1)  # has not arrived: frozen in mid-run
+    grafted.on_freeze(2)
+    assert count_calls(grafted, views) == [[1] * 4, [0, 1, 1, 1]]
+    with torch.no_grad():
+        grafted.momentum_encoder.module[0].cls_token.add_(0.1)
+    grafted.on_freeze(2)
+    assert count_calls(grafted, views) == [[1] * 4] * 2
+
+
+def test_a_live_class_token_or_stem_dropout_forbids_sharing(views):
+    for model in (freeze(build(), 2, stem=False), freeze(build(drop_rate=0.1), 2)):
+        assert count_calls(model, views) == [[1] * 4] * 2
+
+
+def test_sharing_ends_when_the_prefix_trains_again(grafted, views):
+    assert count_calls(freeze(grafted, 2), views)[1] == [0, 0, 1, 1]
+    grafted.backbone.layers[1].requires_grad_(True)
+    grafted.train().on_freeze(1)
+    assert count_calls(grafted, views)[1] == [0, 1, 1, 1]
+
+
+def test_the_hosts_vit_shares_nothing(views):
+    model = MODELS.build(grafted_mocov3() | {'backbone': dict(type='MoCoV3ViT', stop_grad_conv1=True, **VIT)})
+    model.momentum_encoder.max_iters = 10
+    model.backbone.requires_grad_(False)
+    model.train()
+    assert count_calls(model, views) == [[1] * 4] * 2
