@@ -116,5 +116,6 @@ def draw_vic(terms: dict[str, dict[str, np.ndarray]]) -> Figure:
         for label, values in terms.items():
             axes.plot(np.arange(1, len(values[name]) + 1), values[name], marker='o', markersize=3, label=label)
         axes.set(title=name, xlabel='block')
+        axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(frameon=False)
     return figure

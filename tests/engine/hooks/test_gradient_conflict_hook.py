@@ -5,10 +5,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from mmengine.registry import MODELS
+from mmengine.model import MMDistributedDataParallel
+from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 from mmpretrain.structures import DataSample
-from torch import nn
+from torch import distributed, nn
+from torch import multiprocessing as mp
 
 from mm_graft.engine.hooks.gradient_conflict_hook import GradientConflictHook
 from mm_graft.gradients import terms_conflict, undisturbed
@@ -105,3 +107,32 @@ def test_wrong_settings_are_named_early():
         GradientConflictHook(interval=0)
     with pytest.raises(ValueError, match='two different terms'):
         GradientConflictHook(losses=('loss', 'loss'))
+
+
+def worker(rank, folder):
+    distributed.init_process_group('gloo', init_method=f'file://{folder}/meet', rank=rank, world_size=2)
+    init_default_scope('mmpretrain')
+    found = {}
+    for measured in (True, False):
+        torch.manual_seed(1)
+        model = MODELS.build(config())
+        model.momentum_encoder.max_iters = 10
+        model = MMDistributedDataParallel(model.train())
+        torch.manual_seed(7 + rank)
+        batch = {'inputs': [torch.rand(4, 3, 32, 32) for _ in range(3)], 'data_samples': [DataSample()] * 4}
+        if measured:
+            found['cosine'] = GradientConflictHook().measure(SimpleNamespace(model=model), batch)
+        data = model.module.data_preprocessor(batch, True)
+        sum(model(**data, mode='loss').values()).backward()
+        found[measured] = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    torch.save(found, f'{folder}/{rank}.pth')
+    distributed.destroy_process_group()
+
+
+def test_two_processes_log_the_same_mean_and_train_as_without(tmp_path):
+    mp.start_processes(worker, (str(tmp_path), ), nprocs=2, start_method='fork')
+    first, second = (torch.load(tmp_path / f'{rank}.pth') for rank in range(2))
+    assert torch.equal(first['cosine'], second['cosine'])
+    for one, other, alone in zip(first[True], second[True], first[False]):
+        assert torch.equal(one, other)
+        assert torch.equal(one, alone)

@@ -1,0 +1,45 @@
+import pytest
+import torch
+from mmengine.registry import MODELS
+
+
+def build(**kwargs):
+    return MODELS.build(dict(type='mm_graft.ViewsAndImagePreprocessor', mean=[100.0] * 3, std=[50.0] * 3, **kwargs))
+
+
+@pytest.fixture
+def batch():
+    return {'inputs': torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8)}
+
+
+def test_the_two_views_are_those_of_the_parent_and_a_third_version_follows(batch):
+    torch.manual_seed(3)
+    versions = build()(batch, True)['inputs']
+    torch.manual_seed(3)
+    views = MODELS.build(dict(type='mm_graft.TwoViewPreprocessor', mean=[100.0] * 3, std=[50.0] * 3))(
+        batch, True)['inputs']
+    assert len(versions) == 3
+    assert all(version.shape == (4, 3, 16, 16) for version in versions)
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(versions, views))
+
+
+def test_the_image_keeps_its_colours(batch):
+    image = build(image_scale=(1.0, 1.0), ratio=(1.0, 1.0), flip_probability=0.0)(batch, True)['inputs'][2]
+    torch.testing.assert_close(image, (batch['inputs'].float() - 100) / 50, rtol=1e-4, atol=1e-4)
+    mirrored = build(image_scale=(1.0, 1.0), ratio=(1.0, 1.0), flip_probability=1.0, to_rgb=True)(
+        batch, True)['inputs'][2]
+    torch.testing.assert_close(mirrored, (batch['inputs'].float().flip(1, 3) - 100) / 50, rtol=1e-4, atol=1e-4)
+
+
+def test_the_share_of_the_crop_matters_and_is_checked(batch):
+    def third(scale):
+        torch.manual_seed(0)
+        return build(image_scale=scale)(batch, True)['inputs'][2]
+
+    assert not torch.equal(third((0.2, 1.0)), third((0.9, 1.0)))
+    with pytest.raises(ValueError, match='image_scale'):
+        build(image_scale=(0.0, 1.0))
+
+
+def test_evaluation_sees_the_image_as_it_is(batch):
+    torch.testing.assert_close(build()(batch, False)['inputs'], (batch['inputs'].float() - 100) / 50)
