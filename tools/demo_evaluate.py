@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner, set_random_seed
 from mmpretrain.registry import MODELS
@@ -62,6 +63,7 @@ def few_shot(features: Tensor, labels: Tensor, test: Tensor, test_labels: Tensor
 def evaluate_all(out: Path, seed: int) -> list[dict]:
     """One row per method: percentages of the 10,000 test images that are right."""
     init_default_scope('mmpretrain')
+    MMLogger.get_current_instance().setLevel('ERROR')  # no line per initialised parameter
     cfg = Config.fromfile(CONFIG)
     loaders = loader(cfg, test=False), loader(cfg, test=True)
     settings = LinearProbeSettings(grid=tuple(sweep_grid(BASE_LRS, (0, ))), epochs=30, batch_size=256, batch_norm=True,
