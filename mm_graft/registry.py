@@ -5,6 +5,7 @@ this module and the ``locations`` by itself. Nested under another project's regi
 that project's scope only.
 """
 
+from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import METRICS as MMENGINE_METRICS
@@ -17,6 +18,8 @@ from mmengine.registry import Registry
 
 MODELS = Registry('model', parent=MMENGINE_MODELS, scope='mm_graft', locations=['mm_graft.models'])
 DATASETS = Registry('dataset', parent=MMENGINE_DATASETS, scope='mm_graft', locations=['mm_graft.datasets'])
+DATA_SAMPLERS = Registry(
+    'data sampler', parent=MMENGINE_DATA_SAMPLERS, scope='mm_graft', locations=['mm_graft.datasets'])
 TRANSFORMS = Registry('transform', parent=MMENGINE_TRANSFORMS, scope='mm_graft', locations=['mm_graft.datasets'])
 METRICS = Registry('metric', parent=MMENGINE_METRICS, scope='mm_graft', locations=['mm_graft.evaluation'])
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mm_graft', locations=['mm_graft.engine'])

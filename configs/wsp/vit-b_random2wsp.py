@@ -1,0 +1,28 @@
+"""Weak supervision from random weights, ViT-B/16: the paper's baseline.
+
+Paper:    Singh et al., The effectiveness of MAE pre-pretraining for billion-scale pretraining, ICCV 2023
+          (arXiv 2303.13496)
+Command:  tools/dist_train.sh configs/wsp/vit-b_random2wsp.py 32
+Needs:    data/captions/ (see configs/_base_/tagged_images.py)
+Devices:  32 GPUs, 256 images each, is ours; hours not known
+Expected: below configs/wsp/vit-b_mae2wsp.py, and slower (paper, §5); no number at hand; not run here
+Recipe:   the paper's text, as far as it was at hand, fixes the order (MAE, then WSP), hashtags as WordNet synsets,
+          cross-entropy and one epoch; batch, rate, decay and warm-up are the usual ones of hashtag pre-training
+          for ViTs, not checked against the paper's appendix
+"""
+
+_base_ = ['../_base_/wsp_vit.py', '../_base_/tagged_images.py', '../_base_/runtime.py']
+
+max_epochs = 1
+warmup_epochs = 0.05
+batch_size = 8192
+lr = 4e-4
+
+optim_wrapper = dict(
+    type='mm_graft.AutocastOptimWrapper',
+    constructor='mm_graft.GraftOptimWrapperConstructor',
+    optimizer=dict(type='AdamW', lr=lr, betas=(0.9, 0.95), weight_decay=0.1),
+    paramwise_cfg=dict(stage_lr_mult=[1.0]))
+param_scheduler = dict(type='mm_graft.WarmupCosineLR', warmup=warmup_epochs, convert_to_iter_based=True)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+auto_scale_lr = dict(base_batch_size=batch_size)

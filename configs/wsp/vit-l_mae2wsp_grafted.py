@@ -1,0 +1,38 @@
+"""Weak supervision grafted on MAE, ViT-L/16: lower stages slowly, and anchored to MAE's weights.
+
+Paper:    Singh et al., The effectiveness of MAE pre-pretraining for billion-scale pretraining, ICCV 2023
+          (arXiv 2303.13496)
+Command:  tools/dist_train.sh configs/wsp/vit-l_mae2wsp_grafted.py 32
+Needs:    data/captions/ (see configs/_base_/tagged_images.py); mae_pretrain_vit_large.pth of facebookresearch/mae, or
+          configs/graft/vit-l_mae.py on the same images, as `mim_checkpoint`
+Devices:  32 GPUs, 256 images each, is ours; hours not known
+Expected: nothing published; not run here
+Recipe:   the paper's text, as far as it was at hand, fixes the order (MAE, then WSP), hashtags as WordNet synsets,
+          cross-entropy and one epoch; batch, rate, decay and warm-up are the usual ones of hashtag pre-training
+          for ViTs, not checked against the paper's appendix
+Note:     rates and anchor are those of configs/graft/vit-l_mae2mocov3.py
+"""
+
+_base_ = ['../_base_/wsp_vit.py', '../_base_/tagged_images.py', '../_base_/runtime.py']
+
+max_epochs = 1
+warmup_epochs = 0.05
+batch_size = 8192
+lr = 4e-4
+stage_lr_mult = [0.1, 0.1, 1.0]
+mim_checkpoint = 'checkpoints/mae_pretrain_vit_large.pth'
+
+model = dict(mim_checkpoint=mim_checkpoint, backbone=dict(arch='large'), head=dict(in_channels=1024))
+
+optim_wrapper = dict(
+    type='mm_graft.AutocastOptimWrapper',
+    constructor='mm_graft.GraftOptimWrapperConstructor',
+    optimizer=dict(type='AdamW', lr=lr, betas=(0.9, 0.95), weight_decay=0.1),
+    paramwise_cfg=dict(stage_lr_mult=stage_lr_mult))
+param_scheduler = dict(type='mm_graft.WarmupCosineLR', warmup=warmup_epochs, convert_to_iter_based=True)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+custom_hooks = [
+    dict(type='mm_graft.StageLRLoggerHook'),
+    dict(type='mm_graft.WeightAnchor', checkpoint=mim_checkpoint, weight=1e-5, max_depth=12),
+]
+auto_scale_lr = dict(base_batch_size=batch_size)

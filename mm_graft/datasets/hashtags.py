@@ -1,0 +1,93 @@
+"""From the text beside an image to labels: hashtags, and what they mean in a vocabulary or in WordNet.
+
+Weakly supervised pre-training reads its labels off captions (Singh et al. 2023, arXiv 2303.13496, §3): the hashtags are
+taken out, mapped to WordNet synsets, and each synset is one label.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+# a letter must be in it (`#1` is a number); no hashtag begins inside a word, a URL or an HTML entity (`&#39;`)
+HASHTAG = re.compile(r'(?<![\w&/])#(\w*[^\W\d_]\w*)')
+
+
+def extract_hashtags(text: str) -> list[str]:
+    """Hashtags of a text without their #, in order, each once; full-width and upper-case forms become one."""
+    return list(dict.fromkeys(HASHTAG.findall(unicodedata.normalize('NFKC', text).casefold())))
+
+
+def normalise_tag(name: str) -> str:
+    """A name as it would stand behind a #: ``'Golden Retriever'`` and ``'#goldenRetriever'`` → ``goldenretriever``."""
+    return re.sub(r'[\W_]+', '', unicodedata.normalize('NFKC', name).casefold())
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """What is a label, and which tags mean it.
+
+    Attributes:
+        names: name of every label; its place is the label's number.
+        by_tag: normalised tag → numbers of the labels that it means.
+    """
+
+    names: tuple[str, ...]
+    by_tag: dict[str, tuple[int, ...]]
+
+    def labels_of(self, tags: Iterable[str]) -> tuple[list[int], list[str]]:
+        """Numbers of the labels that tags mean, each once and ascending, and the tags that mean none."""
+        labels, unmapped = set(), []
+        for tag in tags:
+            meant = self.by_tag.get(normalise_tag(tag), ())
+            labels.update(meant)
+            if not meant:
+                unmapped.append(tag)
+        return sorted(labels), unmapped
+
+
+def read_vocabulary(path: str | Path) -> LabelSet:
+    """A label for each line of a file that holds one tag a line.
+
+    Raises:
+        ValueError: no tag, or two lines that are the same tag once case, spaces and signs are gone.
+    """
+    return _label_set(path, [(line, [line]) for line in _lines(path)], shared=False)
+
+
+def read_synsets(path: str | Path) -> LabelSet:
+    """A label for each WordNet synset of a file with lines such as ``n02099601 golden retriever, goldie``.
+
+    The first word is the synset's name, the words after it, between commas, are its lemmas: what ImageNet's
+    ``LOC_synset_mapping.txt`` and ``words.txt`` look like. A tag that is a lemma of several synsets means all of them.
+
+    Raises:
+        ValueError: no synset, one without lemmas, or one that stands there twice.
+    """
+    rows = []
+    for line in _lines(path):
+        synset, _, lemmas = line.replace('\t', ' ').partition(' ')
+        rows.append((synset, [lemma for lemma in lemmas.split(',') if normalise_tag(lemma)]))
+    return _label_set(path, rows, shared=True)
+
+
+def _lines(path: str | Path) -> list[str]:
+    with open(path, encoding='utf-8') as file:
+        return [line.strip() for line in file if line.strip()]
+
+
+def _label_set(path: str | Path, rows: list[tuple[str, list[str]]], shared: bool) -> LabelSet:
+    by_tag: dict[str, tuple[int, ...]] = {}
+    for number, (name, tags) in enumerate(rows):
+        if not any(map(normalise_tag, tags)):
+            raise ValueError(f'{path}: {name!r} has no tag that means it; write its words behind it, between commas')
+        for tag in {normalise_tag(tag) for tag in tags}:
+            if tag in by_tag and not shared:
+                raise ValueError(f'{path}: the tag {tag!r} stands there twice; keep one of its lines')
+            by_tag[tag] = (*by_tag.get(tag, ()), number)
+    names = tuple(name for name, _ in rows)
+    if len(set(names)) < len(names) or not names:
+        twice = next((name for name in names if names.count(name) > 1), None)
+        raise ValueError(f'{path}: ' + (f'{twice!r} stands there twice' if twice else 'there is no label in it'))
+    return LabelSet(names, by_tag)

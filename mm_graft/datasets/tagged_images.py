@@ -1,0 +1,133 @@
+"""Images with captions or hashtags from JSON lines or tab-separated values, for weakly supervised pre-training."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from mmengine.dist import barrier, is_main_process
+from mmengine.logging import print_log
+from mmpretrain.datasets import BaseDataset
+
+from mm_graft.datasets.hashtags import read_synsets, read_vocabulary
+from mm_graft.datasets.tag_index import TagIndex, build_index, index_key, parse_json, parse_tsv
+from mm_graft.registry import DATASETS
+
+
+@DATASETS.register_module()
+class TaggedImages(BaseDataset):
+    """Images whose labels are the hashtags beside them; ``gt_label`` is the list of an image's labels.
+
+    A row is ``{"image": "a/b.jpg", "caption": "my #GoldenRetriever at the #beach"}``, one a line (``.tsv``: the values
+    alone, separated by tabs). Instead of a text there may be a list of tags. Rows without a label are left out, tags
+    that mean no label are counted: ``dataset.counts``, also in the log.
+
+    The text is never held in memory, see :mod:`mm_graft.datasets.tag_index`: at the first use the file is read through
+    once, and what is known then is kept on disk; later runs and all workers map it.
+
+    Args:
+        ann_file: the rows; JSON lines unless the name ends in ``.tsv``.
+        synsets: file of WordNet synsets and their lemmas, see :func:`mm_graft.datasets.hashtags.read_synsets`.
+        vocabulary: or a file with one tag a line, each a label.
+        image_key: key of the image's path, relative to ``data_prefix``.
+        text_key: key of the text or the tags.
+        columns: names of the columns of a ``.tsv``.
+        cache_dir: where the index is kept; beside ``ann_file`` if None.
+        indices: use only the first n rows that have a label, or those of these numbers.
+        kwargs: as for the host's ``BaseDataset``.
+
+    Raises:
+        ValueError: not exactly one of ``synsets`` and ``vocabulary``, or no row with a label.
+    """
+
+    def __init__(
+        self, ann_file: str, synsets: str | None = None, vocabulary: str | None = None, image_key: str = 'image',
+        text_key: str = 'caption', columns: Sequence[str] = ('image', 'caption'), cache_dir: str | None = None,
+        indices: int | Sequence[int] | None = None, **kwargs,
+    ) -> None:
+        if (synsets is None) == (vocabulary is None):
+            raise ValueError(f'synsets={synsets!r} and vocabulary={vocabulary!r}: give one of them')
+        self.label_file, self.wordnet = synsets or vocabulary, synsets is not None
+        self.image_key, self.text_key, self.cache_dir = image_key, text_key, cache_dir
+        self.parse = parse_tsv(tuple(columns)) if ann_file.endswith('.tsv') else parse_json
+        self._columns, self._file = tuple(columns), (None, None)
+        super().__init__(ann_file=ann_file, indices=indices, serialize_data=False, **kwargs)
+
+    def full_init(self) -> None:
+        """Read the labels, and build or load the index."""
+        if self._fully_initialized:
+            return
+        root = Path(self.data_root)
+        label_file = root / self.label_file  # an absolute path stays
+        labels = (read_synsets if self.wordnet else read_vocabulary)(label_file)
+        self._metainfo['classes'] = labels.names
+        key = index_key(self.ann_file, label_file, self.wordnet, self.image_key, self.text_key, self._columns)
+        folder = Path(self.cache_dir or Path(self.ann_file).parent) / f'{Path(self.ann_file).name}.index-{key}'
+
+        def build() -> None:
+            build_index(self.ann_file, labels, self.parse, self.text_key, self.image_key).save(folder)
+
+        if is_main_process() and not folder.is_dir():
+            build()
+        barrier()
+        if not folder.is_dir():  # each machine has a disk of its own
+            build()
+        self.index = TagIndex.load(folder)
+        self._report()
+        self.rows = self._chosen_rows()
+        self._fully_initialized = True
+
+    @property
+    def counts(self) -> dict:
+        """What the file holds; see :class:`mm_graft.datasets.tag_index.TagIndex`."""
+        return self.index.counts
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.rows)
+
+    def get_data_info(self, idx: int) -> dict:
+        """Path and labels of an image."""
+        row = int(self.rows[idx])
+        image = self.parse(self._read_line(int(self.index.places[row])))[self.image_key]
+        return {'img_path': os.path.join(self.img_prefix, image), 'sample_idx': idx % len(self),
+                'gt_label': self.get_cat_ids(idx)}
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """Labels of an image."""
+        return self.index.row_labels(int(self.rows[idx])).tolist()
+
+    def label_rows(self) -> tuple[np.ndarray, np.ndarray]:
+        """Labels of all images one after another, (T,), and where each image's begin, (N + 1,)."""
+        starts = np.asarray(self.index.starts)
+        if self._indices is None:
+            return np.asarray(self.index.labels), starts
+        lengths = (starts[1:] - starts[:-1])[self.rows]
+        ours = np.concatenate([[0], np.cumsum(lengths)])
+        return np.concatenate([self.index.row_labels(row) for row in self.rows]), ours
+
+    def _chosen_rows(self) -> Sequence[int]:
+        count = self.counts['kept']
+        if not count:
+            raise ValueError(f'no row of {self.ann_file} has a label of {self.label_file}: {self.counts}; look at the '
+                             'keys (image_key, text_key) and the tags')
+        if self._indices is None:
+            return range(count)
+        return np.arange(count)[:self._indices] if isinstance(self._indices, int) else np.asarray(self._indices)
+
+    def _report(self) -> None:
+        counts = {name: value for name, value in self.counts.items() if name != 'most_unmapped'}
+        print_log(f'{self.ann_file}: {counts}; most frequent tags that mean no label: '
+                  f'{self.counts["most_unmapped"][:10]}', logger='current')
+
+    def _read_line(self, place: int) -> str:
+        pid, file = self._file
+        if pid != os.getpid():  # a forked worker must not share the place in the file
+            file = open(self.ann_file, 'rb')  # noqa: SIM115 - stays open as long as the data set
+            self._file = os.getpid(), file
+        file.seek(place)
+        return file.readline().decode('utf-8')
+
+    def __getstate__(self) -> dict:
+        """Without the open file, for workers that are spawned."""
+        return {**vars(self), '_file': (None, None)}

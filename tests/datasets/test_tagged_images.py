@@ -1,0 +1,98 @@
+import json
+import pickle
+
+import cv2
+import numpy as np
+import pytest
+from mmengine.registry import DATASETS
+from mmengine.runner import Runner
+
+ROWS = [('a.png', '#dog #love'), ('sub/b.png', '#retriever and #sea'), ('c.png', 'no tag'), ('d.png', '#sea #dog')]
+
+
+@pytest.fixture
+def root(tmp_path):
+    (tmp_path / 'images' / 'sub').mkdir(parents=True)
+    for number, (name, _) in enumerate(ROWS):
+        cv2.imwrite(str(tmp_path / 'images' / name), np.full((8, 8, 3), 10 * number, np.uint8))
+    rows = [json.dumps({'image': name, 'caption': caption}) for name, caption in ROWS]
+    (tmp_path / 'captions.jsonl').write_text('\n'.join(rows) + '\n')
+    (tmp_path / 'captions.tsv').write_text('\n'.join('\t'.join(row) for row in ROWS))
+    (tmp_path / 'synsets.txt').write_text('n1 dog, retriever\nn2 sea\n')
+    (tmp_path / 'tags.txt').write_text('sea\ndog\n')
+    return tmp_path
+
+
+def build(root, **kwargs):
+    settings = {'ann_file': 'captions.jsonl', 'synsets': 'synsets.txt'} | kwargs
+    return DATASETS.build(dict(type='mm_graft.TaggedImages', data_root=str(root), data_prefix='images', **settings))
+
+
+def test_an_image_comes_with_all_its_labels(root):
+    data = build(root, pipeline=[dict(type='LoadImageFromFile'), dict(type='PackInputs')])
+    assert len(data) == 3
+    assert data.metainfo['classes'] == ('n1', 'n2')
+    assert data[1]['inputs'].flatten()[0] == 10
+    assert data[1]['data_samples'].gt_label.tolist() == [0, 1]
+    assert [data.get_cat_ids(index) for index in range(3)] == [[0], [0, 1], [0, 1]]
+    assert data.get_data_info(-1)['sample_idx'] == 2
+    assert data.counts['unmapped'] == 1
+
+
+def test_tab_separated_values_and_a_plain_vocabulary_do_as_well(root):
+    data = build(root, ann_file='captions.tsv', synsets=None, vocabulary='tags.txt')
+    assert [data.get_cat_ids(index) for index in range(3)] == [[1], [0], [0, 1]]
+    assert data.get_data_info(1)['img_path'] == str(root / 'images' / 'sub' / 'b.png')
+
+
+@pytest.mark.parametrize('indices', [2, [2, 0]])
+def test_a_subset_keeps_its_labels(root, indices):
+    data = build(root, indices=indices)
+    labels, starts = data.label_rows()
+    rows = [labels[starts[i]:starts[i + 1]].tolist() for i in range(len(data))]
+    assert rows == [data.get_cat_ids(i) for i in range(len(data))]
+    assert len(data) == 2
+
+
+def test_the_file_is_read_through_once(root, monkeypatch):
+    build(root)
+    monkeypatch.setattr('mm_graft.datasets.tagged_images.build_index', None)
+    assert len(build(root)) == 3
+    (root / 'synsets.txt').write_text('n1 dog, retriever\nn2 sea, ocean\n')
+    with pytest.raises(TypeError):
+        build(root)
+
+
+def test_the_index_can_lie_elsewhere(root, tmp_path_factory):
+    cache = tmp_path_factory.mktemp('cache')
+    build(root, cache_dir=str(cache))
+    assert [path.name.split('.index-')[0] for path in cache.iterdir()] == ['captions.jsonl']
+    assert not list(root.glob('*.index-*'))
+
+
+def test_workers_read_the_same_images(root):
+    def images(workers):
+        pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
+        data = build(root, pipeline=pipeline)
+        data[0]  # opens the file before the workers are forked
+        loader = Runner.build_dataloader(dict(
+            batch_size=1, num_workers=workers, dataset=data, sampler=dict(type='DefaultSampler', shuffle=False),
+            collate_fn=dict(type='default_collate')))
+        return [(int(batch['inputs'].flatten()[0]), batch['data_samples'][0].gt_label.tolist()) for batch in loader]
+
+    assert images(0) == images(2) == [(0, [0]), (10, [0, 1]), (30, [0, 1])]
+
+
+def test_it_survives_being_sent_to_another_process(root):
+    data = build(root)
+    data.get_data_info(0)
+    assert pickle.loads(pickle.dumps(data)).get_data_info(1) == data.get_data_info(1)
+
+
+def test_what_cannot_work_is_refused(root):
+    with pytest.raises(ValueError, match='give one of them'):
+        build(root, vocabulary='tags.txt')
+    with pytest.raises(ValueError, match='give one of them'):
+        build(root, synsets=None)
+    with pytest.raises(ValueError, match='no row'):
+        build(root, text_key='text')
