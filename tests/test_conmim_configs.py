@@ -4,21 +4,19 @@ import argparse
 import copy
 from pathlib import Path
 
-import mmseg.models  # noqa: F401
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.dataset import Compose
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import MODELS
 
 import mm_graft  # noqa: F401
 
 ROOT = Path(__file__).parents[1] / 'configs' / 'conmim'
 PRETRAIN = sorted(ROOT.glob('conmim_*.py'))
 FINETUNE = sorted(path for path in ROOT.glob('benchmarks/*.py') if 'upernet' not in path.name)
-UPERNET = sorted(ROOT.glob('benchmarks/*upernet*.py'))
 B = ROOT / 'conmim_vit-base-p16_16xb128-amp-coslr-800e_in1k.py'
 
 
@@ -33,7 +31,6 @@ def shrink(cfg: Config, width: int = 32) -> Config:
 def test_all_announced_configs_exist():
     assert len(PRETRAIN) == 4
     assert len(FINETUNE) == 7
-    assert len(UPERNET) == 3
 
 
 @pytest.mark.parametrize('path', PRETRAIN, ids=lambda path: path.stem)
@@ -79,25 +76,6 @@ def test_fine_tuning_takes_a_step(path):
 def samples():
     from mmpretrain.structures import DataSample
     return [DataSample().set_gt_score(torch.full((1000,), 1e-3)) for _ in range(2)]
-
-
-@pytest.mark.parametrize('path', UPERNET, ids=lambda path: path.stem)
-def test_segmentation_takes_a_step(path):
-    init_default_scope('mmseg')
-    cfg = shrink(Config.fromfile(path))
-    assert cfg.model.decode_head.in_channels == [cfg.model.neck.embed_dim] * 4
-    assert len(cfg.model.backbone.out_indices) == 4
-    cfg.model.backbone.update(img_size=64)
-    cfg.model.neck.update(embed_dim=32, norm_cfg={'type': 'BN'})
-    for head, channels in ((cfg.model.decode_head, [32] * 4), (cfg.model.auxiliary_head, 32)):
-        head.update(in_channels=channels, channels=8, norm_cfg={'type': 'BN'})
-    model = MODELS.build(cfg.model)
-    model.init_weights()
-    build_optim_wrapper(model, cfg.optim_wrapper)
-    features = model.extract_feat(torch.randn(2, 3, 64, 64))
-    assert [x.shape[-1] for x in features] == [16, 8, 4, 2]
-    sum(x.mean() for x in features).backward()
-    assert model.backbone.layers[0].attn.qkv.weight.grad is not None
 
 
 @pytest.fixture

@@ -1,77 +1,147 @@
 """Every segmentation config takes a converted tiny checkpoint through the Runner's own hooks and learns from it."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import HOOKS, MODELS, init_default_scope
+from mmengine.registry import HOOKS, MODELS, OPTIM_WRAPPERS, init_default_scope
 from mmengine.structures import PixelData
 
-from mm_graft.checkpoints import convert_file, read_checkpoint
+from mm_graft.checkpoints import convert_file, detect_kind, read_checkpoint
 from tests.test_configs import build
 
 ROOT = Path(__file__).parents[1] / 'configs'
-CONFIGS = sorted((ROOT / 'segmentation').glob('*.py'))
-KINDS = {'graft': 'mocov3', 'mocov3': 'mocov3', 'mae': 'mae', 'localmim': 'mmpretrain'}
+CONFIGS = sorted(path for path in ROOT.rglob('*upernet*.py') if path.parent.name != '_base_')
+ADE20K = [path for path in CONFIGS if 'ade20k' in path.name]
+# method in the name of a config → layout of its authors
+KINDS = {'graft': 'mocov3', 'mocov3': 'mocov3', 'mae': 'mae', 'localmim': 'localmim', 'conmim': 'conmim',
+         'upernet': 'mae'}
+BACKBONES = {'localmim': 'mm_graft.LocalMIMViT', 'conmim': 'mm_graft.ConMIMViT'}
 
 
-def kind_of(path):
+def method_of(path):
     return path.stem.split('_')[1].removesuffix('-pre')
+
+
+def ids(path):
+    return path.stem
 
 
 @pytest.fixture
 def checkpoint(tmp_path):
-    """A pre-trained encoder of 224 pixels in the layout that the config's method has, with weights of its own."""
+    """A pre-trained model of 224 pixels in the layout that the config's method has, with weights of its own."""
 
-    def make(cfg, backbone, kind):
+    def make(backbone, method):
+        kind = KINDS[method]
         source = MODELS.build(dict(
-            type='mmpretrain.VisionTransformer', img_size=224, patch_size=16,
-            arch=dict(embed_dims=backbone.embed_dims, num_layers=backbone.num_layers, num_heads=2,
-                      feedforward_channels=48)))
-        tensors = {f'backbone.{name}': torch.randn_like(tensor) / 10 for name, tensor in source.state_dict().items()}
+            type=BACKBONES.get(kind, 'mmpretrain.VisionTransformer'), img_size=224,
+            patch_size=backbone.patch_embed.projection.kernel_size[0], arch=backbone.arch_settings))
+        tensors = {f'backbone.{name}': torch.randn_like(tensor) / 10 for name, tensor in source.state_dict().items()
+                   if tensor.is_floating_point()}
+        if kind == 'mocov3':
+            tensors |= {name.replace('backbone.', 'momentum_encoder.module.0.'): torch.randn_like(tensor) / 10
+                        for name, tensor in tensors.items()}
         torch.save({'state_dict': tensors}, tmp_path / 'host.pth')
-        convert_file(tmp_path / 'host.pth', tmp_path / 'converted.pth', None, KINDS[kind])
+        convert_file(tmp_path / 'host.pth', tmp_path / 'converted.pth', None, kind)
         return tmp_path / 'converted.pth', tensors
 
     return make
 
 
-@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
-def test_a_segmentation_config_loads_a_converted_checkpoint_and_takes_a_step(path, checkpoint):
-    from types import SimpleNamespace
-
-    from mmseg.structures import SegDataSample
-    cfg, model, optim_wrapper = build(path)
-    file, tensors = checkpoint(cfg, model.backbone, kind_of(path))
+def start(cfg, model, file, **options):
+    """What the Runner's hooks do before the first iteration."""
     init_default_scope('mmseg')
-    hook, = (HOOKS.build({**config, 'checkpoint': str(file)}) for config in cfg.custom_hooks)
+    hook, = (HOOKS.build({**config, 'checkpoint': str(file), **options}) for config in cfg.custom_hooks)
     hook.before_train(SimpleNamespace(iter=0, model=model))
-    last = f'layers.{model.backbone.num_layers - 1}.attn.qkv.weight'
-    assert model.backbone.get_parameter(last).equal(tensors[f'backbone.{last}'])
-    assert len(read_checkpoint(file)) == len(tensors)
 
-    images = [torch.randint(0, 256, (3, 512, 512), dtype=torch.uint8)] * 2
-    samples = [SegDataSample(gt_sem_seg=PixelData(data=torch.randint(0, 150, (1, 512, 512)))) for _ in images]
+
+def batch(cfg, model):
+    from mmseg.structures import SegDataSample
+    side, classes = cfg.crop_size[0], model.decode_head.num_classes
+    images = [torch.randint(0, 256, (3, side, side), dtype=torch.uint8)] * 2
+    samples = [SegDataSample(gt_sem_seg=PixelData(data=torch.randint(0, classes, (1, side, side)))) for _ in images]
+    return model.data_preprocessor(dict(inputs=images, data_samples=samples), True)
+
+
+def last_qkv(backbone):
+    return f'layers.{len(backbone.layers) - 1}.attn.qkv.weight'
+
+
+def test_all_announced_configs_exist():
+    assert len(ADE20K) == 8
+    assert {method_of(path) for path in CONFIGS} == set(KINDS)
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=ids)
+def test_a_segmentation_config_loads_a_converted_checkpoint_and_takes_a_step(path, checkpoint):
+    cfg, model, optim_wrapper = build(path)
+    file, tensors = checkpoint(model.backbone, method_of(path))
+    name = last_qkv(model.backbone)
+    assert detect_kind(read_checkpoint(file)) == KINDS[method_of(path)]
+    start(cfg, model, file)
+    assert model.backbone.get_parameter(name).equal(tensors[f'backbone.{name}'])
+
     for group in optim_wrapper.optimizer.param_groups:
         group['lr'] = 1e-3
-    before = model.backbone.get_parameter(last).detach().clone()
-    data = model.data_preprocessor(dict(inputs=images, data_samples=samples), True)
-    loss, log = model.parse_losses(model._run_forward(data, mode='loss'))
+    before = model.backbone.get_parameter(name).detach().clone()
+    loss, log = model.parse_losses(model._run_forward(batch(cfg, model), mode='loss'))
     optim_wrapper.update_params(loss)
     assert torch.isfinite(loss)
-    assert not model.backbone.get_parameter(last).equal(before)
-    assert {'decode.loss_ce', 'aux.loss_ce'} <= set(log)
+    assert not model.backbone.get_parameter(name).equal(before)
+    assert ('aux.loss_ce' in log) == ('auxiliary_head' in cfg.model)
 
 
-@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize('path', [path for path in ADE20K if KINDS[method_of(path)] == 'mocov3'], ids=ids)
+def test_either_encoder_of_a_contrastive_checkpoint_is_taken(path, checkpoint):
+    cfg, model, _ = build(path)
+    file, tensors = checkpoint(model.backbone, method_of(path))
+    name = last_qkv(model.backbone)
+    start(cfg, model, file, branch='momentum')
+    assert model.backbone.get_parameter(name).equal(tensors[f'momentum_encoder.module.0.{name}'])
+
+
+@pytest.mark.parametrize('path', ADE20K, ids=ids)
 def test_a_segmentation_config_is_that_of_the_protocol(path):
     cfg = Config.fromfile(path)
     assert cfg.train_cfg.max_iters == 160000
     assert cfg.model.test_cfg == dict(mode='slide', crop_size=(512, 512), stride=(341, 341))
     assert cfg.optim_wrapper.type == 'mm_graft.AutocastOptimWrapper'
+    assert cfg.optim_wrapper.constructor == 'mm_graft.GraftOptimWrapperConstructor'
     assert 0 < cfg.optim_wrapper.paramwise_cfg.layer_decay_rate < 1
     assert cfg.train_dataloader.dataset.type == 'ADE20KDataset'
     assert not cfg.model.backbone.final_norm
     assert len(cfg.model.backbone.out_indices) == 4
     assert cfg.custom_hooks[0].resize
+
+
+@pytest.fixture(params=[path for path in ADE20K if method_of(path) in ('mae', 'conmim') and 'base' in path.name],
+                ids=ids)
+def built(request):
+    return build(request.param)
+
+
+def test_half_precision_is_on(built):
+    cfg, model, optim_wrapper = built
+    seen = []
+    for module in (model.backbone.layers[0].attn.proj, model.decode_head.conv_seg):
+        module.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    wrapper = OPTIM_WRAPPERS.build(dict(type=cfg.optim_wrapper.type, optimizer=optim_wrapper.optimizer))
+    with torch.no_grad(), wrapper.optim_context(model.eval()):
+        model(torch.randn(1, 3, 64, 64))
+    assert seen == [torch.bfloat16] * 2
+
+
+def test_an_image_larger_than_the_crop_is_predicted_by_sliding(built, monkeypatch):
+    from mmseg.structures import SegDataSample
+    _, model, _ = built
+    sides = []
+    inner = model.encode_decode
+    monkeypatch.setattr(
+        model, 'encode_decode', lambda images, metas: sides.append(images.shape[-2:]) or inner(images, metas))
+    sample = SegDataSample(metainfo=dict(ori_shape=(512, 600), img_shape=(512, 600), pad_shape=(512, 600)))
+    result, = model.eval().test_step(
+        dict(inputs=[torch.zeros(3, 512, 600, dtype=torch.uint8)], data_samples=[sample]))
+    assert result.pred_sem_seg.data.shape == (1, 512, 600)
+    assert sides == [(512, 512)] * 2

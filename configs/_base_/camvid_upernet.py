@@ -48,8 +48,7 @@ model = dict(
         std=[77.0, 78.1, 77.0],
         bgr_to_rgb=True,
         pad_val=0,
-        seg_pad_val=void,
-        test_cfg=dict(size_divisor=8)),
+        seg_pad_val=void),
     backbone=dict(
         type='mmpretrain.VisionTransformer',
         arch=arch,
@@ -72,7 +71,7 @@ model = dict(
         align_corners=False,
         loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0)),
     train_cfg=dict(),
-    test_cfg=dict(mode='whole'))
+    test_cfg=dict(mode='slide'))
 
 optim_wrapper = dict(
     type='OptimWrapper',

@@ -15,9 +15,7 @@ model = dict(
         final_norm=False,
         out_type='avg_featmap',
         drop_path_rate=0.1,
-        layer_scale_init_value=0.1,  # overwritten by the checkpoint
-        # what is fine-tuned is the EMA teacher
-        init_cfg=dict(type='Pretrained', checkpoint='', prefix='momentum_encoder.module.0.')),
+        layer_scale_init_value=0.1),  # overwritten by the checkpoint
     neck=None,
     head=dict(
         type='LinearClsHead',

@@ -8,8 +8,8 @@ Data:     CamVid at 240 × 180 as data/camvid/{img_dir,ann_dir}/{train,val,test}
 
 _base_ = ['../_base_/camvid_mae.py', '../_base_/runtime.py']
 
-max_epochs = 80
-lr = 1e-3
+max_epochs = 100
+lr = 1.5e-3
 
 optim_wrapper = dict(
     type='OptimWrapper',

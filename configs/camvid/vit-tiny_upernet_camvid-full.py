@@ -14,7 +14,7 @@ max_iters = 20000
 warmup_iters = 500
 scale = (480, 360)
 crop_size = (224, 224)
-checkpoint = 'work_dirs/mae_camvid-half/epoch_80.pth'
+checkpoint = 'work_dirs/mae_camvid-half/epoch_100.pth'
 branch = 'base'
 
 train_pipeline = [
@@ -37,7 +37,10 @@ val_dataloader = dict(dataset=dict(pipeline=test_pipeline, **data))
 test_dataloader = val_dataloader
 
 custom_hooks = [dict(type='mm_graft.LoadBackboneHook', checkpoint=checkpoint, branch=branch, resize=True)]
-model = dict(data_preprocessor=dict(size=crop_size), backbone=dict(img_size=crop_size[0]))
+model = dict(
+    data_preprocessor=dict(size=crop_size),
+    backbone=dict(img_size=crop_size[0]),
+    test_cfg=dict(crop_size=crop_size, stride=(149, 149)))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=warmup_iters),
     dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=warmup_iters, end=max_iters),

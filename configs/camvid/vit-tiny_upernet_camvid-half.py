@@ -9,11 +9,11 @@ Data:     CamVid as data/camvid/{img_dir,ann_dir}/{train,val,test}, masks 0–10
 
 _base_ = ['../_base_/camvid_upernet.py']
 
-max_iters = 150
-warmup_iters = 15
+max_iters = 300
+warmup_iters = 30
 scale = (240, 180)
 crop_size = (112, 112)
-checkpoint = 'work_dirs/mae_camvid-half/epoch_80.pth'
+checkpoint = 'work_dirs/mae_camvid-half/epoch_100.pth'
 branch = 'base'
 
 train_pipeline = [
@@ -35,7 +35,10 @@ val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
 custom_hooks = [dict(type='mm_graft.LoadBackboneHook', checkpoint=checkpoint, branch=branch, resize=True)]
-model = dict(data_preprocessor=dict(size=crop_size), backbone=dict(img_size=crop_size[0]))
+model = dict(
+    data_preprocessor=dict(size=crop_size),
+    backbone=dict(img_size=crop_size[0]),
+    test_cfg=dict(crop_size=crop_size, stride=(75, 75)))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=warmup_iters),
     dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=warmup_iters, end=max_iters),

@@ -13,7 +13,7 @@ import torch
 from mm_graft.checkpoints.kinds import LAYOUTS, MMPRETRAIN, check_encoder, convert, detect_kind, exchange
 from mm_graft.checkpoints.layouts import BASE, Converted, StateDict
 from mm_graft.checkpoints.localmim import plain_encoder
-from mm_graft.checkpoints.reading import CheckpointError, read_parts
+from mm_graft.checkpoints.reading import CheckpointError, read_content, read_metadata, read_parts
 from mm_graft.checkpoints.resize import resize_model
 from mm_graft.version import __version__
 
@@ -119,14 +119,20 @@ def serialize(tensors: StateDict, record: dict, kind: str, suffix: str) -> bytes
 
 
 def read_provenance(path: str | Path) -> dict | None:
-    """The record in a file written here, or None."""
+    """The record in a file written here, or None.
+
+    Raises:
+        CheckpointError: no such file, damaged, or not safe to open.
+    """
     if Path(path).suffix == '.safetensors':
-        from safetensors import safe_open
-        with safe_open(path, 'pt') as file:
-            record = (file.metadata() or {}).get(PROVENANCE)
-        return json.loads(record) if record else None
-    content = torch.load(path, map_location='cpu', weights_only=True)
-    return content.get(PROVENANCE) or getattr(content, PROVENANCE, None)
+        record = read_metadata(path).get(PROVENANCE)
+        try:
+            return json.loads(record) if record else None
+        except ValueError as error:
+            raise CheckpointError(f'checkpoint {path}: its record of provenance is damaged') from error
+    content = read_content(path)
+    inside = content.get(PROVENANCE) if isinstance(content, dict) else None
+    return inside or getattr(content, PROVENANCE, None)
 
 
 def write_bytes(content: bytes, path: str | Path) -> None:

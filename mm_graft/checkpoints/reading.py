@@ -52,10 +52,7 @@ def read_parts(path: str | Path) -> tuple[StateDict, dict[str, str]]:
     Raises:
         CheckpointError: no such file, damaged, not safe to open, or without tensors.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f'checkpoint {path} does not exist; give the path of a file')
-    content = _read_safetensors(path) if path.suffix == '.safetensors' else _read_pickle(path)
+    content = read_content(path)
     rest: dict[str, str] = {}
     for container in CONTAINERS:
         if isinstance(content, dict) and isinstance(content.get(container), dict):
@@ -70,6 +67,38 @@ def read_parts(path: str | Path) -> tuple[StateDict, dict[str, str]]:
     rest.update({str(name): f'a {type(value).__name__}, no tensor' for name, value in content.items()
                  if name not in tensors})
     return tensors, rest
+
+
+def read_content(path: str | Path) -> object:
+    """What a file holds: the tensors of a ``.safetensors``, whatever was pickled of others; no code is run.
+
+    Raises:
+        CheckpointError: no such file, damaged, or not safe to open.
+    """
+    path = _existing(path)
+    return _read_safetensors(path) if path.suffix == '.safetensors' else _read_pickle(path)
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """The texts in the header of a ``.safetensors`` file.
+
+    Raises:
+        CheckpointError: no such file, or damaged.
+    """
+    from safetensors import safe_open
+    path = _existing(path)
+    try:
+        with safe_open(path, 'pt') as file:
+            return file.metadata() or {}
+    except Exception as error:  # as above
+        raise CheckpointError(f'checkpoint {path} is damaged or no safetensors file: {_first_line(error)}') from error
+
+
+def _existing(path: str | Path) -> Path:
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f'checkpoint {path} does not exist; give the path of a file')
+    return path
 
 
 def _read_pickle(path: Path) -> object:

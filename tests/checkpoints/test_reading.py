@@ -10,16 +10,26 @@ import torch
 from mmengine.registry import MODELS
 from safetensors.torch import save_file
 
-from mm_graft.checkpoints import KINDS, CheckpointError, convert_file, detect_kind, load_backbone, read_checkpoint
-from mm_graft.checkpoints.reading import read_parts
+from mm_graft.checkpoints import (
+    KINDS,
+    CheckpointError,
+    convert_file,
+    detect_kind,
+    load_backbone,
+    publish_file,
+    read_checkpoint,
+)
+from mm_graft.checkpoints.files import read_provenance
+from mm_graft.checkpoints.reading import read_metadata, read_parts
 
 GOLDEN = ('mae_tiny.pth', 'mocov3_tiny.pth.tar', 'conmim_checkpoint-*.pth', 'localmim_checkpoint-*.pth')
 
 
 @pytest.fixture
 def files(golden, tmp_path):
-    """Small checkpoints of every layout as zip, as the older pickle, and as safetensors."""
-    made = []
+    """Checkpoints of every layout as zip, as the older pickle, and as safetensors, cut small; one of ours is whole."""
+    convert_file(next(golden.glob('mocov3_tiny.pth.tar')), tmp_path / 'ours.safetensors', None, 'mmpretrain')
+    made = [tmp_path / 'ours.safetensors']
     for pattern in GOLDEN:
         tensors = read_checkpoint(next(golden.glob(pattern)))
         small = {name: tensor.flatten()[:2].clone() for name, tensor in list(tensors.items())[:40]}
@@ -49,26 +59,31 @@ def damaged(content, rng):
 
 
 def try_all(path, content, target, backbone, rng):
-    """Convert and load; anything but a success or a `CheckpointError` is the test's failure."""
+    """Convert, publish and load; anything but a success or a `CheckpointError` is the test's failure."""
     path.write_bytes(content)
-    kind = rng.choice((None, *KINDS))
+    kind, branch = rng.choice((None, *KINDS)), rng.choice(('base', 'momentum'))
     with contextlib.suppress(CheckpointError):
-        convert_file(path, target, kind, rng.choice(KINDS), rng.choice(('base', 'momentum')))
+        convert_file(path, target, kind, rng.choice(KINDS), branch)
         target.unlink()
-    assert not target.exists()
     with contextlib.suppress(CheckpointError):
-        load_backbone(backbone, path, kind, resize=rng.random() < 0.5)
+        publish_file(path, target.parent, 'public', kind, branch, plain=rng.random() < 0.5).unlink()
+    assert not list(target.parent.iterdir())
+    with contextlib.suppress(CheckpointError):
+        load_backbone(backbone, path, kind, branch, resize=rng.random() < 0.5)
+    with contextlib.suppress(CheckpointError):
+        read_provenance(path)
 
 
 @pytest.mark.parametrize('rounds', [20, pytest.param(600, marks=pytest.mark.slow)])
 def test_damaged_files_and_wrong_kinds_end_in_clean_errors(files, tmp_path, tiny_arch, rounds):
     rng = random.Random(0)
     backbone = MODELS.build(dict(type='VisionTransformer', arch=tiny_arch, img_size=32, patch_size=16))
+    (tmp_path / 'out').mkdir()
     for file in files:
         content = file.read_bytes()
         victim = tmp_path / f'victim{file.suffix}'
         for _ in range(rounds):
-            try_all(victim, damaged(content, rng), tmp_path / 'target.safetensors', backbone, rng)
+            try_all(victim, damaged(content, rng), tmp_path / 'out' / 'target.safetensors', backbone, rng)
 
 
 def test_every_kind_read_as_every_other_ends_in_clean_errors(files, tmp_path):
@@ -117,3 +132,17 @@ def test_what_stands_beside_the_tensors_is_named(tmp_path):
     tensors, rest = read_parts(tmp_path / 'a.pth')
     assert set(tensors) == {'cls_token'}
     assert set(rest) == {'step', 'epoch', 'args'}
+
+
+def test_a_record_of_provenance_is_read_as_carefully_as_tensors(tmp_path):
+    for suffix in ('.pth', '.safetensors'):
+        (tmp_path / f'a{suffix}').write_bytes(b'no checkpoint')
+        with pytest.raises(CheckpointError, match='is damaged or no'):
+            read_provenance(tmp_path / f'a{suffix}')
+        with pytest.raises(CheckpointError, match='does not exist'):
+            read_provenance(tmp_path / f'b{suffix}')
+    torch.save([torch.zeros(1)], tmp_path / 'list.pth')
+    assert read_provenance(tmp_path / 'list.pth') is None
+    save_file({'a': torch.zeros(1)}, tmp_path / 'plain.safetensors')
+    assert read_metadata(tmp_path / 'plain.safetensors') == {}
+    assert read_provenance(tmp_path / 'plain.safetensors') is None

@@ -18,7 +18,8 @@ done
 
 @pytest.mark.parametrize(('script', 'arguments'), [('dist_chain.sh', ['a/pre.py', '2']),
                                                    ('slurm_chain.sh', ['part', 'job', 'a/pre.py'])])
-def test_what_was_pre_trained_is_fine_tuned_and_segmented(tmp_path, script, arguments):
+@pytest.mark.parametrize('branch', ['momentum', None])
+def test_what_was_pre_trained_is_fine_tuned_and_segmented(tmp_path, script, arguments, branch):
     log = tmp_path / 'log'
     for name in ('python', 'srun'):
         (tmp_path / name).write_text(STAND_IN.format(log=log))
@@ -26,7 +27,7 @@ def test_what_was_pre_trained_is_fine_tuned_and_segmented(tmp_path, script, argu
     subprocess.run(
         ['bash', BENCHMARKS / script, *arguments], check=True, cwd=tmp_path,
         env={'PATH': f'{tmp_path}:{os.environ["PATH"]}', 'PYTHON': str(tmp_path / 'python'), 'WORK': 'w',
-             'FINETUNE': 'b/tune.py', 'SEGMENT': 'c/seg.py', 'BRANCH': 'momentum'})
+             'FINETUNE': 'b/tune.py', 'SEGMENT': 'c/seg.py', **({'BRANCH': branch} if branch else {})})
     first, second, third = log.read_text().splitlines()
     assert 'a/pre.py' in first
     assert '--work-dir w/pre --resume' in first
@@ -34,7 +35,8 @@ def test_what_was_pre_trained_is_fine_tuned_and_segmented(tmp_path, script, argu
     for line, config in ((second, 'b/tune.py'), (third, 'c/seg.py')):
         assert config in line
         assert f'--work-dir w/pre/{Path(config).stem} --resume' in line
-        assert 'custom_hooks.0.checkpoint=w/pre/epoch_3.pth custom_hooks.0.branch=momentum' in line
+        assert 'custom_hooks.0.checkpoint=w/pre/epoch_3.pth' in line
+        assert ('custom_hooks.0.branch=momentum' in line) == bool(branch)  # else the config's own choice
 
 
 @pytest.mark.parametrize('script', ['dist_chain.sh', 'slurm_chain.sh'])

@@ -10,7 +10,7 @@ run_chain() { # PRETRAIN_CONFIG [flags of the pre-training]
     for step in "${FINETUNE:-}" "${SEGMENT:-}"; do
         if [ -n "$step" ]; then
             run_step "$step" "$work/$name/$(basename "$step" .py)" --cfg-options \
-                custom_hooks.0.checkpoint="$checkpoint" custom_hooks.0.branch="${BRANCH:-base}"
+                custom_hooks.0.checkpoint="$checkpoint" ${BRANCH:+custom_hooks.0.branch="$BRANCH"}
         fi
     done
 }

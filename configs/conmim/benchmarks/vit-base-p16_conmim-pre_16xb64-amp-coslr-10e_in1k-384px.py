@@ -19,7 +19,8 @@ layer_decay_rate = 0.65
 load_from = 'work_dirs/vit-base-p16_conmim-pre_8xb128-amp-coslr-100e_in1k/epoch_100.pth'
 
 model = dict(
-    backbone=dict(img_size=384, init_cfg=dict(checkpoint=load_from, prefix='backbone.', resize=True)))
+    backbone=dict(
+        img_size=384, init_cfg=dict(type='Pretrained', checkpoint=load_from, prefix='backbone.', resize=True)))
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='RandomResizedCrop', scale=384, backend='pillow', interpolation='bicubic'),

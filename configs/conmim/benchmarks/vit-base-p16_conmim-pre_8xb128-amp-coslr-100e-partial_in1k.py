@@ -19,8 +19,10 @@ lr = 4e-3
 min_lr = 1e-6
 tuned_blocks = 4
 checkpoint = 'work_dirs/conmim_vit-base-p16_16xb128-amp-coslr-800e_in1k/epoch_800.pth'
+branch = 'momentum'  # the EMA teacher
 
-model = dict(backbone=dict(frozen_stages=12 - tuned_blocks, init_cfg=dict(checkpoint=checkpoint)))
+custom_hooks = [dict(type='mm_graft.LoadBackboneHook', checkpoint=checkpoint, branch=branch)]
+model = dict(backbone=dict(frozen_stages=12 - tuned_blocks))
 optim_wrapper = dict(optimizer=dict(lr=lr))
 param_scheduler = dict(
     type='mm_graft.WarmupCosineLR', warmup=warmup_epochs, min_ratio=min_lr / lr, convert_to_iter_based=True)

@@ -24,7 +24,7 @@ model = dict(
         img_size=384,
         drop_path_rate=0.2,
         layer_scale_init_value=1e-5,
-        init_cfg=dict(checkpoint=load_from, prefix='backbone.', resize=True)),
+        init_cfg=dict(type='Pretrained', checkpoint=load_from, prefix='backbone.', resize=True)),
     head=dict(in_channels=1024))
 train_pipeline = [
     dict(type='LoadImageFromFile'),

@@ -2,8 +2,9 @@
 
 Paper:    Yi et al., Masked Image Modeling with Denoising Contrast, ICLR 2023 (arXiv 2205.09616), Table 13 and §5.2
 Command:  tools/dist_train.sh configs/conmim/benchmarks/vit-large-p16_conmim-pre_upernet_8xb2-amp-160k_ade20k.py 8
-Needs:    the model fine-tuned on ImageNet as `checkpoint`; without intermediate fine-tuning the pre-trained one, with
-          prefix = 'momentum_encoder.module.0.' (or '' for the authors' checkpoint_copy-N.pth)
+Needs:    the model fine-tuned on ImageNet; without intermediate fine-tuning the pre-trained one (its EMA teacher) by
+          --cfg-options custom_hooks.0.checkpoint=FILE custom_hooks.0.branch=momentum, or the authors'
+          checkpoint_copy-N.pth, which is the teacher, without the branch
 Devices:  a batch of 16; hours not stated
 Expected: mIoU 53.7 after 800 epochs (paper, Table 4). Not run here
 Differs:  the paper chooses the rate among 1e-5, 3e-5, 5e-5 and 7e-5 and does not say which; 3e-5 is ours, as are the
@@ -15,14 +16,11 @@ _base_ = ['../../_base_/conmim_upernet.py']
 lr = 3e-5
 layer_decay_rate = 0.95
 checkpoint = 'work_dirs/vit-large-p16_conmim-pre_16xb64-amp-coslr-50e_in1k/epoch_50.pth'
-prefix = 'backbone.'
+branch = 'base'
 
+custom_hooks = [dict(type='mm_graft.LoadBackboneHook', checkpoint=checkpoint, branch=branch, resize=True)]
 model = dict(
-    backbone=dict(
-        arch='large',
-        out_indices=[7, 11, 15, 23],
-        layer_scale_init_value=1e-5,
-        init_cfg=dict(checkpoint=checkpoint, prefix=prefix)),
+    backbone=dict(arch='large', out_indices=[7, 11, 15, 23], layer_scale_init_value=1e-5),
     neck=dict(embed_dim=1024),
     decode_head=dict(in_channels=[1024] * 4, channels=1024),
     auxiliary_head=dict(in_channels=1024))

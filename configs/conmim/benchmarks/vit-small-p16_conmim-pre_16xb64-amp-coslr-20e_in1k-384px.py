@@ -19,7 +19,10 @@ layer_decay_rate = 0.8
 load_from = 'work_dirs/vit-small-p16_conmim-pre_8xb128-amp-coslr-200e_in1k/epoch_200.pth'
 
 model = dict(
-    backbone=dict(arch='small', img_size=384, init_cfg=dict(checkpoint=load_from, prefix='backbone.', resize=True)),
+    backbone=dict(
+        arch='small',
+        img_size=384,
+        init_cfg=dict(type='Pretrained', checkpoint=load_from, prefix='backbone.', resize=True)),
     head=dict(in_channels=384))
 train_pipeline = [
     dict(type='LoadImageFromFile'),
