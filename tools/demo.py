@@ -6,8 +6,6 @@ Interrupted, it goes on where it was. Results: work_dirs/demo/report.{json,md,pn
 
 import argparse
 import json
-import re
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,6 +13,7 @@ from pathlib import Path
 from demo_report import write_report
 from mmengine.config import Config
 from tqdm import tqdm
+from training_log import last_epoch, run_training
 
 from mm_graft.cli import clean_errors
 from mm_graft.datasets.fashion_mnist import prepare_fashion_mnist
@@ -22,7 +21,6 @@ from mm_graft.datasets.fashion_mnist import prepare_fashion_mnist
 ROOT = Path(__file__).resolve().parents[1]
 OUT = Path('work_dirs/demo')
 RUNS = {'mae': 'MAE', 'graft': 'MAE → graft', 'mocov3': 'MoCo v3 from scratch'}
-STEP = re.compile(r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/(\d+)\].*?loss: ([\d.naif]+)')
 
 
 def parse_args() -> argparse.Namespace:
@@ -44,16 +42,10 @@ def remember(part: str, seconds: float) -> None:
     (OUT / 'seconds.json').write_text(json.dumps(known, indent=1))
 
 
-def last_epoch(name: str) -> int:
-    """The epoch of the latest checkpoint of a run, 0 if there is none."""
-    note = OUT / name / 'last_checkpoint'
-    return int(Path(note.read_text().strip()).stem.removeprefix('epoch_')) if note.is_file() else 0
-
-
 def train(name: str, seed: int) -> None:
     """Run configs/demo/NAME.py to its end, with a progress bar; what is done already is not done again."""
     max_epochs = Config.fromfile(ROOT / 'configs' / 'demo' / f'{name}.py').max_epochs
-    if last_epoch(name) >= max_epochs:
+    if last_epoch(OUT / name) >= max_epochs:
         tqdm.write(f'{RUNS[name]}: already trained')
         return
     start = time.time()
@@ -61,27 +53,10 @@ def train(name: str, seed: int) -> None:
         sys.executable, ROOT / 'tools' / 'train.py', ROOT / 'configs' / 'demo' / f'{name}.py', '--work-dir', OUT / name,
         '--resume', '--cfg-options', f'randomness.seed={seed}', 'default_hooks.logger.interval=3'
     ]
-    log = OUT / f'{name}.log'
-    with log.open('a') as writer, subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        follow(process.stdout, writer, RUNS[name], max_epochs)
-    remember(name, time.time() - start)
-    if process.returncode:
-        raise RuntimeError(f'{RUNS[name]} stopped with status {process.returncode}; see the end of {log}')
-
-
-def follow(lines: object, log: object, title: str, max_epochs: int) -> None:
-    """Copy the lines of a training log, showing where it stands."""
-    with tqdm(total=max_epochs, desc=f'{title:>20}', unit='epoch',
-              bar_format='{l_bar}{bar}| {n:.1f}/{total} epochs [{elapsed}<{remaining}{postfix}]') as bar:
-        for line in lines:
-            log.write(line)
-            if match := STEP.search(line):
-                epoch, step, steps, loss = match.groups()
-                if not bar.n:
-                    bar.initial = int(epoch) - 1
-                bar.n = int(epoch) - 1 + int(step) / int(steps)
-                bar.set_postfix_str(f'loss {float(loss):.3f}')
+    try:
+        run_training(command, OUT / f'{name}.log', RUNS[name], max_epochs)
+    finally:
+        remember(name, time.time() - start)
 
 
 def main() -> None:
