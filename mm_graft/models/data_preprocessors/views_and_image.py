@@ -13,18 +13,21 @@ class ViewsAndImagePreprocessor(TwoViewPreprocessor):
 
     Args:
         image_scale: share of the area that the image's crop keeps, from, to; MAE's is (0.2, 1).
+        image_size: height and width of the image, which a decoder for whole images fixes; that of the views if None.
         kwargs: as for ``TwoViewPreprocessor``.
 
     Raises:
         ValueError: a probability outside [0, 1], or a crop share outside (0, 1].
     """
 
-    def __init__(self, image_scale: tuple[float, float] = (0.2, 1.0), **kwargs) -> None:
+    def __init__(self, image_scale: tuple[float, float] = (0.2, 1.0),
+                 image_size: tuple[int, int] | None = None, **kwargs) -> None:
         super().__init__(**kwargs)
         if not 0 < image_scale[0] <= image_scale[1] <= 1:
             raise ValueError(f'image_scale={image_scale} is the share of the image that a crop keeps; choose '
                              '0 < from ≤ to ≤ 1')
         self.image_scale = image_scale
+        self.image_size = image_size
 
     @torch.no_grad()
     def forward(self, data: dict, training: bool = False) -> dict:
@@ -41,4 +44,4 @@ class ViewsAndImagePreprocessor(TwoViewPreprocessor):
         """Images (B, C, H, W), each with a crop and a flip of its own."""
         boxes = crop_boxes(len(images), self.image_scale, self.ratio, images)
         flip = torch.rand(len(images), device=images.device) < self.flip_probability
-        return crop_and_flip(images, boxes, flip, self.size or images.shape[-2:])
+        return crop_and_flip(images, boxes, flip, self.image_size or self.size or images.shape[-2:])

@@ -43,3 +43,9 @@ def test_the_share_of_the_crop_matters_and_is_checked(batch):
 
 def test_evaluation_sees_the_image_as_it_is(batch):
     torch.testing.assert_close(build()(batch, False)['inputs'], (batch['inputs'].float() - 100) / 50)
+
+
+def test_the_image_may_be_larger_than_the_views(batch):
+    sizes = [version.shape[-2:] for version in build(size=(8, 8), image_size=(16, 16))(batch, True)['inputs']]
+    assert sizes == [(8, 8), (8, 8), (16, 16)]
+    assert {version.shape[-1] for version in build(size=(8, 8))(batch, True)['inputs']} == {8}
