@@ -122,6 +122,29 @@ def test_a_graft_with_freezeout_stops_from_below_while_the_upper_stage_learns_on
     assert reached(model) == upper_third(model) | names(model, 'neck.', 'head.')
 
 
+def test_a_graft_on_conmim_reaches_all_but_the_patch_projection_and_moves_the_shared_table_with_the_last_stage():
+    _, model, optim_wrapper, found = step('vit-b_conmim2mocov3.py')
+    assert found == names(model, 'backbone.', 'neck.', 'head.') - names(model, 'backbone.patch_embed.')
+    rates = {name: group['lr_mult'] for group in optim_wrapper.optimizer.param_groups for name in group['param_names']}
+    assert {rates[name] for name in names(model, 'backbone.rel_pos_bias')} == {1.0}
+    assert {rates[name] for name in names(model, 'backbone.layers.0.', 'backbone.layers.7.')} == {0.1}
+
+
+def test_the_anchored_graft_pulls_the_lower_half_and_nothing_else(tmp_path):
+    cfg, model, _, found = step('vit-l_mae2mocov3.py')
+    assert found == names(model, 'backbone.', 'neck.', 'head.') - names(model, *STEM)
+    torch.save({'state_dict': model.state_dict()}, tmp_path / 'start.pth')
+    hook = HOOKS.build({**cfg.custom_hooks[-1], 'checkpoint': str(tmp_path / 'start.pth')})
+    hook.before_train(SimpleNamespace(model=model))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1.0)
+    model.zero_grad()
+    model.parse_losses({})[0].backward()
+    pulled = {f'backbone.layers.{index}.' for index in range(12)}
+    assert reached(model) == names(model, 'backbone.cls_token', *pulled)
+
+
 def test_the_control_of_the_anchor_differs_in_the_anchor_only():
     with_anchor, without = (Config.fromfile(GRAFT / f'vit-l_mae2mocov3{end}.py').to_dict()
                             for end in ('', '_no-anchor'))
