@@ -4,11 +4,12 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.complete
 
-.PHONY: help setup demo test test-slow lint format clean
+.PHONY: help setup demo reproduce test test-slow lint format clean
 
 help:
 	@echo "make setup      build $(VENV) with the pinned stack"
 	@echo "make demo       MAE -> graft -> evaluation on Fashion-MNIST: a table and a picture"
+	@echo "make reproduce  the papers' claim on CIFAR-10: tables and figures in docs/ (minutes to hours, resumable)"
 	@echo "make test       the test suite"
 	@echo "make test-slow  the long tests"
 	@echo "make lint       ruff and shell syntax"
@@ -20,6 +21,10 @@ $(READY): requirements/pinned.txt requirements/runtime.txt requirements/tests.tx
 
 demo: $(READY)
 	$(RUN) tools/demo.py
+
+# the small size where there is no GPU; more: tools/reproduce.py --help
+reproduce: $(READY)
+	$(RUN) tools/reproduce.py
 
 test: $(READY)
 	$(RUN) -m pytest -n 2 -m "not slow" tests

@@ -13,8 +13,7 @@ from mm_graft.checkpoints import convert_file, detect_kind, read_checkpoint
 from tests.test_configs import build
 
 ROOT = Path(__file__).parents[1] / 'configs'
-FOLDERS = ('segmentation', 'conmim/benchmarks', 'camvid')
-CONFIGS = sorted(path for folder in FOLDERS for path in (ROOT / folder).glob('*upernet*.py'))
+CONFIGS = sorted(path for path in ROOT.rglob('*upernet*.py') if path.parent.name != '_base_')
 ADE20K = [path for path in CONFIGS if 'ade20k' in path.name]
 # method in the name of a config → layout of its authors
 KINDS = {'graft': 'mocov3', 'mocov3': 'mocov3', 'mae': 'mae', 'localmim': 'localmim', 'conmim': 'conmim',

@@ -1,0 +1,32 @@
+"""MAE around a ViT with patches of 4 on 32×32 images: Ti in ``full``, 6 blocks of width 64 in ``cpu``."""
+
+width = dict(full=192, cpu=64)['{{$CIFAR10_SCALE:full}}']
+num_layers = dict(full=12, cpu=6)['{{$CIFAR10_SCALE:full}}']
+num_heads = dict(full=3, cpu=2)['{{$CIFAR10_SCALE:full}}']
+decoder_width = dict(full=96, cpu=48)['{{$CIFAR10_SCALE:full}}']
+decoder_depth = dict(full=2, cpu=1)['{{$CIFAR10_SCALE:full}}']
+
+arch = dict(embed_dims=width, num_layers=num_layers, num_heads=num_heads, feedforward_channels=4 * width)
+xavier = [
+    dict(type='Xavier', layer='Linear', distribution='uniform'),
+    dict(type='Constant', layer='LayerNorm', val=1.0, bias=0.0),
+]
+decoder = dict(
+    type='MAEPretrainDecoder',
+    num_patches=64,
+    patch_size=4,
+    embed_dim=width,
+    decoder_embed_dim=decoder_width,
+    decoder_depth=decoder_depth,
+    decoder_num_heads=4)
+pixel_head = dict(
+    type='MAEPretrainHead',
+    norm_pix=True,
+    patch_size=4,
+    loss=dict(type='PixelReconstructionLoss', criterion='L2'))
+model = dict(
+    type='MAE',
+    backbone=dict(type='MAEViT', arch=arch, img_size=32, patch_size=4, mask_ratio=0.75),
+    neck=decoder,
+    head=pixel_head,
+    init_cfg=xavier)

@@ -1,0 +1,44 @@
+"""Counted operations of a training on CIFAR-10, per image, frozen prefixes taken into account."""
+
+from pathlib import Path
+
+from mmengine.config import Config
+from reproduce_rows import ROWS, read_config, remembered
+
+from mm_graft.analysis.schedule_plot import simulate
+from mm_graft.analysis.step_benchmark import count
+from mm_graft.analysis.training_step import TrainingStep
+from mm_graft.engine.hooks.freeze_once import freeze_blocks
+
+
+def gflops_of_step(cfg: Config, frozen: int = 0) -> float:
+    """10⁹ operations per image of a step whose stem and first blocks are frozen."""
+    step = TrainingStep(cfg, batch_size=2)
+    if frozen:
+        freeze_blocks(step.model, step.optim_wrapper.optimizer, frozen)
+    return count(step)['gflops_per_image']
+
+
+def gflops_of_run(cfg: Config) -> float:
+    """The mean over a run, in which FreezeOut may freeze one depth after another."""
+    frozen_at = simulate(cfg).frozen_at
+    ends = sorted((time, depth) for depth, time in frozen_at.items() if depth)
+    times = [0.0, *(time for time, _ in ends), float(cfg.train_cfg.max_epochs)]
+    depths = [0, *(depth for _, depth in ends)]
+    total = sum((times[index + 1] - times[index]) * gflops_of_step(cfg, depth) for index, depth in enumerate(depths))
+    return total / cfg.train_cfg.max_epochs
+
+
+def gflops_per_image(name: str, scale: str, cache: Path) -> float:
+    """10⁹ operations per image of a row, counted once and kept in ``cache``."""
+    row = ROWS[name]
+    key = ' '.join([row.config, *row.options])
+
+    def compute() -> float:
+        cfg = read_config(row.config, scale)
+        for option in row.options:
+            key, value = option.split('=')
+            cfg.merge_from_dict({key: float(value)})
+        return gflops_of_run(cfg)
+
+    return remembered(cache, key, compute)

@@ -1,0 +1,80 @@
+"""Evaluation of one checkpoint of the CIFAR-10 experiment."""
+
+import tempfile
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.registry import init_default_scope
+from mmengine.runner import set_random_seed
+from mmpretrain.registry import MODELS
+from reproduce_rows import read_config
+
+from mm_graft.evaluation.evaluate import evaluate
+from mm_graft.evaluation.fewshot_finetune import finetune_accuracy, finetune_config
+from mm_graft.evaluation.frozen import EvaluationSettings
+from mm_graft.evaluation.linear_probe import LinearProbeSettings, sweep_grid
+from mm_graft.evaluation.protocols import ProtocolSettings
+
+BASE_LRS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+FEW_SHOT_DRAWS = 5
+
+
+def save_initial_weights(cfg: Config, folder: Path, seed: int) -> None:
+    """Leave a checkpoint of an untrained model, as a run of no epochs would."""
+    init_default_scope('mmpretrain')
+    MMLogger.get_current_instance().setLevel('ERROR')  # no line per initialised parameter
+    set_random_seed(seed)
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    torch.save({'state_dict': model.state_dict()}, folder / 'epoch_0.pth')
+    (folder / 'last_checkpoint').write_text(str(folder / 'epoch_0.pth'))
+
+
+def settings_of(pool: str, cache: Path, seed: int, protocols: tuple[str, ...], **options) -> EvaluationSettings:
+    """How a checkpoint is evaluated: kNN with k = 20, a linear head, 1 % few-shot over several draws."""
+    linear = LinearProbeSettings(grid=tuple(sweep_grid(BASE_LRS, (0, ))), epochs=30, batch_size=256, batch_norm=True,
+                                 seed=seed)
+    protocol = ProtocolSettings(ks=(20, ), linear=linear, seeds=FEW_SHOT_DRAWS)
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    return EvaluationSettings(protocols=protocols, pool=pool, batch_size=500, workers=8 if device == 'cuda' else 0,
+                              device=device, cache=str(cache), protocol=protocol, **options)
+
+
+def evaluate_checkpoint(cfg: Config, checkpoint: Path, pool: str, cache: Path, seed: int) -> dict[str, float]:
+    """Percentages of the test images that are right, on frozen features."""
+    MMLogger.get_current_instance().setLevel('ERROR')
+    settings = settings_of(pool, cache, seed, ('knn', 'linear', 'fewshot-1'))
+    protocols = evaluate(cfg, str(checkpoint), settings)['protocols']
+    return {name: round(result['top1'], 3) for name, result in protocols.items()}
+
+
+def tuned_protocol(cfg: Config, checkpoint: Path, protocol: str, scale: str, cache: Path, seed: int) -> dict:
+    """Percentage of the test images that are right after fine-tuning, on 10 % of the labels or on all."""
+    MMLogger.get_current_instance().setLevel('ERROR')
+    recipe = read_config('finetune', scale)
+    set_random_seed(seed)
+    with tempfile.TemporaryDirectory() as folder:
+        if protocol == 'fewshot-10':
+            path = Path(folder) / 'recipe.py'
+            recipe.dump(path)
+            settings = settings_of('cls', cache, seed, ('fewshot-10', ), finetune_recipe=str(path),
+                                   finetune_epochs=10 * recipe.train_cfg.max_epochs)
+            top1 = evaluate(cfg, str(checkpoint), settings)['protocols']['fewshot-10']['top1']
+        else:
+            top1 = 100 * finetune_accuracy(whole_finetuning(recipe, cfg, checkpoint, folder))
+    return {protocol: round(top1, 3)}
+
+
+def whole_finetuning(recipe: Config, cfg: Config, checkpoint: Path, folder: str) -> Config:
+    """The recipe on all training images: encoder and a new head, without the projector that few labels start from."""
+    result = finetune_config(recipe, cfg, str(checkpoint), [], 10, folder, workers=recipe.train_dataloader.num_workers)
+    del result.train_dataloader.dataset['indices']
+    result.train_dataloader.batch_size = recipe.train_dataloader.batch_size
+    result.model.neck = None
+    result.model.head.in_channels = recipe.model.head.in_channels
+    result.custom_hooks = [dict(type='mm_graft.LoadBackboneHook', checkpoint=str(checkpoint))]
+    return result
+
+
