@@ -6,7 +6,11 @@ The distributions are the same, the pixels not quite (mm_graft/datasets/transfor
 dataset_type = 'ImageNet'
 data_root = 'data/imagenet/'
 data_preprocessor = dict(
-    type='SelfSupDataPreprocessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
+    type='SelfSupDataPreprocessor',
+    mean=[123.675, 116.28, 103.53],
+    std=[58.395, 57.12, 57.375],
+    to_rgb=True,
+    non_blocking=True)  # bytes go to the device, which makes them numbers and normalises them
 
 crop = dict(type='mm_graft.FastCrop', scale=224, crop_ratio_range=(0.08, 1.0))
 first_view = [crop, dict(type='mm_graft.FastPhotometric', blur_probability=1.0)]

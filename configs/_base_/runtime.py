@@ -3,6 +3,7 @@
 default_scope = 'mmpretrain'
 
 default_hooks = dict(
+    runtime_info=dict(type='mm_graft.DeferredInfoHook'),  # losses are read when they are logged
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=100),
     param_scheduler=dict(type='ParamSchedulerHook'),

@@ -9,7 +9,7 @@ Differs:  no command of the authors for ViT-B is public. Gradient clipping at 3 
           default. The authors train in fp16 with a scaler, here bf16 without.
 """
 
-_base_ = ['../_base_/conmim_pretrain.py', '../_base_/runtime.py']
+_base_ = ['../_base_/conmim_pretrain.py', '../_base_/imagenet_paired_views.py', '../_base_/runtime.py']
 
 max_epochs = 800
 warmup_epochs = 10

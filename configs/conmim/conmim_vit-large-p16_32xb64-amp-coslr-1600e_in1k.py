@@ -8,7 +8,7 @@ Differs:  this is the authors' command (README of TencentARC/ConMIM@4263955): 16
           Table 11 has 800 epochs at 5e-4. They train in fp16 with a scaler, here bf16 without.
 """
 
-_base_ = ['../_base_/conmim_pretrain.py', '../_base_/runtime.py']
+_base_ = ['../_base_/conmim_pretrain.py', '../_base_/imagenet_paired_views.py', '../_base_/runtime.py']
 
 max_epochs = 1600
 warmup_epochs = 10

@@ -8,7 +8,7 @@ Differs:  the only command that the authors published is for 1600 epochs at 7.5e
           5e-4 and 800 epochs. Layer scale 1e-5 and clipping at 1 are those of the command.
 """
 
-_base_ = ['../_base_/conmim_pretrain.py', '../_base_/runtime.py']
+_base_ = ['../_base_/conmim_pretrain.py', '../_base_/imagenet_paired_views.py', '../_base_/runtime.py']
 
 max_epochs = 800
 warmup_epochs = 10

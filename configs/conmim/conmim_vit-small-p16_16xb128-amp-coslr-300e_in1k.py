@@ -8,7 +8,7 @@ Differs:  no command of the authors for ViT-S is public, and their code cannot m
           paper's ViT-S. Layer scale 0.1 is the default of the code, the paper gives none.
 """
 
-_base_ = ['../_base_/conmim_pretrain.py', '../_base_/runtime.py']
+_base_ = ['../_base_/conmim_pretrain.py', '../_base_/imagenet_paired_views.py', '../_base_/runtime.py']
 
 max_epochs = 300
 warmup_epochs = 10

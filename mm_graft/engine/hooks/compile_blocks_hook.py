@@ -1,20 +1,10 @@
 """torch.compile, block by block."""
 
 import numpy as np
-from mmengine.hooks import Hook
-from mmengine.runner import Runner
 from torch import nn
 
-from mm_graft.depth import block_counts, find_backbone, unwrap
+from mm_graft.engine.hooks.model_hook import ModelHook, apply_configured, blocks_of, encoders_of
 from mm_graft.registry import HOOKS
-
-
-def blocks_of(backbone: nn.Module) -> list[nn.Module]:
-    """Transformer blocks of a backbone, in order."""
-    block_counts(backbone)  # says which backbones are known
-    if hasattr(backbone, 'stages'):
-        return [block for stage in backbone.stages for block in stage.blocks]
-    return list(getattr(backbone, 'layers', None) or backbone.blocks)
 
 
 def make_traceable(block: nn.Module) -> None:
@@ -38,9 +28,7 @@ def compile_blocks(model: nn.Module, **options) -> int:
     Returns:
         how many blocks were compiled.
     """
-    backbone = find_backbone(model)[1]
-    copies = [module for module in unwrap(model).modules() if type(module) is type(backbone)]
-    blocks = [block for copy in copies for block in blocks_of(copy)]
+    blocks = [block for encoder in encoders_of(model) for block in blocks_of(encoder)]
     for block in blocks:
         make_traceable(block)
         block.compile(**options)
@@ -48,7 +36,7 @@ def compile_blocks(model: nn.Module, **options) -> int:
 
 
 @HOOKS.register_module()
-class CompileBlocksHook(Hook):
+class CompileBlocksHook(ModelHook):
     """Compiles the backbone's blocks before training: ``custom_hooks=[dict(type='mm_graft.CompileBlocksHook')]``.
 
     MMEngine's ``compile`` key compiles the whole ``train_step`` with logging and gradient scaler, and makes a new graph
@@ -58,7 +46,7 @@ class CompileBlocksHook(Hook):
         options: of ``torch.compile``: ``mode``, ``backend``, ``dynamic``, …
     """
 
-    priority = 'VERY_LOW'
+    title = 'torch.compile, each block on its own'
 
     def __init__(self, **options) -> None:
         self.options = options
@@ -67,13 +55,7 @@ class CompileBlocksHook(Hook):
         """Compile the blocks of a model; how many there were."""
         return compile_blocks(model, **self.options)
 
-    def before_train(self, runner: Runner) -> None:
-        """Compile, after other hooks may have changed the blocks."""
-        number = self.apply(runner.model)
-        runner.logger.info(f'torch.compile: {number} blocks, each on its own')
-
 
 def compile_as_configured(model: nn.Module, custom_hooks: list[dict] | None) -> int:
     """What the `CompileBlocksHook` among a config's hooks would do, if it has one; how many blocks were compiled."""
-    hooks = [HOOKS.build(hook) for hook in custom_hooks or [] if hook['type'] == 'mm_graft.CompileBlocksHook']
-    return sum(hook.apply(model) for hook in hooks)
+    return apply_configured(model, custom_hooks, CompileBlocksHook)

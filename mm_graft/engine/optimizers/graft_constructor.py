@@ -13,6 +13,7 @@ from mm_graft.depth import DepthMap, depth_map, stage_of_depth
 from mm_graft.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 NORMS = (_BatchNorm, _InstanceNorm, nn.GroupNorm, nn.LayerNorm)
+OTHER_STEPS = frozenset({'fused', 'foreach', 'capturable', 'differentiable'})
 CHOICES = ('stage_lr_mult', 'layer_decay_rate', 'by_depth')
 
 
@@ -36,6 +37,13 @@ def matching_key(name: str, keys: Sequence[str]) -> str | None:
     return max(sorted(fitting), key=len, default=None)
 
 
+def with_fused_step(optimizer: dict) -> dict:
+    """An optimizer's config in which Adam and AdamW take their step in one kernel, unless another way is asked for."""
+    if optimizer['type'] not in ('Adam', 'AdamW') or not OTHER_STEPS.isdisjoint(optimizer):
+        return optimizer
+    return {**optimizer, 'fused': True}
+
+
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class GraftOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     r"""One learning rate per stage (or depth), composed with every other multiplier, in few groups.
@@ -56,7 +64,8 @@ class GraftOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     Against mmengine's own constructor: multipliers of different origin compose instead of replacing each other, a
     custom key does not cut numbers, and parameters of equal settings share a group (ViT-B in three stages: 6 groups,
     not 158), each with the keys ``stage`` (1-based, None without stages), ``depth`` (None if groups are by stage),
-    ``num_blocks``, ``param_names`` and ``lr_mult``. The authors' code
+    ``num_blocks``, ``param_names`` and ``lr_mult``. Adam and AdamW take their step in one kernel (``fused=True``, which
+    differs by rounding) unless the optimizer's config says otherwise. The authors' code
     (``VITA-Group/layerGraftedPretraining_ICLR23@f1862e1``) has the same rule: class token in the first
     stage and decayed, 1-D parameters undecayed, norm and heads in the last stage.
 
@@ -84,6 +93,7 @@ class GraftOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 model.find_unused_parameters or model.static_graph):
             raise ValueError('a stage multiplier of 0 freezes what DistributedDataParallel, which wrapped the model '
                              'before, would wait for; add find_unused_parameters=True to the config')
+        self.optimizer_cfg = with_fused_step(self.optimizer_cfg)
         return super().__call__(model)
 
     def add_params(self, params: list[dict], module: nn.Module, **kwargs) -> None:

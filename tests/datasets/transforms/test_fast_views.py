@@ -131,6 +131,22 @@ def test_views_have_the_distribution_of_the_hosts(view):
         assert ks_2samp(own, other).pvalue > 0.01
 
 
+@pytest.mark.parametrize(('name', 'view'), [('imagenet_mae', 'img'), ('imagenet_paired_views', 0),
+                                            ('imagenet_paired_views', 1)])
+def test_whole_pipelines_have_the_distribution_of_those_with_pillow(name, view):
+    found = []
+    for suffix in ('_fast', ''):
+        steps = Config.fromfile(ROOT / f'configs/_base_/{name}{suffix}.py').train_pipeline[1:-1]  # from image to image
+        pipeline = Compose([TRANSFORMS.build(step) for step in steps])
+        found.append(statistics(lambda info, run=pipeline: dict(img=image_of(run(info), view))))
+    for own, other in zip(*found):
+        assert ks_2samp(own, other).pvalue > 0.01
+
+
+def image_of(results, view):
+    return results['img'] if view == 'img' else results['img'][view]
+
+
 def test_views_are_a_function_of_the_seed():
     pipeline = pipelines('imagenet_two_views_fast')[1]
     results = []

@@ -6,7 +6,7 @@ from mmengine.registry import HOOKS, MODELS
 from torch._dynamo import reset
 from torch._dynamo.utils import counters
 
-from mm_graft.engine.hooks.compile_blocks_hook import blocks_of, compile_as_configured, compile_blocks
+from mm_graft.engine.hooks.compile_blocks_hook import compile_as_configured, compile_blocks
 from mm_graft.engine.hooks.freeze_once import freeze_blocks
 from tests.engine.hooks.freezeout_runs import Spy, mae, make_runner
 from tests.tiny import VIT, classifier, grafted_mocov3
@@ -53,13 +53,8 @@ def test_the_number_of_graphs_does_not_grow_with_depth_or_freezing():
     assert not counters['graph_break']
 
 
-def test_momentum_encoders_are_compiled_too_and_stages_are_walked():
+def test_momentum_encoders_are_compiled_too():
     assert compile_blocks(MODELS.build(grafted_mocov3()), backend='aot_eager') == 8
-    swin = MODELS.build(dict(type='SwinTransformer', img_size=64, arch=dict(
-        embed_dims=8, depths=[1, 1, 2, 1], num_heads=[1, 1, 1, 1])))
-    assert len(blocks_of(swin)) == 5
-    with pytest.raises(ValueError, match='no known list'):
-        blocks_of(torch.nn.Linear(2, 2))
 
 
 def test_a_config_says_whether_and_how():

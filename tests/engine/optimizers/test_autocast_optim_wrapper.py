@@ -1,3 +1,4 @@
+import pytest
 import torch
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import OPTIM_WRAPPERS
@@ -40,6 +41,25 @@ def test_it_takes_the_settings_of_mmengines_wrapper():
             wrapper.update_params(model(torch.ones(1, 3)).float().sum())
         assert torch.equal(model.weight, before) != moved
     torch.testing.assert_close(model.weight, before - 0.5)  # the mean of two equal gradients
+
+
+@pytest.mark.parametrize('kept', [False, True])
+def test_clipping_is_the_hosts_and_its_norm_goes_to_who_wants_it(kept):
+    model, wrapper = build(clip_grad=dict(max_norm=0.5))
+    norms, before = [], torch.cat([param.flatten() for param in model.parameters()]).detach()
+    if kept:
+        wrapper.keep_norm = lambda name, norm: norms.append((name, norm))
+    wrapper.update_params(model(torch.ones(1, 3)).sum())
+    after = torch.cat([param.flatten() for param in model.parameters()]).detach()
+    assert (before - after).norm() == pytest.approx(0.5 * 0.5)  # half the step of a gradient of length 0.5
+    expected = [('train/grad_norm', pytest.approx(8**0.5))] if kept else []
+    assert [(name, norm.item()) for name, norm in norms] == expected
+
+
+def test_a_model_without_gradients_is_not_clipped():
+    _, wrapper = build(clip_grad=dict(max_norm=0.5))
+    wrapper.keep_norm = lambda name, norm: pytest.fail('there is no norm')
+    wrapper._clip_grad()
 
 
 def test_its_prefix_finds_it():

@@ -1,0 +1,29 @@
+"""ImageNet-1k for masked image modelling, one crop and flip, with OpenCV: instead of ``imagenet_mae.py``.
+
+The distributions are the same, the pixels not quite (mm_graft/datasets/transforms/fast_views.py says how they differ).
+"""
+
+dataset_type = 'ImageNet'
+data_root = 'data/imagenet/'
+data_preprocessor = dict(
+    type='SelfSupDataPreprocessor',
+    mean=[123.675, 116.28, 103.53],
+    std=[58.395, 57.12, 57.375],
+    to_rgb=True,
+    non_blocking=True)  # bytes go to the device, which makes them numbers and normalises them
+
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='mm_graft.FastCrop', scale=224, crop_ratio_range=(0.2, 1.0), interpolation='bicubic'),
+    dict(type='PackInputs'),
+]
+
+train_dataloader = dict(
+    batch_size=512,
+    num_workers=8,
+    persistent_workers=True,
+    pin_memory=True,
+    drop_last=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(type=dataset_type, data_root=data_root, split='train', pipeline=train_pipeline))

@@ -1,0 +1,29 @@
+"""ImageNet-1k, a weak and a strong view of the same crop, with OpenCV: instead of ``imagenet_paired_views.py``.
+
+The distributions are the same, the pixels not quite (mm_graft/datasets/transforms/fast_views.py says how they differ).
+"""
+
+data_root = 'data/imagenet/'
+data_preprocessor = dict(
+    type='SelfSupDataPreprocessor',
+    mean=[123.675, 116.28, 103.53],
+    std=[58.395, 57.12, 57.375],
+    to_rgb=True,
+    non_blocking=True)  # bytes go to the device, which makes them numbers and normalises them
+
+strong_view = [dict(type='mm_graft.FastPhotometric', blur_probability=0.1, solarise_probability=0.2)]
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='mm_graft.FastCrop', scale=224, crop_ratio_range=(0.08, 1.0), interpolation='bicubic'),
+    dict(type='MultiView', num_views=[1, 1], transforms=[[], strong_view]),
+    dict(type='PackInputs'),
+]
+train_dataloader = dict(
+    batch_size=128,
+    num_workers=8,
+    persistent_workers=True,
+    pin_memory=True,
+    drop_last=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(type='ImageNet', data_root=data_root, split='train', pipeline=train_pipeline))
