@@ -1,11 +1,14 @@
 """The host's ViT, ready to be grafted: frozen stem, frozen lower blocks, checkpointing that survives freezing."""
 
+from functools import partial
+
 import torch
 from mmpretrain.models.selfsup.mocov3 import MoCoV3ViT
 from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mm_graft.models.backbones.class_token import class_token_through
 from mm_graft.registry import MODELS
 
 
@@ -23,12 +26,22 @@ class GraftViT(MoCoV3ViT):
     Args:
         stop_grad_conv1: keep the patch projection as it is, weights and bias.
         with_cp: recompute the activations of each trained block in the backward pass instead of storing them.
+        class_token_only: in training, do in the last block only what the class token needs; exact, and 7 % less work
+            for twelve blocks (:mod:`mm_graft.models.backbones.class_token`).
         kwargs: as for mmpretrain's ``VisionTransformer``.
+
+    Raises:
+        ValueError: ``class_token_only`` with an output that is more than the class token of the last block.
     """
 
-    def __init__(self, patch_size: int = 16, stop_grad_conv1: bool = True, with_cp: bool = False, **kwargs) -> None:
+    def __init__(self, patch_size: int = 16, stop_grad_conv1: bool = True, with_cp: bool = False,
+                 class_token_only: bool = False, **kwargs) -> None:
         super().__init__(patch_size=patch_size, stop_grad_conv1=stop_grad_conv1, **kwargs)
+        if class_token_only and (self.out_type != 'cls_token' or list(self.out_indices) != [self.num_layers - 1]):
+            raise ValueError(f'class_token_only with out_type={self.out_type!r} and out_indices={self.out_indices}; '
+                             "leave it out, or return the class token of the last block (out_type='cls_token')")
         self.with_cp = with_cp
+        self.class_token_only = class_token_only
         self.pos_embed.requires_grad_(False)
 
     def embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
@@ -44,9 +57,11 @@ class GraftViT(MoCoV3ViT):
     def run_block(self, block: nn.Module, tokens: Tensor) -> Tensor:
         """One block; recomputed in the backward pass if ``with_cp`` and if there is anything to differentiate."""
         trained = tokens.requires_grad or not is_frozen(block)
+        lean = self.class_token_only and self.training and block is self.layers[-1]
+        run = partial(class_token_through, block) if lean else block
         if self.with_cp and self.training and trained and torch.is_grad_enabled():
-            return checkpoint(block, tokens, use_reentrant=False)
-        return block(tokens)
+            return checkpoint(run, tokens, use_reentrant=False)
+        return run(tokens)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Outputs of the blocks ``out_indices`` in the form of ``out_type``, as the host gives them."""

@@ -184,3 +184,32 @@ def test_the_frozen_depth_is_what_neither_trains_nor_varies():
     vit = freeze(build(drop_rate=0.5), 2)
     assert vit.train().frozen_depth == -1  # dropout in the stem
     assert vit.eval().frozen_depth == 2
+
+
+@pytest.mark.parametrize('with_cp', [False, True])
+def test_the_class_token_alone_gives_the_same_outputs_and_gradients(tiny_arch, with_cp):
+    found = []
+    for lean in (False, True):
+        torch.manual_seed(0)
+        model = MODELS.build(dict(type='mm_graft.GraftViT', arch=tiny_arch, img_size=32, patch_size=8,
+                                  with_cp=with_cp, class_token_only=lean)).double().train()
+        tokens = model(torch.rand(3, 3, 32, 32, dtype=torch.double))[-1]
+        tokens.square().sum().backward()
+        found.append((tokens, {name: p.grad for name, p in model.named_parameters() if p.grad is not None}))
+    torch.testing.assert_close(found[0], found[1])
+
+
+def test_in_evaluation_the_last_block_is_whole(tiny_arch):
+    model = MODELS.build(dict(type='mm_graft.GraftViT', arch=tiny_arch, img_size=32, patch_size=8,
+                              class_token_only=True)).eval()
+    seen = []
+    model.layers[-1].register_forward_hook(lambda module, inputs, output: seen.append(output.shape))
+    model(torch.rand(1, 3, 32, 32))
+    assert seen == [(1, 17, 16)]
+
+
+@pytest.mark.parametrize('output', [dict(out_type='raw'), dict(out_indices=[1, 3])])
+def test_whoever_reads_more_than_the_class_token_needs_the_whole_block(tiny_arch, output):
+    with pytest.raises(ValueError, match='leave it out'):
+        MODELS.build(dict(type='mm_graft.GraftViT', arch=tiny_arch, img_size=32, patch_size=8, class_token_only=True,
+                          **output))
