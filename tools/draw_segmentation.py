@@ -5,9 +5,9 @@ import argparse
 
 from mmengine.config import DictAction
 from mmengine.registry import DATASETS, MODELS, init_default_scope
-from mmengine.runner import load_checkpoint
 
 from mm_graft.analysis.segmentation_figure import draw, predict
+from mm_graft.checkpoints import read_checkpoint
 from mm_graft.cli import clean_errors, load_config
 
 
@@ -36,7 +36,7 @@ def main() -> None:
             if not found:
                 raise ValueError(f'{entry!r} has no title; write TITLE=FILE')
             model = MODELS.build(cfg.model)
-            load_checkpoint(model, file, map_location='cpu', strict=True)
+            model.load_state_dict(read_checkpoint(file), strict=True)
             model.to(args.device).eval()
             columns[title] = [predict(model, sample) for sample in samples]
         figure = draw(images, columns, data.metainfo['classes'], data.metainfo['palette'])

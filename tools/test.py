@@ -7,6 +7,7 @@ from pathlib import Path
 from mmengine.config import DictAction
 from mmengine.runner import Runner
 
+from mm_graft.checkpoints import read_checkpoint
 from mm_graft.cli import clean_errors, load_config
 
 
@@ -31,8 +32,7 @@ def main() -> None:
         if not cfg.get('test_dataloader'):
             raise ValueError(f'{args.config} has no test_dataloader; a pre-training config has nothing to test, '
                              'use tools/evaluate.py for its checkpoints')
-        if not Path(args.checkpoint).is_file():
-            raise FileNotFoundError(f'checkpoint {args.checkpoint} does not exist; give the path of a file')
+        read_checkpoint(args.checkpoint)  # the host would open it even if that runs code
         cfg.launcher, cfg.load_from = args.launcher, args.checkpoint
         cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
         runner = Runner.from_cfg(cfg)
