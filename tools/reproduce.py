@@ -7,24 +7,25 @@ core. Results: docs/results/cifar10_<scale>.json with figures beside it, tables 
 
 import argparse
 import os
+import runpy
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 from mmengine.logging import MMLogger
 from reproduce_costs import gflops_per_image
-from reproduce_evaluate import evaluate_checkpoint, save_initial_weights, tuned_protocol
+from reproduce_evaluate import evaluate_checkpoints, save_initial_weights, tuned_protocol
 from reproduce_report import commit, write_report, write_results
 from reproduce_rows import EQUAL_IMAGES, ROOT, ROWS, Costs, Job, plan, read_config
 from tqdm import tqdm
-from training_log import TimeUpError, last_checkpoint, last_epoch, run_training
+from training_log import TimeUpError, last_checkpoint, last_epoch, run_forked
 
 from mm_graft.cli import clean_errors
 from mm_graft.evaluation.make_split import make_split
-from mm_graft.evaluation.report import write_json
 
 DATA = Path('data/cifar10')
 IMAGES = {'full': 50000, 'cpu': 5000}
@@ -61,6 +62,12 @@ def prepare_data(scale: str) -> None:
             make_split(DATA / name, path, per_class=IMAGES[scale] // 10)
 
 
+def run_tool(command: Sequence[str]) -> None:
+    """Run one of the tools in this process."""
+    sys.argv = list(command)
+    runpy.run_path(command[0], run_name='__main__')
+
+
 class Reproduction:
     """The experiment in one size: which jobs are done, and how to do one.
 
@@ -72,8 +79,15 @@ class Reproduction:
 
     def __init__(self, scale: str, out: Path, deadline: float | None = None) -> None:
         self.scale, self.out, self.deadline = scale, out, deadline
-        self.costs = Costs(read_config('mae', scale).epochs, IMAGES[scale],
-                           lambda name: gflops_per_image(name, scale, out / 'gflops.json'))
+        self.costs = Costs(read_config('mae', scale).epochs, IMAGES[scale], self.gflops)
+
+    def gflops(self, name: str) -> float:
+        """Counted operations of a row, per image."""
+        count = partial(gflops_per_image, name, self.scale, self.out / 'gflops.json')
+        if not count(known_only=True):
+            self.out.mkdir(parents=True, exist_ok=True)
+            run_forked(count, self.out / 'gflops.log', f'counting {name}')
+        return count(known_only=True)
 
     def folder(self, job: Job) -> Path:
         """Where a job's checkpoints and reports are."""
@@ -96,8 +110,8 @@ class Reproduction:
         return [(folder / f'epoch{stop}-{pool}.json', folder / f'epoch_{stop}.pth', pool)
                 for stop in stops for pool in row.pools]
 
-    def command(self, job: Job) -> list:
-        """What trains a job."""
+    def command(self, job: Job) -> list[str]:
+        """What trains a job: tools/train.py and its arguments."""
         row = ROWS[job.row]
         options = [f'train_cfg.max_epochs={self.costs.epochs(job.row)}', f'randomness.seed={job.seed}',
                    'default_hooks.logger.interval=13', *row.options]
@@ -106,20 +120,22 @@ class Reproduction:
         if row.below:
             options.append(f'{STARTS[row.config]}={last_checkpoint(self.folder(Job(row.below, job.seed)))}')
         amp = ['--amp'] if torch.cuda.is_available() else []
-        return [sys.executable, ROOT / 'tools' / 'train.py', ROOT / 'configs' / 'cifar10' / f'{row.config}.py',
-                '--work-dir', self.folder(job), '--resume', *amp, '--cfg-options', *options]
+        config = ROOT / 'configs' / 'cifar10' / f'{row.config}.py'
+        return [str(ROOT / 'tools' / 'train.py'), str(config), '--work-dir', str(self.folder(job)), '--resume', *amp,
+                '--cfg-options', *options]
 
     def train(self, job: Job) -> None:
         """Train a job to its end; its seconds add up over interruptions."""
         folder, row = self.folder(job), ROWS[job.row]
         folder.mkdir(parents=True, exist_ok=True)
         if row.share == 0:
-            save_initial_weights(read_config(row.config, self.scale), folder, job.seed)
+            run_forked(partial(save_initial_weights, read_config(row.config, self.scale), folder, job.seed),
+                       folder / 'train.log', job.row)
             return
         start = time.time()
         try:
-            run_training(self.command(job), folder / 'train.log', f'{job.row} {job.seed}',
-                         self.costs.epochs(job.row), self.deadline)
+            run_forked(partial(run_tool, self.command(job)), folder / 'train.log', f'{job.row} {job.seed}',
+                       self.costs.epochs(job.row), self.deadline)
         finally:
             note = folder / 'seconds.txt'
             before = float(note.read_text()) if note.is_file() else 0.0
@@ -128,9 +144,10 @@ class Reproduction:
     def evaluate(self, job: Job) -> None:
         """Frozen-feature protocols of a job's checkpoints."""
         cfg = read_config(ROWS[job.row].config, self.scale)
-        for report, checkpoint, pool in self.evaluations(job):
-            if not report.is_file():
-                write_json(report, evaluate_checkpoint(cfg, checkpoint, pool, self.out / 'features', job.seed))
+        places = [place for place in self.evaluations(job) if not place[0].is_file()]
+        if places:
+            run_forked(partial(evaluate_checkpoints, cfg, places, self.out / 'features', job.seed),
+                       self.folder(job) / 'evaluation.log', f'evaluation of {job.row}')
 
     def tune(self, job: Job, protocol: str) -> None:
         """A protocol that trains the encoder."""
@@ -138,7 +155,8 @@ class Reproduction:
         if not path.is_file():
             cfg = read_config(ROWS[job.row].config, self.scale)
             checkpoint = last_checkpoint(self.folder(job))
-            write_json(path, tuned_protocol(cfg, checkpoint, protocol, self.scale, self.out / 'features', job.seed))
+            run_forked(partial(tuned_protocol, path, cfg, checkpoint, self.scale, self.out / 'features', job.seed),
+                       self.folder(job) / f'{protocol}.log', f'{protocol} of {job.row}')
 
 
 def show_plan(run: Reproduction, jobs: Sequence[Job], done_seconds: float, done_tflops: float) -> None:
@@ -194,6 +212,7 @@ def main() -> None:
     args = parse_args()
     deadline = None if args.minutes is None else time.monotonic() + 60 * args.minutes
     os.environ['CIFAR10_SCALE'] = args.scale  # for the processes that train and analyse
+    tqdm.monitor_interval = 0  # no second thread: this process is copied
     MMLogger.get_current_instance().setLevel('ERROR')  # no line per parameter
     with clean_errors():
         prepare_data(args.scale)

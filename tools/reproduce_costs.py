@@ -1,14 +1,16 @@
 """Counted operations of a training on CIFAR-10, per image, frozen prefixes taken into account."""
 
+import json
 from pathlib import Path
 
 from mmengine.config import Config
-from reproduce_rows import ROWS, read_config, remembered
+from reproduce_rows import ROWS, read_config
 
 from mm_graft.analysis.schedule_plot import simulate
 from mm_graft.analysis.step_benchmark import count
 from mm_graft.analysis.training_step import TrainingStep
 from mm_graft.engine.hooks.freeze_once import freeze_blocks
+from mm_graft.evaluation.report import write_json
 
 
 def gflops_of_step(cfg: Config, frozen: int = 0) -> float:
@@ -29,16 +31,16 @@ def gflops_of_run(cfg: Config) -> float:
     return total / cfg.train_cfg.max_epochs
 
 
-def gflops_per_image(name: str, scale: str, cache: Path) -> float:
-    """10⁹ operations per image of a row, counted once and kept in ``cache``."""
+def gflops_per_image(name: str, scale: str, cache: Path, known_only: bool = False) -> float | None:
+    """10⁹ operations per image of a row, counted once and kept in ``cache``; None if that is still to do."""
     row = ROWS[name]
-    key = ' '.join([row.config, *row.options])
-
-    def compute() -> float:
+    label = ' '.join([row.config, *row.options])
+    known = json.loads(cache.read_text()) if cache.is_file() else {}
+    if label not in known and not known_only:
         cfg = read_config(row.config, scale)
         for option in row.options:
             key, value = option.split('=')
-            cfg.merge_from_dict({key: float(value)})
-        return gflops_of_run(cfg)
-
-    return remembered(cache, key, compute)
+            cfg.merge_from_dict({key: json.loads(value)})
+        known[label] = gflops_of_run(cfg)
+        write_json(cache, known)
+    return known.get(label)

@@ -1,6 +1,7 @@
 """Evaluation of one checkpoint of the CIFAR-10 experiment."""
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -16,9 +17,10 @@ from mm_graft.evaluation.fewshot_finetune import finetune_accuracy, finetune_con
 from mm_graft.evaluation.frozen import EvaluationSettings
 from mm_graft.evaluation.linear_probe import LinearProbeSettings, sweep_grid
 from mm_graft.evaluation.protocols import ProtocolSettings
+from mm_graft.evaluation.report import write_json
 
 BASE_LRS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
-FEW_SHOT_DRAWS = 5
+REPETITIONS = 5
 
 
 def save_initial_weights(cfg: Config, folder: Path, seed: int) -> None:
@@ -33,30 +35,34 @@ def save_initial_weights(cfg: Config, folder: Path, seed: int) -> None:
 
 
 def settings_of(pool: str, cache: Path, seed: int, protocols: tuple[str, ...], **options) -> EvaluationSettings:
-    """How a checkpoint is evaluated: kNN with k = 20, a linear head, 1 % few-shot over several draws."""
-    linear = LinearProbeSettings(grid=tuple(sweep_grid(BASE_LRS, (0, ))), epochs=30, batch_size=256, batch_norm=True,
-                                 seed=seed)
-    protocol = ProtocolSettings(ks=(20, ), linear=linear, seeds=FEW_SHOT_DRAWS)
+    """How a checkpoint is evaluated: kNN with k = 20, a linear head and 1 % few-shot, each several times."""
+    linear = LinearProbeSettings(grid=tuple(sweep_grid(BASE_LRS, (0, ))), epochs=30, batch_norm=True, seed=seed,
+                                 batch_size=2048 if torch.cuda.is_available() else 256)
+    protocol = ProtocolSettings(ks=(20, ), linear=linear, seeds=REPETITIONS)
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     return EvaluationSettings(protocols=protocols, pool=pool, batch_size=500, workers=8 if device == 'cuda' else 0,
                               device=device, cache=str(cache), protocol=protocol, **options)
 
 
-def evaluate_checkpoint(cfg: Config, checkpoint: Path, pool: str, cache: Path, seed: int) -> dict[str, float]:
-    """Percentages of the test images that are right, on frozen features."""
+def evaluate_checkpoints(cfg: Config, places: Sequence[tuple[Path, Path, str]], cache: Path, seed: int) -> None:
+    """Write for every (report, checkpoint, pooling) the percentages of test images that are right, features frozen."""
     MMLogger.get_current_instance().setLevel('ERROR')
-    settings = settings_of(pool, cache, seed, ('knn', 'linear', 'fewshot-1'))
-    protocols = evaluate(cfg, str(checkpoint), settings)['protocols']
-    return {name: round(result['top1'], 3) for name, result in protocols.items()}
+    for report, checkpoint, pool in places:
+        settings = settings_of(pool, cache, seed, ('knn', 'linear', 'fewshot-1'))
+        protocols = evaluate(cfg, str(checkpoint), settings)['protocols']
+        write_json(report, {name: round(result['top1'], 3) for name, result in protocols.items()})
 
 
-def tuned_protocol(cfg: Config, checkpoint: Path, protocol: str, scale: str, cache: Path, seed: int) -> dict:
-    """Percentage of the test images that are right after fine-tuning, on 10 % of the labels or on all."""
+def tuned_protocol(report: Path, cfg: Config, checkpoint: Path, scale: str, cache: Path, seed: int) -> None:
+    """Write the percentage of test images that are right after fine-tuning, on 10 % of the labels or on all.
+
+    The name of ``report`` is that of the protocol.
+    """
     MMLogger.get_current_instance().setLevel('ERROR')
     recipe = read_config('finetune', scale)
     set_random_seed(seed)
     with tempfile.TemporaryDirectory() as folder:
-        if protocol == 'fewshot-10':
+        if report.stem == 'fewshot-10':
             path = Path(folder) / 'recipe.py'
             recipe.dump(path)
             settings = settings_of('cls', cache, seed, ('fewshot-10', ), finetune_recipe=str(path),
@@ -64,7 +70,7 @@ def tuned_protocol(cfg: Config, checkpoint: Path, protocol: str, scale: str, cac
             top1 = evaluate(cfg, str(checkpoint), settings)['protocols']['fewshot-10']['top1']
         else:
             top1 = 100 * finetune_accuracy(whole_finetuning(recipe, cfg, checkpoint, folder))
-    return {protocol: round(top1, 3)}
+    write_json(report, {report.stem: round(top1, 3)})
 
 
 def whole_finetuning(recipe: Config, cfg: Config, checkpoint: Path, folder: str) -> Config:

@@ -10,7 +10,7 @@ from statistics import fmean, stdev
 
 from demo_report import PACKAGES, device_name
 from matplotlib.figure import Figure
-from reproduce_rows import EQUAL_FLOPS, EQUAL_IMAGES, LOCAL, PIXELS_OR_CONTRAST, ROWS, Job, needed
+from reproduce_rows import EQUAL_FLOPS, EQUAL_IMAGES, LOCAL, PIXELS_OR_CONTRAST, ROWS, WHY, Job, needed
 
 from mm_graft.evaluation.report import write_json
 
@@ -127,6 +127,7 @@ def blocks(results: dict) -> dict[str, str]:
         f'{scale}-run': run_facts(results),
         f'{scale}-images': table(results, ('random', *EQUAL_IMAGES, 'mae-half', 'mocov3-half'), list(PROTOCOLS)),
         f'{scale}-flops': table(results, EQUAL_FLOPS, FROZEN),
+        f'{scale}-why': table(results, WHY, FROZEN),
         f'{scale}-local': local_table(results),
         f'{scale}-conmim': '\n\n'.join(pixel_tables),
     }

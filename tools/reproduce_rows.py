@@ -1,6 +1,5 @@
 """The rows of the experiment on CIFAR-10: what is trained on what, how long, and what that costs."""
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -63,10 +62,16 @@ ROWS = {
     'frozen-flops': Row('MIM→CL, frozen', 'mae2mocov3_frozen', below='mae-rest', like='mocov3'),
     'mae-flops': Row('MIM (MAE)', 'mae', like='mocov3'),
     'joint-flops': Row('joint MIM and CL', 'joint', like='mocov3'),
+    # what decides: the rates of the stages, the length of MAE
+    'graft-one-rate': Row('graft, one rate for all stages', 'mae2mocov3', 0.5, 'mae-half',
+                          options=('optim_wrapper.paramwise_cfg.stage_lr_mult=[1,1,1]', )),
+    'mae-long': Row('MAE, four times as long', 'mae', 4),
+    'graft-long': Row('graft on MAE, four times as long', 'mae2mocov3', 0.5, 'mae-long'),
     'cl2mim-flops': Row('CL→MIM, frozen', 'mocov32mae_frozen', below='mocov3-half', like='mocov3'),
 }
 EQUAL_IMAGES = ('mae', 'mocov3', 'joint', 'mocov32mae_frozen', 'mae2mocov3_frozen', 'mae2mocov3')
 EQUAL_FLOPS = ('mae-flops', 'mocov3', 'joint-flops', 'cl2mim-flops', 'frozen-flops', 'graft-flops')
+WHY = ('mocov3-half', 'mae2mocov3', 'graft-one-rate', 'graft-long')
 LOCAL = ('localmim', 'localmim_freezeout', 'localmim_freezeout-05')
 PIXELS_OR_CONTRAST = ('mae', 'conmim')
 
@@ -139,13 +144,3 @@ class Costs:
     def tflops(self, name: str) -> float:
         """10¹² operations of a row with what lies below it."""
         return sum(self.step_tflops(step) for step in needed(name))
-
-
-def remembered(path: Path, key: str, compute: Callable[[], float]) -> float:
-    """A number that is computed once and kept in a JSON file."""
-    known = json.loads(path.read_text()) if path.is_file() else {}
-    if key not in known:
-        known[key] = compute()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(known, indent=1) + '\n')
-    return known[key]

@@ -5,9 +5,9 @@ that by ``tools/prepare_cifar10.py cifar-10-binary.tar.gz``; tools/reproduce.py 
 """
 
 scale = '{{$CIFAR10_SCALE:full}}'
-epochs = dict(full=32, cpu=6)[scale]  # of a method in one step; one in two steps has half of them for each
+epochs = dict(full=20, cpu=6)[scale]  # of a method in one step; one in two steps has half of them for each
 warmup = dict(full=2, cpu=0.5)[scale]
-batch_size = dict(full=1024, cpu=128)[scale]
+batch_size = dict(full=1024, cpu=64)[scale]
 mim_lr = 2e-3
 contrastive_lr = 1.5e-3
 

@@ -21,7 +21,7 @@ decoder = dict(
     decoder_num_heads=4)
 pixel_head = dict(
     type='MAEPretrainHead',
-    norm_pix=True,
+    norm_pix=dict(full=True, cpu=False)['{{$CIFAR10_SCALE:full}}'],  # standardised patches want longer runs
     patch_size=4,
     loss=dict(type='PixelReconstructionLoss', criterion='L2'))
 model = dict(

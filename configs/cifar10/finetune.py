@@ -9,13 +9,13 @@ Expected: docs/results.md for CIFAR10_SCALE=cpu; full size not run here
 
 _base_ = ['../_base_/runtime.py', '../_base_/cifar10.py']
 
-max_epochs = dict(full=30, cpu=5)['{{$CIFAR10_SCALE:full}}']
+max_epochs = dict(full=10, cpu=5)['{{$CIFAR10_SCALE:full}}']
 base_lr = 1e-3  # per 256 images
 batch_size = dict(full=512, cpu=64)['{{$CIFAR10_SCALE:full}}']
 width = dict(full=192, cpu=64)['{{$CIFAR10_SCALE:full}}']
 num_layers = dict(full=12, cpu=6)['{{$CIFAR10_SCALE:full}}']
 num_heads = dict(full=3, cpu=2)['{{$CIFAR10_SCALE:full}}']
-checkpoint = 'work_dirs/mae2mocov3/epoch_8.pth'
+checkpoint = 'work_dirs/mae2mocov3/epoch_10.pth'
 
 data_preprocessor = dict(
     _delete_=True, num_classes=10, mean=[125.3, 123.0, 113.9], std=[63.0, 62.1, 66.7], to_rgb=True)

@@ -40,7 +40,7 @@ model = dict(
         init_cfg=xavier),
     pixel_head=dict(
         type='MAEPretrainHead',
-        norm_pix=True,
+        norm_pix=dict(full=True, cpu=False)['{{$CIFAR10_SCALE:full}}'],
         patch_size=4,
         loss=dict(type='PixelReconstructionLoss', criterion='L2')))
 

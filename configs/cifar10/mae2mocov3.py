@@ -12,7 +12,7 @@ _base_ = ['../_base_/runtime.py', '../_base_/cifar10.py', '../_base_/cifar10_moc
 max_epochs = _base_.epochs // 2  # the other half was MAE's
 stage_lr_mult = [0.1, 0.1, 1.0]
 
-model = dict(mim_checkpoint='work_dirs/mae/epoch_16.pth')
+model = dict(mim_checkpoint='work_dirs/mae/epoch_10.pth')
 
 optim_wrapper = dict(
     type='OptimWrapper',

@@ -11,7 +11,7 @@ _base_ = ['../_base_/runtime.py', '../_base_/cifar10.py', '../_base_/cifar10_mae
 
 max_epochs = _base_.epochs // 2  # the other half was MoCo v3's
 stage_lr_mult = [0.0, 0.0, 1.0]  # 0 freezes
-checkpoint = 'work_dirs/mocov3/epoch_16.pth'
+checkpoint = 'work_dirs/mocov3/epoch_10.pth'
 
 train_dataloader = dict(dataset=dict(pipeline=_base_.plain_image))
 

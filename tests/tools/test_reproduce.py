@@ -23,7 +23,7 @@ def tools(monkeypatch):
     """The modules of the experiment, with canned costs."""
     monkeypatch.syspath_prepend(str(ROOT / 'tools'))
     import reproduce
-    monkeypatch.setattr(reproduce, 'gflops_per_image', lambda name, *_: GFLOPS[reproduce.ROWS[name].config])
+    monkeypatch.setattr(reproduce, 'gflops_per_image', lambda name, *_, **__: GFLOPS[reproduce.ROWS[name].config])
     yield reproduce
     for name in MODULES:
         sys.modules.pop(name, None)
@@ -94,10 +94,10 @@ def test_a_job_is_done_when_its_last_epoch_and_all_of_its_evaluations_are_there(
 def test_only_what_is_missing_is_trained_and_the_lower_encoder_is_that_of_the_same_seed(run, tools, monkeypatch):
     trained = []
 
-    def record(command, log, title, max_epochs, deadline):
-        trained.append([str(part) for part in command])
+    def record(call, log, title, max_epochs, deadline):
+        trained.append(call.args[0])
 
-    monkeypatch.setattr(tools, 'run_training', record)
+    monkeypatch.setattr(tools, 'run_forked', record)
     monkeypatch.setattr(run, 'evaluate', lambda job: None)
     finish(run, tools, 'mae-half', seed=1)
     tools.do_jobs(run, tools.plan(['mae2mocov3'], [1]))
@@ -136,13 +136,6 @@ def test_an_unfinished_job_is_not_reported(run, tools, tmp_path):
     finish(run, tools, 'mae')
     next(run.folder(tools.Job('mae', 0)).glob('epoch*-avg.json')).unlink()
     assert tools.write_results(run, tmp_path, '')['rows'] == {}
-
-
-def test_a_number_is_computed_once(tools, tmp_path):
-    import reproduce_rows
-    values = iter([1.5])
-    path = tmp_path / 'folder' / 'numbers.json'
-    assert [reproduce_rows.remembered(path, 'key', lambda: next(values)) for _ in range(2)] == [1.5, 1.5]
 
 
 def test_freezing_makes_a_run_cheaper_and_the_whole_schedule_is_counted(tools):

@@ -43,3 +43,25 @@ def test_a_training_is_stopped_at_its_deadline_and_a_failed_one_is_an_error(log,
     assert (tmp_path / 'log').read_text() == 'line\n'
     with pytest.raises(RuntimeError, match='status 3'):
         log.run_training([sys.executable, '-c', 'raise SystemExit(3)'], tmp_path / 'log', 'MAE', 1)
+
+
+def test_a_copy_of_this_process_runs_a_function_and_its_output_goes_into_the_log(log, tmp_path):
+    log.run_forked(lambda: print('hello'), tmp_path / 'log', 'copy')
+    assert (tmp_path / 'log').read_text() == 'hello\n'
+    with pytest.raises(RuntimeError, match='status 1'):
+        log.run_forked(lambda: 1 / 0, tmp_path / 'log', 'copy')
+    assert 'ZeroDivisionError' in (tmp_path / 'log').read_text()
+    with pytest.raises(RuntimeError, match='status 4'):
+        log.run_forked(lambda: sys.exit(4), tmp_path / 'log', 'copy')
+
+
+def test_a_copy_is_stopped_at_its_deadline(log, tmp_path):
+    def talk():
+        while True:
+            print('line', flush=True)
+            time.sleep(0.05)
+
+    start = time.monotonic()
+    with pytest.raises(log.TimeUpError, match='copy'):
+        log.run_forked(talk, tmp_path / 'log', 'copy', deadline=start + 0.2)
+    assert time.monotonic() - start < 60
