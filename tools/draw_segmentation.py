@@ -40,7 +40,7 @@ def main() -> None:
             model.to(args.device).eval()
             columns[title] = [predict(model, sample) for sample in samples]
         figure = draw(images, columns, data.metainfo['classes'], data.metainfo['palette'])
-        figure.savefig(args.out, dpi=80, pil_kwargs={'optimize': True})
+        figure.savefig(args.out, dpi=110, pil_kwargs={'optimize': True})
         print(args.out)
 
 
