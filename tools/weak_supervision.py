@@ -72,7 +72,7 @@ def features_of(cfg: Config, checkpoint: Path | None, seed: int, loaders: tuple)
 
 def by_tags(features: torch.Tensor, labels: torch.Tensor, checkpoint: Path) -> float:
     """Percentage of images whose highest tag, of those that name a class, is right: no label was ever seen."""
-    state = read_checkpoint(checkpoint)['state_dict']
+    state = read_checkpoint(checkpoint)
     scores = features @ state['head.fc.weight'].T + state['head.fc.bias']  # (N, C)
     return 100 * float((scores[:, :len(FASHION_SYNSETS)].argmax(1) == labels).float().mean())
 

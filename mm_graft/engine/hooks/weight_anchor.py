@@ -18,7 +18,7 @@ from mm_graft.registry import HOOKS
 
 
 def weight_distance(parameters: list[Tensor], anchors: list[Tensor], p: int) -> Tensor:
-    """Sum of |θ − θ₀|^p over all elements, p = 1 or 2; no mean, no root, no ½."""
+    """Sum of ``|θ − θ₀|^p`` over all elements, p = 1 or 2; no mean, no root, no ½."""
     differences = torch._foreach_sub(parameters, anchors)
     norms = torch.stack(torch._foreach_norm(differences, p))
     return norms.sum() if p == 1 else norms.square().sum()

@@ -27,7 +27,7 @@ def crop_boxes(count: int, scale: tuple[float, float], ratio: tuple[float, float
 
 
 def crop_and_flip(images: Tensor, boxes: Tensor, flip: Tensor, size: tuple[int, int]) -> Tensor:
-    """Cut each image to its box, mirror it where ``flip`` (B, bool) is set, resize to ``size``: (B, C, *size)."""
+    """Cut each image to its box, mirror where ``flip`` (B, bool) is set, resize to ``size``: (B, C, height, width)."""
     centre_x, centre_y, width, height = boxes.unbind(1)
     theta = boxes.new_zeros(len(boxes), 2, 3)
     theta[:, 0, 0] = torch.where(flip, -width, width)
