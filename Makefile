@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.complete
 
-.PHONY: help setup demo reproduce test test-slow docs lint format clean
+.PHONY: help setup demo reproduce test test-slow lint format clean
 
 help:
 	@echo "make setup      build $(VENV) with the pinned stack"
@@ -12,7 +12,6 @@ help:
 	@echo "make reproduce  the papers' claim on CIFAR-10: tables and figures in docs/ (minutes to hours, resumable)"
 	@echo "make test       the test suite"
 	@echo "make test-slow  the long tests"
-	@echo "make docs       the pages and the API, in docs/_build/html"
 	@echo "make lint       ruff and shell syntax"
 
 setup: $(READY)
@@ -33,14 +32,6 @@ test: $(READY)
 test-slow: $(READY)
 	$(RUN) -m pytest -m slow tests
 
-docs: $(VENV)/.docs
-	$(RUN) -m sphinx -q -W --keep-going -b html -c docs . docs/_build/html
-	@echo "docs/_build/html/docs/index.html"
-
-$(VENV)/.docs: $(READY) requirements/docs.txt
-	$(VENV)/bin/pip install --disable-pip-version-check -q -r requirements/docs.txt
-	touch $@
-
 lint: $(READY)
 	$(VENV)/bin/ruff check .
 	@for script in $$(git ls-files '*.sh' .ci/run); do bash -n $$script || exit 1; done
@@ -49,4 +40,4 @@ format: $(READY)
 	$(VENV)/bin/ruff check --fix .
 
 clean:
-	rm -rf build dist *.egg-info work_dirs/demo docs/_build docs/api
+	rm -rf build dist *.egg-info work_dirs/demo
