@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 
+from mm_graft.analysis.param_table import build_on_meta, parameter_table
 from mm_graft.checkpoints import convert_file
 from mm_graft.engine.schedulers.freezeout import FreezeOutLR
 from tests.test_configs import make_batch, shrink, shrink_swin
@@ -102,6 +103,12 @@ def test_each_file_inherits_another_projects_config_and_is_explained(path):
     assert re.search(r"^_base_ = '(mmpretrain|mmseg)::", path.read_text(), re.MULTILINE)
     assert path.name in (ROOT / 'docs' / 'mixing.md').read_text()
     assert f'test_{path.stem.replace("-", "_")}' in globals()
+
+
+@pytest.mark.parametrize('name', ['beit_vit-base_stage-lr', 'vit-base_upernet_freezeout'])
+def test_the_table_of_parameters_is_drawn_for_them_at_full_size(name):
+    table = parameter_table(*build_on_meta(Config.fromfile(ROOT / 'configs' / 'mixing' / f'{name}.py')))
+    assert {row['depth'] for row in table} == set(range(14))
 
 
 def test_simmim_swin_base_freezeout(tmp_path):

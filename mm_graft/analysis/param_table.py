@@ -1,6 +1,7 @@
 """What the optimizer does with each parameter of a model."""
 
 from collections import defaultdict
+from copy import deepcopy
 
 from mmengine.config import Config
 from mmengine.optim import OptimWrapper, build_optim_wrapper
@@ -9,16 +10,18 @@ from torch import device, nn
 
 from mm_graft.depth import depth_map
 
+OF_MIXED_PRECISION = ('type', 'loss_scale', 'dtype', 'use_fp16')
+
 
 def build_on_meta(cfg: Config) -> tuple[nn.Module, OptimWrapper]:
     """Model and optimizer of a config, without data and, where the model allows it, without memory for weights."""
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     try:
         with device('meta'):
-            model = MODELS.build(cfg.model)
+            model = MODELS.build(deepcopy(cfg.model))  # mmseg writes into it
     except RuntimeError:  # the host's Swin reads values of tensors while it is built
         model = MODELS.build(cfg.model)
-    optim_wrapper = {key: value for key, value in cfg.optim_wrapper.items() if key != 'type'}
+    optim_wrapper = {key: value for key, value in cfg.optim_wrapper.items() if key not in OF_MIXED_PRECISION}
     return model, build_optim_wrapper(model, {'type': 'OptimWrapper', **optim_wrapper})
 
 
