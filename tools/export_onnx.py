@@ -2,6 +2,7 @@
 """The encoder of a checkpoint as an ONNX file; checked against PyTorch where onnxruntime is installed."""
 
 import argparse
+from pathlib import Path
 
 import torch
 from mmengine.config import DictAction
@@ -52,8 +53,9 @@ def main() -> None:
             print(f'{args.target}: not checked, onnxruntime is not installed (requirements/export.txt)')
             return
         print(f'{args.target}: any batch, {size[0]} × {size[1]} pixels; differs from PyTorch by {worst:.1e}')
-        if worst > 1e-4:
-            raise ValueError(f'{args.target} does not compute what the checkpoint does; do not use it')
+        if not worst <= 1e-4:  # NaN too
+            Path(args.target).unlink()
+            raise ValueError(f'{args.target} did not compute what the checkpoint does and is removed')
 
 
 if __name__ == '__main__':
