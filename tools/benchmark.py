@@ -13,8 +13,11 @@ from mm_graft.analysis.loader_benchmark import measure_loader
 from mm_graft.analysis.step_benchmark import compare, count, interleave, matmul_peak, report
 from mm_graft.analysis.training_step import TrainingStep
 from mm_graft.cli import clean_errors, load_config
-from mm_graft.engine.hooks.compile_blocks_hook import compile_as_configured
+from mm_graft.engine.hooks.channels_last_hook import ChannelsLastHook
+from mm_graft.engine.hooks.checkpoint_blocks_hook import CheckpointBlocksHook
+from mm_graft.engine.hooks.compile_blocks_hook import CompileBlocksHook
 from mm_graft.engine.hooks.freeze_once import freeze_blocks
+from mm_graft.engine.hooks.model_hook import apply_configured
 
 
 def parse_args() -> argparse.Namespace:
@@ -48,8 +51,11 @@ def prepare(args: argparse.Namespace, path: str) -> tuple[TrainingStep, dict]:
     step = TrainingStep(cfg, args.batch, args.img_size, args.device)
     if args.freeze:
         freeze_blocks(step.model, step.optim_wrapper.optimizer, args.freeze)
+    hooks = cfg.get('custom_hooks')
+    for kind in (ChannelsLastHook, CheckpointBlocksHook):
+        apply_configured(step.model, hooks, kind)
     costs = count(step)
-    costs['compiled_blocks'] = compile_as_configured(step.model, cfg.get('custom_hooks'))
+    costs['compiled_blocks'] = apply_configured(step.model, hooks, CompileBlocksHook)
     return step, {'config': path, 'frozen_blocks': args.freeze, **costs}
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 from torch import nn
 
-from mm_graft.engine.hooks.model_hook import ModelHook, apply_configured, blocks_of, encoders_of
+from mm_graft.engine.hooks.model_hook import ModelHook, blocks_of, encoders_of
 from mm_graft.registry import HOOKS
 
 
@@ -54,8 +54,3 @@ class CompileBlocksHook(ModelHook):
     def apply(self, model: nn.Module) -> int:
         """Compile the blocks of a model; how many there were."""
         return compile_blocks(model, **self.options)
-
-
-def compile_as_configured(model: nn.Module, custom_hooks: list[dict] | None) -> int:
-    """What the `CompileBlocksHook` among a config's hooks would do, if it has one; how many blocks were compiled."""
-    return apply_configured(model, custom_hooks, CompileBlocksHook)

@@ -6,8 +6,9 @@ from mmengine.registry import HOOKS, MODELS
 from torch._dynamo import reset
 from torch._dynamo.utils import counters
 
-from mm_graft.engine.hooks.compile_blocks_hook import compile_as_configured, compile_blocks
+from mm_graft.engine.hooks.compile_blocks_hook import CompileBlocksHook, compile_blocks
 from mm_graft.engine.hooks.freeze_once import freeze_blocks
+from mm_graft.engine.hooks.model_hook import apply_configured
 from tests.engine.hooks.freezeout_runs import Spy, mae, make_runner
 from tests.tiny import VIT, classifier, grafted_mocov3
 
@@ -59,9 +60,9 @@ def test_momentum_encoders_are_compiled_too():
 
 def test_a_config_says_whether_and_how():
     model = MODELS.build(dict(type='ImageClassifier', backbone=dict(type='VisionTransformer', **VIT)))
-    assert compile_as_configured(model, [dict(type='EMAHook')]) == 0
-    assert compile_as_configured(model, None) == 0
-    assert compile_as_configured(model, [HOOK]) == 4
+    assert apply_configured(model, [dict(type='EMAHook')], CompileBlocksHook) == 0
+    assert apply_configured(model, None, CompileBlocksHook) == 0
+    assert apply_configured(model, [HOOK], CompileBlocksHook) == 4
     assert HOOKS.build({**HOOK, 'dynamic': False}).options == {'backend': 'aot_eager', 'dynamic': False}
 
 
