@@ -12,6 +12,7 @@ help:
 	@echo "make reproduce  the papers' claim on CIFAR-10: tables and figures in docs/ (minutes to hours, resumable)"
 	@echo "make test       the test suite"
 	@echo "make test-slow  the long tests"
+	@echo "make test-docs  run every command of README and docs, on small models"
 	@echo "make lint       ruff and shell syntax"
 
 setup: $(READY)
@@ -27,10 +28,13 @@ reproduce: $(READY)
 	$(RUN) tools/reproduce.py
 
 test: $(READY)
-	$(RUN) -m pytest -n 2 -m "not slow" tests
+	$(RUN) -m pytest -n 2 -m "not slow and not docs" tests
 
 test-slow: $(READY)
 	$(RUN) -m pytest -m slow tests
+
+test-docs: $(READY)
+	$(RUN) -m pytest -n 2 tests/docs
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

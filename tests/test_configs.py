@@ -6,45 +6,16 @@ import pytest
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS, PARAM_SCHEDULERS, init_default_scope
+from mmengine.registry import DATASETS, HOOKS, MODELS, PARAM_SCHEDULERS, TRANSFORMS, init_default_scope
 from mmengine.structures import PixelData
+from mmengine.visualization import Visualizer
 from mmpretrain.structures import DataSample
 
 import mm_graft  # noqa: F401 - lets `_base_ = 'mmseg::…'` be found
+from tests.shrink import shrink, shrink_swin
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(path for path in (ROOT / 'configs').rglob('*.py') if '_base_' not in path.parts)
-TINY_WIDTH = 24
-# published widths and hidden sizes → small ones, wherever they stand in a model
-SMALLER = {384: TINY_WIDTH, 768: TINY_WIDTH, 1024: TINY_WIDTH, 1536: 48, 3072: 48, 4096: 48, 512: 32, 256: 24, 2048: 48,
-           8192: 48}
-LAYERS = {'s': 12, 'b': 12, 'l': 24}
-WIDTHS = ('embed_dims', 'embed_dim', 'in_channels', 'hid_channels', 'out_channels', 'channels', 'decoder_embed_dim',
-          'decoder_embed_dims', 'embed_dims_per_scale')
-
-
-def shrink(node: object, key: str = '') -> object:
-    """The same model with small widths; depths, image sizes and everything else stay."""
-    if isinstance(node, dict):
-        if node.get('type') == 'Pretrained':
-            return None
-        return {name: shrink(value, name) for name, value in node.items()}
-    if isinstance(node, list | tuple):
-        return type(node)(shrink(value, key) for value in node)
-    if key == 'arch' and isinstance(node, str):
-        layers = LAYERS[node.removeprefix('deit-').removeprefix('mocov3-')[0]]
-        return dict(embed_dims=TINY_WIDTH, num_layers=layers, num_heads=2, feedforward_channels=48)
-    if key in ('mim_checkpoint', 'pretrained'):
-        return None
-    if key in WIDTHS and isinstance(node, int):
-        return SMALLER.get(node, node)
-    return node
-
-
-def shrink_swin(model: dict) -> dict:
-    """Swin's widths stand in too many places; its depth goes down instead."""
-    backbone = {**model['backbone'], 'arch': dict(embed_dims=128, depths=[2, 2, 2, 2], num_heads=[4, 8, 16, 32])}
-    return {**model, 'backbone': backbone}
 
 
 def image_size(cfg: Config) -> int:
@@ -138,3 +109,20 @@ def test_a_config_says_what_it_is_for(path):
     assert 'Command:' in header
     assert 'Devices:' in header
     assert str(path.relative_to(ROOT)) in header
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: str(path.relative_to(ROOT / 'configs')))
+def test_hooks_and_data_of_a_config_are_known_with_all_their_settings(path):
+    cfg = Config.fromfile(path)
+    init_default_scope(cfg.default_scope)
+    Visualizer.get_instance('configs')  # the host's drawing hooks ask for the current one
+    for hook in [*cfg.get('default_hooks', {}).values(), *(cfg.get('custom_hooks') or [])]:
+        HOOKS.build(hook)
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        dataset = (cfg.get(name) or {}).get('dataset')
+        while dataset and 'dataset' in dataset:
+            dataset = dataset['dataset']
+        if dataset:
+            for step in dataset.get('pipeline', []):
+                TRANSFORMS.build(step)
+            DATASETS.build({**dataset, 'lazy_init': True})

@@ -24,7 +24,8 @@ model = dict(
     neck=dict(in_channels=384))
 train_dataloader = dict(
     batch_size=batch_size,
-    dataset=dict(type='CustomDataset', data_root='data/own', split='', with_label=False))
+    dataset=dict(
+        _delete_=True, type='CustomDataset', data_root='data/own', with_label=False, pipeline=_base_.train_pipeline))
 
 optim_wrapper = dict(
     type='mm_graft.AutocastOptimWrapper',

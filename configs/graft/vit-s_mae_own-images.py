@@ -18,7 +18,8 @@ base_lr = 1.5e-4  # per 256 images
 model = dict(backbone=dict(arch='deit-small'), neck=dict(embed_dim=384))
 train_dataloader = dict(
     batch_size=batch_size,
-    dataset=dict(type='CustomDataset', data_root='data/own', split='', with_label=False))
+    dataset=dict(
+        _delete_=True, type='CustomDataset', data_root='data/own', with_label=False, pipeline=_base_.train_pipeline))
 
 optim_wrapper = dict(
     type='mm_graft.AutocastOptimWrapper',

@@ -154,8 +154,11 @@ def _sibling(train: dict) -> dict:
     prefix = train.get('data_prefix')
     folder = prefix.get('img_path', '') if isinstance(prefix, dict) else prefix or ''
     for name in TEST_SPLITS:
+        root = Path(train.get('data_root') or '')
+        if not folder and root.name == 'train' and root.with_name(name).is_dir():
+            return {**test, 'data_root': str(root.with_name(name))}
         sibling = Path(folder).parent / name if Path(folder).name == 'train' else None
-        if sibling is not None and (Path(train.get('data_root', '')) / sibling).is_dir():
+        if sibling is not None and (root / sibling).is_dir():
             test['data_prefix'] = {**prefix, 'img_path': str(sibling)} if isinstance(prefix, dict) else str(sibling)
             return test
     raise ValueError(

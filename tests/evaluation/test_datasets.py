@@ -37,6 +37,13 @@ def test_pretraining_config_finds_its_test_folder_and_one_view_of_the_images(fol
     assert train[0]['inputs'].shape == test[5]['inputs'].shape == (3, 16, 16)
 
 
+def test_the_test_folder_is_also_found_where_the_root_itself_ends_in_train(folder):
+    cfg = config(folder / 'train')
+    cfg.train_dataloader.dataset.data_prefix = ''
+    train, test = dataset_configs(cfg)
+    assert (train['data_root'], test['data_root']) == (str(folder / 'train'), str(folder / 'test'))
+
+
 def test_both_sets_get_the_configured_test_pipeline_and_wrappers_come_off(folder):
     pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
     plain = config(folder).train_dataloader.dataset.to_dict()

@@ -1,0 +1,129 @@
+"""A folder in which the commands of the documentation can be run: code, a few images, checkpoints, stand-ins."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.registry import MODELS, init_default_scope
+
+from mm_graft.checkpoints.files import convert_file
+from tests.docs.small import first_checkpoint, small_config
+
+ROOT = Path(__file__).parents[2]
+LINKS = ('configs', 'tools', 'mm_graft', 'Makefile', 'requirements', 'docs')
+ELSEWHERE = ('make ', 'pip ', 'source ', 'tensorboard ', 'git ', 'sudo ', 'mim ', 'pre-commit ')
+# files that the documentation takes for given: the config that they come from, and their layout
+GIVEN = {
+    'mae_pretrain_vit_base.pth': ('graft/vit-b_mae.py', 'mae'),
+    'checkpoints/mae_pretrain_vit_base.pth': ('graft/vit-b_mae.py', 'mae'),
+    'checkpoint_final.pth.tar': ('graft/vit-b_mae2mocov3.py', 'mocov3'),
+    'mae.pth': ('graft/vit-b_mae.py', 'mmpretrain'),
+    'graft.pth': ('graft/vit-b_mae2mocov3.py', 'mmpretrain'),
+}
+SRUN = r'''#!/usr/bin/env bash
+while [[ $1 == -* ]]; do [[ $1 == -p ]] && shift; shift; done
+export SLURM_PROCID=0 SLURM_NTASKS=1 SLURM_LOCALID=0 SLURM_NODELIST=localhost SLURM_NODEID=0 MASTER_ADDR=127.0.0.1
+exec "$@"
+'''
+
+
+def commands(text: str) -> list[str]:
+    """The shell commands of a page, one line each, comments taken off."""
+    blocks = re.findall(r'```(?:bash|shell|console)\n(.*?)```', text, re.S)
+    lines = '\n'.join(blocks).replace('\\\n', ' ').splitlines()
+    bare = (re.sub(r'(^|\s+)#.*', '', line).removeprefix('$ ').strip() for line in lines)
+    return [re.sub(r'\s+', ' ', line) for line in bare if line]
+
+
+def made_small(command: str) -> str:
+    """A command for this sandbox: what stands for something is put in, eight processes become two."""
+    for old, new in {
+            '/path/to/images': 'data/own', '/path/to/labelled': 'data/own_labelled', ' PARTITION JOB ': ' gpu test ',
+            ' CONFIG ': ' configs/graft/vit-b_mae2mocov3.py ', ' CHECKPOINT': ' graft.pth', ' DIR': ' work_dirs/out',
+            ' FILE': ' mae.pth'}.items():
+        command = (command + ' ').replace(old, new).strip()
+    command = re.sub(r'(dist_\w+\.sh \S+(?: \S+\.pth\S*)?) \d+', r'\1 2', re.sub(r'\bGPUS=\d+', 'GPUS=1', command))
+    return first_checkpoint(command)
+
+
+class Sandbox:
+    """Runs documented commands one after another, as a reader would."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in LINKS:
+            (folder / name).symlink_to(ROOT / name)
+        for name in ('bin', 'checkpoints', 'published'):
+            (folder / name).mkdir()
+        self.program('srun', SRUN)
+        self.program('python', f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+        self.program('python3', f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+        self.images()
+
+    def program(self, name: str, text: str) -> None:
+        """Put a program on the path."""
+        path = self.folder / 'bin' / name
+        path.write_text(text)
+        path.chmod(0o755)
+
+    def images(self) -> None:
+        """Pictures of our own, with and without classes, and a segmentation set in ADE20K's folders."""
+        generator = np.random.default_rng(0)
+        for index in range(24):
+            image = cv2.resize(generator.integers(0, 255, (4, 4, 3), dtype=np.uint8), (96, 64))
+            split, animal = 'train' if index % 3 else 'val', 'cat' if index % 2 else 'dog'
+            places = [f'data/own/{chr(ord("a") + index)}.jpg', f'data/own_labelled/{split}/{animal}/{index}.jpg']
+            for split in ('training', 'validation')[:index < 4 and 2]:
+                places.append(f'data/ade/ADEChallengeData2016/images/{split}/{index}.jpg')
+                self.write(f'data/ade/ADEChallengeData2016/annotations/{split}/{index}.png', image[:, :, 0] % 5)
+            for place in places:
+                self.write(place, image)
+
+    def write(self, place: str, image: np.ndarray) -> None:
+        """Write a picture."""
+        path = self.folder / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), image)
+
+    def provide(self, command: str) -> None:
+        """Make the checkpoints that a command reads and no earlier command has written."""
+        for word in re.findall(r'[\w./-]+\.pth(?:\.tar)?', command):
+            run = re.fullmatch(r'work_dirs/([\w.-]+)/\w+\.pth', word)
+            origin = next((ROOT / 'configs').rglob(f'{run[1]}.py'), None) if run else None
+            config, kind = (origin, 'mmpretrain') if origin else GIVEN.get(word, (None, None))
+            if config is not None and not (self.folder / word).exists():
+                self.checkpoint(ROOT / 'configs' / config, self.folder / word, kind)
+
+    def checkpoint(self, config: Path, target: Path, kind: str) -> None:
+        """A checkpoint of the small form of a config, never trained."""
+        cfg = small_config(Config.fromfile(config))
+        init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+        MMLogger.get_current_instance().setLevel('ERROR')
+        model = MODELS.build({**cfg.model, **({'mim_checkpoint': None} if 'mim_checkpoint' in cfg.model else {})})
+        target.parent.mkdir(parents=True, exist_ok=True)
+        raw = target.with_name(target.name + '.raw.pth')
+        torch.save({'state_dict': model.state_dict()}, raw)
+        if kind == 'mmpretrain':
+            raw.rename(target)
+            return
+        made = target.with_name('made.pth')
+        convert_file(raw, made, 'mmpretrain', kind)
+        shutil.move(made, target)
+        raw.unlink()
+
+    def run(self, command: str) -> subprocess.CompletedProcess:
+        """Run one command."""
+        self.provide(command)
+        environment = {
+            **os.environ, 'PATH': f'{self.folder / "bin"}:{Path(sys.executable).parent}:{os.environ["PATH"]}',
+            'PYTHONPATH': f'{ROOT / "tests/docs/shrunk"}:{ROOT}', 'OMP_NUM_THREADS': '1', 'PORT': '29631'}
+        return subprocess.run(['bash', '-c', command], cwd=self.folder, env=environment, text=True, timeout=600,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)

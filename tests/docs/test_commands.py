@@ -1,0 +1,37 @@
+"""Every command of README and docs is run as it stands there, on small models and few images."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.docs.sandbox import ELSEWHERE, ROOT, Sandbox, commands, made_small
+
+PAGES = sorted([ROOT / 'README.md', *(ROOT / 'docs').glob('*.md'), *(ROOT / 'configs').rglob('README.md')])
+
+
+def relative(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.docs
+@pytest.mark.parametrize('page', [page for page in PAGES if commands(page.read_text())], ids=relative)
+def test_the_commands_of_a_page_run(page, tmp_path):
+    sandbox = Sandbox(tmp_path)
+    for command in commands(page.read_text()):
+        if command.startswith(ELSEWHERE):
+            continue
+        done = sandbox.run(made_small(command))
+        assert done.returncode == 0, f'{command}\n→ {made_small(command)}\n{done.stdout[-3000:]}'
+
+
+@pytest.mark.parametrize('page', PAGES, ids=relative)
+def test_targets_of_make_that_are_named_exist(page):
+    targets = set(re.findall(r'^([\w-]+):', (ROOT / 'Makefile').read_text(), re.M))
+    assert set(re.findall(r'`?make ([a-z-]+)[`\s]', '\n'.join(commands(page.read_text())) + '\n')) <= targets
+
+
+@pytest.mark.parametrize('page', PAGES, ids=relative)
+def test_links_to_files_lead_somewhere(page):
+    links = re.findall(r'\]\((?!https?://|#|mailto:)([^)#]+)', page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
