@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.complete
 
-.PHONY: help setup demo reproduce test test-slow lint format clean
+.PHONY: help setup demo reproduce test test-slow test-docs docs lint format clean
 
 help:
 	@echo "make setup      build $(VENV) with the pinned stack"
@@ -13,6 +13,7 @@ help:
 	@echo "make test       the test suite"
 	@echo "make test-slow  the long tests"
 	@echo "make test-docs  run every command of README and docs, on small models"
+	@echo "make docs       the pages and the API, in docs/_build/html"
 	@echo "make lint       ruff and shell syntax"
 
 setup: $(READY)
@@ -36,6 +37,14 @@ test-slow: $(READY)
 test-docs: $(READY)
 	$(RUN) -m pytest -n 2 tests/docs
 
+docs: $(VENV)/.docs
+	$(RUN) -m sphinx -q -W --keep-going -b html -c docs . docs/_build/html
+	@echo "docs/_build/html/docs/index.html"
+
+$(VENV)/.docs: $(READY) requirements/docs.txt
+	$(VENV)/bin/pip install --disable-pip-version-check -q -r requirements/docs.txt
+	touch $@
+
 lint: $(READY)
 	$(VENV)/bin/ruff check .
 	@for script in $$(git ls-files '*.sh' .ci/run); do bash -n $$script || exit 1; done
@@ -44,4 +53,4 @@ format: $(READY)
 	$(VENV)/bin/ruff check --fix .
 
 clean:
-	rm -rf build dist *.egg-info work_dirs/demo
+	rm -rf build dist *.egg-info work_dirs/demo docs/_build docs/api
