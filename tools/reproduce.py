@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import nvml_check  # noqa: F401 - before torch
 import torch
 from mmengine.logging import MMLogger
 from reproduce_costs import gflops_per_image

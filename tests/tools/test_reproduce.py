@@ -12,7 +12,7 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 MODULES = ('reproduce', 'reproduce_rows', 'reproduce_costs', 'reproduce_evaluate', 'reproduce_report', 'demo_report',
-           'training_log', 'prepare_cifar10')
+           'training_log', 'prepare_cifar10', 'nvml_check')
 GFLOPS = {'mae': 0.04, 'mocov3': 0.12, 'mae2mocov3': 0.12, 'mae2mocov3_frozen': 0.06, 'mocov32mae_frozen': 0.03,
           'joint': 0.16, 'localmim': 0.05, 'localmim_freezeout': 0.04, 'conmim': 0.2}
 SCORES = {'knn': 30.0, 'linear': 40.0, 'fewshot-1': 20.0}
@@ -45,6 +45,12 @@ def finish(run, tools, row, seed=0, **scores):
     (folder / 'seconds.txt').write_text('60.0')
     for path, *_ in run.evaluations(job):
         path.write_text(json.dumps({**SCORES, **scores}))
+
+
+def test_gpus_are_looked_for_before_anything_can_wake_the_driver():
+    lines = (ROOT / 'tools' / 'reproduce.py').read_text().splitlines()
+    imports = [line.split()[1] for line in lines if line.startswith(('import ', 'from '))]
+    assert imports.index('nvml_check') < min(imports.index(name) for name in ('torch', 'mmengine.logging', 'tqdm'))
 
 
 def test_every_row_has_a_config_and_stands_after_what_it_starts_from(tools):
