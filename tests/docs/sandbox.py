@@ -1,10 +1,12 @@
 """A folder in which the commands of the documentation can be run: code, a few images, checkpoints, stand-ins."""
 
+import io
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import cv2
@@ -19,8 +21,11 @@ from tests.docs.small import first_checkpoint, small_config
 
 ROOT = Path(__file__).parents[2]
 LINKS = ('configs', 'tools', 'mm_graft', 'Makefile', 'requirements', 'docs')
-ELSEWHERE = ('make ', 'pip ', 'source ', 'tensorboard ', 'git ', 'sudo ', 'mim ', 'pre-commit ')
+# of others, or hours long whatever the model is: tests/tools runs their parts
+ELSEWHERE = ('make ', 'pip ', 'source ', 'tensorboard ', 'git ', 'sudo ', 'mim ', 'pre-commit ', 'export ',
+             'python tools/reproduce.py', 'python tools/weak_supervision.py', 'python tools/benchmarks/speed_table.py')
 # files that the documentation takes for given: the config that they come from, and their layout
+CAMVID = 'configs/camvid/vit-tiny_upernet_camvid-half.py'
 GIVEN = {
     'mae_pretrain_vit_base.pth': ('graft/vit-b_mae.py', 'mae'),
     'checkpoints/mae_pretrain_vit_base.pth': ('graft/vit-b_mae.py', 'mae'),
@@ -46,10 +51,13 @@ def commands(text: str) -> list[str]:
 def made_small(command: str) -> str:
     """A command for this sandbox: what stands for something is put in, eight processes become two."""
     for old, new in {
+            ' CONFIG "one title=FILE" "another=FILE"': f' {CAMVID} "one=work_dirs/camvid/mae/iter_1.pth"',
+            ' OTHER': ' configs/graft/vit-b_mae.py',
             '/path/to/images': 'data/own', '/path/to/labelled': 'data/own_labelled', ' PARTITION JOB ': ' gpu test ',
             ' CONFIG ': ' configs/graft/vit-b_mae2mocov3.py ', ' CHECKPOINT': ' graft.pth', ' DIR': ' work_dirs/out',
             ' FILE': ' mae.pth'}.items():
         command = (command + ' ').replace(old, new).strip()
+    command = re.sub(r'--images [\d ]+', '--images 0 1 ', command)
     command = re.sub(r'(dist_\w+\.sh \S+(?: \S+\.pth\S*)?) \d+', r'\1 2', re.sub(r'\bGPUS=\d+', 'GPUS=1', command))
     return first_checkpoint(command)
 
@@ -67,6 +75,7 @@ class Sandbox:
         self.program('python', f'#!/bin/sh\nexec {sys.executable} "$@"\n')
         self.program('python3', f'#!/bin/sh\nexec {sys.executable} "$@"\n')
         self.images()
+        self.cifar10()
 
     def program(self, name: str, text: str) -> None:
         """Put a program on the path."""
@@ -75,17 +84,29 @@ class Sandbox:
         path.chmod(0o755)
 
     def images(self) -> None:
-        """Pictures of our own, with and without classes, and a segmentation set in ADE20K's folders."""
+        """Pictures of our own, with and without classes, and two segmentation sets in their folders."""
         generator = np.random.default_rng(0)
         for index in range(24):
             image = cv2.resize(generator.integers(0, 255, (4, 4, 3), dtype=np.uint8), (96, 64))
             split, animal = 'train' if index % 3 else 'val', 'cat' if index % 2 else 'dog'
-            places = [f'data/own/{chr(ord("a") + index)}.jpg', f'data/own_labelled/{split}/{animal}/{index}.jpg']
-            for split in ('training', 'validation')[:index < 4 and 2]:
-                places.append(f'data/ade/ADEChallengeData2016/images/{split}/{index}.jpg')
+            self.write(f'data/own/{chr(ord("a") + index)}.jpg', image)
+            self.write(f'data/own_labelled/{split}/{animal}/{index}.jpg', image)
+            for split in ('training', 'validation') if index < 4 else ():
+                self.write(f'data/ade/ADEChallengeData2016/images/{split}/{index}.jpg', image)
                 self.write(f'data/ade/ADEChallengeData2016/annotations/{split}/{index}.png', image[:, :, 0] % 5)
-            for place in places:
-                self.write(place, image)
+            for split in ('train', 'test') if index < 4 else ():
+                self.write(f'data/camvid/img_dir/{split}/{index}.jpg', image)
+                self.write(f'data/camvid/ann_dir/{split}/{index}.png', image[:, :, 0] % 11)
+
+    def cifar10(self) -> None:
+        """CIFAR-10's archive, with two images a class and part."""
+        records = np.zeros((20, 3073), np.uint8)
+        records[:, 0] = np.arange(20) % 10
+        with tarfile.open(self.folder / 'cifar-10-binary.tar.gz', 'w:gz') as archive:
+            for name in ('data_batch_1', 'test_batch'):
+                member = tarfile.TarInfo(f'cifar-10-batches-bin/{name}.bin')
+                member.size = records.nbytes
+                archive.addfile(member, io.BytesIO(records.tobytes()))
 
     def write(self, place: str, image: np.ndarray) -> None:
         """Write a picture."""
@@ -94,9 +115,16 @@ class Sandbox:
         cv2.imwrite(str(path), image)
 
     def provide(self, command: str) -> None:
-        """Make the checkpoints that a command reads and no earlier command has written."""
-        for word in re.findall(r'[\w./-]+\.pth(?:\.tar)?', command):
-            run = re.fullmatch(r'work_dirs/([\w.-]+)/\w+\.pth', word)
+        """Make the checkpoints that a command or its config reads and no earlier command has written."""
+        given = re.findall(r'[\w./-]+\.pth(?:\.tar)?', command)
+        starting = command.split(' --')[0] if 'train' in command else ''
+        for config in re.findall(r'configs/\S+\.py', starting):
+            cfg = Config.fromfile(ROOT / config)
+            hooks = cfg.get('custom_hooks') or []
+            given += [first_checkpoint(path) for path in (
+                cfg.model.get('mim_checkpoint'), *(hook.get('checkpoint') for hook in hooks)) if path]
+        for word in given:
+            run = re.fullmatch(r'work_dirs/(?:.*/)?([\w.-]+)/\w+\.pth', word)
             origin = next((ROOT / 'configs').rglob(f'{run[1]}.py'), None) if run else None
             config, kind = (origin, 'mmpretrain') if origin else GIVEN.get(word, (None, None))
             if config is not None and not (self.folder / word).exists():
