@@ -1,75 +1,28 @@
-"""A run that is killed in the middle of an epoch and resumed ends with the bits of an uninterrupted one."""
+"""A run that is interrupted anywhere and resumed ends with the bits of an uninterrupted one."""
 
+import json
 import os
-import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 import torch
 
-from tests.tiny import grafted_mocov3, mae_file
-
 ROOT = Path(__file__).parents[1]
-CONFIG = """
-_base_ = ['{root}/configs/_base_/runtime.py']
-model = {model}
-view = [
-    dict(type='RandomResizedCrop', scale=32, crop_ratio_range=(0.3, 1.0)),
-    dict(type='ColorJitter', brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1),
-    dict(type='RandomFlip', prob=0.5),
-]
-train_dataloader = dict(
-    batch_size=4, num_workers=2, persistent_workers=True, drop_last=True,
-    sampler=dict(type='DefaultSampler', shuffle=True), collate_fn=dict(type='default_collate'),
-    dataset=dict(
-        type='CustomDataset', data_root='{folder}/images', with_label=False,
-        pipeline=[dict(type='LoadImageFromFile'), dict(type='MultiView', num_views=[2], transforms=[view]),
-                  dict(type='PackInputs')]))
-optim_wrapper = dict(
-    constructor='mm_graft.GraftOptimWrapperConstructor', optimizer=dict(type='AdamW', lr=1e-2, weight_decay=0.1),
-    paramwise_cfg=dict(stage_lr_mult=[0.1, 1.0]))
-param_scheduler = dict(type='mm_graft.WarmupCosineLR', warmup=1, convert_to_iter_based=True)
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=3)
-custom_imports = dict(imports=['sudden_end'], allow_failed_imports=False)
-custom_hooks = [dict(type='mm_graft.StageLRLoggerHook'), dict(type='SuddenEnd', priority='LOWEST')]
-"""
-SUDDEN_END = """
-import os
-import signal
-from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
-
-@HOOKS.register_module()
-class SuddenEnd(Hook):
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        if os.environ.get('SUDDEN_END') and (runner.epoch, batch_idx) == (1, 2):
-            os.kill(os.getpid(), signal.SIGKILL)
-"""
+PER_EPOCH = 5
 
 
-@pytest.fixture
-def start(tmp_path):
-    """A function that starts tools/train.py in a process of its own."""
-    (tmp_path / 'images').mkdir()
-    for index in range(20):
-        pixels = np.random.default_rng(index).integers(0, 255, (40, 40, 3), dtype=np.uint8)
-        cv2.imwrite(str(tmp_path / 'images' / f'{index}.png'), pixels)
-    model = grafted_mocov3(mae_file(tmp_path / 'mae.pth'), drop_path_rate=0.2)
-    (tmp_path / 'config.py').write_text(CONFIG.format(root=ROOT, folder=tmp_path, model=model))
-    (tmp_path / 'sudden_end.py').write_text(SUDDEN_END)
-
-    def process(name, *flags, **environment):
-        return subprocess.Popen(
-            [sys.executable, str(ROOT / 'tools' / 'train.py'), str(tmp_path / 'config.py'), '--work-dir',
-             str(tmp_path / name), *flags], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env={**os.environ, 'PYTHONPATH': f'{ROOT}{os.pathsep}{tmp_path}', 'OMP_NUM_THREADS': '1',
-                 'CUDA_VISIBLE_DEVICES': '', **environment})
-
-    return process
+def execute(folder, plan):
+    """Make all runs of a plan from one process; what became of each attempt."""
+    (folder / 'plan.json').write_text(json.dumps(plan))
+    done = subprocess.run(
+        [sys.executable, str(ROOT / 'tests' / 'resume_runs.py'), str(folder), str(folder / 'plan.json')], text=True,
+        capture_output=True, check=False, env={**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1',
+                                               'CUDA_VISIBLE_DEVICES': ''})
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return json.loads(done.stdout.rpartition('RESULT ')[2])
 
 
 def flat(value, name=''):
@@ -84,20 +37,88 @@ def same(left, right):
     return torch.equal(left, right) if isinstance(left, torch.Tensor) else left == right
 
 
-def test_a_killed_and_resumed_run_ends_with_the_same_bits(start, tmp_path):
-    whole, killed = start('whole'), start('parts', SUDDEN_END='1')
-    output = whole.communicate()[0]
-    assert whole.returncode == 0, output
-    output = killed.communicate()[0]
-    assert killed.returncode == -signal.SIGKILL, output
-    assert sorted(path.name for path in (tmp_path / 'parts').glob('*.pth')) == ['epoch_1.pth']
-    resumed = start('parts', '--resume')
-    output = resumed.communicate()[0]
-    assert resumed.returncode == 0, output
-    assert 'resumed epoch: 1' in output
+def differences(folder, left, right, epochs):
+    """Names of what differs between the last checkpoints of two runs."""
+    states = [torch.load(folder / name / f'epoch_{epochs}.pth', weights_only=False) for name in (left, right)]
+    states = [flat({part: state[part] for part in ('state_dict', 'optimizer', 'param_schedulers')}) for state in states]
+    assert states[0].keys() == states[1].keys()
+    return [name for name in states[0] if not same(states[0][name], states[1][name])]
 
-    expected, actual = (torch.load(tmp_path / name / 'epoch_3.pth', weights_only=False) for name in ('whole', 'parts'))
-    for part in ('state_dict', 'optimizer', 'param_schedulers'):
-        left, right = flat(expected[part]), flat(actual[part])
-        assert left.keys() == right.keys()
-        assert [name for name in left if not same(left[name], right[name])] == [], part
+
+def log(folder, name):
+    return (folder / f'{name}.log').read_text()
+
+
+RUNS = {
+    'whole': [{}],
+    'killed': [{'signal': 'SIGKILL', 'iteration': 7}, {}],
+    'terminated': [{'signal': 'SIGTERM', 'iteration': 7}, {}],
+    'twice': [{'signal': 'SIGUSR1', 'iteration': 2}, {'signal': 'SIGTERM', 'iteration': 4}, {}],
+    'writing': [{'writing': True}, {'signal': 'SIGTERM', 'iteration': 7}, {'writing': True}, {}],
+}
+
+
+@pytest.fixture(scope='module')
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('runs')
+    return folder, execute(folder, {'epochs': 3, 'runs': RUNS})
+
+
+@pytest.mark.parametrize('name', [name for name in RUNS if name != 'whole'])
+def test_an_interrupted_run_ends_with_the_same_bits(runs, name):
+    folder, results = runs
+    assert [attempt['status'] for attempt in results['whole']] == [0], log(folder, 'whole')
+    assert results[name][-1]['status'] == 0, log(folder, name)
+    assert differences(folder, 'whole', name, 3) == []
+
+
+def test_the_state_of_a_run_depends_on_what_was_drawn(runs):
+    folder, _ = runs
+    states = [torch.load(folder / 'whole' / f'epoch_{epoch}.pth', weights_only=False)['state_dict'] for epoch in (2, 3)]
+    assert not torch.equal(states[0]['backbone.layers.0.ln1.weight'], states[1]['backbone.layers.0.ln1.weight'])
+
+
+def test_a_kill_loses_what_came_after_the_last_checkpoint(runs):
+    folder, results = runs
+    attempt = results['killed'][0]
+    assert (attempt['status'], attempt['reached'], attempt['saved']) == (-9, 7, 5)
+    assert 'resumed epoch: 1, iter: 5' in log(folder, 'killed')
+
+
+def test_a_signal_ends_the_run_clean_and_loses_nothing(runs):
+    folder, results = runs
+    attempt = results['terminated'][0]
+    assert (attempt['status'], attempt['saved']) == (0, 8)
+    assert 'SIGTERM asks to stop: saved iteration 8' in log(folder, 'terminated')
+    assert 'go on in epoch 2 after 3 of its iterations' in log(folder, 'terminated')
+    assert [(attempt['status'], attempt['saved']) for attempt in results['twice'][:2]] == [(0, 3), (0, 5)]
+
+
+def test_a_kill_inside_a_write_leaves_no_half_file(runs):
+    _, results = runs
+    first, _, third, _ = results['writing']
+    assert (first['status'], first['saved']) == (-9, 0)
+    assert (third['status'], third['saved']) == (-9, 8)
+
+
+def assert_nothing_lost(folder, result, epochs):
+    attempts = result['soak']
+    for attempt in attempts:
+        lost = max(0, attempt['reached'] + 1 - attempt['saved'])
+        assert lost <= PER_EPOCH, attempt
+    for name in {attempt['run'] for attempt in attempts}:
+        assert differences(folder, 'whole', name, epochs) == [], name
+    return Counter('writing' if attempt.get('writing') else attempt['signal'] for attempt in attempts)
+
+
+def test_a_run_killed_at_random_moments_ends_with_the_same_bits(tmp_path):
+    result = execute(tmp_path, {'epochs': 4, 'runs': {}, 'soak': {'kills': 3, 'seed': 1}})
+    assert sum(assert_nothing_lost(tmp_path, result, 4).values()) >= 3
+
+
+@pytest.mark.slow
+def test_a_run_killed_fifty_times_at_random_moments_ends_with_the_same_bits(tmp_path):
+    result = execute(tmp_path, {'epochs': 12, 'runs': {}, 'soak': {'kills': 50, 'seed': 0}})
+    counts = assert_nothing_lost(tmp_path, result, 12)
+    assert sum(counts.values()) >= 50
+    assert set(counts) == {'SIGKILL', 'SIGTERM', 'SIGUSR1', 'writing'}

@@ -1,0 +1,96 @@
+"""A run that is asked to go saves its state first."""
+
+import signal
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from mmengine.dist import get_world_size
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from torch import distributed
+
+from mm_graft.engine.hooks.safe_checkpoint_hook import SafeCheckpointHook
+from mm_graft.registry import HOOKS
+
+
+def ignore_signals(worker: int, numbers: Sequence[int], before: Callable[[int], None] | None) -> None:
+    """Let a process of the data loader live until its parent ends it, though a scheduler signals the whole group."""
+    if before is not None:
+        before(worker)
+    for number in numbers:
+        signal.signal(number, signal.SIG_IGN)
+
+
+@HOOKS.register_module()
+class PreemptionHook(Hook):
+    """Save and leave with status 0 when a scheduler asks to: slurm's warning, ``scancel``, torchrun's end.
+
+    After the iteration in which a signal arrives (with gradient accumulation after the one that makes the step) the
+    state is saved as ``stopped.pth``, and ``--resume`` goes on with the next iteration; a second signal changes
+    nothing. Needs :class:`SafeCheckpointHook`, which writes and finds the file.
+
+    Several processes have to stop at the same iteration: every ``interval`` iterations they reduce one byte between
+    CPUs (gloo), so that no device waits. A signal during validation is heeded at the next iteration of training.
+
+    Args:
+        signals: names of the signals.
+        interval: after how many iterations several processes ask each other; one process does at each.
+
+    Raises:
+        ValueError: an unknown signal, or no `SafeCheckpointHook` in the run.
+    """
+
+    priority = 'LOWEST'
+
+    def __init__(self, signals: Sequence[str] = ('SIGTERM', 'SIGUSR1'), interval: int = 10) -> None:
+        if unknown := [name for name in signals if name not in signal.Signals.__members__]:
+            raise ValueError(f'signals {unknown} do not exist here; choose from {list(signal.Signals.__members__)}')
+        self.numbers = [signal.Signals[name] for name in signals]
+        self.interval = interval
+        self.received: signal.Signals | None = None
+
+    def before_train(self, runner: Runner) -> None:
+        """Listen."""
+        self.checkpoints = next((hook for hook in runner.hooks if isinstance(hook, SafeCheckpointHook)), None)
+        if self.checkpoints is None:
+            raise ValueError("PreemptionHook saves through SafeCheckpointHook; set default_hooks.checkpoint.type="
+                             "'mm_graft.SafeCheckpointHook'")
+        self.group = distributed.new_group(backend='gloo') if get_world_size() > 1 else None
+        self.agreed = False
+        self.earlier = {number: signal.signal(number, self._note) for number in self.numbers}
+        loader = runner.train_dataloader
+        loader.worker_init_fn = partial(ignore_signals, numbers=self.numbers, before=loader.worker_init_fn)
+
+    def _note(self, number: int, frame: object) -> None:
+        self.received = signal.Signals(number)
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None,
+                         outputs: dict | None = None) -> None:
+        """Save and leave, if it is time.
+
+        Raises:
+            SystemExit: with status 0.
+        """
+        self.agreed = self.agreed or self._asked(runner)
+        wrapper = runner.optim_wrapper
+        if not self.agreed or getattr(wrapper, '_inner_count', 0) % getattr(wrapper, '_accumulative_counts', 1):
+            return
+        path = self.checkpoints.save_now(runner)
+        runner.logger.warning(f'{self.received.name if self.received else "another process"} asks to stop: saved '
+                              f'iteration {runner.iter + 1} to {path}; go on with --resume')
+        raise SystemExit(0)
+
+    def _asked(self, runner: Runner) -> bool:
+        if self.group is None:
+            return self.received is not None
+        if not self.every_n_train_iters(runner, self.interval):
+            return False
+        asked = torch.tensor([self.received is not None], dtype=torch.uint8)
+        distributed.all_reduce(asked, distributed.ReduceOp.MAX, group=self.group)
+        return bool(asked)
+
+    def after_train(self, runner: Runner) -> None:
+        """Listen no more."""
+        for number, handler in self.earlier.items():
+            signal.signal(number, handler)

@@ -1,0 +1,102 @@
+"""Checkpoints that a crash cannot spoil."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.hooks import CheckpointHook
+from mmengine.runner import Runner
+
+from mm_graft.checkpoints.intact import WHOLE, damage, newest_intact
+from mm_graft.checkpoints.reading import CheckpointError
+from mm_graft.registry import HOOKS
+
+STOPPED = 'stopped.pth'
+LEFT_OVER = re.compile(r'\..+\.pth\.\w{8}')  # what a process that was killed while writing has left
+
+
+@HOOKS.register_module()
+class SafeCheckpointHook(CheckpointHook):
+    """The host's hook, with checkpoints that are written whole, checked before a resume, and never all removed.
+
+    - A file is written under another name, flushed to the disk and renamed, so a name never belongs to half a file.
+    - A run that resumes by itself goes on from the newest file that is whole, by the sums that PyTorch puts into it; a
+      damaged one is named in a warning, and the one before is taken. The main process looks, the others are told.
+    - The host deletes the oldest file before it writes the next one, so at least two are kept.
+    - What cannot be written (full disk, read-only folder) ends the run with the path, the reason and the file to resume
+      from.
+
+    Args:
+        kwargs: as for the host's hook. With ``backend_args`` of another file system the writing is up to that one.
+
+    Raises:
+        ValueError: ``max_keep_ckpts=1``.
+        CheckpointError: before the first iteration, where no checkpoint of those to resume from is whole.
+        OSError: a checkpoint cannot be written.
+    """
+
+    def __init__(self, *args, backend_args: dict | None = None, **kwargs) -> None:
+        super().__init__(*args, backend_args=backend_args or dict(backend=WHOLE), **kwargs)
+        if self.max_keep_ckpts == 1:
+            raise ValueError('max_keep_ckpts=1 leaves no checkpoint while the next one is written; keep 2 or more, or '
+                             'all with -1')
+
+    def before_run(self, runner: Runner) -> None:
+        """Choose the file to resume from."""
+        if not runner._resume or runner._has_loaded or '://' in (runner._load_from or ''):
+            return
+        answer = [self._choose(runner) if is_main_process() else None]
+        broadcast_object_list(answer)
+        path, error = answer[0]
+        if error:
+            raise CheckpointError(error)
+        runner._resume, runner._load_from = path is not None, path
+
+    def save_now(self, runner: Runner) -> str:
+        """Save the state after the current iteration, anywhere in an epoch; call it from ``after_train_iter``."""
+        path = Path(self.out_dir, STOPPED)
+        with clear_write_errors(self.out_dir):
+            runner.save_checkpoint(self.out_dir, STOPPED, by_epoch=False, backend_args=self.backend_args,
+                                   meta=dict(epoch=runner.epoch, iter=runner.iter + 1))
+            if is_main_process():
+                Path(runner.work_dir, 'last_checkpoint').write_text(str(path))
+        return str(path)
+
+    def _choose(self, runner: Runner) -> tuple[str | None, str | None]:
+        """Path or None, and what is wrong or None."""
+        folder = Path(self.out_dir, Path(runner.work_dir).name) if self.out_dir else Path(runner.work_dir)
+        for file in folder.glob('.*'):
+            if LEFT_OVER.fullmatch(file.name):
+                file.unlink()
+        if runner._load_from:
+            reason = damage(runner._load_from)
+            return runner._load_from, reason and self._refusal(runner._load_from, reason)
+        path, damaged = newest_intact(folder)
+        for file, reason in damaged.items():
+            runner.logger.warning(f'checkpoint {file} is damaged: {reason}; it is left alone')
+        if path is None and damaged:
+            return None, f'no checkpoint in {folder} is whole; remove {", ".join(map(str, damaged))} to start anew'
+        runner.logger.info(f'resume from {path}' if path else f'no checkpoint in {folder}; the run starts anew')
+        return path and str(path), None
+
+    def _refusal(self, path: str, reason: str) -> str:
+        other, _ = newest_intact(Path(path).parent)
+        remedy = f'the newest whole one beside it is {other}' if other else 'there is no whole one beside it'
+        return f'checkpoint {path} is damaged: {reason}; {remedy}'
+
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
+        with clear_write_errors(self.out_dir):
+            super()._save_checkpoint_with_step(runner, step, meta)
+
+
+@contextmanager
+def clear_write_errors(folder: str | Path) -> Iterator[None]:
+    """Say which checkpoint could not be written, why, and from which one to go on."""
+    try:
+        yield
+    except OSError as error:
+        last, _ = newest_intact(folder)
+        raise OSError(f'no checkpoint could be written to {folder} ({error}); the newest whole one is {last}: make '
+                      'room or choose another folder, and start again with --resume') from error

@@ -1,0 +1,94 @@
+"""Which sample comes where in a run, and what it draws."""
+
+import random
+from collections.abc import Iterator
+from itertools import islice
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+ITERATION, SAMPLE = 0, 1  # keeps the two kinds of seeds apart
+
+
+def seed_host_generators(*entropy: int) -> int:
+    """Seed Python, NumPy and PyTorch's generator of the CPU with a hash of some numbers; returns that."""
+    seed = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0])
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 (the generator that transforms draw from)
+    torch.default_generator.manual_seed(seed)
+    return seed
+
+
+def seed_generators(*entropy: int) -> None:
+    """As :func:`seed_host_generators`, and the generator of every device."""
+    torch.manual_seed(seed_host_generators(*entropy))
+
+
+class PlacedSampler(Sampler):
+    """The indices of a sampler from any place on, each with its place: ``((pass, position), index)``.
+
+    The position counts over all processes, as the host's samplers deal their indices out in turn; so it does not depend
+    on the number of processes.
+    """
+
+    def __init__(self, sampler: Sampler, rank: int, world_size: int) -> None:
+        self.sampler = sampler
+        self.rank = rank
+        self.world_size = world_size
+        self.passes = 0
+        self.first = 0
+
+    def begin(self, passes: int, first: int) -> None:
+        """Let the next pass be this one, without the first indices of this process."""
+        self.passes, self.first = passes, first
+
+    def begin_at(self, num_samples: int) -> None:
+        """Let an endless pass begin later."""
+        self.first = num_samples
+
+    def __iter__(self) -> Iterator[tuple[tuple[int, int], int]]:
+        number, first = self.passes, self.first
+        self.passes, self.first = number + 1, 0
+        for place, index in islice(enumerate(self.sampler), first, None):
+            yield (number, place * self.world_size + self.rank), index
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+
+class SeededSamples:
+    """Samples of a data set whose randomness is a function of a seed and of their place in the run.
+
+    Stands in for a data set's ``__getitems__``, by which PyTorch's loader takes the samples of a batch.
+    """
+
+    def __init__(self, dataset: Dataset, seed: int) -> None:
+        self.dataset = dataset
+        self.seed = seed
+
+    def __call__(self, placed: list[tuple[tuple[int, int], int]]) -> list:
+        return [self._sample(place, index) for place, index in placed]
+
+    def _sample(self, place: tuple[int, int], index: int) -> object:
+        seed_host_generators(self.seed, SAMPLE, *place)
+        return self.dataset[index]
+
+
+def place_samples(loader: DataLoader, seed: int, rank: int, world_size: int) -> PlacedSampler:
+    """Let a loader, before its first batch, seed every sample by its place; returns what says where a pass begins.
+
+    Raises:
+        ValueError: a loader that takes no batches of indices from a sampler.
+    """
+    sampler = getattr(loader.batch_sampler, 'sampler', None)
+    if sampler is None:
+        raise ValueError('the seeds of samples follow from their places in a sampler, but the batches of this loader '
+                         f'come from {type(loader.batch_sampler).__name__}; use a batch sampler with a `sampler`, or '
+                         'remove RNGStateHook')
+    placed = PlacedSampler(sampler, rank, world_size)
+    loader.batch_sampler.sampler = placed
+    loader.dataset.__getitems__ = SeededSamples(loader.dataset, seed)
+    if hasattr(sampler, 'skip'):  # asked by the host's loop by iterations when it resumes
+        sampler.skip = placed.begin_at
+    return placed

@@ -1,0 +1,108 @@
+import os
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.fileio import get_file_backend
+
+from mm_graft.checkpoints.intact import WHOLE, damage, newest_intact, training_iteration
+from mm_graft.checkpoints.reading import CheckpointError
+from tests.checkpoints.test_reading import damaged
+
+
+def state(path, iteration=1, **more):
+    torch.save({'meta': {'iter': iteration}, 'optimizer': {}, 'state_dict': {'w': torch.arange(40.)}, **more}, path)
+    return path
+
+
+def test_a_file_that_cannot_be_written_leaves_the_old_one_and_no_other(tmp_path, monkeypatch):
+    backend = get_file_backend(str(tmp_path / 'a.pth'), backend_args={'backend': WHOLE})
+    backend.put(b'old', tmp_path / 'a.pth')
+    backend.put_text('note', tmp_path / 'note')
+    assert ((tmp_path / 'a.pth').read_bytes(), (tmp_path / 'note').read_text()) == (b'old', 'note')
+
+    def full(_):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(os, 'fsync', full)
+    with pytest.raises(OSError, match='No space'):
+        backend.put(b'new', tmp_path / 'a.pth')
+    assert sorted(os.listdir(tmp_path)) == ['a.pth', 'note']
+    assert (tmp_path / 'a.pth').read_bytes() == b'old'
+
+
+def content(path):
+    loaded = torch.load(path, weights_only=True)
+    return loaded['state_dict']['w'].tolist(), loaded['meta'], loaded['optimizer']
+
+
+def test_every_change_that_matters_is_seen(tmp_path):
+    whole = state(tmp_path / 'whole.pth')
+    assert damage(whole) is None
+    expected, victim, rng, seen = content(whole), tmp_path / 'alone' / 'victim.pth', random.Random(0), 0
+    victim.parent.mkdir()
+    for _ in range(300):
+        victim.write_bytes(damaged(whole.read_bytes(), rng))
+        if damage(victim):
+            seen += 1
+        elif newest_intact(tmp_path / 'alone')[0]:  # bytes between records, which nobody reads
+            assert content(victim) == expected
+    assert seen > 150
+
+
+@pytest.mark.parametrize('length', [0, 1, 100, -1])
+def test_a_cut_file_is_seen(tmp_path, length):
+    path = state(tmp_path / 'a.pth')
+    path.write_bytes(path.read_bytes()[:length])
+    assert 'no whole archive' in damage(path)
+
+
+def test_one_flipped_bit_in_the_weights_is_seen_and_its_record_named(tmp_path):
+    path = state(tmp_path / 'a.pth')
+    raw = bytearray(path.read_bytes())
+    raw[raw.index(torch.arange(40.).numpy().tobytes()) + 7] ^= 1
+    path.write_bytes(raw)
+    assert 'sum of its record' in damage(path)
+    assert 'data/0' in damage(path)
+
+
+def test_a_run_goes_on_from_training_states_only(tmp_path):
+    assert training_iteration(state(tmp_path / 'a.pth', 7)) == 7
+    torch.save({'state_dict': {}, 'meta': {'iter': 7}}, tmp_path / 'best.pth')
+    torch.save({'w': torch.zeros(1)}, tmp_path / 'weights.pth')
+    assert training_iteration(tmp_path / 'best.pth') is None
+    assert training_iteration(tmp_path / 'weights.pth') is None
+
+
+class Exploit:
+
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return Path.touch, (self.target, )
+
+
+def test_looking_for_a_checkpoint_runs_no_code(tmp_path):
+    state(tmp_path / 'evil.pth', 9, evil=Exploit(tmp_path / 'ran'))
+    with pytest.raises(CheckpointError, match=r'evil\.pth cannot be read'):
+        training_iteration(tmp_path / 'evil.pth')
+    path, wrong = newest_intact(tmp_path)
+    assert path is None
+    assert 'without running code' in wrong[tmp_path / 'evil.pth']
+    assert not (tmp_path / 'ran').exists()
+
+
+def test_the_furthest_whole_state_is_found_whatever_names_and_times_say(tmp_path):
+    assert newest_intact(tmp_path) == (None, {})
+    for name, iteration in (('epoch_1', 4), ('epoch_10', 40), ('epoch_9', 36), ('stopped', 38)):
+        state(tmp_path / f'{name}.pth', iteration)
+    (tmp_path / 'last_checkpoint').write_text('epoch_1.pth')
+    os.utime(tmp_path / 'epoch_1.pth', (2e9, 2e9))
+    assert newest_intact(tmp_path) == (tmp_path / 'epoch_10.pth', {})
+    whole = (tmp_path / 'epoch_10.pth').read_bytes()
+    (tmp_path / 'epoch_10.pth').write_bytes(whole[:-200])
+    path, wrong = newest_intact(tmp_path)
+    assert path == tmp_path / 'stopped.pth'
+    assert list(wrong) == [tmp_path / 'epoch_10.pth']

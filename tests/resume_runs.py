@@ -1,0 +1,149 @@
+"""Tiny runs of tools/train.py that are interrupted in every way, forked from one process that has imported everything.
+
+``python resume_runs.py FOLDER PLAN.json`` makes the attempts of each run in the plan and prints what became of them.
+"""
+
+import json
+import os
+import random
+import runpy
+import signal
+import sys
+import time
+import traceback
+from contextlib import suppress
+from pathlib import Path
+
+import cv2
+import numpy as np
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+ROOT = Path(__file__).parents[1]
+PER_EPOCH = 5
+CONFIG = """
+_base_ = ['{root}/configs/_base_/runtime.py']
+model = {model}
+view = [
+    dict(type='RandomResizedCrop', scale=32, crop_ratio_range=(0.3, 1.0)),
+    dict(type='ColorJitter', brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1),
+    dict(type='RandomFlip', prob=0.5),
+]
+train_dataloader = dict(
+    batch_size=4, num_workers=2, persistent_workers=True, drop_last=True,
+    sampler=dict(type='DefaultSampler', shuffle=True), collate_fn=dict(type='default_collate'),
+    dataset=dict(
+        type='CustomDataset', data_root='{folder}/images', with_label=False,
+        pipeline=[dict(type='LoadImageFromFile'), dict(type='MultiView', num_views=[2], transforms=[view]),
+                  dict(type='PackInputs')]))
+optim_wrapper = dict(
+    constructor='mm_graft.GraftOptimWrapperConstructor', optimizer=dict(type='AdamW', lr=1e-2, weight_decay=0.1),
+    paramwise_cfg=dict(stage_lr_mult=[0.1, 1.0]))
+param_scheduler = dict(type='mm_graft.WarmupCosineLR', warmup=1, convert_to_iter_based=True)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs={epochs})
+visualizer = dict(vis_backends=[])
+custom_hooks = [dict(type='mm_graft.StageLRLoggerHook'), dict(type='Interruption'),
+                dict(type='mm_graft.WeightAnchor', checkpoint='{folder}/mae.pth', weight=0.1, max_depth=2)]
+"""
+
+
+def write_config(folder: Path, epochs: int) -> Path:
+    """Twenty images, a checkpoint to start from and to stay near to, and the config."""
+    from tiny import grafted_mocov3, mae_file
+    (folder / 'images').mkdir()
+    for index in range(4 * PER_EPOCH):
+        pixels = np.random.default_rng(index).integers(0, 255, (40, 40, 3), dtype=np.uint8)
+        cv2.imwrite(str(folder / 'images' / f'{index}.png'), pixels)
+    model = grafted_mocov3(mae_file(folder / 'mae.pth'), drop_path_rate=0.2)
+    path = folder / 'config.py'
+    path.write_text(CONFIG.format(root=ROOT, folder=folder, model=model, epochs=epochs))
+    return path
+
+
+@HOOKS.register_module()
+class Interruption(Hook):
+    """Notes how far a run came, and signals its process group at an iteration."""
+
+    how: dict = {}  # noqa: RUF012 (one per forked process)
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        Path(runner.work_dir, 'reached').write_text(str(runner.iter))
+        if self.how.get('iteration') == runner.iter:
+            os.killpg(os.getpgid(0), signal.Signals[self.how['signal']])
+
+
+def train(config: Path, work_dir: Path, how: dict) -> int:
+    """What the forked process does; returns its status."""
+    os.setpgid(0, 0)
+    log = os.open(work_dir.with_suffix('.log'), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    Interruption.how = how
+    if how.get('writing'):  # the temporary file is complete, but not flushed and not renamed
+        os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+    sys.argv = ['train.py', str(config), '--work-dir', str(work_dir), '--resume']
+    try:
+        runpy.run_path(str(ROOT / 'tools' / 'train.py'), run_name='__main__')
+    except SystemExit as end:
+        return int(end.code or 0)
+    except BaseException:
+        traceback.print_exc()
+        return 70
+    return 0
+
+
+def attempt(config: Path, work_dir: Path, how: dict) -> dict:
+    """Start the run or go on with it, and interrupt it: ``how`` has the iteration, seconds, or that it is writing."""
+    from mm_graft.checkpoints.intact import newest_intact, training_iteration
+    process = os.fork()
+    if not process:
+        os._exit(train(config, work_dir, how))
+    if 'seconds' in how:
+        time.sleep(how['seconds'])
+        try:
+            os.killpg(process, signal.Signals[how['signal']])
+        except ProcessLookupError:
+            how['late'] = True
+    status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    with suppress(ProcessLookupError):
+        os.killpg(process, signal.SIGKILL)  # processes of its loader
+    path, _ = newest_intact(work_dir) if work_dir.is_dir() else (None, None)
+    reached = work_dir / 'reached'
+    return {**how, 'status': status, 'saved': training_iteration(path) if path else 0,
+            'reached': int(reached.read_text() or 0) if reached.is_file() else 0}
+
+
+def soak(folder: Path, config: Path, kills: int, seed: int, epochs: int) -> list[dict]:
+    """Kill runs at random moments until there were so many kills; each run goes on until it is through."""
+    start = time.time()
+    attempt(config, folder / 'whole', {})
+    rng, done, number, longest = random.Random(seed), [], 1, 0.8 * (time.time() - start)
+    while True:
+        how = {'signal': rng.choice(['SIGKILL', 'SIGKILL', 'SIGTERM', 'SIGUSR1']), 'seconds': rng.uniform(0, longest)}
+        how = {'writing': True} if rng.random() < 0.2 else how
+        result = attempt(config, folder / f'soak{number}', how if len(done) < kills else {}) | {'run': f'soak{number}'}
+        if result['status'] not in (0, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGUSR1):
+            raise RuntimeError((folder / f'soak{number}.log').read_text()[-3000:])
+        if result['saved'] < epochs * PER_EPOCH or (result['status'] and len(done) < kills):
+            done.append(result)
+        elif len(done) < kills:
+            number += 1
+        else:
+            return done
+
+
+def main() -> None:
+    folder, plan = Path(sys.argv[1]), json.loads(Path(sys.argv[2]).read_text())
+    import mmpretrain.datasets
+    import mmpretrain.models  # noqa: F401 (so that forked processes have it)
+
+    import mm_graft.registry  # noqa: F401
+    config = write_config(folder, plan['epochs'])
+    result = {name: [attempt(config, folder / name, how) for how in hows] for name, hows in plan['runs'].items()}
+    if 'soak' in plan:
+        result['soak'] = soak(folder, config, epochs=plan['epochs'], **plan['soak'])
+    sys.stdout.write('\nRESULT ' + json.dumps(result) + '\n')
+
+
+if __name__ == '__main__':
+    main()
