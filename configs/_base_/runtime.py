@@ -7,9 +7,11 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=100),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=3, save_last=True),
+    checkpoint=dict(type='mm_graft.SafeCheckpointHook', interval=1, max_keep_ckpts=3, save_last=True),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    rng=dict(type='mm_graft.RNGStateHook'))  # a killed and resumed run ends with the same bits
+    rng=dict(type='mm_graft.RNGStateHook'),  # a killed and resumed run ends with the same bits
+    preemption=dict(type='mm_graft.PreemptionHook'),
+    non_finite=dict(type='mm_graft.NonFiniteGuardHook', patience=10))
 
 env_cfg = dict(
     cudnn_benchmark=True,
