@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 
 from mmengine.config import Config
 from mmengine.device import get_device
@@ -13,9 +14,12 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import distributed
 
+from mm_graft.checkpoints.reading import CheckpointError
+
 TRACEBACK = 'MM_GRAFT_TRACEBACK'
 INPUT_ERRORS = (ValueError, TypeError, KeyError, AttributeError, AssertionError, ImportError, RuntimeError, NameError,
                 SyntaxError, OSError)
+FORCE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
 CHECKPOINT_KEY = re.compile(r'(^|\.)(mim_checkpoint|load_from)$|^custom_hooks\.\d+\.checkpoint$')
 
 
@@ -44,6 +48,25 @@ def clean_errors(started: StartedHook | None = None) -> Iterator[None]:
         text = ' '.join(str(message).split()) or type(error).__name__
         sys.stderr.write(f'error: {text}\n       (set {TRACEBACK}=1 for the traceback)\n')
         sys.exit(1)
+
+
+@contextmanager
+def safe_loading() -> Iterator[None]:
+    """Let nothing run code from a checkpoint: MMEngine opens in that way what it cannot open safely.
+
+    Raises:
+        CheckpointError: for such a file.
+    """
+    before = os.environ.get(FORCE)
+    os.environ[FORCE] = '1'
+    try:
+        yield
+    except UnpicklingError as error:
+        raise CheckpointError('a checkpoint needs more than tensors and plain values to open, which could run code; if '
+                              'you trust its source, let tools/convert.py or torch.save write its state dict alone, '
+                              f'and use that file ({str(error).splitlines()[0]})') from error
+    finally:
+        os.environ.pop(FORCE) if before is None else os.environ.update({FORCE: before})
 
 
 def load_config(path: str, options: dict | None = None) -> Config:

@@ -1,7 +1,12 @@
-import pytest
-from mmengine.config import Config
+import os
 
-from mm_graft.cli import TRACEBACK, StartedHook, check_paths, clean_errors, load_config
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.runner import CheckpointLoader
+
+from mm_graft.checkpoints.reading import CheckpointError
+from mm_graft.cli import FORCE, TRACEBACK, StartedHook, check_paths, clean_errors, load_config, safe_loading
 
 
 @pytest.fixture(autouse=True)
@@ -86,3 +91,23 @@ def test_paths_that_exist_urls_and_absent_ones_pass(tmp_path):
         load_from=None, val_dataloader=dict(dataset=dict(data_root='only read when validating')),
         custom_hooks=[dict(checkpoint='https://host/file.pth')],
         default_hooks=dict(checkpoint=dict(type='CheckpointHook')))))
+
+
+class Exploit:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return type(self.path).touch, (self.path, )
+
+
+@pytest.mark.parametrize('before', [None, '0'])
+def test_a_checkpoint_from_a_stranger_runs_no_code_through_the_host_either(tmp_path, monkeypatch, before):
+    monkeypatch.setenv(FORCE, before) if before else monkeypatch.delenv(FORCE, raising=False)
+    torch.save({'state_dict': {'weight': torch.zeros(1)}, 'evil': Exploit(tmp_path / 'ran')}, tmp_path / 'file.pth')
+    with pytest.raises(CheckpointError, match='could run code; if you trust its source'), safe_loading():
+        CheckpointLoader.load_checkpoint(str(tmp_path / 'file.pth'))
+    assert not (tmp_path / 'ran').exists()
+    assert os.environ.get(FORCE) == before

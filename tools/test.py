@@ -8,7 +8,7 @@ from mmengine.config import DictAction
 from mmengine.runner import Runner
 
 from mm_graft.checkpoints import read_checkpoint
-from mm_graft.cli import clean_errors, load_config
+from mm_graft.cli import clean_errors, load_config, safe_loading
 
 
 def parse_args() -> argparse.Namespace:
@@ -27,7 +27,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    with clean_errors():
+    with clean_errors(), safe_loading():
         cfg = load_config(args.config, args.cfg_options)
         if not cfg.get('test_dataloader'):
             raise ValueError(f'{args.config} has no test_dataloader; a pre-training config has nothing to test, '

@@ -8,7 +8,7 @@ from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from mm_graft.cli import StartedHook, check_paths, clean_errors, join_processes, load_config
+from mm_graft.cli import StartedHook, check_paths, clean_errors, join_processes, load_config, safe_loading
 
 
 def parse_args() -> argparse.Namespace:
@@ -56,7 +56,7 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> Config:
 def main() -> None:
     args = parse_args()
     started = StartedHook()
-    with clean_errors(started):
+    with clean_errors(started), safe_loading():
         cfg = merge_args(load_config(args.config, args.cfg_options), args)
         check_paths(cfg)
         join_processes(cfg)
