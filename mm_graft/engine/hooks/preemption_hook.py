@@ -6,7 +6,7 @@ from functools import partial
 
 import torch
 from mmengine.dist import get_world_size
-from mmengine.hooks import Hook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import Runner
 from torch import distributed
 
@@ -28,7 +28,8 @@ class PreemptionHook(Hook):
 
     After the iteration in which a signal arrives (with gradient accumulation after the one that makes the step) the
     state is saved as ``stopped.pth``, and ``--resume`` goes on with the next iteration; a second signal changes
-    nothing. Needs :class:`SafeCheckpointHook`, which writes and finds the file.
+    nothing. Needs :class:`SafeCheckpointHook`, which writes and finds the file; a run without any checkpoints is left
+    alone.
 
     Several processes have to stop at the same iteration: every ``interval`` iterations they reduce one byte between
     CPUs (gloo), so that no device waits. A signal during validation is heeded at the next iteration of training.
@@ -38,7 +39,7 @@ class PreemptionHook(Hook):
         interval: after how many iterations several processes ask each other; one process does at each.
 
     Raises:
-        ValueError: an unknown signal, or no `SafeCheckpointHook` in the run.
+        ValueError: an unknown signal, or another kind of `CheckpointHook` in the run.
     """
 
     priority = 'LOWEST'
@@ -52,12 +53,14 @@ class PreemptionHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Listen."""
-        self.checkpoints = next((hook for hook in runner.hooks if isinstance(hook, SafeCheckpointHook)), None)
+        self.agreed, self.earlier = False, {}
+        self.group = distributed.new_group(backend='gloo') if get_world_size() > 1 else None
+        self.checkpoints = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
         if self.checkpoints is None:
+            return  # a run that keeps nothing is ended as ever
+        if not isinstance(self.checkpoints, SafeCheckpointHook):
             raise ValueError("PreemptionHook saves through SafeCheckpointHook; set default_hooks.checkpoint.type="
                              "'mm_graft.SafeCheckpointHook'")
-        self.group = distributed.new_group(backend='gloo') if get_world_size() > 1 else None
-        self.agreed = False
         self.earlier = {number: signal.signal(number, self._note) for number in self.numbers}
         loader = runner.train_dataloader
         loader.worker_init_fn = partial(ignore_signals, numbers=self.numbers, before=loader.worker_init_fn)

@@ -24,7 +24,7 @@ class SafeCheckpointHook(CheckpointHook):
     - A file is written under another name, flushed to the disk and renamed, so a name never belongs to half a file.
     - A run that resumes by itself goes on from the newest file that is whole, by the sums that PyTorch puts into it; a
       damaged one is named in a warning, and the one before is taken. The main process looks, the others are told.
-    - The host deletes the oldest file before it writes the next one, so at least two are kept.
+    - The host deletes the oldest file before it writes the next one, so at least two are kept; ``max_keep_ckpts=1`` means 2.
     - What cannot be written (full disk, read-only folder) ends the run with the path, the reason and the file to resume
       from.
 
@@ -32,16 +32,14 @@ class SafeCheckpointHook(CheckpointHook):
         kwargs: as for the host's hook. With ``backend_args`` of another file system the writing is up to that one.
 
     Raises:
-        ValueError: ``max_keep_ckpts=1``.
         CheckpointError: before the first iteration, where no checkpoint of those to resume from is whole.
         OSError: a checkpoint cannot be written.
     """
 
     def __init__(self, *args, backend_args: dict | None = None, **kwargs) -> None:
         super().__init__(*args, backend_args=backend_args or dict(backend=WHOLE), **kwargs)
-        if self.max_keep_ckpts == 1:
-            raise ValueError('max_keep_ckpts=1 leaves no checkpoint while the next one is written; keep 2 or more, or '
-                             'all with -1')
+        if self.max_keep_ckpts == 1:  # would leave none while the next one is written
+            self.max_keep_ckpts = 2
 
     def before_run(self, runner: Runner) -> None:
         """Choose the file to resume from."""

@@ -6,6 +6,7 @@ import torch
 from mmengine.hooks import Hook
 
 from mm_graft.engine.hooks.preemption_hook import PreemptionHook, ignore_signals
+from mm_graft.engine.hooks.safe_checkpoint_hook import SafeCheckpointHook
 from tests.engine.hooks.test_safe_checkpoint_hook import make
 
 
@@ -87,3 +88,15 @@ def test_it_says_what_it_needs(tmp_path):
     runner.register_hook(PreemptionHook())
     with pytest.raises(ValueError, match=r"type='mm_graft\.SafeCheckpointHook'"):
         runner.train()
+
+
+def test_a_run_that_keeps_nothing_is_left_alone(tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    runner = make(tmp_path)
+    runner._hooks = [hook for hook in runner._hooks if not isinstance(hook, SafeCheckpointHook)]
+    hook = PreemptionHook()
+    runner.register_hook(hook)
+    hook.before_train(runner)
+    assert signal.getsignal(signal.SIGTERM) == before
+    runner.train()
+    assert runner.iter == 6

@@ -106,9 +106,8 @@ def test_another_folder_for_checkpoints_is_searched_too(tmp_path):
 
 
 def test_two_are_kept_at_least(tmp_path):
-    with pytest.raises(ValueError, match='max_keep_ckpts=1 leaves no checkpoint'):
-        SafeCheckpointHook(max_keep_ckpts=1)
-    make(tmp_path, max_keep_ckpts=2).train()
+    assert [SafeCheckpointHook(max_keep_ckpts=number).max_keep_ckpts for number in (-1, 1, 2, 3)] == [-1, 2, 2, 3]
+    make(tmp_path, max_keep_ckpts=1).train()
     assert {path.name for path in tmp_path.glob('*.pth')} == {'epoch_2.pth', 'epoch_3.pth'}
 
 
