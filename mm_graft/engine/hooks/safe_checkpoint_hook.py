@@ -24,7 +24,8 @@ class SafeCheckpointHook(CheckpointHook):
     - A file is written under another name, flushed to the disk and renamed, so a name never belongs to half a file.
     - A run that resumes by itself goes on from the newest file that is whole, by the sums that PyTorch puts into it; a
       damaged one is named in a warning, and the one before is taken. The main process looks, the others are told.
-    - The host deletes the oldest file before it writes the next one, so at least two are kept; ``max_keep_ckpts=1`` means 2.
+    - The host deletes the oldest file before it writes the next one, so at least two are kept; ``max_keep_ckpts=1``
+      means 2.
     - What cannot be written (full disk, read-only folder) ends the run with the path, the reason and the file to resume
       from.
 
