@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -105,12 +106,31 @@ def check_paths(cfg: Config) -> None:
 
 def join_processes(cfg: Config) -> None:
     """Let several processes train without a GPU; the host's launcher and wrapper ask for one."""
-    if cfg.launcher != 'pytorch' or get_device() != 'cpu':
+    if cfg.launcher not in ('pytorch', 'slurm') or get_device() != 'cpu':
         return
+    if cfg.launcher == 'slurm':
+        slurm_to_torch()
     distributed.init_process_group('gloo')
     if cfg.get('model_wrapper_cfg') is None:
         cfg.model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False,
                                      find_unused_parameters=cfg.get('find_unused_parameters', False))
+
+
+def slurm_to_torch() -> None:
+    """Tell PyTorch by its own environment variables which process of a slurm step this is, and where the first one runs.
+
+    Raises:
+        KeyError: the step was not started by srun.
+    """
+    for theirs, ours in {'SLURM_PROCID': 'RANK', 'SLURM_NTASKS': 'WORLD_SIZE', 'SLURM_LOCALID': 'LOCAL_RANK'}.items():
+        if theirs not in os.environ:
+            raise KeyError(f'{theirs} is not in the environment; start by tools/slurm_train.sh, or by srun')
+        os.environ[ours] = os.environ[theirs]
+    if 'MASTER_ADDR' not in os.environ:
+        nodes = subprocess.run(['scontrol', 'show', 'hostnames', os.environ['SLURM_NODELIST']], check=True, text=True,
+                               stdout=subprocess.PIPE).stdout
+        os.environ['MASTER_ADDR'] = nodes.split()[0]
+    os.environ.setdefault('MASTER_PORT', '29500')
 
 
 def _walk(node: object, path: str = '') -> Iterator[tuple[str, object]]:

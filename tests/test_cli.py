@@ -6,7 +6,16 @@ from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
 
 from mm_graft.checkpoints.reading import CheckpointError
-from mm_graft.cli import FORCE, TRACEBACK, StartedHook, check_paths, clean_errors, load_config, safe_loading
+from mm_graft.cli import (
+    FORCE,
+    TRACEBACK,
+    StartedHook,
+    check_paths,
+    clean_errors,
+    load_config,
+    safe_loading,
+    slurm_to_torch,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -111,3 +120,24 @@ def test_a_checkpoint_from_a_stranger_runs_no_code_through_the_host_either(tmp_p
         CheckpointLoader.load_checkpoint(str(tmp_path / 'file.pth'))
     assert not (tmp_path / 'ran').exists()
     assert os.environ.get(FORCE) == before
+
+
+def test_a_slurm_step_is_told_to_torch(monkeypatch, tmp_path):
+    scontrol = tmp_path / 'scontrol'
+    scontrol.write_text('#!/bin/sh\necho node7\necho node8\n')
+    scontrol.chmod(0o755)
+    for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT'):
+        monkeypatch.setenv(name, 'x')
+        monkeypatch.delenv(name)
+    monkeypatch.setenv('PATH', f'{tmp_path}:{os.environ["PATH"]}')
+    for name, value in {'PROCID': '5', 'NTASKS': '8', 'LOCALID': '1', 'NODELIST': 'node[7-8]'}.items():
+        monkeypatch.setenv(f'SLURM_{name}', value)
+    slurm_to_torch()
+    assert [os.environ[name] for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT')] == [
+        '5', '8', '1', 'node7', '29500']
+
+
+def test_a_slurm_launch_without_slurm_is_named(monkeypatch):
+    monkeypatch.delenv('SLURM_PROCID', raising=False)
+    with pytest.raises(KeyError, match='srun'):
+        slurm_to_torch()

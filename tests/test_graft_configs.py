@@ -13,7 +13,8 @@ from mm_graft.analysis.schedule_plot import simulate
 from mm_graft.depth import depth_map
 from mm_graft.engine.hooks.frozen_prefix import prefix_parameters
 from mm_graft.gradients import terms_conflict, undisturbed
-from tests.test_configs import TINY_WIDTH, build, make_batch, shrink
+from tests.shrink import TINY_WIDTH, shrink
+from tests.test_configs import build, make_batch
 
 ROOT = Path(__file__).parents[1]
 GRAFT = ROOT / 'configs' / 'graft'

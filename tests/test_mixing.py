@@ -13,7 +13,8 @@ from mmengine.runner import Runner
 from mm_graft.analysis.param_table import build_on_meta, parameter_table
 from mm_graft.checkpoints import convert_file
 from mm_graft.engine.schedulers.freezeout import FreezeOutLR
-from tests.test_configs import make_batch, shrink, shrink_swin
+from tests.shrink import shrink, shrink_swin
+from tests.test_configs import make_batch
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / 'configs' / 'mixing').glob('*.py'))

@@ -4,6 +4,7 @@ import io
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tarfile
@@ -35,7 +36,7 @@ GIVEN = {
 }
 SRUN = r'''#!/usr/bin/env bash
 while [[ $1 == -* ]]; do [[ $1 == -p ]] && shift; shift; done
-export SLURM_PROCID=0 SLURM_NTASKS=1 SLURM_LOCALID=0 SLURM_NODELIST=localhost SLURM_NODEID=0 MASTER_ADDR=127.0.0.1
+export SLURM_PROCID=0 SLURM_NTASKS=1 SLURM_LOCALID=0 SLURM_NODELIST=localhost SLURM_NODEID=0
 exec "$@"
 '''
 
@@ -72,6 +73,7 @@ class Sandbox:
         for name in ('bin', 'checkpoints', 'published'):
             (folder / name).mkdir()
         self.program('srun', SRUN)
+        self.program('scontrol', '#!/bin/sh\necho localhost\n')
         self.program('python', f'#!/bin/sh\nexec {sys.executable} "$@"\n')
         self.program('python3', f'#!/bin/sh\nexec {sys.executable} "$@"\n')
         self.images()
@@ -150,8 +152,10 @@ class Sandbox:
     def run(self, command: str) -> subprocess.CompletedProcess:
         """Run one command."""
         self.provide(command)
+        with socket.create_server(('127.0.0.1', 0)) as free:
+            port = str(free.getsockname()[1])
         environment = {
             **os.environ, 'PATH': f'{self.folder / "bin"}:{Path(sys.executable).parent}:{os.environ["PATH"]}',
-            'PYTHONPATH': f'{ROOT / "tests/docs/shrunk"}:{ROOT}', 'OMP_NUM_THREADS': '1', 'PORT': '29631'}
+            'PYTHONPATH': f'{ROOT / "tests/docs/shrunk"}:{ROOT}', 'OMP_NUM_THREADS': '1', 'PORT': port, 'MASTER_PORT': port}
         return subprocess.run(['bash', '-c', command], cwd=self.folder, env=environment, text=True, timeout=600,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
