@@ -117,7 +117,7 @@ def join_processes(cfg: Config) -> None:
 
 
 def slurm_to_torch() -> None:
-    """Tell PyTorch by its own environment variables which process of a slurm step this is, and where the first one runs.
+    """Tell PyTorch, by its environment variables, which process of a slurm step this is and where the first one runs.
 
     Raises:
         KeyError: the step was not started by srun.

@@ -156,6 +156,7 @@ class Sandbox:
             port = str(free.getsockname()[1])
         environment = {
             **os.environ, 'PATH': f'{self.folder / "bin"}:{Path(sys.executable).parent}:{os.environ["PATH"]}',
-            'PYTHONPATH': f'{ROOT / "tests/docs/shrunk"}:{ROOT}', 'OMP_NUM_THREADS': '1', 'PORT': port, 'MASTER_PORT': port}
+            'PYTHONPATH': f'{ROOT / "tests/docs/shrunk"}:{ROOT}', 'PYTHONUNBUFFERED': '1', 'OMP_NUM_THREADS': '1',
+            'PORT': port, 'MASTER_PORT': port}
         return subprocess.run(['bash', '-c', command], cwd=self.folder, env=environment, text=True, timeout=600,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
