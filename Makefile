@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.complete
 
-.PHONY: help setup demo reproduce test test-slow test-docs docs lint format clean
+.PHONY: help setup demo reproduce test test-slow test-docs docs weak-supervision lint format clean
 
 help:
 	@echo "make setup      build $(VENV) with the pinned stack"
@@ -13,6 +13,7 @@ help:
 	@echo "make test       the test suite"
 	@echo "make test-slow  the long tests"
 	@echo "make test-docs  run every command of README and docs, on small models"
+	@echo "make weak-supervision   MAE -> noisy hashtags on Fashion-MNIST: the rows of docs/weak_supervision.md"
 	@echo "make docs       the pages and the API, in docs/_build/html"
 	@echo "make lint       ruff and shell syntax"
 
@@ -36,6 +37,9 @@ test-slow: $(READY)
 
 test-docs: $(READY)
 	$(RUN) -m pytest -n 2 tests/docs
+
+weak-supervision: $(READY)
+	$(RUN) tools/weak_supervision.py --seeds 0
 
 docs: $(VENV)/.docs
 	$(RUN) -m sphinx -q -W --keep-going -b html -c docs . docs/_build/html

@@ -50,6 +50,7 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> Config:
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         if cfg.get(name):
             cfg[name] = ConfigDict({'collate_fn': dict(type=collate), **cfg[name]})
+            cfg[name].collate_fn.pop('_scope_', None)  # of an inherited config; the Runner would pass it on
     return cfg
 
 

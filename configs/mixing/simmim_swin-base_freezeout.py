@@ -9,7 +9,10 @@ Expected: nothing published; not run here beyond a step of a small model in the 
 
 _base_ = 'mmpretrain::simmim/simmim_swin-base-w6_8xb256-amp-coslr-100e_in1k-192px.py'
 
-optim_wrapper = dict(constructor='mm_graft.GraftOptimWrapperConstructor', paramwise_cfg=dict(by_depth=True))
+optim_wrapper = dict(
+    type='mm_graft.AutocastOptimWrapper',  # bf16 without a scaler
+    constructor='mm_graft.GraftOptimWrapperConstructor',
+    paramwise_cfg=dict(by_depth=True))
 # in the place of the base's warm-up and cosine: FreezeOut has both
 param_scheduler = [
     dict(type='mm_graft.FreezeOutLR', t0=0.8, how='cubic', warmup=10, min_ratio=0.0125, convert_to_iter_based=True)
