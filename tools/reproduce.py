@@ -181,7 +181,8 @@ def do_jobs(run: Reproduction, jobs: Sequence[Job]) -> None:
 
 def analyse(run: Reproduction, docs: Path, device: str) -> None:
     """Conflict of the joint run, attention distance of MAE, MoCo v3 and the graft, all with the first seed."""
-    paths = {name: last_checkpoint(run.folder(Job(name, 0))) for name in ('joint', 'mae', 'mocov3', 'mae2mocov3')}
+    jobs = {name: Job(name, 0) for name in ('joint', 'mae', 'mocov3', 'mae2mocov3')}
+    paths = {name: last_checkpoint(run.folder(job)) if run.is_trained(job) else None for name, job in jobs.items()}
     tool, configs = ROOT / 'tools' / 'analyze.py', ROOT / 'configs' / 'cifar10'
     common = ['--device', device, '--out', docs / 'results' / f'cifar10_{run.scale}']
     commands = []

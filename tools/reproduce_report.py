@@ -142,18 +142,19 @@ def put_blocks(text: str, parts: dict[str, str]) -> str:
 
 
 def draw_methods(results: dict) -> Figure:
-    """Every seed of the rows at equal images as a dot, their mean as a bar, one panel a frozen protocol."""
+    """Every seed of the rows at equal images as a dot, their mean as a line, one panel a frozen protocol."""
     rows = [name for name in ('random', *EQUAL_IMAGES) if name in results['rows']]
-    figure = Figure(figsize=(10, 3.2), layout='constrained')
+    figure = Figure(figsize=(10, 3), layout='constrained')
     for axes, protocol in zip(figure.subplots(1, 3, sharey=True), FROZEN):
         for place, name in enumerate(reversed(rows)):
             values = scores(results, name, protocol)
-            colour = COLOURS[EQUAL_IMAGES.index(name)] if name in EQUAL_IMAGES else '#b8b8b8'
-            axes.barh(place, fmean(values), color=colour, alpha=0.6)
-            axes.plot(values, [place] * len(values), 'k.', markersize=4)
-        axes.set(title=f'{PROTOCOLS[protocol]}, % correct', yticks=range(len(rows)))
+            colour = COLOURS[EQUAL_IMAGES.index(name)] if name in EQUAL_IMAGES else '#777777'
+            axes.plot(values, [place] * len(values), 'o', color=colour, alpha=0.6, markersize=6)
+            axes.plot(fmean(values), place, '|', color=colour, markersize=22, markeredgewidth=2.5)
+        axes.set(title=f'{PROTOCOLS[protocol]}, % correct', yticks=range(len(rows)), ylim=(-0.7, len(rows) - 0.3))
         axes.set_yticklabels([ROWS[name].title for name in reversed(rows)])
         axes.spines[['top', 'right']].set_visible(False)
+        axes.grid(axis='x', alpha=0.25)
     return figure
 
 

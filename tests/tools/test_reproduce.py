@@ -138,6 +138,23 @@ def test_the_report_takes_its_numbers_from_the_runs_and_leaves_the_prose(run, to
         assert Image.open(docs / 'results' / 'cifar10_cpu' / f'{name}.png').format == 'PNG'
 
 
+def test_only_trained_encoders_are_analysed(run, tools, tmp_path, monkeypatch):
+    started = []
+    monkeypatch.setattr(tools.subprocess, 'run', lambda command, **_: started.append(list(map(str, command))))
+    finish(run, tools, 'joint')
+    for row in ('mae', 'mocov3'):
+        finish(run, tools, row)
+    tools.analyse(run, tmp_path, 'cpu')
+    assert [command[2] for command in started] == ['conflict']
+    assert started[0][4].endswith(f'joint/seed0/epoch_{run.costs.epochs("joint")}.pth')
+    finish(run, tools, 'mae2mocov3')
+    (run.folder(tools.Job('joint', 0)) / 'last_checkpoint').write_text('epoch_1.pth')
+    started.clear()
+    tools.analyse(run, tmp_path, 'cpu')
+    assert [command[2] for command in started] == ['attention-distance']
+    assert started[0].count('--also') == 2
+
+
 def test_an_unfinished_job_is_not_reported(run, tools, tmp_path):
     finish(run, tools, 'mae')
     next(run.folder(tools.Job('mae', 0)).glob('epoch*-avg.json')).unlink()
