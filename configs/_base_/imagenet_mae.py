@@ -10,7 +10,7 @@ data_preprocessor = dict(
     non_blocking=True)  # bytes go to the device, which makes them numbers and normalises them
 
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='mm_graft.TolerantLoadImageFromFile'),
     dict(
         type='RandomResizedCrop',
         scale=224,

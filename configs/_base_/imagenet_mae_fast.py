@@ -13,7 +13,7 @@ data_preprocessor = dict(
     non_blocking=True)  # bytes go to the device, which makes them numbers and normalises them
 
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='mm_graft.TolerantLoadImageFromFile'),
     dict(type='mm_graft.FastCrop', scale=224, crop_ratio_range=(0.2, 1.0), interpolation='bicubic'),
     dict(type='PackInputs'),
 ]

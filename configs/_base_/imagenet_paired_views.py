@@ -19,7 +19,7 @@ strong_view = [
     dict(type='Solarize', thr=128, prob=0.2),
 ]
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='mm_graft.TolerantLoadImageFromFile'),
     # both views share flip and crop, in the authors' order
     dict(type='RandomFlip', prob=0.5),
     dict(

@@ -13,7 +13,7 @@ data_preprocessor = dict(
 
 strong_view = [dict(type='mm_graft.FastPhotometric', blur_probability=0.1, solarise_probability=0.2)]
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='mm_graft.TolerantLoadImageFromFile'),
     dict(type='mm_graft.FastCrop', scale=224, crop_ratio_range=(0.08, 1.0), interpolation='bicubic'),
     dict(type='MultiView', num_views=[1, 1], transforms=[[], strong_view]),
     dict(type='PackInputs'),

@@ -29,7 +29,7 @@ second_view = [
     dict(type='RandomFlip', prob=0.5),
 ]
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='mm_graft.TolerantLoadImageFromFile'),
     dict(type='MultiView', num_views=[1, 1], transforms=[first_view, second_view]),
     dict(type='PackInputs'),
 ]

@@ -5,6 +5,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from mm_graft.small_file import read_small_json
+
 HEADLINE = 'top1'
 
 
@@ -27,10 +29,7 @@ def read_report(run: str | Path) -> dict:
     path = path / 'report.json' if path.is_dir() else path
     if not path.is_file():
         raise ValueError(f'{run} holds no report.json; give the --out folder of a finished tools/evaluate.py')
-    try:
-        report = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f'{path} is no JSON: {error}') from error
+    report = read_small_json(path)
     if not isinstance(report, dict) or not isinstance(report.get('protocols'), dict):
         raise ValueError(f'{path} has no "protocols"; give the report of tools/evaluate.py')
     return report

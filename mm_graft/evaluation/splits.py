@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mm_graft.small_file import read_small_text
+
 
 def pick_per_class(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:
     """Sorted indices of ``per_class`` random images of every class.
@@ -73,7 +75,8 @@ def read_list(path: str | Path, names: Sequence[str]) -> np.ndarray:
         names: names of the data set's images.
 
     Raises:
-        ValueError: the file is missing or empty, or names an image that the data set does not have or has twice.
+        ValueError: the file is missing, empty, no text or absurdly large, or names an image that the data set does not
+            have or has twice.
     """
     if not Path(path).is_file():
         raise ValueError(f'few-shot list {path} does not exist; tools/make_split.py writes one')
@@ -81,7 +84,7 @@ def read_list(path: str | Path, names: Sequence[str]) -> np.ndarray:
     for index, name in enumerate(names):
         for known in {name, name.rsplit('/', 1)[-1]}:
             by_name.setdefault(known, []).append(index)
-    wanted = [_name_of(line) for line in Path(path).read_text().splitlines() if line.strip()]
+    wanted = [_name_of(line) for line in read_small_text(path).splitlines() if line.strip()]
     unknown = [name for name in wanted if len(by_name.get(name, ())) != 1]
     if not wanted or unknown:
         problem = f'{len(unknown)} of {len(wanted)} images are not in the data set or not unique' if wanted else 'empty'

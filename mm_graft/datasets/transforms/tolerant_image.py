@@ -3,6 +3,7 @@
 import io
 import logging
 
+import mmcv
 import torch
 from mmcv.transforms import LoadImageFromFile
 from mmengine.fileio import get
@@ -66,13 +67,17 @@ class TolerantLoadImageFromFile(LoadImageFromFile):
         """Load, or return None after having said why."""
         path = results['img_path']
         try:
-            reason = image_damage(get(path, backend_args=self.backend_args), self.max_pixels)
-            if reason is None:
-                return super().transform(results)
-        except (OSError, AssertionError) as error:
-            reason = str(error)
-        self._count(path, reason)
-        return None
+            content = get(path, backend_args=self.backend_args)
+            reason = image_damage(content, self.max_pixels)
+            image = None if reason else mmcv.imfrombytes(content, self.color_type, backend=self.imdecode_backend)
+        except Exception as error:  # of any file system or decoder
+            reason, image = f'{type(error).__name__}: {error}', None
+        if image is None:
+            self._count(path, reason or 'the decoder gives nothing')
+            return None
+        size = image.shape[:2]
+        return {**results, 'img': image.astype('float32') if self.to_float32 else image, 'img_shape': size,
+                'ori_shape': size}
 
     def _count(self, path: str, reason: str) -> None:
         worker = torch.utils.data.get_worker_info()

@@ -72,10 +72,13 @@ def dataset(folder, **kwargs):
                          pipeline=[dict(type='mm_graft.TolerantLoadImageFromFile', **kwargs)])
 
 
-def test_a_good_image_is_what_the_host_loads(folder):
-    host = TRANSFORMS.build(dict(type='LoadImageFromFile'))
+@pytest.mark.parametrize('options', [{}, {'to_float32': True}, {'color_type': 'grayscale'},
+                                     {'imdecode_backend': 'pillow'}])
+def test_a_good_image_is_what_the_host_loads(folder, options):
+    host = TRANSFORMS.build(dict(type='LoadImageFromFile', **options))
     expected = host({'img_path': str(folder / '00.jpg')})
-    actual = TolerantLoadImageFromFile()({'img_path': str(folder / '00.jpg')})
+    actual = TolerantLoadImageFromFile(**options)({'img_path': str(folder / '00.jpg')})
+    assert expected['img'].dtype == actual['img'].dtype
     assert expected.keys() == actual.keys()
     assert np.array_equal(expected['img'], actual['img'])
 
