@@ -2,18 +2,12 @@
 
 import os
 import signal
-import socket
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
-import torch
 
-from tests.test_resume import differences
-from tests.test_tools import CONFIG, ROOT, script
-from tests.tiny import grafted_mocov3, mae_file
+from tests.test_tools import ROOT, script
 
 
 @pytest.fixture
@@ -76,46 +70,3 @@ def test_the_job_is_queued_again_where_it_was_warned_and_saved(bin_, tmp_path, w
     assert ('scontrol requeue 7' in output) is again
     assert ('saved' in output) is warned
     assert process.returncode == (status if warned else 0)
-
-
-CRASH = """
-custom_hooks = [dict(type='CrashOnce')]
-custom_imports = dict(imports=['crash_once'], allow_failed_imports=False)
-"""
-CRASH_ONCE = """
-import os, signal
-from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
-
-@HOOKS.register_module()
-class CrashOnce(Hook):
-    def before_train_iter(self, runner, batch_idx, data_batch=None):
-        if os.environ.get('TORCHELASTIC_RESTART_COUNT') == '0' and runner.iter == 3 and runner.rank == 1:
-            os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-@pytest.mark.slow
-def test_processes_of_which_one_is_killed_start_again_and_end_with_the_same_bits(tmp_path):
-    import cv2
-    import numpy as np
-    (tmp_path / 'images').mkdir()
-    for index in range(8):
-        cv2.imwrite(str(tmp_path / 'images' / f'{index}.png'),
-                    np.random.default_rng(index).integers(0, 255, (40, 40, 3), dtype=np.uint8))
-    model = grafted_mocov3(mae_file(tmp_path / 'mae.pth'))
-    (tmp_path / 'config.py').write_text(CONFIG.format(root=ROOT, folder=tmp_path, model=model) + CRASH)
-    (tmp_path / 'crash_once.py').write_text(CRASH_ONCE)
-    for name, restarts in (('whole', '0'), ('crashed', '1')):
-        with socket.socket() as free:
-            free.bind(('127.0.0.1', 0))
-            port = free.getsockname()[1]
-        done = script('dist_train.sh', str(tmp_path / 'config.py'), '2', '--work-dir', str(tmp_path / name),
-                      *(['--cfg-options', 'custom_hooks=[]'] if restarts == '0' else []), PYTHON=sys.executable,
-                      PORT=str(port), MAX_RESTARTS=restarts, OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='',
-                      PYTHONPATH=str(tmp_path))
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert differences(tmp_path, 'whole', 'crashed', 2) == []
-    assert 'resumed epoch: 1, iter: 2' in ''.join(path.read_text() for path in (tmp_path / 'crashed').rglob('*.log'))
-    assert Path(tmp_path / 'crashed' / 'epoch_2.pth').is_file()
-    assert torch.load(tmp_path / 'crashed' / 'epoch_2.pth', weights_only=False)['meta']['iter'] == 4
