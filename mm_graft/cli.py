@@ -12,8 +12,10 @@ from pickle import UnpicklingError
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.hooks import Hook
+from mmengine.model import MMDistributedDataParallel, revert_sync_batchnorm
+from mmengine.registry import MODEL_WRAPPERS
 from mmengine.runner import Runner
-from torch import distributed
+from torch import distributed, nn
 
 from mm_graft.checkpoints.reading import CheckpointError
 
@@ -32,6 +34,14 @@ class StartedHook(Hook):
     def before_train_epoch(self, runner: Runner) -> None:
         """Note it."""
         self.started = True
+
+
+@MODEL_WRAPPERS.register_module()
+class CPUDataParallel(MMDistributedDataParallel):
+    """The host's wrapper with batch norm per process: PyTorch synchronises it on GPUs only."""
+
+    def __init__(self, module: nn.Module, **kwargs) -> None:
+        super().__init__(revert_sync_batchnorm(module), **kwargs)
 
 
 @contextmanager
@@ -112,7 +122,7 @@ def join_processes(cfg: Config) -> None:
         slurm_to_torch()
     distributed.init_process_group('gloo')
     if cfg.get('model_wrapper_cfg') is None:
-        cfg.model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False,
+        cfg.model_wrapper_cfg = dict(type='CPUDataParallel', device_ids=None, broadcast_buffers=False,
                                      find_unused_parameters=cfg.get('find_unused_parameters', False))
 
 

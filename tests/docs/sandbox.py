@@ -86,12 +86,12 @@ class Sandbox:
         path.chmod(0o755)
 
     def images(self) -> None:
-        """Pictures of our own, with and without classes, and two segmentation sets in their folders."""
+        """Pictures of our own, with and without classes or captions, and two segmentation sets in their folders."""
         generator = np.random.default_rng(0)
-        for index in range(24):
+        for index in range(60):
             image = cv2.resize(generator.integers(0, 255, (4, 4, 3), dtype=np.uint8), (96, 64))
             split, animal = 'train' if index % 3 else 'val', 'cat' if index % 2 else 'dog'
-            self.write(f'data/own/{chr(ord("a") + index)}.jpg', image)
+            self.write(f'data/own/{chr(ord("a") + index) if index < 26 else index}.jpg', image)
             self.write(f'data/own_labelled/{split}/{animal}/{index}.jpg', image)
             for split in ('training', 'validation') if index < 4 else ():
                 self.write(f'data/ade/ADEChallengeData2016/images/{split}/{index}.jpg', image)
@@ -99,6 +99,10 @@ class Sandbox:
             for split in ('train', 'test') if index < 4 else ():
                 self.write(f'data/camvid/img_dir/{split}/{index}.jpg', image)
                 self.write(f'data/camvid/ann_dir/{split}/{index}.png', image[:, :, 0] % 11)
+            self.write(f'data/captions/images/{index}.jpg', image)
+        rows = [f'{{"image": "{index}.jpg", "caption": "a #{"cat" if index % 2 else "dog"}"}}' for index in range(60)]
+        (self.folder / 'data/captions/captions.jsonl').write_text('\n'.join(rows))
+        (self.folder / 'data/captions/synsets.txt').write_text('n1 cat\nn2 dog\n')
 
     def cifar10(self) -> None:
         """CIFAR-10's archive, with two images a class and part."""
