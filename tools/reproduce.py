@@ -76,10 +76,11 @@ class Reproduction:
         scale: its size.
         out: folder of the runs.
         deadline: when to stop, of ``time.monotonic``.
+        commit: what is checked out; noted beside every run.
     """
 
-    def __init__(self, scale: str, out: Path, deadline: float | None = None) -> None:
-        self.scale, self.out, self.deadline = scale, out, deadline
+    def __init__(self, scale: str, out: Path, deadline: float | None = None, commit: str = 'unknown') -> None:
+        self.scale, self.out, self.deadline, self.commit = scale, out, deadline, commit
         self.costs = Costs(read_config('mae', scale).epochs, IMAGES[scale], self.gflops)
 
     def gflops(self, name: str) -> float:
@@ -129,6 +130,7 @@ class Reproduction:
         """Train a job to its end; its seconds add up over interruptions."""
         folder, row = self.folder(job), ROWS[job.row]
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / 'commit.txt').write_text(self.commit)
         if row.share == 0:
             run_forked(partial(save_initial_weights, read_config(row.config, self.scale), folder, job.seed),
                        folder / 'train.log', job.row)
@@ -218,13 +220,13 @@ def main() -> None:
     MMLogger.get_current_instance().setLevel('ERROR')  # no line per parameter
     with clean_errors():
         prepare_data(args.scale)
-        run = Reproduction(args.scale, args.out, deadline)
+        run = Reproduction(args.scale, args.out, deadline, commit(ROOT))
         if not args.report_only:
             try:
                 run_all(run, args)
             except TimeUpError as stopped:
                 tqdm.write(f'time is up in {stopped}; run this again to go on')
-        results = write_results(run, args.docs, commit(ROOT))
+        results = write_results(run, args.docs)
         analyse(run, args.docs, 'cuda' if torch.cuda.is_available() else 'cpu')
         write_report(results, args.docs)
 

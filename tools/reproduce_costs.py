@@ -40,7 +40,7 @@ def gflops_per_image(name: str, scale: str, cache: Path, known_only: bool = Fals
         cfg = read_config(row.config, scale)
         for option in row.options:
             key, value = option.split('=')
-            cfg.merge_from_dict({key: json.loads(value)})
+            cfg.merge_from_dict({key: value if value.isalpha() else json.loads(value)})
         known[label] = gflops_of_run(cfg)
         write_json(cache, known)
     return known.get(label)

@@ -30,17 +30,19 @@ def commit(root: Path) -> str:
 
 
 def seed_result(folder: Path) -> dict:
-    """What one run has left: scores by epoch and pooling, scores after fine-tuning, seconds of training."""
+    """What one run has left: scores by epoch and pooling, scores after fine-tuning, seconds and commit."""
     result = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob('epoch*-*.json'))}
     for protocol in ('fewshot-10', 'finetune'):
         if (folder / f'{protocol}.json').is_file():
             result.update(json.loads((folder / f'{protocol}.json').read_text()))
     if (folder / 'seconds.txt').is_file():
         result['seconds'] = float((folder / 'seconds.txt').read_text())
+    if (folder / 'commit.txt').is_file():
+        result['commit'] = (folder / 'commit.txt').read_text()
     return result
 
 
-def write_results(run: object, docs: Path, commit: str) -> dict:
+def write_results(run: object, docs: Path) -> dict:
     """Collect what is there into docs/results/cifar10_<scale>.json and return it."""
     rows = {}
     for name in ROWS:
@@ -52,7 +54,7 @@ def write_results(run: object, docs: Path, commit: str) -> dict:
                 'epochs': run.costs.epochs(name), 'tflops': round(run.costs.tflops(name), 2),
                 'gflops_per_image': round(run.costs.gflops_per_image(name), 4),
                 'images': run.costs.images * sum(run.costs.epochs(step) for step in needed(name)), 'seeds': seeds}
-    results = {'scale': run.scale, 'commit': commit, 'device': device_name(),
+    results = {'scale': run.scale, 'device': device_name(),
                'versions': {package: version(package) for package in PACKAGES},
                'images': run.costs.images, 'rows': rows}
     write_json(docs / 'results' / f'cifar10_{run.scale}.json', results)
@@ -114,9 +116,10 @@ def run_facts(results: dict) -> str:
     rows = results['rows']
     seconds = sum(seed.get('seconds', 0) for row in rows.values() for seed in row['seeds'].values())
     runs = sum(len(row['seeds']) for row in rows.values())
+    commits = {seed['commit'] for row in rows.values() for seed in row['seeds'].values() if 'commit' in seed}
     versions = ', '.join(f'{name} {number}' for name, number in results['versions'].items())
     return (f'Scale `{results["scale"]}`, {runs} runs on {results["device"]}, {seconds / 60:.0f} minutes of training '
-            f'in all. Commit {results["commit"]}; {versions}.')
+            f'in all. Commit {" and ".join(sorted(commits)) or "unknown"}; {versions}.')
 
 
 def blocks(results: dict) -> dict[str, str]:

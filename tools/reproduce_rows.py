@@ -55,24 +55,25 @@ ROWS = {
     'localmim_freezeout': Row('LocalMIM + FreezeOut, t0 = 0.65', 'localmim_freezeout', pools=('avg',)),
     'localmim_freezeout-05': Row('LocalMIM + FreezeOut, t0 = 0.5', 'localmim_freezeout', pools=('avg',),
                                  options=('param_scheduler.t0=0.5',)),
+    'localmim_freezeout-unscaled': Row('LocalMIM + FreezeOut, t0 = 0.65, unscaled', 'localmim_freezeout',
+                                       pools=('avg',), options=('param_scheduler.rates=unscaled',)),
     'conmim': Row('ConMIM', 'conmim', pools=('cls', 'avg')),
     # at the FLOPs of MoCo v3
-    'mae-rest': Row('MAE below the graft', 'mae', like='mocov3', beside='mae2mocov3'),
-    'graft-flops': Row('graft', 'mae2mocov3', 0.5, 'mae-rest'),
+    'mae-rest': Row('MAE below the graft at equal FLOPs', 'mae', like='mocov3', beside='mae2mocov3'),
+    'graft-flops': Row('graft at equal FLOPs', 'mae2mocov3', 0.5, 'mae-rest'),
     'frozen-flops': Row('MIM→CL, frozen', 'mae2mocov3_frozen', below='mae-rest', like='mocov3'),
-    'mae-flops': Row('MIM (MAE)', 'mae', like='mocov3'),
+    'mae-flops': Row('MIM (MAE) at equal FLOPs', 'mae', like='mocov3'),
     'joint-flops': Row('joint MIM and CL', 'joint', like='mocov3'),
+    'cl2mim-flops': Row('CL→MIM, frozen', 'mocov32mae_frozen', below='mocov3-half', like='mocov3'),
     # what decides: the rates of the stages, the length of MAE
     'graft-one-rate': Row('graft, one rate for all stages', 'mae2mocov3', 0.5, 'mae-half',
                           options=('optim_wrapper.paramwise_cfg.stage_lr_mult=[1,1,1]', )),
-    'mae-long': Row('MAE, four times as long', 'mae', 4),
-    'graft-long': Row('graft on MAE, four times as long', 'mae2mocov3', 0.5, 'mae-long'),
-    'cl2mim-flops': Row('CL→MIM, frozen', 'mocov32mae_frozen', below='mocov3-half', like='mocov3'),
+    'graft-long': Row('graft on MAE at equal FLOPs', 'mae2mocov3', 0.5, 'mae-flops'),
 }
 EQUAL_IMAGES = ('mae', 'mocov3', 'joint', 'mocov32mae_frozen', 'mae2mocov3_frozen', 'mae2mocov3')
 EQUAL_FLOPS = ('mae-flops', 'mocov3', 'joint-flops', 'cl2mim-flops', 'frozen-flops', 'graft-flops')
-WHY = ('mocov3-half', 'mae2mocov3', 'graft-one-rate', 'graft-long')
-LOCAL = ('localmim', 'localmim_freezeout', 'localmim_freezeout-05')
+WHY = ('mae-half', 'mae-rest', 'mae-flops', 'mocov3-half', 'mae2mocov3', 'graft-one-rate', 'graft-flops', 'graft-long')
+LOCAL = ('localmim', 'localmim_freezeout', 'localmim_freezeout-05', 'localmim_freezeout-unscaled')
 PIXELS_OR_CONTRAST = ('mae', 'conmim')
 
 

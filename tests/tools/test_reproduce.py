@@ -43,6 +43,7 @@ def finish(run, tools, row, seed=0, **scores):
     (folder / f'epoch_{epochs}.pth').touch()
     (folder / 'last_checkpoint').write_text(str(folder / f'epoch_{epochs}.pth'))
     (folder / 'seconds.txt').write_text('60.0')
+    (folder / 'commit.txt').write_text('abc1234')
     for path, *_ in run.evaluations(job):
         path.write_text(json.dumps({**SCORES, **scores}))
 
@@ -113,6 +114,7 @@ def test_only_what_is_missing_is_trained_and_the_lower_encoder_is_that_of_the_sa
     assert f'train_cfg.max_epochs={run.costs.epochs("mae2mocov3")}' in trained[0]
     assert 'randomness.seed=1' in trained[0]
     assert (run.folder(tools.Job('mae2mocov3', 1)) / 'seconds.txt').is_file()
+    assert (run.folder(tools.Job('mae2mocov3', 1)) / 'commit.txt').read_text() == run.commit
 
 
 def test_the_report_takes_its_numbers_from_the_runs_and_leaves_the_prose(run, tools, tmp_path):
@@ -124,7 +126,7 @@ def test_the_report_takes_its_numbers_from_the_runs_and_leaves_the_prose(run, to
     docs = tmp_path / 'docs'
     docs.mkdir()
     (docs / 'results.md').write_text('before\n<!-- cpu-images -->\nold\n<!-- /cpu-images -->\nafter\n')
-    results = tools.write_results(run, docs, 'abc1234')
+    results = tools.write_results(run, docs)
     tools.write_report(results, docs)
     text = (docs / 'results.md').read_text()
     assert text.startswith('before\n')
@@ -133,7 +135,8 @@ def test_the_report_takes_its_numbers_from_the_runs_and_leaves_the_prose(run, to
     assert '| graft | 30k | ' in text
     assert '| 2 | 31.0 ± 1.4 | 40.0 ± 0.0 | 20.0 ± 0.0 | – | – |' in text
     assert 'stopped after 2 of 6 epochs' in reproduce_report.local_table(results)
-    assert json.loads((docs / 'results' / 'cifar10_cpu.json').read_text())['commit'] == 'abc1234'
+    assert json.loads((docs / 'results' / 'cifar10_cpu.json').read_text()) == results
+    assert 'Commit abc1234;' in reproduce_report.run_facts(results)
     for name in ('methods', 'compute'):
         assert Image.open(docs / 'results' / 'cifar10_cpu' / f'{name}.png').format == 'PNG'
 
@@ -158,7 +161,7 @@ def test_only_trained_encoders_are_analysed(run, tools, tmp_path, monkeypatch):
 def test_an_unfinished_job_is_not_reported(run, tools, tmp_path):
     finish(run, tools, 'mae')
     next(run.folder(tools.Job('mae', 0)).glob('epoch*-avg.json')).unlink()
-    assert tools.write_results(run, tmp_path, '')['rows'] == {}
+    assert tools.write_results(run, tmp_path)['rows'] == {}
 
 
 def test_freezing_makes_a_run_cheaper_and_the_whole_schedule_is_counted(tools):
