@@ -53,7 +53,9 @@ def made_small(command: str) -> str:
     """A command for this sandbox: what stands for something is put in, eight processes become two."""
     for old, new in {
             ' CONFIG "one title=FILE" "another=FILE"': f' {CAMVID} "one=work_dirs/camvid/mae/iter_1.pth"',
-            ' OTHER': ' configs/graft/vit-b_mae.py',
+            'NNODES=2 NODE_RANK=0 MASTER_ADDR=host PORT=29500 ': '',
+            'NNODES=2:4 RDZV_ENDPOINT=host:29400': 'NNODES=1:1 RDZV_ENDPOINT=localhost:0',
+            ' FOLDER ': ' data/own ', ' OTHER': ' configs/graft/vit-b_mae.py',
             '/path/to/images': 'data/own', '/path/to/labelled': 'data/own_labelled', ' PARTITION JOB ': ' gpu test ',
             ' CONFIG ': ' configs/graft/vit-b_mae2mocov3.py ', ' CHECKPOINT': ' graft.pth', ' DIR': ' work_dirs/out',
             ' FILE': ' mae.pth'}.items():
@@ -73,6 +75,7 @@ class Sandbox:
         for name in ('bin', 'checkpoints', 'published'):
             (folder / name).mkdir()
         self.program('srun', SRUN)
+        self.program('sbatch', '#!/bin/sh\nSLURM_JOB_ID=1 exec bash -s\n')
         self.program('scontrol', '#!/bin/sh\necho localhost\n')
         self.program('python', f'#!/bin/sh\nexec {sys.executable} "$@"\n')
         self.program('python3', f'#!/bin/sh\nexec {sys.executable} "$@"\n')
@@ -123,7 +126,7 @@ class Sandbox:
     def provide(self, command: str) -> None:
         """Make the checkpoints that a command or its config reads and no earlier command has written."""
         given = re.findall(r'[\w./-]+\.pth(?:\.tar)?', command)
-        starting = command.split(' --')[0] if 'train' in command else ''
+        starting = command.split(' --')[0] if re.search('train|doctor', command) else ''
         for config in re.findall(r'configs/\S+\.py', starting):
             cfg = Config.fromfile(ROOT / config)
             hooks = cfg.get('custom_hooks') or []
