@@ -64,7 +64,7 @@ def default_pipeline(cfg: Config, train_pipeline: Sequence[dict]) -> list[dict]:
     if 'PackInputs' in names and all(name.startswith('LoadImage') or name == 'PackInputs' for name in names):
         return list(train_pipeline)
     size = image_size(cfg)
-    loads = [step for step in train_pipeline if str(step.get('type', '')).startswith('LoadImage')]
+    loads = loading_steps(train_pipeline)
     return [
         *loads,
         dict(type='ResizeEdge', scale=ceil(size / CROP_SHARE), edge='short', backend='pillow', interpolation='bicubic'),
@@ -72,9 +72,22 @@ def default_pipeline(cfg: Config, train_pipeline: Sequence[dict]) -> list[dict]:
         dict(type='PackInputs')]
 
 
+def loading_steps(pipeline: Sequence[dict]) -> list[dict]:
+    """What reads the images. A loader that replaces bad ones gives way to the host's: here each must keep its label."""
+    steps = []
+    for step in pipeline:
+        name = str(step.get('type', '')).split('.')[-1]
+        if name == 'TolerantLoadImageFromFile':
+            kept = {key: value for key, value in step.items() if key not in ('max_bad', 'max_pixels')}
+            steps.append({**kept, 'type': 'LoadImageFromFile'})
+        elif name.startswith('LoadImage'):
+            steps.append(step)
+    return steps
+
+
 def augmented_pipeline(cfg: Config, test_pipeline: Sequence[dict]) -> list[dict]:
     """Random resized crop and flip, as the linear evaluations of MAE and MoCo v3 train with."""
-    loads = [step for step in test_pipeline if str(step.get('type', '')).startswith('LoadImage')]
+    loads = loading_steps(test_pipeline)
     return [
         *loads,
         dict(type='RandomResizedCrop', scale=image_size(cfg), backend='pillow'),

@@ -44,6 +44,15 @@ def test_the_test_folder_is_also_found_where_the_root_itself_ends_in_train(folde
     assert (train['data_root'], test['data_root']) == (str(folder / 'train'), str(folder / 'test'))
 
 
+def test_a_loader_that_replaces_bad_images_gives_way_to_the_hosts(folder):
+    cfg = config(folder)
+    cfg.train_dataloader.dataset.pipeline[0] = dict(
+        type='mm_graft.TolerantLoadImageFromFile', max_bad=3, color_type='grayscale')
+    train, _ = build_datasets(cfg)
+    assert train.pipeline.transforms[0].__class__.__name__ == 'LoadImageFromFile'
+    assert train[0]['inputs'].shape == (1, 16, 16)
+
+
 def test_both_sets_get_the_configured_test_pipeline_and_wrappers_come_off(folder):
     pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
     plain = config(folder).train_dataloader.dataset.to_dict()
