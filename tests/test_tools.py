@@ -170,6 +170,17 @@ def test_processes_are_started_on_one_or_many_nodes(stub, name, arguments, tool)
                                        '--master-port=1']
 
 
+def test_processes_that_start_again_meet_anew_and_resume(stub):
+    words = script('dist_train.sh', 'config.py', '2', PYTHON=str(stub), MAX_RESTARTS='3', PORT='1').stdout.splitlines()
+    assert words == ['-m', 'torch.distributed.run', '--nnodes=1', '--nproc-per-node=2', '--rdzv-backend=c10d',
+                     '--rdzv-endpoint=127.0.0.1:1', '--rdzv-id=mm_graft', '--local-addr=127.0.0.1', '--max-restarts=3',
+                     str(ROOT / 'tools' / 'train.py'), 'config.py', '--launcher', 'pytorch', '--resume']
+    words = script('dist_train.sh', 'config.py', '2', PYTHON=str(stub), MAX_RESTARTS='3', NNODES='2:4',
+                   RDZV_ENDPOINT='host:29400').stdout.splitlines()
+    assert '--rdzv-endpoint=host:29400' in words
+    assert not any(word.startswith('--local-addr') for word in words)
+
+
 @pytest.mark.parametrize(('name', 'arguments', 'tool'), [
     ('slurm_train.sh', ['part', 'job', 'config.py', '--amp', '--cfg-options', 'a=b c'], 'train.py'),
     ('slurm_test.sh', ['part', 'job', 'config.py', 'file.pth', '--out', 'p.pkl'], 'test.py')])

@@ -14,9 +14,17 @@ gpus=$2
 shift 2
 python=${PYTHON:-python3}
 
+if [ "${MAX_RESTARTS:-0}" -gt 0 ]; then
+    # processes that start again must not find the addresses of those that ended: let them meet in a new store each time
+    export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
+    if [ "${NNODES:-1}" = 1 ]; then
+        local_addr=(--local-addr=127.0.0.1)
+    fi
+    RDZV_ENDPOINT=${RDZV_ENDPOINT:-${MASTER_ADDR:-127.0.0.1}:${PORT:-29500}}
+fi
 if [ -n "${RDZV_ENDPOINT:-}" ]; then
     nodes=(--nnodes="${NNODES:-1}" --nproc-per-node="$gpus" --rdzv-backend=c10d --rdzv-endpoint="$RDZV_ENDPOINT"
-        --rdzv-id="${RDZV_ID:-mm_graft}")
+        --rdzv-id="${RDZV_ID:-mm_graft}" ${local_addr[@]+"${local_addr[@]}"})
 else
     nodes=(--nnodes="${NNODES:-1}" --node-rank="${NODE_RANK:-0}" --nproc-per-node="$gpus"
         --master-addr="${MASTER_ADDR:-127.0.0.1}" --master-port="${PORT:-29500}")

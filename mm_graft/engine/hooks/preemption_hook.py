@@ -1,5 +1,7 @@
 """A run that is asked to go saves its state first."""
 
+import atexit
+import multiprocessing
 import signal
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -20,6 +22,18 @@ def ignore_signals(worker: int, numbers: Sequence[int], before: Callable[[int], 
         before(worker)
     for number in numbers:
         signal.signal(number, signal.SIG_IGN)
+
+
+def end_loader_processes() -> None:
+    """Kill the processes of the loaders when this one ends: the signal that PyTorch asks them by is one they ignore.
+
+    Without this a run whose loader still exists at its end (``persistent_workers``, or any error) would wait for them
+    for ever.
+    """
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's handler takes their end for a crash
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()
 
 
 @HOOKS.register_module()
@@ -64,6 +78,15 @@ class PreemptionHook(Hook):
         self.earlier = {number: signal.signal(number, self._note) for number in self.numbers}
         loader = runner.train_dataloader
         loader.worker_init_fn = partial(ignore_signals, numbers=self.numbers, before=loader.worker_init_fn)
+        self.workers_exist = False
+        atexit.register(end_loader_processes)
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:
+        """Come before what PyTorch does at exit: it waits five seconds for each process of its loader."""
+        if self.earlier and not self.workers_exist:
+            self.workers_exist = True
+            atexit.unregister(end_loader_processes)
+            atexit.register(end_loader_processes)
 
     def _note(self, number: int, frame: object) -> None:
         self.received = signal.Signals(number)

@@ -1,5 +1,9 @@
+import atexit
+import multiprocessing.util
 import os
 import signal
+import time
+from contextlib import suppress
 
 import pytest
 import torch
@@ -100,3 +104,41 @@ def test_a_run_that_keeps_nothing_is_left_alone(tmp_path):
     assert signal.getsignal(signal.SIGTERM) == before
     runner.train()
     assert runner.iter == 6
+
+
+class Failure(Hook):
+    """Ends a run as an error does, while its loader is at work."""
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == 3:
+            raise RuntimeError('on purpose')
+
+
+def end_as_the_interpreter_does(folder, hooks):
+    """What a forked process does: train with a loader that stays, and leave while it is still there."""
+    atexit._clear()
+    atexit.register(multiprocessing.util._exit_function)
+    runner = make(folder)
+    runner._train_dataloader.update(num_workers=2, persistent_workers=True)
+    for hook in [PreemptionHook(), *hooks]:
+        runner.register_hook(hook)
+    with suppress(RuntimeError):
+        runner.train()
+    atexit._run_exitfuncs()
+
+
+@pytest.mark.parametrize('hooks', [[], [Failure()]], ids=['through', 'failed'])
+def test_a_run_whose_loader_stays_comes_to_its_end(tmp_path, hooks):
+    process = os.fork()
+    if not process:
+        with suppress(BaseException):
+            end_as_the_interpreter_does(tmp_path, hooks)
+            os._exit(0)
+        os._exit(1)
+    deadline = time.monotonic() + 60
+    while (ended := os.waitpid(process, os.WNOHANG))[0] == 0 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if not ended[0]:
+        os.kill(process, signal.SIGKILL)
+        os.waitpid(process, 0)
+    assert ended == (process, 0)
