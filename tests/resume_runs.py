@@ -8,6 +8,7 @@ import os
 import random
 import runpy
 import signal
+import socket
 import sys
 import time
 import traceback
@@ -67,13 +68,14 @@ class Interruption(Hook):
     how: dict = {}  # noqa: RUF012 (one per forked process)
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
-        Path(runner.work_dir, 'reached').write_text(str(runner.iter))
-        if self.how.get('iteration') == runner.iter:
+        if runner.rank == 0:
+            Path(runner.work_dir, 'reached').write_text(str(runner.iter))
+        if self.how.get('iteration') == runner.iter and runner.rank in self.how.get('ranks', range(runner.world_size)):
             os.killpg(os.getpgid(0), signal.Signals[self.how['signal']])
 
 
-def train(config: Path, work_dir: Path, how: dict) -> int:
-    """What the forked process does; returns its status."""
+def train(config: Path, work_dir: Path, how: dict, rank: int, port: int) -> int:
+    """What a forked process does; returns its status."""
     os.setpgid(0, 0)
     log = os.open(work_dir.with_suffix('.log'), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
@@ -81,7 +83,12 @@ def train(config: Path, work_dir: Path, how: dict) -> int:
     Interruption.how = how
     if how.get('writing'):  # the temporary file is complete, but not flushed and not renamed
         os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
-    sys.argv = ['train.py', str(config), '--work-dir', str(work_dir), '--resume']
+    sys.argv = ['train.py', str(config), '--work-dir', str(work_dir), '--resume', *how.get('flags', [])]
+    if (processes := how.get('processes', 1)) > 1:
+        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(processes), MASTER_ADDR='127.0.0.1',
+                          MASTER_PORT=str(port))
+        sys.argv += ['--launcher', 'pytorch', '--cfg-options', f'train_dataloader.batch_size={4 // processes}',
+                     'default_hooks.preemption.interval=3']
     try:
         runpy.run_path(str(ROOT / 'tools' / 'train.py'), run_name='__main__')
     except SystemExit as end:
@@ -92,24 +99,33 @@ def train(config: Path, work_dir: Path, how: dict) -> int:
     return 0
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        return free.getsockname()[1]
+
+
 def attempt(config: Path, work_dir: Path, how: dict) -> dict:
     """Start the run or go on with it, and interrupt it: ``how`` has the iteration, seconds, or that it is writing."""
     from mm_graft.checkpoints.intact import newest_intact, training_iteration
-    process = os.fork()
-    if not process:
-        os._exit(train(config, work_dir, how))
+    processes, port = [], free_port()
+    for rank in range(how.get('processes', 1)):
+        processes.append(os.fork())
+        if not processes[-1]:
+            os._exit(train(config, work_dir, how, rank, port))
     if 'seconds' in how:
         time.sleep(how['seconds'])
         try:
-            os.killpg(process, signal.Signals[how['signal']])
+            os.killpg(processes[0], signal.Signals[how['signal']])
         except ProcessLookupError:
             how['late'] = True
-    status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-    with suppress(ProcessLookupError):
-        os.killpg(process, signal.SIGKILL)  # processes of its loader
+    statuses = [os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in processes]
+    for process in processes:
+        with suppress(ProcessLookupError):
+            os.killpg(process, signal.SIGKILL)  # processes of its loader
     path, _ = newest_intact(work_dir) if work_dir.is_dir() else (None, None)
     reached = work_dir / 'reached'
-    return {**how, 'status': status, 'saved': training_iteration(path) if path else 0,
+    return {**how, 'status': statuses[0], 'statuses': statuses, 'saved': training_iteration(path) if path else 0,
             'reached': int(reached.read_text() or 0) if reached.is_file() else 0}
 
 

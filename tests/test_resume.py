@@ -58,6 +58,15 @@ RUNS = {
 }
 
 
+TWO = {'processes': 2}
+GROUPS = {
+    'whole': [TWO],
+    'one is asked': [{**TWO, 'signal': 'SIGTERM', 'iteration': 7, 'ranks': [1]}, TWO],
+    'both are asked': [{**TWO, 'signal': 'SIGUSR1', 'iteration': 1}, {**TWO, 'signal': 'SIGTERM', 'iteration': 7}, TWO],
+    'one is killed': [{**TWO, 'signal': 'SIGKILL', 'iteration': 7, 'ranks': [1]}, TWO],
+}
+
+
 @pytest.fixture(scope='module')
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp('runs')
@@ -99,6 +108,31 @@ def test_a_kill_inside_a_write_leaves_no_half_file(runs):
     first, _, third, _ = results['writing']
     assert (first['status'], first['saved']) == (-9, 0)
     assert (third['status'], third['saved']) == (-9, 8)
+
+
+@pytest.fixture(scope='module')
+def groups(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('groups')
+    return folder, execute(folder, {'epochs': 3, 'runs': GROUPS})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', [name for name in GROUPS if name != 'whole'])
+def test_an_interrupted_run_of_two_processes_ends_with_the_same_bits(groups, name):
+    folder, results = groups
+    assert results['whole'][0]['statuses'] == [0, 0], log(folder, 'whole')
+    assert results[name][-1]['statuses'] == [0, 0], log(folder, name)
+    assert differences(folder, 'whole', name, 3) == []
+
+
+@pytest.mark.slow
+def test_two_processes_agree_when_to_stop_and_one_of_them_saves(groups):
+    folder, results = groups
+    assert [(results[name][0]['statuses'], results[name][0]['saved']) for name in GROUPS if name != 'whole'] == [
+        ([0, 0], 9), ([0, 0], 3), ([70, -9], 5)]
+    assert results['both are asked'][1]['saved'] == 9
+    assert log(folder, 'one is asked').count('another process asks to stop: saved iteration 9') == 1
+    assert log(folder, 'both are asked').count('asks to stop: saved') == 2
 
 
 def assert_nothing_lost(folder, result, epochs):
