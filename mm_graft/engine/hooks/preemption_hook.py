@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
+from mmengine.dataset import DefaultSampler
 from mmengine.dist import get_world_size
-from mmengine.hooks import CheckpointHook, Hook
+from mmengine.hooks import CheckpointHook, EMAHook, Hook
 from mmengine.runner import Runner
 from torch import distributed
+from torch.utils.data import DataLoader
 
 from mm_graft.engine.hooks.safe_checkpoint_hook import SafeCheckpointHook
 from mm_graft.registry import HOOKS
@@ -36,6 +38,19 @@ def end_loader_processes() -> None:
             process.kill()
 
 
+def at_step(runner: Runner) -> bool:
+    """Whether no gradients are half accumulated."""
+    wrapper = runner.optim_wrapper
+    return not getattr(wrapper, '_inner_count', 0) % getattr(wrapper, '_accumulative_counts', 1)
+
+
+def shared_batches(loader: DataLoader) -> int:
+    """How many batches of a loader every process has for sure; only of the host's sampler that is known."""
+    if not isinstance(loader.sampler, DefaultSampler):
+        return 0
+    return len(loader.dataset) // (get_world_size() * (loader.batch_size or 1))
+
+
 @HOOKS.register_module()
 class PreemptionHook(Hook):
     """Save and leave with status 0 when a scheduler asks to: slurm's warning, ``scancel``, torchrun's end.
@@ -46,7 +61,11 @@ class PreemptionHook(Hook):
     alone.
 
     Several processes have to stop at the same iteration: every ``interval`` iterations they reduce one byte between
-    CPUs (gloo), so that no device waits. A signal during validation is heeded at the next iteration of training.
+    CPUs (gloo), so that no device waits.
+
+    A signal during validation is heeded between its batches, by several processes after those that all have. The state
+    is that after the last iteration of training; a resumed run goes on with training and does not repeat the
+    validation.
 
     Args:
         signals: names of the signals.
@@ -64,6 +83,7 @@ class PreemptionHook(Hook):
         self.numbers = [signal.Signals[name] for name in signals]
         self.interval = interval
         self.received: signal.Signals | None = None
+        self.agreed, self.earlier = False, {}
 
     def before_train(self, runner: Runner) -> None:
         """Listen."""
@@ -98,19 +118,45 @@ class PreemptionHook(Hook):
         Raises:
             SystemExit: with status 0.
         """
-        self.agreed = self.agreed or self._asked(runner)
-        wrapper = runner.optim_wrapper
-        if not self.agreed or getattr(wrapper, '_inner_count', 0) % getattr(wrapper, '_accumulative_counts', 1):
+        self.agreed = self.agreed or self._asked(self.every_n_train_iters(runner, self.interval))
+        if self.agreed and at_step(runner):
+            self._leave(runner, runner.iter + 1)
+
+    def before_val(self, runner: Runner) -> None:
+        """Leave before a validation begins.
+
+        Raises:
+            SystemExit: with status 0.
+        """
+        if self.earlier and at_step(runner) and self._asked(True):
+            self._leave(runner, runner.iter)
+
+    def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: object = None,
+                       outputs: object = None) -> None:
+        """Leave within a validation, with the weights that are trained.
+
+        Raises:
+            SystemExit: with status 0.
+        """
+        if not self.earlier or not at_step(runner):
             return
-        path = self.checkpoints.save_now(runner)
+        due = (batch_idx + 1) % self.interval == 0 and batch_idx < shared_batches(runner.val_dataloader)
+        if self._asked(due):
+            for hook in runner.hooks:
+                if isinstance(hook, EMAHook):
+                    hook.after_val_epoch(runner)
+            self._leave(runner, runner.iter)
+
+    def _leave(self, runner: Runner, iterations: int) -> None:
+        path = self.checkpoints.save_after(runner, iterations)
         runner.logger.warning(f'{self.received.name if self.received else "another process"} asks to stop: saved '
-                              f'iteration {runner.iter + 1} to {path}; go on with --resume')
+                              f'iteration {iterations} to {path}; go on with --resume')
         raise SystemExit(0)
 
-    def _asked(self, runner: Runner) -> bool:
+    def _asked(self, due: bool) -> bool:
         if self.group is None:
             return self.received is not None
-        if not self.every_n_train_iters(runner, self.interval):
+        if not due:
             return False
         asked = torch.tensor([self.received is not None], dtype=torch.uint8)
         distributed.all_reduce(asked, distributed.ReduceOp.MAX, group=self.group)
@@ -120,3 +166,4 @@ class PreemptionHook(Hook):
         """Listen no more."""
         for number, handler in self.earlier.items():
             signal.signal(number, handler)
+        self.earlier = {}

@@ -55,10 +55,14 @@ class SafeCheckpointHook(CheckpointHook):
 
     def save_now(self, runner: Runner) -> str:
         """Save the state after the current iteration, anywhere in an epoch; call it from ``after_train_iter``."""
+        return self.save_after(runner, runner.iter + 1)
+
+    def save_after(self, runner: Runner, iterations: int) -> str:
+        """Save a state in which so many iterations are done."""
         path = Path(self.out_dir, STOPPED)
         with clear_write_errors(self.out_dir):
             runner.save_checkpoint(self.out_dir, STOPPED, by_epoch=False, backend_args=self.backend_args,
-                                   meta=dict(epoch=runner.epoch, iter=runner.iter + 1))
+                                   meta=dict(epoch=runner.epoch, iter=iterations))
             if is_main_process():
                 Path(runner.work_dir, 'last_checkpoint').write_text(str(path))
         return str(path)

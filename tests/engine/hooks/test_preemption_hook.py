@@ -7,11 +7,15 @@ from contextlib import suppress
 
 import pytest
 import torch
-from mmengine.hooks import Hook
+from mmengine.dataset import DefaultSampler
+from mmengine.evaluator import Evaluator
+from mmengine.hooks import EMAHook, Hook
+from torch.utils.data import DataLoader
 
-from mm_graft.engine.hooks.preemption_hook import PreemptionHook, ignore_signals
+from mm_graft.engine.hooks import preemption_hook
+from mm_graft.engine.hooks.preemption_hook import PreemptionHook, ignore_signals, shared_batches
 from mm_graft.engine.hooks.safe_checkpoint_hook import SafeCheckpointHook
-from tests.engine.hooks.test_safe_checkpoint_hook import make
+from tests.engine.hooks.test_safe_checkpoint_hook import Net, Two, make
 
 
 class Signal(Hook):
@@ -104,6 +108,66 @@ def test_a_run_that_keeps_nothing_is_left_alone(tmp_path):
     assert signal.getsignal(signal.SIGTERM) == before
     runner.train()
     assert runner.iter == 6
+
+
+class Validated(Net):
+    """Has something to validate."""
+
+    def forward(self, inputs, mode='loss', **kwargs):
+        return [{'pred': 0}] if mode == 'predict' else super().forward(inputs, mode)
+
+
+class SignalInValidation(Hook):
+    """Sends a signal in the second validation: before it, or in its first batch."""
+
+    def __init__(self, moment):
+        self.moment = moment
+
+    def after_train_epoch(self, runner):
+        if self.moment == 'before' and runner.epoch == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def before_val_iter(self, runner, batch_idx, data_batch=None):
+        assert runner.epoch == 1 or (self.moment, batch_idx) == ('within', 0)
+        if self.moment == 'within' and runner.epoch == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def validated(folder, hooks, resume=False):
+    runner = make(folder, resume=resume)
+    runner.model = Validated()
+    runner._val_loop, runner._val_evaluator = dict(type='ValLoop'), Evaluator([])
+    runner._val_dataloader = {**runner._train_dataloader, 'dataset': Two()}
+    runner.register_hook(EMAHook(momentum=0.5))
+    for hook in [PreemptionHook(), *hooks]:
+        runner.register_hook(hook)
+    return runner
+
+
+@pytest.mark.parametrize('moment', ['before', 'within'])
+def test_a_signal_in_a_validation_ends_it_and_saves_what_is_trained(tmp_path, moment):
+    validated(tmp_path / 'whole', []).train()
+    runner = validated(tmp_path / 'run', [SignalInValidation(moment)])
+    with pytest.raises(SystemExit) as end:
+        runner.train()
+    assert end.value.code == 0
+    saved = torch.load(tmp_path / 'run' / 'stopped.pth', weights_only=False)
+    assert (saved['meta']['iter'], saved['meta']['epoch']) == (4, 2)
+    epoch = torch.load(tmp_path / 'whole' / 'epoch_2.pth', weights_only=False)
+    assert saved['state_dict'] == epoch['state_dict']
+    assert saved['ema_state_dict'] == epoch['ema_state_dict']
+    assert saved['state_dict']['weight'] != saved['ema_state_dict']['module.weight']
+    validated(tmp_path / 'run', [], resume=True).train()
+    left, right = (torch.load(tmp_path / name / 'epoch_3.pth', weights_only=False) for name in ('whole', 'run'))
+    assert left['state_dict'] == right['state_dict']
+
+
+def test_batches_that_every_process_has_are_those_of_the_sampler_that_is_known(monkeypatch):
+    monkeypatch.setattr(preemption_hook, 'get_world_size', lambda: 2)
+    seven = [0] * 7
+    assert shared_batches(DataLoader(seven, 2, sampler=DefaultSampler(seven))) == 1
+    assert shared_batches(DataLoader(seven, 1, sampler=DefaultSampler(seven))) == 3
+    assert shared_batches(DataLoader(seven, 2)) == 0
 
 
 class Failure(Hook):
