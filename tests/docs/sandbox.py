@@ -91,7 +91,7 @@ class Sandbox:
     def images(self) -> None:
         """Pictures of our own, with and without classes or captions, and two segmentation sets in their folders."""
         generator = np.random.default_rng(0)
-        for index in range(60):
+        for index in range(100):
             image = cv2.resize(generator.integers(0, 255, (4, 4, 3), dtype=np.uint8), (96, 64))
             split, animal = 'train' if index % 3 else 'val', 'cat' if index % 2 else 'dog'
             self.write(f'data/own/{chr(ord("a") + index) if index < 26 else index}.jpg', image)
@@ -103,7 +103,7 @@ class Sandbox:
                 self.write(f'data/camvid/img_dir/{split}/{index}.jpg', image)
                 self.write(f'data/camvid/ann_dir/{split}/{index}.png', image[:, :, 0] % 11)
             self.write(f'data/captions/images/{index}.jpg', image)
-        rows = [f'{{"image": "{index}.jpg", "caption": "a #{"cat" if index % 2 else "dog"}"}}' for index in range(60)]
+        rows = [f'{{"image": "{index}.jpg", "caption": "a #{"cat" if index % 2 else "dog"}"}}' for index in range(100)]
         (self.folder / 'data/captions/captions.jsonl').write_text('\n'.join(rows))
         (self.folder / 'data/captions/synsets.txt').write_text('n1 cat\nn2 dog\n')
 
@@ -126,7 +126,7 @@ class Sandbox:
     def provide(self, command: str) -> None:
         """Make the checkpoints that a command or its config reads and no earlier command has written."""
         given = re.findall(r'[\w./-]+\.pth(?:\.tar)?', command)
-        starting = command.split(' --')[0] if re.search('train|doctor', command) else ''
+        starting = command.split(' --')[0] if re.search('train|doctor|chain', command) else ''
         for config in re.findall(r'configs/\S+\.py', starting):
             cfg = Config.fromfile(ROOT / config)
             hooks = cfg.get('custom_hooks') or []
