@@ -1,0 +1,63 @@
+"""torchrun starts all processes again when one was killed, and the run ends with the bits of an undisturbed one."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+CONFIG = f"""
+_base_ = ['{ROOT}/configs/_base_/runtime.py']
+default_scope = 'mmengine'
+custom_imports = dict(imports=['restart_parts'])
+model = dict(type='SquaredLinear')
+train_dataloader = dict(
+    batch_size=2, num_workers=1, persistent_workers=True, sampler=dict(type='DefaultSampler', shuffle=True),
+    collate_fn=dict(type='default_collate'), dataset=dict(type='DrawnNumbers'))
+optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=1e-3, momentum=0.9))
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=3)
+visualizer = dict(_delete_=True, type='Visualizer', vis_backends=[])
+custom_hooks = [dict(type='KilledOnce')]
+"""
+
+
+def run(config, work_dir, **variables):
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    return subprocess.run(
+        [str(ROOT / 'tools' / 'dist_train.sh'), str(config), '2', '--work-dir', str(work_dir)], text=True, timeout=400,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+        env={**os.environ, 'PYTHON': sys.executable, 'PORT': str(port), 'OMP_NUM_THREADS': '1',
+             'CUDA_VISIBLE_DEVICES': '', 'PYTHONPATH': str(ROOT / 'tests'), **variables})
+
+
+@pytest.mark.slow
+def test_a_group_of_which_one_was_killed_starts_again_and_ends_with_the_same_bits(tmp_path):
+    config = tmp_path / 'config.py'
+    config.write_text(CONFIG)
+    (tmp_path / 'whole').mkdir()
+    (tmp_path / 'whole' / 'killed').touch()
+    whole = run(config, tmp_path / 'whole')
+    assert whole.returncode == 0, whole.stdout[-3000:]
+    killed = run(config, tmp_path / 'again', MAX_RESTARTS='1')
+    assert killed.returncode == 0, killed.stdout[-3000:]
+    assert f'resume from {tmp_path}/again/epoch_1.pth' in killed.stdout
+    left, right = (torch.load(tmp_path / name / 'epoch_3.pth', weights_only=False) for name in ('whole', 'again'))
+    assert left['meta']['iter'] == right['meta']['iter'] == 15
+    for key, value in left['state_dict'].items():
+        assert torch.equal(value, right['state_dict'][key]), key
+
+
+@pytest.mark.slow
+def test_without_restarts_a_killed_process_ends_the_run_with_an_error(tmp_path):
+    config = tmp_path / 'config.py'
+    config.write_text(CONFIG)
+    killed = run(config, tmp_path / 'run')
+    assert killed.returncode != 0
+    assert (tmp_path / 'run' / 'epoch_1.pth').is_file()
+    assert not (tmp_path / 'run' / 'epoch_2.pth').exists()
