@@ -9,6 +9,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mm_graft.cli import StartedHook, check_paths, clean_errors, join_processes, load_config, safe_loading
+from mm_graft.strategies import ShardingCheckHook
 
 
 def parse_args() -> argparse.Namespace:
@@ -63,6 +64,7 @@ def main() -> None:
         join_processes(cfg)
         runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
         runner.register_hook(started)
+        runner.register_hook(ShardingCheckHook())
         runner.train()
 
 

@@ -5,13 +5,13 @@ import time
 import torch
 from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
-from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.runner import Runner
 
 from mm_graft.depth import unwrap
 from mm_graft.engine.hooks.online_knn_hook import random_state_kept
 from mm_graft.gradients import terms_conflict, undisturbed
 from mm_graft.registry import HOOKS
+from mm_graft.strategies import refuse_sharding, sharding_of
 
 
 @HOOKS.register_module()
@@ -50,9 +50,7 @@ class GradientConflictHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Refuse what cannot be measured, and start the clock."""
-        if is_model_wrapper(runner.model) and not isinstance(runner.model, MMDistributedDataParallel):
-            raise ValueError(f'{type(runner.model).__name__} may hold parts of parameters only; measure the conflict '
-                             'with MMDistributedDataParallel or one process')
+        refuse_sharding('GradientConflictHook', sharding_of(runner))
         self.start, self.seconds = time.perf_counter(), 0.0
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from mm_graft.checkpoints import backbone_tensors
 from mm_graft.depth import depth_map, find_backbone, unwrap
 from mm_graft.registry import HOOKS
+from mm_graft.strategies import refuse_sharding, sharding_of
 
 
 def weight_distance(parameters: list[Tensor], anchors: list[Tensor], p: int) -> Tensor:
@@ -40,7 +41,7 @@ class WeightAnchor(Hook):
         p: 1, the authors' code, or 2, the paper's text.
 
     Raises:
-        ValueError: another p, a negative weight, a depth outside the model, or nothing to anchor.
+        ValueError: another p, a negative weight, a depth outside the model, nothing to anchor, or parameters in shards.
         mm_graft.checkpoints.CheckpointError: the file does not fit the backbone.
     """
 
@@ -56,6 +57,7 @@ class WeightAnchor(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Read the anchor and join the model's losses."""
+        refuse_sharding('WeightAnchor', sharding_of(runner))
         model = unwrap(runner.model)
         parameters, anchors = self.pairs(model)
         parse_losses = model.parse_losses

@@ -11,6 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mm_graft.depth import DepthMap, depth_map, stage_of_depth
 from mm_graft.registry import OPTIM_WRAPPER_CONSTRUCTORS
+from mm_graft.strategies import refuse_sharding, sharding_wrapper
 
 NORMS = (_BatchNorm, _InstanceNorm, nn.GroupNorm, nn.LayerNorm)
 OTHER_STEPS = frozenset({'fused', 'foreach', 'capturable', 'differentiable'})
@@ -71,7 +72,8 @@ class GraftOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     Raises:
         ValueError: no rule or contradicting ones, a negative multiplier, all stages frozen, stages that do not divide
-            the blocks, or a parameter whose depth is unknown.
+            the blocks, a parameter whose depth is unknown,
+            or a wrapper that flattens parameters (FSDP).
     """
 
     def _validate_cfg(self) -> None:
@@ -89,6 +91,7 @@ class GraftOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Build the optimizer; frozen stages leave autograd here, which a distributed wrapper has to be told before."""
+        refuse_sharding('GraftOptimWrapperConstructor, which tells matrices from vectors,', sharding_wrapper(model))
         if isinstance(model, DistributedDataParallel) and 0 in self.paramwise_cfg.get('stage_lr_mult', []) and not (
                 model.find_unused_parameters or model.static_graph):
             raise ValueError('a stage multiplier of 0 freezes what DistributedDataParallel, which wrapped the model '
