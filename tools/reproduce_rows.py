@@ -62,17 +62,19 @@ ROWS = {
     'mae-rest': Row('MAE below the graft at equal FLOPs', 'mae', like='mocov3', beside='mae2mocov3'),
     'graft-flops': Row('graft at equal FLOPs', 'mae2mocov3', 0.5, 'mae-rest'),
     'frozen-flops': Row('MIM→CL, frozen', 'mae2mocov3_frozen', below='mae-rest', like='mocov3'),
-    'mae-flops': Row('MIM (MAE) at equal FLOPs', 'mae', like='mocov3'),
+    'mae-flops': Row('MIM (MAE) at equal FLOPs', 'mae', like='mocov3', repeated=True),
     'joint-flops': Row('joint MIM and CL', 'joint', like='mocov3'),
     'cl2mim-flops': Row('CL→MIM, frozen', 'mocov32mae_frozen', below='mocov3-half', like='mocov3'),
     # what decides: the rates of the stages, the length of MAE
     'graft-one-rate': Row('graft, one rate for all stages', 'mae2mocov3', 0.5, 'mae-half',
                           options=('optim_wrapper.paramwise_cfg.stage_lr_mult=[1,1,1]', )),
-    'graft-long': Row('graft on MAE at equal FLOPs', 'mae2mocov3', 0.5, 'mae-flops'),
+    'graft-long': Row('graft on MAE at equal FLOPs', 'mae2mocov3', 0.5, 'mae-flops', repeated=True),
+    'mocov3-long': Row('MoCo v3, as many FLOPs as that graft', 'mocov3', like='graft-long', repeated=True),
 }
 EQUAL_IMAGES = ('mae', 'mocov3', 'joint', 'mocov32mae_frozen', 'mae2mocov3_frozen', 'mae2mocov3')
 EQUAL_FLOPS = ('mae-flops', 'mocov3', 'joint-flops', 'cl2mim-flops', 'frozen-flops', 'graft-flops')
-WHY = ('mae-half', 'mae-rest', 'mae-flops', 'mocov3-half', 'mae2mocov3', 'graft-one-rate', 'graft-flops', 'graft-long')
+WHY = ('mae-half', 'mae-rest', 'mae-flops', 'mocov3-half', 'mae2mocov3', 'graft-one-rate', 'graft-flops', 'graft-long',
+       'mocov3-long')
 LOCAL = ('localmim', 'localmim_freezeout', 'localmim_freezeout-05', 'localmim_freezeout-unscaled')
 PIXELS_OR_CONTRAST = ('mae', 'conmim')
 
