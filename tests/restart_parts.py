@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import torch
@@ -34,10 +35,14 @@ class SquaredLinear(BaseModel):
 
 @HOOKS.register_module()
 class KilledOnce(Hook):
-    """Kills the second process in the seventh iteration, if nothing was killed before."""
+    """Sends one process (or what started it) a signal in some iteration, if nothing was sent before."""
+
+    def __init__(self, rank=1, iteration=7, name='SIGKILL', parent=False):
+        self.rank, self.iteration, self.number, self.parent = rank, iteration, signal.Signals[name], parent
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         note = Path(runner.work_dir, 'killed')
-        if runner.iter == 7 and runner.rank == 1 and not note.exists():
+        if runner.iter == self.iteration and runner.rank == self.rank and not note.exists():
             note.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getppid() if self.parent else os.getpid(), self.number)
+            time.sleep(2 * self.parent)

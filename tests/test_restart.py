@@ -61,3 +61,16 @@ def test_without_restarts_a_killed_process_ends_the_run_with_an_error(tmp_path):
     assert killed.returncode != 0
     assert (tmp_path / 'run' / 'epoch_1.pth').is_file()
     assert not (tmp_path / 'run' / 'epoch_2.pth').exists()
+
+
+@pytest.mark.slow
+def test_a_signal_to_torchrun_saves_and_the_run_goes_on_with_resume(tmp_path):
+    config = tmp_path / 'config.py'
+    config.write_text(CONFIG.replace("'KilledOnce'", "'KilledOnce', iteration=1, name='SIGTERM', parent=True"))
+    stopped = run(config, tmp_path / 'run')
+    assert 'asks to stop: saved iteration 10' in stopped.stdout, stopped.stdout[-3000:]
+    assert stopped.returncode != 0  # so says torchrun, whatever its processes do
+    resumed = run(config, tmp_path / 'run', MAX_RESTARTS='1')
+    assert resumed.returncode == 0, resumed.stdout[-3000:]
+    assert f'resume from {tmp_path}/run/stopped.pth' in resumed.stdout
+    assert torch.load(tmp_path / 'run' / 'epoch_3.pth', weights_only=False)['meta']['iter'] == 15

@@ -84,8 +84,11 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=20, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=1000000, save_last=True),
-    sampler_seed=dict(type='DistSamplerSeedHook'))
+    checkpoint=dict(type='mm_graft.SafeCheckpointHook', by_epoch=False, interval=1000000, save_last=True),
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+    rng=dict(type='mm_graft.RNGStateHook'),  # as in runtime.py: interrupted and resumed with the same bits
+    preemption=dict(type='mm_graft.PreemptionHook'),
+    non_finite=dict(type='mm_graft.NonFiniteGuardHook', patience=10))
 env_cfg = dict(
     cudnn_benchmark=True, mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0), dist_cfg=dict(backend='nccl'))
 log_processor = dict(by_epoch=False)

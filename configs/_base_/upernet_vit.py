@@ -76,7 +76,10 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=16000, max_keep_ckpts=3),
+    checkpoint=dict(type='mm_graft.SafeCheckpointHook', by_epoch=False, interval=16000, max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    visualization=dict(type='SegVisualizationHook'))
+    visualization=dict(type='SegVisualizationHook'),
+    rng=dict(type='mm_graft.RNGStateHook'),  # as in runtime.py: interrupted and resumed with the same bits
+    preemption=dict(type='mm_graft.PreemptionHook'),
+    non_finite=dict(type='mm_graft.NonFiniteGuardHook', patience=10))
 randomness = dict(seed=0, diff_rank_seed=True)
