@@ -1,8 +1,11 @@
 """What every test may rely on: a fixed seed, mmpretrain's scope, few threads, a tiny ViT."""
 
+import os
 import random
 import warnings
 from pathlib import Path
+
+os.environ.setdefault('OMP_NUM_THREADS', '1')  # also for the programs that tests start: two suites share the cores
 
 import numpy as np
 import pytest
