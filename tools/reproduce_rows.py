@@ -70,11 +70,15 @@ ROWS = {
                           options=('optim_wrapper.paramwise_cfg.stage_lr_mult=[1,1,1]', )),
     'graft-long': Row('graft on MAE at equal FLOPs', 'mae2mocov3', 0.5, 'mae-flops', repeated=True),
     'mocov3-long': Row('MoCo v3, as many FLOPs as that graft', 'mocov3', like='graft-long', repeated=True),
+    # nearer the paper's 1600 epochs of MAE below 300 of contrast
+    'mae-ten': Row('MAE, ten times as long', 'mae', 10, pools=('cls', 'avg')),
+    'graft-ten': Row('graft on MAE ten times as long', 'mae2mocov3', below='mae-ten'),
+    'mocov3-ten': Row('MoCo v3, as many FLOPs as that graft', 'mocov3', like='graft-ten'),
 }
 EQUAL_IMAGES = ('mae', 'mocov3', 'joint', 'mocov32mae_frozen', 'mae2mocov3_frozen', 'mae2mocov3')
 EQUAL_FLOPS = ('mae-flops', 'mocov3', 'joint-flops', 'cl2mim-flops', 'frozen-flops', 'graft-flops')
 WHY = ('mae-half', 'mae-rest', 'mae-flops', 'mocov3-half', 'mae2mocov3', 'graft-one-rate', 'graft-flops', 'graft-long',
-       'mocov3-long')
+       'mocov3-long', 'mae-ten', 'graft-ten', 'mocov3-ten')
 LOCAL = ('localmim', 'localmim_freezeout', 'localmim_freezeout-05', 'localmim_freezeout-unscaled')
 PIXELS_OR_CONTRAST = ('mae', 'conmim')
 
