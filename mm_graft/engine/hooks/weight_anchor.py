@@ -30,8 +30,9 @@ class WeightAnchor(Hook):
     """Add ``loss_anchor`` to the losses of any algorithm, with nothing to subclass.
 
     It is a hook: ``custom_hooks=[dict(type='mm_graft.WeightAnchor', checkpoint=…)]``. The term joins the algorithm's
-    own losses where MMEngine sums and logs them, in the precision of the weights. Embeddings, class token, biases and
-    norms count like any weight; frozen parameters are left out (they do not move). The anchor always comes from
+    own losses where MMEngine sums and logs them, in the precision of the weights; a term that is just called ``loss``
+    is logged as ``loss_task``, so that ``loss`` in the log is the total. Embeddings, class token, biases and norms
+    count like any weight; frozen parameters are left out (they do not move). The anchor always comes from
     ``checkpoint``, also when a run is resumed, and is not saved.
 
     Args:
@@ -64,7 +65,9 @@ class WeightAnchor(Hook):
 
         def parse_with_anchor(losses: dict) -> tuple:
             term = self.weight * weight_distance(parameters, anchors, self.p)
-            return parse_losses({**losses, 'loss_anchor': term})
+            # MMEngine logs the total as `loss`, unless a term of that name hides it
+            terms = {'loss_task' if name == 'loss' else name: value for name, value in losses.items()}
+            return parse_losses({**terms, 'loss_anchor': term})
 
         model.parse_losses = parse_with_anchor
 

@@ -69,6 +69,8 @@ def test_the_value_is_zero_at_first_then_the_distance_and_it_is_logged(tmp_path,
     moved = runner.model.backbone.layers[2].ln1.weight - anchors['blocks.2.norm1.weight']
     assert values['loss_anchor'] > 0.5 * moved.square().sum()
     assert total.item() == pytest.approx(1 + values['loss_anchor'].item())
+    assert values['loss'] == total
+    assert values['loss_task'] == 1
 
 
 def test_each_setting_changes_the_term(path):
