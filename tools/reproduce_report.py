@@ -10,7 +10,7 @@ from statistics import fmean, stdev
 
 from demo_report import PACKAGES, device_name
 from matplotlib.figure import Figure
-from reproduce_rows import EQUAL_FLOPS, EQUAL_IMAGES, LOCAL, PIXELS_OR_CONTRAST, ROWS, WHY, Job, needed
+from reproduce_rows import EQUAL_FLOPS, EQUAL_IMAGES, LOCAL, LONG, PIXELS_OR_CONTRAST, ROWS, WHY, Job, needed
 
 from mm_graft.evaluation.report import write_json
 
@@ -92,6 +92,11 @@ def table(results: dict, rows: Sequence[str], protocols: Sequence[str], pool: st
     return '\n'.join(lines)
 
 
+def by_pool(results: dict, rows: Sequence[str]) -> str:
+    """A table for each way to make a feature of the tokens."""
+    return '\n\n'.join(f'{title}:\n\n{table(results, rows, FROZEN, pool)}' for pool, title in POOLS.items())
+
+
 def stops_of(results: dict, row: str) -> list[int]:
     """Epochs after which a row was evaluated."""
     names = next(iter(results['rows'][row]['seeds'].values()))
@@ -125,14 +130,14 @@ def run_facts(results: dict) -> str:
 def blocks(results: dict) -> dict[str, str]:
     """The generated parts of docs/results.md, by name."""
     scale = results['scale']
-    pixel_tables = [f'{POOLS[pool]}:\n\n{table(results, PIXELS_OR_CONTRAST, FROZEN, pool)}' for pool in POOLS]
     return {
         f'{scale}-run': run_facts(results),
         f'{scale}-images': table(results, ('random', *EQUAL_IMAGES, 'mae-half', 'mocov3-half'), list(PROTOCOLS)),
         f'{scale}-flops': table(results, EQUAL_FLOPS, FROZEN),
         f'{scale}-why': table(results, WHY, FROZEN),
+        f'{scale}-long': by_pool(results, LONG),
         f'{scale}-local': local_table(results),
-        f'{scale}-conmim': '\n\n'.join(pixel_tables),
+        f'{scale}-conmim': by_pool(results, PIXELS_OR_CONTRAST),
     }
 
 

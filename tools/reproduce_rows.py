@@ -72,13 +72,14 @@ ROWS = {
     'mocov3-long': Row('MoCo v3, as many FLOPs as that graft', 'mocov3', like='graft-long', repeated=True),
     # nearer the paper's 1600 epochs of MAE below 300 of contrast
     'mae-ten': Row('MAE, ten times as long', 'mae', 10, pools=('cls', 'avg')),
-    'graft-ten': Row('graft on MAE ten times as long', 'mae2mocov3', below='mae-ten'),
-    'mocov3-ten': Row('MoCo v3, as many FLOPs as that graft', 'mocov3', like='graft-ten'),
+    'graft-ten': Row('graft on MAE ten times as long', 'mae2mocov3', below='mae-ten', pools=('cls', 'avg')),
+    'mocov3-ten': Row('MoCo v3, as many FLOPs as that graft', 'mocov3', like='graft-ten', pools=('cls', 'avg')),
 }
 EQUAL_IMAGES = ('mae', 'mocov3', 'joint', 'mocov32mae_frozen', 'mae2mocov3_frozen', 'mae2mocov3')
 EQUAL_FLOPS = ('mae-flops', 'mocov3', 'joint-flops', 'cl2mim-flops', 'frozen-flops', 'graft-flops')
 WHY = ('mae-half', 'mae-rest', 'mae-flops', 'mocov3-half', 'mae2mocov3', 'graft-one-rate', 'graft-flops', 'graft-long',
-       'mocov3-long', 'mae-ten', 'graft-ten', 'mocov3-ten')
+       'mocov3-long')
+LONG = ('mae-ten', 'graft-ten', 'mocov3-ten')
 LOCAL = ('localmim', 'localmim_freezeout', 'localmim_freezeout-05', 'localmim_freezeout-unscaled')
 PIXELS_OR_CONTRAST = ('mae', 'conmim')
 
