@@ -126,3 +126,33 @@ def test_hooks_and_data_of_a_config_are_known_with_all_their_settings(path):
             for step in dataset.get('pipeline', []):
                 TRANSFORMS.build(step)
             DATASETS.build({**dataset, 'lazy_init': True})
+
+
+def of_several_devices() -> list[Path]:
+    return [path for path in CONFIGS if 'dist_train.sh' in path.read_text().split('"""')[1]]
+
+
+@pytest.mark.parametrize('path', of_several_devices(), ids=lambda path: str(path.relative_to(ROOT / 'configs')))
+def test_a_config_for_several_devices_that_freezes_stages_does_not_wait_for_their_gradients(path):
+    cfg = Config.fromfile(path)
+    if 0 in (cfg.optim_wrapper.get('paramwise_cfg') or {}).get('stage_lr_mult', []):
+        assert cfg.get('find_unused_parameters')
+
+
+def test_the_rate_of_an_accumulating_config_scales_with_the_images_of_one_forward_pass():
+    accumulating = [cfg for cfg in map(Config.fromfile, CONFIGS) if 'accumulative_counts' in cfg.optim_wrapper]
+    assert len(accumulating) == 5
+    for cfg in accumulating:
+        images = cfg.batch_size // cfg.optim_wrapper.accumulative_counts
+        assert cfg.auto_scale_lr.base_batch_size == images
+        assert images % cfg.train_dataloader.batch_size == 0
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: str(path.relative_to(ROOT / 'configs')))
+def test_a_config_says_by_which_keys_another_checkpoint_comes_in_where_it_stands_twice(path):
+    cfg, header = Config.fromfile(path), path.read_text().split('"""')[1]
+    for index, hook in enumerate(cfg.get('custom_hooks') or []):
+        if hook['type'] == 'mm_graft.WeightAnchor':
+            assert f'`custom_hooks.{index}.checkpoint`' in header
+    if cfg.get('load_from') and cfg.model.backbone.get('init_cfg'):
+        assert '`model.backbone.init_cfg.checkpoint`' in header

@@ -73,6 +73,19 @@ def test_fine_tuning_takes_a_step(path):
     assert rates[last - 1] == pytest.approx(cfg.lr * decay)
 
 
+@pytest.mark.parametrize('path', [B, FINETUNE[0], ROOT.parent / 'cifar10' / 'conmim.py'], ids=lambda path: path.stem)
+def test_absolute_positions_and_the_class_token_are_not_decayed_and_relative_positions_are(path):
+    cfg = shrink(Config.fromfile(path))
+    cfg.model.backbone.use_abs_pos_emb = True
+    model = MODELS.build(cfg.model)
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    decay = {name: group['weight_decay'] for group in wrapper.optimizer.param_groups for name in group['param_names']}
+    assert decay['backbone.pos_embed'] == decay['backbone.cls_token'] == 0
+    tables = [value for name, value in decay.items() if 'rel_pos_bias' in name]
+    assert tables
+    assert min(tables) > 0
+
+
 def samples():
     from mmpretrain.structures import DataSample
     return [DataSample().set_gt_score(torch.full((1000,), 1e-3)) for _ in range(2)]

@@ -26,5 +26,7 @@ optim_wrapper = dict(
     constructor='mm_graft.GraftOptimWrapperConstructor',
     optimizer=dict(type='AdamW', lr=5e-4, betas=(0.9, 0.98), eps=1e-8, weight_decay=0.05),
     clip_grad=dict(max_norm=3.0),
-    # mask token and relative positions are decayed; biases, norms, layer scales and the class token are not
-    paramwise_cfg=dict(stage_lr_mult=[1.0], custom_keys=dict(cls_token=dict(decay_mult=0.0))))
+    # mask token and relative positions are decayed; biases, norms, layer scales, the class token and absolute positions
+    # (`use_abs_pos_emb=True`) are not
+    paramwise_cfg=dict(
+        stage_lr_mult=[1.0], custom_keys=dict(cls_token=dict(decay_mult=0.0), pos_embed=dict(decay_mult=0.0))))

@@ -64,6 +64,7 @@ optim_wrapper = dict(
     constructor='mm_graft.GraftOptimWrapperConstructor',
     optimizer=dict(type='AdamW', lr=_base_.mim_lr, betas=(0.9, 0.98), weight_decay=0.05),
     clip_grad=dict(max_norm=3.0),
-    paramwise_cfg=dict(stage_lr_mult=[1.0], custom_keys=dict(cls_token=dict(decay_mult=0.0))))
+    paramwise_cfg=dict(
+        stage_lr_mult=[1.0], custom_keys=dict(cls_token=dict(decay_mult=0.0), pos_embed=dict(decay_mult=0.0))))
 param_scheduler = dict(type='mm_graft.WarmupCosineLR', warmup=_base_.warmup, convert_to_iter_based=True)
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)

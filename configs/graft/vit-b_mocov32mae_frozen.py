@@ -25,6 +25,7 @@ optim_wrapper = dict(
     paramwise_cfg=dict(stage_lr_mult=stage_lr_mult))
 param_scheduler = dict(type='mm_graft.WarmupCosineLR', warmup=warmup_epochs, convert_to_iter_based=True)
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+find_unused_parameters = True  # the model is wrapped before the stages are frozen
 custom_hooks = [
     # position table and all: MoCo v3's is the transpose of MAE's, and the blocks know no other
     dict(type='mm_graft.LoadBackboneHook', checkpoint=checkpoint),

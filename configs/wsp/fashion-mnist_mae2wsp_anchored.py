@@ -3,7 +3,8 @@
 Paper:    Singh et al., The effectiveness of MAE pre-pretraining for billion-scale pretraining, ICCV 2023
           (arXiv 2303.13496)
 Command:  tools/train.py configs/wsp/fashion-mnist_mae2wsp_anchored.py
-Needs:    data/fashion_mnist_tags (tools/weak_supervision.py --prepare), and configs/demo/mae.py run before
+Needs:    data/fashion_mnist_tags (tools/weak_supervision.py --prepare), and configs/demo/mae.py run before;
+          another MAE goes in as `model.mim_checkpoint` and, for the anchor, `custom_hooks.0.checkpoint`
 Devices:  one CPU core, a minute
 Results:  docs/weak_supervision.md
 """

@@ -4,7 +4,8 @@ Paper:    Singh et al., The effectiveness of MAE pre-pretraining for billion-sca
           (arXiv 2303.13496)
 Command:  tools/dist_train.sh configs/wsp/vit-l_mae2wsp_grafted.py 32
 Needs:    data/captions/ (see configs/_base_/tagged_images.py); mae_pretrain_vit_large.pth of facebookresearch/mae, or
-          configs/graft/vit-l_mae.py on the same images, as `mim_checkpoint`
+          configs/graft/vit-l_mae.py on the same images, as `mim_checkpoint`; on the command line as
+          `model.mim_checkpoint` and, for the anchor, `custom_hooks.1.checkpoint`
 Devices:  32 GPUs, 256 images each, is ours; hours not known
 Expected: nothing published; not run here
 Recipe:   the paper's text, as far as it was at hand, fixes the order (MAE, then WSP), hashtags as WordNet synsets,

@@ -2,7 +2,8 @@
 
 Paper:    Yi et al., Masked Image Modeling with Denoising Contrast, ICLR 2023 (arXiv 2205.09616), Table 12 and §5.1
 Command:  tools/dist_train.sh configs/conmim/benchmarks/vit-small-p16_conmim-pre_16xb64-amp-coslr-20e_in1k-384px.py 16
-Needs:    the fine-tuned model of vit-small-p16_conmim-pre_8xb128-amp-coslr-200e_in1k.py as `load_from`
+Needs:    the fine-tuned model of vit-small-p16_conmim-pre_8xb128-amp-coslr-200e_in1k.py as `load_from`; on the
+          command line as `load_from` and `model.backbone.init_cfg.checkpoint`
 Devices:  a batch of 1024; the split over 16 devices is ours; hours not stated
 Expected: top-1 83.9 (paper, Table 2). Not run here
 Differs:  the paper adds 10 % of the epochs at 384 as BEiT does, and gives the same rates for both sizes without saying
