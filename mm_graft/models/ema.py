@@ -1,6 +1,7 @@
 """The slowly moving copy of an encoder."""
 
 import math
+from typing import NamedTuple
 
 import torch
 from mmengine.logging import MessageHub
@@ -14,9 +15,9 @@ def cosine_momentum(iteration: int, max_iters: int, start: float, end: float = 1
     .. math:: m(t) = m_1 - (m_1 - m_0) \frac{1 + \cos(\pi t / T)}{2}
 
     MoCo v3 (``facebookresearch/moco-v3@c349e6e``, m₀ = 0.99) and ConMIM (``TencentARC/ConMIM@4263955``, m₀ = 0.996).
-    With ``iteration`` counted from 0 the end is approached and never reached.
+    With ``iteration`` counted from 0 the end is approached and not reached before T; from T on it stays.
     """
-    return end - (end - start) * (1 + math.cos(math.pi * iteration / max_iters)) / 2
+    return end - (end - start) * (1 + math.cos(math.pi * min(iteration / max_iters, 1))) / 2
 
 
 def ema_update_(averaged: list[Tensor], source: list[Tensor], momentum: float) -> None:
@@ -25,19 +26,32 @@ def ema_update_(averaged: list[Tensor], source: list[Tensor], momentum: float) -
         torch._foreach_lerp_(averaged, source, 1 - momentum)
 
 
+def copy_unless_loaded(model: nn.Module, keys: NamedTuple) -> None:
+    """Start the slow encoder at what was loaded, if the file had none of its own.
+
+    A hook for ``register_load_state_dict_post_hook`` of a model with ``momentum_encoder`` and
+    ``start_momentum_encoder()``: without it ``load_from=`` a plain encoder would leave the copy as it was initialised.
+    """
+    own = 'momentum_encoder.'
+    missing = {name[name.index(own):] for name in keys.missing_keys if own in name}
+    if all(f'{own}module.{name}' in missing for name, _ in model.momentum_encoder.module.named_parameters()):
+        model.start_momentum_encoder()
+
+
 class CosineMomentumEMA(BaseAveragedModel):
     """EMA of a module's parameters with a momentum that rises along a cosine.
 
     The host's ``CosineEMA`` reads its step counter from the device once per parameter and step, and copies the source
     at step 0. Here the counter is mirrored in Python, all parameters move in one foreach call, and the copy is made
-    once by :meth:`copy_from`. Buffers (statistics of batch norm) are the copy's own and not averaged. State-dict keys
-    are the host's.
+    once by :meth:`copy_from`. In a run the place on the cosine is that of the Runner's iteration, so the momentum comes
+    to its end also where an update is an optimizer step of several iterations. Buffers (statistics of batch norm) are
+    the copy's own and not averaged. State-dict keys are the host's.
 
     Args:
         model: the module to follow; copied.
         momentum: m₀, the share that the average keeps at the first step.
         end_momentum: m₁.
-        max_iters: T; taken from the running Runner if None.
+        max_iters: T in updates; None: iterations of the running Runner.
 
     Raises:
         ValueError: a momentum outside [0, 1].
@@ -71,6 +85,11 @@ class CosineMomentumEMA(BaseAveragedModel):
             max_iters = hub.get_info('max_iters')
         return cosine_momentum(iteration, max_iters, self.momentum, self.end_momentum)
 
+    def _now(self) -> int:
+        if self.max_iters is None:
+            return MessageHub.get_current_instance().runtime_info.get('iter', self._iteration)
+        return self._iteration
+
     @torch.no_grad()
     def copy_from(self, model: nn.Module) -> None:
         """Take over parameters and buffers as they are."""
@@ -84,7 +103,7 @@ class CosineMomentumEMA(BaseAveragedModel):
             self._iteration = int(self.steps)
         if self._pairs is None:
             self._pairs = self._moving_pairs(model)
-        ema_update_(*self._pairs, self.current_momentum(self._iteration))
+        ema_update_(*self._pairs, self.current_momentum(self._now()))
         self._iteration += 1
         self.steps += 1
 

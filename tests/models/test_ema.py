@@ -4,10 +4,18 @@ import math
 import pytest
 import torch
 from mmengine.logging import MessageHub
+from mmengine.registry import MODELS
+from mmengine.runner import Runner
+from mmengine.runner.checkpoint import load_state_dict
 from mmpretrain.models.utils import CosineEMA
 from torch import nn
 
 from mm_graft.models.ema import CosineMomentumEMA, cosine_momentum, ema_update_
+from tests.models.selfsup.conmim_builders import config as conmim
+from tests.models.selfsup.test_joint_mim_cl import config as joint
+from tests.tiny import PREPROCESSOR, grafted_mocov3, settings
+
+MODELS_WITH_A_COPY = [grafted_mocov3(), conmim(), joint()]
 
 
 def net():
@@ -24,9 +32,11 @@ def shift(module, by):
 def hub():
     """What a Runner leaves in the message hub."""
     hub = MessageHub.get_current_instance()
+    hub.runtime_info.pop('iter', None)
     hub.update_info('max_iters', 8)
     yield hub
     hub.runtime_info.pop('max_iters')
+    hub.runtime_info.pop('iter', None)
 
 
 def test_momentum_starts_at_the_start_is_halfway_in_the_middle_and_approaches_the_end():
@@ -37,9 +47,10 @@ def test_momentum_starts_at_the_start_is_halfway_in_the_middle_and_approaches_th
     assert cosine_momentum(100, 100, 0.99) == 1
 
 
-def test_momentum_never_falls():
-    values = [cosine_momentum(t, 37, 0.5, 0.9) for t in range(38)]
+def test_momentum_never_falls_and_stays_at_the_end():
+    values = [cosine_momentum(t, 37, 0.5, 0.9) for t in range(100)]
     assert values == sorted(values)
+    assert set(values[37:]) == {0.9}
 
 
 def test_an_update_keeps_the_share_m_of_the_average():
@@ -70,8 +81,8 @@ def test_it_equals_the_hosts_cosine_ema_after_the_hosts_first_copy(hub):
 def test_each_setting_changes_the_average():
     source = net()
     results = []
-    for settings in ({}, {'momentum': 0.5}, {'end_momentum': 0.995}, {'max_iters': 5}):
-        follower = CosineMomentumEMA(copy.deepcopy(source), **{'max_iters': 10, **settings})
+    for changes in ({}, {'momentum': 0.5}, {'end_momentum': 0.995}, {'max_iters': 5}):
+        follower = CosineMomentumEMA(copy.deepcopy(source), **{'max_iters': 10, **changes})
         moved = copy.deepcopy(source)
         shift(moved, 1.0)
         for _ in range(3):
@@ -83,6 +94,48 @@ def test_each_setting_changes_the_average():
 def test_the_length_of_the_run_is_the_runners_unless_given(hub):
     assert CosineMomentumEMA(net(), 0.9).current_momentum(4) == pytest.approx(0.95)
     assert CosineMomentumEMA(net(), 0.9, max_iters=4).current_momentum(4) == 1
+
+
+def test_the_place_on_the_cosine_is_the_runners_unless_the_length_is_given(hub):
+    hub.update_info('iter', 4)
+    source, moved = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+    for linear, value in ((source, 0.), (moved, 1.)):
+        nn.init.constant_(linear.weight, value)
+    for length, expected in (({}, 0.25), ({'max_iters': 8}, 0.5)):
+        follower = CosineMomentumEMA(source, 0.5, **length)
+        follower.update_parameters(moved)
+        assert follower.module.weight.item() == pytest.approx(expected)
+        assert follower.steps == 1
+
+
+@pytest.mark.parametrize('accumulated', [1, 4])
+def test_the_momentum_of_a_run_rises_to_its_end_also_with_accumulated_gradients(tmp_path, accumulated):
+    cfg = settings(conmim(teacher={'momentum': 0.5}, data_preprocessor=PREPROCESSOR), tmp_path / 'run', epochs=4)
+    cfg['optim_wrapper']['accumulative_counts'] = accumulated
+    runner = Runner(**cfg)
+    teacher = runner.model.momentum_encoder
+    momenta, current = [], teacher.current_momentum
+    teacher.current_momentum = lambda iteration: momenta.append(current(iteration)) or momenta[-1]
+    runner.train()
+    assert momenta == pytest.approx([
+        cosine_momentum(iteration, 16, 0.5) for iteration in range(accumulated - 1, 16, accumulated)])
+    assert momenta[-1] > 0.99
+    assert teacher.steps == 16 // accumulated
+
+
+@pytest.mark.parametrize('config', MODELS_WITH_A_COPY, ids=lambda config: config['type'])
+def test_the_copy_starts_at_what_a_file_without_one_loads_and_keeps_what_a_file_gives_it(config):
+    model = MODELS.build(config)
+    own = model.state_dict()
+    plain = {name: tensor + 1 for name, tensor in own.items() if name.startswith('backbone.')}
+    load_state_dict(model, plain)
+    copied, source = model.momentum_encoder.module[0], model.backbone
+    assert all(torch.equal(*pair) for pair in zip(copied.parameters(), source.parameters(), strict=True))
+    whole = {name: tensor + 2 for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
+    whole |= {name: tensor + 3 for name, tensor in whole.items() if name.startswith('momentum_encoder.')}
+    load_state_dict(model, whole)
+    for name, tensor in whole.items():
+        assert torch.equal(model.state_dict()[name], tensor), name
 
 
 def test_without_a_runner_or_a_length_the_remedy_is_named():

@@ -15,7 +15,7 @@ class LoadBackboneHook(Hook):
     """Load ``model.backbone`` before the first iteration; a resumed run is left alone.
 
     Unlike ``init_cfg=dict(type='Pretrained')`` it reads the authors' and timm's layouts too, and a tensor that is
-    missing or left over is an error.
+    missing or left over is an error. A momentum encoder of this package's algorithms starts as a copy then.
 
     Args:
         checkpoint: the file.
@@ -49,6 +49,8 @@ class LoadBackboneHook(Hook):
         load_backbone(model.backbone, self.checkpoint, self.kind, self.branch, self.resize)
         if self.projection is not None:
             self._load_projection(model.get_submodule(self.projection))
+        if hasattr(model, 'start_momentum_encoder'):
+            model.start_momentum_encoder()
 
     def _load_projection(self, layer: nn.Linear) -> None:
         weight = first_projection(read_checkpoint(self.checkpoint), self.branch)

@@ -8,9 +8,10 @@ from mmpretrain.models.selfsup.base import BaseSelfSupervisor
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
-from mm_graft.models.ema import CosineMomentumEMA
+from mm_graft.models.ema import CosineMomentumEMA, copy_unless_loaded
 from mm_graft.models.losses.denoising_contrast import patch_accuracy
 from mm_graft.models.step_watch import call_after_steps
+from mm_graft.models.views import pick_views
 from mm_graft.registry import MODELS
 
 CONTRAST = {'type': 'mm_graft.DenoisingContrastLoss', 'temperature': 0.1}
@@ -75,7 +76,10 @@ class ConMIM(BaseSelfSupervisor):
         self.teacher_view = teacher_view
         self._check_backbone()
         self._own_mask_token()
-        self.momentum_encoder = CosineMomentumEMA(self.student, **teacher) if teacher is not None else None
+        self.momentum_encoder = None
+        if teacher is not None:
+            self.momentum_encoder = CosineMomentumEMA(self.student, **teacher)
+            self.register_load_state_dict_post_hook(copy_unless_loaded)
 
     def _check_backbone(self) -> None:
         if getattr(self.backbone, 'out_type', None) != 'raw' or getattr(self.backbone, 'cls_token', None) is None:
@@ -111,6 +115,10 @@ class ConMIM(BaseSelfSupervisor):
     def init_weights(self) -> None:
         """Initialise the student and start the teacher as its copy."""
         super().init_weights()
+        self.start_momentum_encoder()
+
+    def start_momentum_encoder(self) -> None:
+        """Make the teacher a copy of the student; called by whoever has loaded weights into the student."""
         if self.momentum_encoder is not None:
             self.momentum_encoder.copy_from(self.student)
 
@@ -150,9 +158,14 @@ class ConMIM(BaseSelfSupervisor):
         return self.project(backbone(images)[-1], neck)
 
     def loss(self, inputs: list[Tensor], data_samples: list[DataSample] | None = None) -> dict[str, Tensor]:
-        """Terms of the loss of paired views, each (B, 3, H, W)."""
+        """Terms of the loss of paired views, each (B, 3, H, W).
+
+        Raises:
+            ValueError: the data do not give both views in one shape.
+        """
+        masked, full = pick_views(inputs, self.student_view, self.teacher_view)
         if self.momentum_encoder is not None:
             call_after_steps(self, ConMIM.update_teacher)
-        key = self.keys(inputs[self.teacher_view])
-        query, mask = self.queries(inputs[self.student_view])
+        key = self.keys(full)
+        query, mask = self.queries(masked)
         return {'loss_contrast': self.contrast(query, key, mask), 'acc_patch': patch_accuracy(query, key, mask)}

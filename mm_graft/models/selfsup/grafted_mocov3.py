@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from mm_graft.checkpoints import load_backbone
 from mm_graft.depth import block_counts, depth_in_backbone
-from mm_graft.models.ema import CosineMomentumEMA
+from mm_graft.models.ema import CosineMomentumEMA, copy_unless_loaded
+from mm_graft.models.views import pick_views
 from mm_graft.registry import MODELS
 
 
@@ -51,6 +52,7 @@ class GraftedMoCoV3(MoCoV3):
                  momentum: float = 0.99, **kwargs) -> None:
         super().__init__(backbone, neck, head, **kwargs)
         self.momentum_encoder = CosineMomentumEMA(self.base_encoder, momentum)
+        self.register_load_state_dict_post_hook(copy_unless_loaded)
         self.mim_checkpoint = mim_checkpoint
 
     @property
@@ -63,11 +65,19 @@ class GraftedMoCoV3(MoCoV3):
         super().init_weights()
         if self.mim_checkpoint is not None:
             load_backbone(self.backbone, self.mim_checkpoint)
+        self.start_momentum_encoder()
+
+    def start_momentum_encoder(self) -> None:
+        """Make the momentum encoder a copy; called by whoever has loaded weights into the encoder."""
         self.momentum_encoder.copy_from(self.base_encoder)
 
     def loss(self, inputs: list[Tensor], data_samples: list | None = None, **kwargs) -> dict[str, Tensor]:
-        """The symmetric contrastive loss of two views, each (B, 3, H, W)."""
-        views = torch.cat(inputs[:2])  # 2 × (B, 3, H, W) → (2B, 3, H, W)
+        """The symmetric contrastive loss of two views, each (B, 3, H, W).
+
+        Raises:
+            ValueError: the data do not give two views of one shape.
+        """
+        views = torch.cat(pick_views(inputs, 0, 1))  # 2 × (B, 3, H, W) → (2B, 3, H, W)
         self.momentum_encoder.update_parameters(self.base_encoder)
         encode, encode_slowly = self.share_prefix(views)
         q1, q2 = project_views(encode, self.neck, views)

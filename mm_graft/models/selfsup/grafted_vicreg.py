@@ -6,6 +6,7 @@ from torch import Tensor
 
 from mm_graft.checkpoints import load_backbone
 from mm_graft.models.selfsup.grafted_mocov3 import project_views
+from mm_graft.models.views import pick_views
 from mm_graft.registry import MODELS
 
 
@@ -40,6 +41,10 @@ class GraftedVICReg(BaseSelfSupervisor):
             load_backbone(self.backbone, self.mim_checkpoint)
 
     def loss(self, inputs: list[Tensor], data_samples: list | None = None, **kwargs) -> dict[str, Tensor]:
-        """The three terms of two views, each (B, 3, H, W)."""
-        views = torch.cat(inputs[:2])  # 2 × (B, 3, H, W) → (2B, 3, H, W)
+        """The three terms of two views, each (B, 3, H, W).
+
+        Raises:
+            ValueError: the data do not give two views of one shape.
+        """
+        views = torch.cat(pick_views(inputs, 0, 1))  # 2 × (B, 3, H, W) → (2B, 3, H, W)
         return self.head(*project_views(self.backbone, self.neck, views))

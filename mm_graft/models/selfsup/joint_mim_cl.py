@@ -12,7 +12,7 @@ import torch
 from mmpretrain.models.selfsup.base import BaseSelfSupervisor
 from torch import Tensor, nn
 
-from mm_graft.models.ema import CosineMomentumEMA
+from mm_graft.models.ema import CosineMomentumEMA, copy_unless_loaded
 from mm_graft.models.selfsup.grafted_mocov3 import project_views
 from mm_graft.registry import MODELS
 
@@ -62,6 +62,7 @@ class JointMIMCL(BaseSelfSupervisor):
         self.contrast_weight = contrast_weight
         self.pixel_weight = pixel_weight
         self.momentum_encoder = CosineMomentumEMA(self.base_encoder, momentum)
+        self.register_load_state_dict_post_hook(copy_unless_loaded)
 
     @property
     def base_encoder(self) -> nn.Sequential:
@@ -71,6 +72,10 @@ class JointMIMCL(BaseSelfSupervisor):
     def init_weights(self) -> None:
         """Initialise everything and start the momentum encoder as a copy."""
         super().init_weights()
+        self.start_momentum_encoder()
+
+    def start_momentum_encoder(self) -> None:
+        """Make the momentum encoder a copy; called by whoever has loaded weights into the encoder."""
         self.momentum_encoder.copy_from(self.base_encoder)
 
     def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:

@@ -6,6 +6,7 @@ from mmengine.registry import MODELS
 
 from mm_graft.checkpoints import CheckpointError
 from mm_graft.engine.hooks.load_backbone_hook import LoadBackboneHook
+from tests.tiny import grafted_mocov3, mae_file
 
 
 @pytest.fixture
@@ -65,3 +66,13 @@ def test_positions_of_another_image_size_are_resized_on_request_only(classifier,
         run(LoadBackboneHook(checkpoint), classifier)
     run(LoadBackboneHook(checkpoint, resize=True), classifier)
     torch.testing.assert_close(classifier.backbone.pos_embed, torch.ones(1, 17, 16))
+
+
+def test_a_momentum_encoder_starts_as_the_encoder_that_was_loaded(tmp_path):
+    model = MODELS.build(grafted_mocov3())
+    model.init_weights()
+    run(LoadBackboneHook(mae_file(tmp_path / 'mae.pth')), model)
+    slow = model.momentum_encoder.module[0]
+    assert not torch.equal(slow.cls_token, torch.zeros_like(slow.cls_token))
+    for (name, copied), loaded in zip(slow.state_dict().items(), model.backbone.state_dict().values(), strict=True):
+        assert torch.equal(copied, loaded), name

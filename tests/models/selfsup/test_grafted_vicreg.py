@@ -4,7 +4,8 @@ from mmengine.registry import MODELS
 
 from mm_graft.checkpoints import CheckpointError
 from mm_graft.models.losses.vicreg import VICRegLoss
-from tests.tiny import PREPROCESSOR, VIT, mae_file, mlp
+from tests.models.selfsup.conmim_builders import build as conmim
+from tests.tiny import PREPROCESSOR, VIT, grafted_mocov3, mae_file, mlp
 
 
 def build(mim_checkpoint=None):
@@ -54,3 +55,11 @@ def test_exchanging_the_views_leaves_the_loss(views):
     first, second = (view.double() for view in views)
     for one, other in zip(model.loss([first, second]).values(), model.loss([second, first]).values()):
         torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize('method', ['VICReg', 'MoCo v3', 'ConMIM'])
+def test_a_single_view_is_refused_and_not_halved(method, views):
+    model = {'VICReg': build, 'MoCo v3': lambda: MODELS.build(grafted_mocov3()), 'ConMIM': conmim}[method]()
+    for inputs in (views[:1], views[0]):
+        with pytest.raises(ValueError, match='MultiView'):
+            model.loss(inputs)
