@@ -20,7 +20,7 @@ def vit_arch(cfg: dict) -> dict:
     """Arch of the encoder that a golden file describes."""
     width = int(cfg['cfg_embed_dim'])
     return {'embed_dims': width, 'num_layers': int(cfg['cfg_depth']), 'num_heads': int(cfg['cfg_num_heads']),
-            'feedforward_channels': width * int(cfg['cfg_mlp_ratio'])}
+            'feedforward_channels': int(width * float(cfg['cfg_mlp_ratio']))}
 
 
 def graft_model(cfg: dict, mim_checkpoint: str | None = None) -> torch.nn.Module:

@@ -35,7 +35,8 @@ def encoder(data, golden):
 def anchored(encoder, golden, max_depth, p, without=()):
     for name, parameter in encoder.named_parameters():
         parameter.requires_grad_(not name.startswith(tuple(without)))
-    hook = WeightAnchor(str(golden / 'mae_tiny.pth'), max_depth=int(max_depth), p=p)
+    # the authors' rule `depth <= k` has no upper bound, the hook's depths end with the model
+    hook = WeightAnchor(str(golden / 'mae_tiny.pth'), max_depth=min(int(max_depth), encoder.num_layers + 1), p=p)
     return hook.pairs(encoder)
 
 

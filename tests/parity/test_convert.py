@@ -33,7 +33,7 @@ def source_of(golden, name):
 def json_arch(data):
     c = json.loads(str(data['config_json']))
     arch = {'embed_dims': c['embed_dim'], 'num_layers': c['depth'], 'num_heads': c['num_heads'],
-            'feedforward_channels': c['embed_dim'] * c['mlp_ratio']}
+            'feedforward_channels': int(c['embed_dim'] * c['mlp_ratio'])}
     return {'arch': arch, 'img_size': c['img_size'], 'patch_size': c['patch_size'],
             'norm_cfg': {'type': 'LN', 'eps': c['ln_eps']}}
 
