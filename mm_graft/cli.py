@@ -121,7 +121,7 @@ def join_processes(cfg: Config) -> None:
     if cfg.launcher == 'slurm':
         slurm_to_torch()
     distributed.init_process_group('gloo')
-    if cfg.get('model_wrapper_cfg') is None:
+    if cfg.get('model_wrapper_cfg') is None and 'runner_type' not in cfg:  # other runners wrap in their own way
         cfg.model_wrapper_cfg = dict(type='CPUDataParallel', device_ids=None, broadcast_buffers=False,
                                      find_unused_parameters=cfg.get('find_unused_parameters', False))
 

@@ -9,6 +9,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mm_graft.depth import unwrap
 
+FULLY_SHARD = 'DTensor (fully_shard)'
 WHOLE = ('SingleDeviceStrategy', 'DDPStrategy')  # the host's that leave parameters whole
 
 
@@ -24,7 +25,7 @@ def sharding_of(runner: Runner) -> str | None:
     if strategy is not None and strategy not in WHOLE:
         return strategy
     cut = any(isinstance(parameter, DTensor) for parameter in unwrap(runner.model).parameters())
-    return sharding_wrapper(runner.model) or ('DTensor (fully_shard)' if cut else None)
+    return sharding_wrapper(runner.model) or (FULLY_SHARD if cut else None)
 
 
 def refuse_sharding(component: str, sharding: str | None) -> None:
@@ -41,6 +42,7 @@ def refuse_sharding(component: str, sharding: str | None) -> None:
 class ShardingCheckHook(Hook):
     """Refuses averaged copies (the slow encoder of MoCo v3) of sharded models: they would silently stay as they were.
 
+    ``mm_graft.FullyShardedRunner`` moves those of this package, and refuses others by itself.
     ``tools/train.py`` adds it to every run; hooks that need whole parameters check for themselves.
     """
 
@@ -51,5 +53,5 @@ class ShardingCheckHook(Hook):
             ValueError: see :func:`refuse_sharding`.
         """
         for name, module in unwrap(runner.model).named_modules():
-            if isinstance(module, BaseAveragedModel):
+            if isinstance(module, BaseAveragedModel) and 'as_kept' not in vars(module):
                 refuse_sharding(f'{type(module).__name__} (`{name}`)', sharding_of(runner))

@@ -91,8 +91,8 @@ RUNS = {
 }
 
 
-def settings(name: str, folder: Path, world_size: int) -> dict:
-    model, data, hooks = RUNS[name]
+def settings(name: str, folder: Path, world_size: int, runs: dict = RUNS) -> dict:
+    model, data, hooks = runs[name]
     torch.manual_seed(0)
     model = MODELS.build(copy.deepcopy(model))
     model.init_weights()

@@ -9,6 +9,7 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, HOOKS, MODELS
+from mmpretrain.structures import DataSample
 from torch.utils.data import Dataset
 
 
@@ -20,6 +21,16 @@ class DrawnNumbers(Dataset):
 
     def __getitem__(self, index):
         return {'inputs': torch.rand(4) + index}
+
+
+@DATASETS.register_module()
+class TwoNoisyViews(Dataset):
+
+    def __len__(self):
+        return 20
+
+    def __getitem__(self, index):
+        return {'inputs': [torch.rand(3, 32, 32), torch.rand(3, 32, 32)], 'data_samples': DataSample()}
 
 
 @MODELS.register_module()

@@ -160,5 +160,5 @@ def test_readme_has_every_config_and_the_metafile_every_variant():
     models = {model['Config'] for model in load(GRAFT / 'metafile.yml')['Models']}
     for path in GRAFT.glob('*.py'):
         assert f'({path.name})' in readme, path.name
-    grafts = {f'configs/graft/{path.name}' for path in GRAFT.glob('vit-[bl]_*2*.py')}
+    grafts = {f'configs/graft/{path.name}' for path in GRAFT.glob('vit-[blh]_*2*.py')}
     assert grafts <= models | {'configs/graft/vit-b_conmim2mocov3.py'}

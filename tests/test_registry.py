@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[1]
 OURS = {
     'MODELS': 'GraftedMoCoV3', 'HOOKS': 'WeightAnchor', 'PARAM_SCHEDULERS': 'WarmupCosineLR',
     'OPTIM_WRAPPER_CONSTRUCTORS': 'GraftOptimWrapperConstructor', 'OPTIM_WRAPPERS': 'AutocastOptimWrapper',
+    'RUNNERS': 'FullyShardedRunner',
 }
 SCRIPT = """
 import sys

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.tiny import grafted_mocov3
+
 ROOT = Path(__file__).parents[1]
 CONFIG = f"""
 _base_ = ['{ROOT}/configs/_base_/runtime.py']
@@ -47,6 +49,30 @@ def test_a_group_of_which_one_was_killed_starts_again_and_ends_with_the_same_bit
     killed = run(config, tmp_path / 'again', MAX_RESTARTS='1')
     assert killed.returncode == 0, killed.stdout[-3000:]
     assert f'resume from {tmp_path}/again/epoch_1.pth' in killed.stdout
+    left, right = (torch.load(tmp_path / name / 'epoch_3.pth', weights_only=False) for name in ('whole', 'again'))
+    assert left['meta']['iter'] == right['meta']['iter'] == 15
+    for key, value in left['state_dict'].items():
+        assert torch.equal(value, right['state_dict'][key]), key
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(('how', 'code'), [('name=\'SIGKILL\'', 0), ('iteration=6, name=\'SIGTERM\', parent=True', 1)])
+def test_a_group_that_keeps_shards_is_interrupted_and_ends_with_the_same_bits(tmp_path, how, code):
+    config = tmp_path / 'config.py'
+    text = CONFIG.replace("default_scope = 'mmengine'", "default_scope = 'mmpretrain'").replace(
+        "dict(type='SquaredLinear')", str(grafted_mocov3())).replace('DrawnNumbers', 'TwoNoisyViews')
+    config.write_text(text.replace("'KilledOnce'", f"'KilledOnce', {how}")
+                      + "runner_type = 'mm_graft.FullyShardedRunner'\n")
+    (tmp_path / 'whole').mkdir()
+    (tmp_path / 'whole' / 'killed').touch()
+    whole = run(config, tmp_path / 'whole')
+    assert whole.returncode == 0, whole.stdout[-3000:]
+    stopped = run(config, tmp_path / 'again', MAX_RESTARTS='1')
+    if code:  # torchrun itself was asked to stop
+        assert 'asks to stop: saved iteration' in stopped.stdout, stopped.stdout[-3000:]
+        stopped = run(config, tmp_path / 'again', MAX_RESTARTS='1')
+    assert stopped.returncode == 0, stopped.stdout[-3000:]
+    assert f'resume from {tmp_path}/again/{"stopped" if code else "epoch_1"}.pth' in stopped.stdout
     left, right = (torch.load(tmp_path / name / 'epoch_3.pth', weights_only=False) for name in ('whole', 'again'))
     assert left['meta']['iter'] == right['meta']['iter'] == 15
     for key, value in left['state_dict'].items():

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from mmengine.config import DictAction
+from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mm_graft.checkpoints import read_checkpoint
@@ -35,7 +36,7 @@ def main() -> None:
         read_checkpoint(args.checkpoint)  # the host would open it even if that runs code
         cfg.launcher, cfg.load_from = args.launcher, args.checkpoint
         cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
-        runner = Runner.from_cfg(cfg)
+        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
         if args.out:
             from mmengine.evaluator import DumpResults
             runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))

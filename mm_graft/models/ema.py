@@ -1,12 +1,16 @@
 """The slowly moving copy of an encoder."""
 
 import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
 from mmengine.logging import MessageHub
 from mmengine.model import BaseAveragedModel
 from torch import Tensor, nn
+
+from mm_graft.shards import local
 
 
 def cosine_momentum(iteration: int, max_iters: int, start: float, end: float = 1.0) -> float:
@@ -47,6 +51,9 @@ class CosineMomentumEMA(BaseAveragedModel):
     to its end also where an update is an optimizer step of several iterations. Buffers (statistics of batch norm) are
     the copy's own and not averaged. State-dict keys are the host's.
 
+    Where parameters are kept in shards each process moves its own (:class:`mm_graft.FullyShardedRunner`, which sets
+    ``as_kept``: the context in which parameters are seen as they are kept).
+
     Args:
         model: the module to follow; copied.
         momentum: m₀, the share that the average keeps at the first step.
@@ -57,6 +64,8 @@ class CosineMomentumEMA(BaseAveragedModel):
         ValueError: a momentum outside [0, 1].
         RuntimeError: at the first update, if ``max_iters`` is None and no Runner has said how long it runs.
     """
+
+    as_kept: Callable[[], AbstractContextManager] = nullcontext
 
     def __init__(self, model: nn.Module, momentum: float = 0.99, end_momentum: float = 1.0,
                  max_iters: int | None = None) -> None:
@@ -101,9 +110,10 @@ class CosineMomentumEMA(BaseAveragedModel):
         """Move every parameter that can still differ from its source, and count the step."""
         if self._iteration is None:
             self._iteration = int(self.steps)
-        if self._pairs is None:
-            self._pairs = self._moving_pairs(model)
-        ema_update_(*self._pairs, self.current_momentum(self._now()))
+        with self.as_kept():
+            if self._pairs is None:
+                self._pairs = self._moving_pairs(model)
+            ema_update_(*self._pairs, self.current_momentum(self._now()))
         self._iteration += 1
         self.steps += 1
 
@@ -119,7 +129,7 @@ class CosineMomentumEMA(BaseAveragedModel):
         ]
         self.moving = tuple(names)
         averages = dict(self.module.named_parameters())
-        return [averages[name].data for name in names], [source[name].data for name in names]
+        return [local(averages[name].data) for name in names], [local(source[name].data) for name in names]
 
     def _load_from_state_dict(self, *args, **kwargs) -> None:
         super()._load_from_state_dict(*args, **kwargs)

@@ -1,10 +1,12 @@
 """Channels-last memory where a convolution cuts the image into patches."""
 
 import torch
+from mmengine.runner import Runner
 from torch import nn
 
 from mm_graft.engine.hooks.model_hook import ModelHook, encoders_of
 from mm_graft.registry import HOOKS
+from mm_graft.strategies import refuse_sharding, sharding_of
 
 
 @HOOKS.register_module()
@@ -17,6 +19,11 @@ class ChannelsLastHook(ModelHook):
     """
 
     title = 'channels-last patch embedding'
+
+    def before_train(self, runner: Runner) -> None:
+        """Refuse what keeps weights as flat pieces, and change the run's model."""
+        refuse_sharding('ChannelsLastHook', sharding_of(runner))
+        super().before_train(runner)
 
     def apply(self, model: nn.Module) -> int:
         """Change the convolutions of every patch embedding; how many there were."""

@@ -3,7 +3,6 @@
 import gc
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -20,6 +19,7 @@ from mm_graft.engine.hooks.frozen_prefix import (
 )
 from mm_graft.engine.schedulers.freezeout import FreezeOutLR
 from mm_graft.registry import HOOKS
+from mm_graft.strategies import sharding_of
 
 RETIRED, RECORDS = 'freezeout_retired_depth', 'freezeout_records'
 
@@ -154,8 +154,7 @@ def check_supported(runner: Runner) -> None:
     Raises:
         ValueError: see the hook.
     """
-    if hasattr(runner, 'strategy') or (
-            is_model_wrapper(runner.model) and not isinstance(runner.model, DistributedDataParallel)):
+    if hasattr(runner, 'strategy') or sharding_of(runner):
         raise ValueError(f'FreezeOut rebuilds the model wrapper at every event, which it cannot do with '
                          f'{type(runner).__name__} and {type(runner.model).__name__} (FSDP, DeepSpeed, …); '
                          'use the plain Runner, alone or with MMDistributedDataParallel')

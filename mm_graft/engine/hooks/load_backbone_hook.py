@@ -58,4 +58,4 @@ class LoadBackboneHook(Hook):
             raise CheckpointError(
                 f'{self.checkpoint}: the first projector layer is {tuple(weight.shape)}, {self.projection} is '
                 f'{tuple(layer.weight.shape)}; give the neck the same sizes')
-        layer.weight.data.copy_(weight)
+        layer.load_state_dict({'weight': weight}, strict=False)  # which also knows how to load into shards

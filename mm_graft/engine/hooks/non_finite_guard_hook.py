@@ -10,11 +10,14 @@ from torch import Tensor
 from mm_graft.depth import unwrap
 from mm_graft.engine.hooks.safe_checkpoint_hook import SafeCheckpointHook
 from mm_graft.registry import HOOKS
+from mm_graft.shards import local
 
 
 def not_finite(tensors: list[Tensor]) -> Tensor:
-    """(N,), on the device: which of N tensors have an element that is not finite."""
-    norms = torch._foreach_norm([tensor.detach() for tensor in tensors], float('inf'))
+    """(N,), on the device: which of N tensors have an element that is not finite (of shards: in this process)."""
+    pieces = [local(tensor.detach()) for tensor in tensors]
+    pieces = [piece if piece.numel() else piece.new_zeros(1) for piece in pieces]  # no norm of nothing
+    norms = torch._foreach_norm(pieces, float('inf'))
     return ~torch.stack([norm.float() for norm in norms]).isfinite()
 
 
@@ -105,15 +108,16 @@ class NonFiniteGuardHook(Hook):
 
     def _bad_step(self) -> Tensor:
         """0 or 1, on the device."""
-        bad = not_finite(self.losses).any()
+        found = not_finite(self.losses).any().long()[None]
         self.losses = []
-        gradients = {name: param.grad for name, param in self.named.items() if param.grad is not None}
-        if gradients and not self.scaled:
-            found = not_finite(list(gradients.values()))
-            self.parameters.add(tuple(gradients), found)
-            bad = bad | found.any()
-        bad = bad.long()
-        all_reduce(bad, 'max')
+        gradients = {} if self.scaled else {name: param.grad for name, param in self.named.items()
+                                            if param.grad is not None}
+        if gradients:
+            found = torch.cat([found, not_finite(list(gradients.values())).long()])
+        all_reduce(found, 'max')
+        if gradients:
+            self.parameters.add(tuple(gradients), found[1:])
+        bad = found.amax()
         row, most, total = self.steps if self.steps is not None else torch.zeros(3, dtype=torch.int64,
                                                                                  device=bad.device)
         row = (row + 1) * bad

@@ -14,6 +14,7 @@ from torch import nn
 
 from mm_graft.depth import unwrap
 from mm_graft.registry import HOOKS
+from mm_graft.strategies import refuse_sharding, sharding_of
 
 
 @contextmanager
@@ -46,7 +47,8 @@ class OnlineKNNHook(Hook):
             data sets from the run's config.
 
     Raises:
-        ValueError: at construction for an interval below 1; before training when the encoder or the data are missing.
+        ValueError: at construction for an interval below 1; before training when the encoder or the data are missing,
+            or when parameters are in shards.
     """
 
     priority = 'LOW'
@@ -60,6 +62,7 @@ class OnlineKNNHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Build what evaluates, and look up the encoder: what is wrong is known before the first epoch."""
+        refuse_sharding('OnlineKNNHook, which calls the encoder by itself,', sharding_of(runner))
         self._encoder(runner)
         with random_state_kept():
             self.evaluator = METRICS.build({'cfg': runner.cfg, **self.probe})

@@ -15,7 +15,8 @@ from torch import Tensor
 from mm_graft.checkpoints import backbone_tensors
 from mm_graft.depth import depth_map, find_backbone, unwrap
 from mm_graft.registry import HOOKS
-from mm_graft.strategies import refuse_sharding, sharding_of
+from mm_graft.shards import cut_like, local, sum_of_pieces
+from mm_graft.strategies import FULLY_SHARD, refuse_sharding, sharding_of
 
 
 def weight_distance(parameters: list[Tensor], anchors: list[Tensor], p: int) -> Tensor:
@@ -33,7 +34,8 @@ class WeightAnchor(Hook):
     own losses where MMEngine sums and logs them, in the precision of the weights; a term that is just called ``loss``
     is logged as ``loss_task``, so that ``loss`` in the log is the total. Embeddings, class token, biases and norms
     count like any weight; frozen parameters are left out (they do not move). The anchor always comes from
-    ``checkpoint``, also when a run is resumed, and is not saved.
+    ``checkpoint``, also when a run is resumed, and is not saved. With ``mm_graft.FullyShardedRunner`` every
+    process anchors its shards.
 
     Args:
         checkpoint: file with the weights to stay near to, in any layout that ``mm_graft.checkpoints`` knows.
@@ -42,7 +44,8 @@ class WeightAnchor(Hook):
         p: 1, the authors' code, or 2, the paper's text.
 
     Raises:
-        ValueError: another p, a negative weight, a depth outside the model, nothing to anchor, or parameters in shards.
+        ValueError: another p, a negative weight, a depth outside the model, nothing to anchor, or a wrapper that
+            shards parameters in another way.
         mm_graft.checkpoints.CheckpointError: the file does not fit the backbone.
     """
 
@@ -58,13 +61,16 @@ class WeightAnchor(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Read the anchor and join the model's losses."""
-        refuse_sharding('WeightAnchor', sharding_of(runner))
+        sharding = sharding_of(runner)
+        in_shards = sharding == FULLY_SHARD
+        refuse_sharding('WeightAnchor', None if in_shards else sharding)
         model = unwrap(runner.model)
         parameters, anchors = self.pairs(model)
         parse_losses = model.parse_losses
 
         def parse_with_anchor(losses: dict) -> tuple:
-            term = self.weight * weight_distance(parameters, anchors, self.p)
+            distance = weight_distance([local(parameter) for parameter in parameters], anchors, self.p)
+            term = self.weight * (sum_of_pieces(distance) if in_shards else distance)
             # MMEngine logs the total as `loss`, unless a term of that name hides it
             terms = {'loss_task' if name == 'loss' else name: value for name, value in losses.items()}
             return parse_losses({**terms, 'loss_anchor': term})
@@ -76,7 +82,10 @@ class WeightAnchor(Hook):
         vars(unwrap(runner.model)).pop('parse_losses', None)
 
     def pairs(self, model: torch.nn.Module) -> tuple[list[Tensor], list[Tensor]]:
-        """The anchored parameters of the backbone, and the weights to stay near to, on the same device."""
+        """The anchored parameters of the backbone, and the weights to stay near to, on the same device.
+
+        Of parameters in shards, the anchors are those of the piece of this process.
+        """
         depths = depth_map(model)
         if not 0 <= self.max_depth <= depths.last:
             raise ValueError(f'max_depth={self.max_depth} is outside this model; choose 0 to {depths.last}')
@@ -86,4 +95,5 @@ class WeightAnchor(Hook):
                and depths.depths[depths.prefix + name] <= self.max_depth}
         if not own:
             raise ValueError(f'no trained parameter has a depth ≤ {self.max_depth}; raise max_depth or drop the anchor')
-        return list(own.values()), [tensors[name].to(parameter) for name, parameter in own.items()]
+        return list(own.values()), [local(cut_like(tensors[name], parameter)).to(local(parameter.detach()))
+                                    for name, parameter in own.items()]

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from mm_graft.registry import OPTIM_WRAPPERS
 
@@ -40,4 +41,4 @@ class AutocastOptimWrapper(OptimWrapper):
         if params:
             norm = self.clip_func(params, **self.clip_grad_kwargs)
             if norm is not None:
-                self.keep_norm(f'train/{self.grad_name}', norm)
+                self.keep_norm(f'train/{self.grad_name}', norm.full_tensor() if isinstance(norm, DTensor) else norm)
