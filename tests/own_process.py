@@ -4,12 +4,14 @@ import os
 from collections.abc import Callable
 from functools import wraps
 
-import torch._dynamo  # noqa: F401 (once, not in every process)
+import torch
+import torch._dynamo  # once, not in every process
 import torch.multiprocessing as mp
 from torch import distributed
 
 
 def call(rank: int, test: Callable, kwargs: dict) -> None:
+    torch.set_num_threads(1)  # here, or autograd's threads may find the pool of the forked process half made anew
     os.environ['LOCAL_RANK'] = '0'
     distributed.init_process_group('gloo', store=distributed.HashStore(), rank=0, world_size=1)
     test(**kwargs)

@@ -2,7 +2,8 @@
 
 Paper:    after Jiang et al., Layer Grafted Pre-training, ICLR 2023 (arXiv 2302.14138), which ends at ViT-L
 Command:  tools/dist_train.sh configs/graft/vit-h_mae2mocov3_fsdp.py 64
-Needs:    mae_pretrain_vit_huge.pth of facebookresearch/mae (ViT-H/14), as `mim_checkpoint`
+Needs:    mae_pretrain_vit_huge.pth of facebookresearch/mae (ViT-H/14), as
+          `model.mim_checkpoint` and `custom_hooks.1.checkpoint`
 Devices:  64 GPUs, 32 images each, is ours; hours unknown
 Expected: nothing published; not run here
 Note:     stages and anchor carry over from vit-l_mae2mocov3.py: four stages, as three do not divide 32 blocks, of which
@@ -23,7 +24,7 @@ model_wrapper_cfg = dict(param_dtype='bfloat16')  # blocks are gathered and comp
 
 model = dict(
     mim_checkpoint=mim_checkpoint,
-    backbone=dict(arch='huge', patch_size=14, with_cp=True),
+    backbone=dict(arch='huge', patch_size=14),
     neck=dict(in_channels=1280))
 train_dataloader = dict(batch_size=32)
 
@@ -38,5 +39,6 @@ custom_hooks = [
     dict(type='mm_graft.StageLRLoggerHook'),
     # class token and the first 16 of 32 blocks
     dict(type='mm_graft.WeightAnchor', checkpoint=mim_checkpoint, weight=1e-5, max_depth=16, p=1),
+    dict(type='mm_graft.CheckpointBlocksHook'),  # recomputes within the units that are gathered, as with_cp would not
 ]
 auto_scale_lr = dict(base_batch_size=batch_size)

@@ -50,10 +50,14 @@ def shard_model(model: nn.Module, param_dtype: str | None = None) -> nn.Module:
             averaged in fp32.
 
     Raises:
-        ValueError: an unknown precision, or a backbone without known blocks.
+        ValueError: an unknown precision, a backbone without known blocks, or blocks that are recomputed around
+            the casts of another precision.
     """
     if param_dtype not in PRECISIONS:
         raise ValueError(f'param_dtype={param_dtype!r} is unknown; choose one of {list(PRECISIONS)}')
+    if param_dtype is not None and any(getattr(module, 'with_cp', False) for module in model.modules()):
+        raise ValueError('with_cp=True recomputes blocks from inputs that are not cast to param_dtype; use '
+                         'mm_graft.CheckpointBlocksHook, which recomputes within a block, or leave param_dtype out')
     size = get_world_size()
     options = dict(mesh=init_device_mesh(next(model.parameters()).device.type, (size, )), reshard_after_forward=True,
                    shard_placement_fn=partial(even_shard, parts=size))

@@ -4,17 +4,19 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, RUNNERS
 from mmpretrain.structures import DataSample
 from torch.distributed.tensor import DTensor, Shard
 
 from mm_graft.checkpoints import load_backbone
+from mm_graft.engine.hooks.checkpoint_blocks_hook import CheckpointBlocksHook
 from mm_graft.engine.hooks.load_backbone_hook import LoadBackboneHook
+from mm_graft.engine.hooks.model_hook import apply_configured
 from mm_graft.engine.runners.fully_sharded_runner import FullyShardedRunner, blocks_to_shard, even_shard, shard_model
 from mm_graft.shards import gathered, local
 from mm_graft.strategies import FULLY_SHARD, sharding_of
-from tests.one_process_runs import gather_statistics
 from tests.own_process import one_of_one
 from tests.test_configs import build as build_config
 from tests.test_configs import make_batch
@@ -119,11 +121,12 @@ def test_a_run_trains_with_shards_and_another_fine_tunes_from_its_checkpoint(tmp
 def test_the_config_for_large_models_makes_a_step_with_shards():
     cfg, model, _ = build_config(ROOT / 'configs' / 'graft' / 'vit-h_mae2mocov3_fsdp.py')
     assert RUNNERS.get(cfg.runner_type) is FullyShardedRunner
-    gather_statistics(model)  # SyncBatchNorm refuses CPUs
+    model = revert_sync_batchnorm(model)  # it refuses CPUs
     shard_model(model, **cfg.model_wrapper_cfg)
+    assert apply_configured(model, cfg.custom_hooks, CheckpointBlocksHook) == 32
     optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     data = model.data_preprocessor(make_batch(cfg), True)
-    before = gathered(model.state_dict())
+    before = {name: value.clone() for name, value in gathered(model.state_dict()).items()}
     with optim_wrapper.optim_context(model):
         loss, _ = model.parse_losses(model(**data, mode='loss'))
     optim_wrapper.update_params(loss)
@@ -151,6 +154,11 @@ def test_without_a_launcher_it_is_the_hosts_runner(tmp_path):
     runner.train()
     assert sharding_of(runner) is None
     assert (tmp_path / 'alone' / 'epoch_1.pth').is_file()
+
+
+def test_recomputing_around_a_cast_is_refused():
+    with pytest.raises(ValueError, match=r'with_cp=True recomputes.*use mm_graft\.CheckpointBlocksHook'):
+        shard_model(build(grafted_mocov3(with_cp=True)), 'bfloat16')
 
 
 @pytest.mark.parametrize(('options', 'message'), [
