@@ -1,5 +1,6 @@
 """A folder in which the commands of the documentation can be run: code, a few images, checkpoints, stand-ins."""
 
+import hashlib
 import io
 import os
 import re
@@ -21,7 +22,10 @@ from mm_graft.checkpoints.files import convert_file
 from tests.docs.small import first_checkpoint, small_config
 
 ROOT = Path(__file__).parents[2]
-LINKS = ('configs', 'tools', 'mm_graft', 'Makefile', 'requirements', 'docs')
+# copied, not linked: what a command writes must not land in the checkout
+BUILT = ('__pycache__', '.mim', '_build', 'api')
+FILES = ('Makefile', )
+FOLDERS = ('configs', 'tools', 'mm_graft', 'requirements', 'docs')
 # of others, or hours long whatever the model is: tests/tools runs their parts
 ELSEWHERE = ('make ', 'pip ', 'source ', 'tensorboard ', 'git ', 'sudo ', 'mim ', 'pre-commit ', 'export ',
              'python tools/reproduce.py', 'python tools/weak_supervision.py', 'python tools/benchmarks/speed_table.py')
@@ -49,6 +53,13 @@ def commands(text: str) -> list[str]:
     return [re.sub(r'\s+', ' ', line) for line in bare if line]
 
 
+def fingerprint() -> dict[Path, str]:
+    """What stands in the checkout, by file."""
+    files = [ROOT / name for name in FILES] + [path for name in FOLDERS for path in (ROOT / name).rglob('*')]
+    return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in files
+            if path.is_file() and not set(BUILT) & set(path.parts)}
+
+
 def made_small(command: str) -> str:
     """A command for this sandbox: what stands for something is put in, eight processes become two."""
     for old, new in {
@@ -62,7 +73,8 @@ def made_small(command: str) -> str:
         command = (command + ' ').replace(old, new).strip()
     command = re.sub(r'--images [\d ]+', '--images 0 1 ', command)
     command = re.sub(r'(dist_\w+\.sh \S+(?: \S+\.pth\S*)?) \d+', r'\1 2', re.sub(r'\bGPUS=\d+', 'GPUS=1', command))
-    return first_checkpoint(command)
+    # srun's stand-in goes on with the run of a chain by one process
+    return first_checkpoint(re.sub(r'(dist_chain\.sh \S+) \d+', r'\1 1', command))
 
 
 class Sandbox:
@@ -70,8 +82,10 @@ class Sandbox:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        for name in LINKS:
-            (folder / name).symlink_to(ROOT / name)
+        for name in FILES:
+            shutil.copy(ROOT / name, folder / name)
+        for name in FOLDERS:
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns(*BUILT))
         for name in ('bin', 'checkpoints', 'published'):
             (folder / name).mkdir()
         self.program('srun', SRUN)
@@ -163,7 +177,7 @@ class Sandbox:
             port = str(free.getsockname()[1])
         environment = {
             **os.environ, 'PATH': f'{self.folder / "bin"}:{Path(sys.executable).parent}:{os.environ["PATH"]}',
-            'PYTHONPATH': f'{ROOT / "tests/docs/shrunk"}:{ROOT}', 'PYTHONUNBUFFERED': '1', 'OMP_NUM_THREADS': '1',
-            'PORT': port, 'MASTER_PORT': port}
+            'PYTHONPATH': f'{ROOT / "tests/docs/shrunk"}:{self.folder}', 'PYTHONUNBUFFERED': '1',
+            'OMP_NUM_THREADS': '1', 'PORT': port, 'MASTER_PORT': port}
         return subprocess.run(['bash', '-c', command], cwd=self.folder, env=environment, text=True, timeout=600,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.sandbox import ELSEWHERE, ROOT, Sandbox, commands, made_small
+from tests.docs.sandbox import ELSEWHERE, ROOT, Sandbox, commands, fingerprint, made_small
 
 PAGES = sorted([ROOT / 'README.md', *(ROOT / 'docs').glob('*.md'), *(ROOT / 'configs').rglob('README.md')])
 
@@ -14,7 +14,26 @@ def relative(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
+@pytest.fixture(scope='module')
+def _checkout_stays_as_it_is():
+    before = fingerprint()
+    yield
+    after = fingerprint()
+    assert [path for path in before | after if before.get(path) != after.get(path)] == []
+
+
+def test_nothing_that_a_command_writes_lands_in_the_checkout(tmp_path):
+    sandbox = Sandbox(tmp_path)
+    written = [f'{folder}/written_by_a_command.txt' for folder in ('docs/images', 'configs', 'tools', 'mm_graft')]
+    assert sandbox.run(f'touch {" ".join(written)}').returncode == 0
+    landed = [path for path in written if (ROOT / path).exists()]
+    for path in landed:
+        (ROOT / path).unlink()
+    assert landed == []
+
+
 @pytest.mark.docs
+@pytest.mark.usefixtures('_checkout_stays_as_it_is')
 @pytest.mark.parametrize('page', [page for page in PAGES if commands(page.read_text())], ids=relative)
 def test_the_commands_of_a_page_run(page, tmp_path):
     sandbox = Sandbox(tmp_path)
