@@ -1,5 +1,6 @@
 """What a wheel carries, and that the files at the top level agree with each other."""
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -44,6 +45,22 @@ def test_the_model_index_names_files_that_exist():
         for model in content['Models']:
             assert (ROOT / model['Config']).is_file()
             assert not model.get('Weights'), 'no checkpoint has been published'
+
+
+def test_what_the_package_and_its_tools_import_is_declared_or_comes_with_the_host():
+    declared = {line.lower() for line in (ROOT / 'requirements' / 'runtime.txt').read_text().split()}
+    host = {'torch', 'torchvision', 'timm', 'mmengine', 'mmcv', 'mmpretrain', 'mmseg', 'cv2', 'pil', 'yaml'}
+    optional = {'onnx', 'onnxscript', 'onnxruntime'}  # requirements/export.txt
+    ours = {'mm_graft', *(path.stem for path in ROOT.glob('tools/**/*.py'))}
+    imported = set()
+    for path in [*ROOT.glob('mm_graft/**/*.py'), *ROOT.glob('tools/**/*.py')]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
+            imported |= {name.split('.')[0] for name in names}
+    known = {'sklearn': 'scikit-learn'}
+    foreign = {known.get(name, name).lower() for name in imported - ours - sys.stdlib_module_names}
+    assert foreign - host - optional <= declared
 
 
 def test_the_version_is_stated_once():
