@@ -1,5 +1,6 @@
 """What the command-line tools share: reading configs, checking inputs early, one clear line for an error."""
 
+import json
 import os
 import re
 import subprocess
@@ -18,10 +19,11 @@ from mmengine.runner import Runner
 from torch import distributed, nn
 
 from mm_graft.checkpoints.reading import CheckpointError
+from mm_graft.config_keys import check_keys
 
 TRACEBACK = 'MM_GRAFT_TRACEBACK'
 INPUT_ERRORS = (ValueError, TypeError, KeyError, AttributeError, AssertionError, ImportError, RuntimeError, NameError,
-                SyntaxError, OSError)
+                SyntaxError, OSError, subprocess.CalledProcessError)
 FORCE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
 CHECKPOINT_KEY = re.compile(r'(^|\.)(mim_checkpoint|load_from)$|^custom_hooks\.\d+\.checkpoint$')
 
@@ -55,10 +57,14 @@ def clean_errors(started: StartedHook | None = None) -> Iterator[None]:
     except INPUT_ERRORS as error:
         if os.environ.get(TRACEBACK) or (started is not None and started.started):
             raise
-        message = error.args[0] if isinstance(error, KeyError) and error.args else error
-        text = ' '.join(str(message).split()) or type(error).__name__
-        sys.stderr.write(f'error: {text}\n       (set {TRACEBACK}=1 for the traceback)\n')
+        sys.stderr.write(f'error: {one_line(error)}\n       (set {TRACEBACK}=1 for the traceback)\n')
         sys.exit(1)
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, without breaks; its name where it says nothing."""
+    message = error.args[0] if isinstance(error, KeyError) and error.args else error
+    return ' '.join(str(message).split()) or type(error).__name__
 
 
 @contextmanager
@@ -85,33 +91,56 @@ def load_config(path: str, options: dict | None = None) -> Config:
 
     Raises:
         FileNotFoundError: no such file.
+        ValueError: the file cannot be read as a config, or an option would change nothing.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f'config {path} does not exist; the ones of mm_graft are below configs/')
-    cfg = Config.fromfile(path)
+    try:
+        cfg = Config.fromfile(path)
+    except INPUT_ERRORS as error:
+        raise ValueError(f'config {path} cannot be read: {one_line(error)}') from error
     if options:
+        check_keys(cfg, options)
         cfg.merge_from_dict(options)
     return cfg
 
 
 def check_paths(cfg: Config) -> None:
-    """See that data and checkpoints of a config exist, before anything is built.
+    """See that the data and checkpoints that a training reads exist, before anything is built.
 
     Raises:
         FileNotFoundError: names the key, the path and what to do.
     """
+    check_folders(cfg, 'train_dataloader', 'val_dataloader')
     for key, value in _walk(cfg.to_dict()):
-        if not isinstance(value, str) or not value or '://' in value:
-            continue
-        name = key.rsplit('.', 1)[-1]
-        if name == 'data_root' and key.startswith('train_dataloader') and not Path(value).is_dir():
-            raise FileNotFoundError(
-                f'data folder {value} ({key}) does not exist; put the data there, or say where it is by '
-                f'--cfg-options {key}=/path/to/data')
-        if CHECKPOINT_KEY.search(key) and not Path(value).is_file():
+        if CHECKPOINT_KEY.search(key) and _is_path(value) and not Path(value).is_file():
             raise FileNotFoundError(
                 f'checkpoint {value} ({key}) does not exist; put it there, or say where it is by '
                 f'--cfg-options {key}=/path/to/file.pth')
+
+
+def check_folders(cfg: Config, *loaders: str) -> None:
+    """See that the folders exist from which these loaders read.
+
+    Raises:
+        FileNotFoundError: names the key, the path and what to do.
+    """
+    for key, value in _walk({name: cfg.to_dict().get(name) for name in loaders}):
+        if key.endswith('.data_root') and _is_path(value) and not Path(value).is_dir():
+            raise FileNotFoundError(
+                f'data folder {value} ({key}) does not exist; put the data there, or say where it is by '
+                f'--cfg-options {key}=/path/to/data')
+
+
+def save_result(path: Path | None, content: dict | list) -> None:
+    """Write a result as JSON where the user wants it, if anywhere; its folder is made."""
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content, indent=1) + '\n')
+
+
+def _is_path(value: object) -> bool:
+    return isinstance(value, str) and bool(value) and '://' not in value
 
 
 def join_processes(cfg: Config) -> None:

@@ -128,19 +128,20 @@ def count_images(folder: str | Path) -> str:
     return f'{number} images below {folder}'
 
 
-def check_config(path: str) -> str:
-    """Read a config, and see that its data and checkpoints exist.
+def check_config(path: str, options: dict | None = None) -> str:
+    """Read a config with ``--cfg-options``, and see that its data and checkpoints exist.
 
     Raises:
         Exception: whatever is wrong with it.
     """
     from mm_graft.cli import check_paths, load_config
-    cfg = load_config(path)
+    cfg = load_config(path, options)
     check_paths(cfg)
     return f'{path} is read; its data and checkpoints are there'
 
 
-def examine(config: str | None = None, data: str | None = None, folder: str = '.') -> list[Check]:
+def examine(config: str | None = None, data: str | None = None, folder: str = '.',
+            options: dict | None = None) -> list[Check]:
     """All checks; those of a config and of a folder of images where they are given."""
     pair = 'torch and torchvision are built for each other (2.11.0 and 0.26.0); install both from the same index'
     checks = [check_python(), check_import('torch', 'pip install torch==2.11.0 torchvision==0.26.0'),
@@ -152,5 +153,5 @@ def examine(config: str | None = None, data: str | None = None, folder: str = '.
     if data:
         checks.append(attempt('data', lambda: count_images(data), 'give the folder above the images'))
     if config:
-        checks.append(attempt('config', lambda: check_config(config), 'correct what the message names'))
+        checks.append(attempt('config', lambda: check_config(config, options), 'correct what the message names'))
     return checks

@@ -1,3 +1,4 @@
+import json
 import os
 
 import pytest
@@ -10,10 +11,12 @@ from mm_graft.cli import (
     FORCE,
     TRACEBACK,
     StartedHook,
+    check_folders,
     check_paths,
     clean_errors,
     load_config,
     safe_loading,
+    save_result,
     slurm_to_torch,
 )
 
@@ -61,10 +64,10 @@ def test_the_environment_can_ask_for_the_traceback(monkeypatch):
 
 def test_options_override_the_file(tmp_path):
     path = tmp_path / 'config.py'
-    path.write_text('optimizer = dict(lr=1)\nhooks = [dict(interval=1)]\n')
-    assert load_config(str(path)).optimizer.lr == 1
-    cfg = load_config(str(path), {'optimizer.lr': 2, 'hooks.0.interval': 5})
-    assert (cfg.optimizer.lr, cfg.hooks[0].interval) == (2, 5)
+    path.write_text('optim_wrapper = dict(lr=1)\ncustom_hooks = [dict(interval=1)]\n')
+    assert load_config(str(path)).optim_wrapper.lr == 1
+    cfg = load_config(str(path), {'optim_wrapper.lr': 2, 'custom_hooks.0.interval': 5})
+    assert (cfg.optim_wrapper.lr, cfg.custom_hooks[0].interval) == (2, 5)
 
 
 def test_a_config_that_does_not_exist_is_named():
@@ -76,6 +79,8 @@ MISSING = {
     'data': (dict(train_dataloader=dict(dataset=dict(data_root='no/where'))), 'train_dataloader.dataset.data_root'),
     'wrapped data': (dict(train_dataloader=dict(dataset=dict(dataset=dict(data_root='no/where')))),
                      'train_dataloader.dataset.dataset.data_root'),
+    'data to validate on': (dict(val_dataloader=dict(dataset=dict(data_root='no/where'))),
+                            'val_dataloader.dataset.data_root'),
     'one of several data sets': (dict(train_dataloader=dict(dataset=dict(datasets=[dict(data_root='no/where')]))),
                                  'train_dataloader.dataset.datasets.0.data_root'),
     'MIM checkpoint': (dict(model=dict(mim_checkpoint='no/where')), 'model.mim_checkpoint'),
@@ -97,9 +102,29 @@ def test_paths_that_exist_urls_and_absent_ones_pass(tmp_path):
     file.touch()
     check_paths(Config(dict(
         train_dataloader=dict(dataset=dict(data_root=str(tmp_path))), model=dict(mim_checkpoint=str(file)),
-        load_from=None, val_dataloader=dict(dataset=dict(data_root='only read when validating')),
+        load_from=None, test_dataloader=dict(dataset=dict(data_root='only read when testing')),
         custom_hooks=[dict(checkpoint='https://host/file.pth')],
         default_hooks=dict(checkpoint=dict(type='CheckpointHook')))))
+
+
+def test_only_the_folders_of_the_loaders_that_are_used_must_exist(tmp_path):
+    cfg = Config(dict(train_dataloader=dict(dataset=dict(data_root='no/where')),
+                      test_dataloader=dict(dataset=dict(data_root=str(tmp_path)))))
+    check_folders(cfg, 'test_dataloader', 'val_dataloader')
+    with pytest.raises(FileNotFoundError, match=r'train_dataloader\.dataset\.data_root'):
+        check_folders(cfg, 'train_dataloader', 'test_dataloader')
+
+
+def test_a_result_is_written_with_its_folder_or_not_at_all(tmp_path):
+    save_result(None, {})
+    save_result(tmp_path / 'new' / 'result.json', {'a': 1})
+    assert json.loads((tmp_path / 'new' / 'result.json').read_text()) == {'a': 1}
+
+
+def test_a_file_that_is_no_config_is_named(tmp_path):
+    (tmp_path / 'program.py').write_text('import os\nparser = object.new(os.path.x.y)\n')
+    with pytest.raises(ValueError, match=r'config .*program\.py cannot be read'):
+        load_config(str(tmp_path / 'program.py'))
 
 
 class Exploit:

@@ -62,6 +62,8 @@ def test_images_are_counted_below_a_folder(tmp_path):
 
 def test_a_config_is_read_and_its_paths_looked_for(tmp_path):
     (tmp_path / 'config.py').write_text("load_from = 'no/where.pth'")
+    options = {'load_from': str(tmp_path / 'config.py')}
+    assert examine(config=str(tmp_path / 'config.py'), options=options)[-1].ok
     check = examine(config=str(tmp_path / 'config.py'))[-1]
     assert (check.name, check.ok) == ('config', False)
     assert 'checkpoint no/where.pth (load_from) does not exist' in check.value

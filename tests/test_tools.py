@@ -86,6 +86,13 @@ REFUSED = {
     'other width': (option('model.mim_checkpoint=wide.pth'), ('wide.pth', 'another shape', 'use the same width')),
     'stages': (option('optim_wrapper.paramwise_cfg.stage_lr_mult=[0.1,0.1,1.0]'),
                ('3 stages do not divide 4 blocks evenly; choose one of [1, 2, 4]', )),
+    'optimizer': (option('optim_wrapper.optimizer.type=AdamWW'), ("no optimizer 'AdamWW'", 'did you mean')),
+    'data to validate on': (option('val_dataloader.dataset.data_root=no/where'),
+                            ('data folder no/where (val_dataloader.dataset.data_root) does not exist', )),
+    'name of no use': (option('view=1'), ('--cfg-options view would change nothing', 'what was made of it')),
+    'misspelt key': (option('train_cfgg.max_epochs=1'), ('no `train_cfgg` in a config; did you mean `train_cfg`', )),
+    'large batch': (option('train_dataloader.batch_size=256'),
+                    ('8 images are fewer than one batch of 256', '--cfg-options train_dataloader.batch_size=8')),
     'type': (option('model.type=mm_graft.GraftedMoCoV4'), ('GraftedMoCoV4 is not in', )),
     'argument': (option('model.momentum=1.5'), ('EMA momentum 1.5', '[0, 1]')),
     'warm-up': (option('param_scheduler.warmup=9'), ('warmup=', 'shorten it or train longer')),
@@ -131,10 +138,36 @@ def test_testing_refuses_what_it_cannot_test(refused, config, tmp_path):
     assert 'checkpoint no/where.pth does not exist; give the path' in refused('test.py', config, 'no/where.pth')
 
 
+def test_testing_and_measuring_name_a_data_folder_that_does_not_exist(refused, config, tmp_path):
+    with config.open('a') as file:
+        file.write('test_dataloader = dict(dataset=dict(data_root="no/where"))\n')
+    line = refused('test.py', config, tmp_path / 'mae.pth')
+    assert 'data folder no/where (test_dataloader.dataset.data_root)' in line
+    nowhere = option('train_dataloader.dataset.data_root=no/where')
+    assert 'data folder no/where (train_dataloader.' in refused('benchmark.py', 'loader', config, *nowhere)
+
+
+def test_an_archive_that_is_none_is_named(refused, tmp_path):
+    (tmp_path / 'notatar.tar.gz').write_text('no archive')
+    assert 'notatar.tar.gz is no whole tar archive' in refused('prepare_cifar10.py', tmp_path / 'notatar.tar.gz')
+
+
+def test_training_warns_where_the_rate_is_for_another_batch(config, tmp_path):
+    with config.open('a') as file:
+        file.write('auto_scale_lr = dict(base_batch_size=4096)\n')
+    command = [sys.executable, 'tools/train.py', str(config), '--work-dir', str(tmp_path / 'run')]
+    done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, check=True,
+                          env=os.environ | {'PYTHONPATH': str(ROOT)})
+    lines = [line for line in (done.stdout + done.stderr).splitlines() if 'meant for batches of 4096 images' in line]
+    assert len(lines) == 1
+    assert '--auto-scale-lr' in lines[0]
+
+
 def test_parameter_groups_have_the_promised_keys(config, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sys, 'argv', ['param_groups.py', str(config), '--json', str(tmp_path / 'table.json')])
+    place = tmp_path / 'new' / 'table.json'
+    monkeypatch.setattr(sys, 'argv', ['param_groups.py', str(config), '--json', str(place)])
     runpy.run_path(str(ROOT / 'tools' / 'param_groups.py'), run_name='__main__')
-    table = json.loads((tmp_path / 'table.json').read_text())
+    table = json.loads(place.read_text())
     assert all({'name', 'depth', 'stage', 'lr_mult', 'weight_decay', 'trained'} <= set(row) for row in table)
     assert {row['stage'] for row in table} == {None, 1, 2}
     assert 'not trained' in capsys.readouterr().out

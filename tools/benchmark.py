@@ -1,7 +1,6 @@
 """Measure a config: its training step on random images, or its data pipeline."""
 
 import argparse
-import json
 from pathlib import Path
 
 import torch
@@ -12,7 +11,7 @@ from prettytable import PrettyTable
 from mm_graft.analysis.loader_benchmark import measure_loader
 from mm_graft.analysis.step_benchmark import compare, count, interleave, matmul_peak, report
 from mm_graft.analysis.training_step import TrainingStep
-from mm_graft.cli import clean_errors, load_config
+from mm_graft.cli import check_folders, clean_errors, load_config, save_result
 from mm_graft.engine.hooks.channels_last_hook import ChannelsLastHook
 from mm_graft.engine.hooks.checkpoint_blocks_hook import CheckpointBlocksHook
 from mm_graft.engine.hooks.compile_blocks_hook import CompileBlocksHook
@@ -70,6 +69,13 @@ def run_step(args: argparse.Namespace) -> dict:
     return results[0]
 
 
+def run_loader(args: argparse.Namespace) -> dict:
+    cfg = load_config(args.config, args.cfg_options)
+    if not (args.folder or args.synthetic):
+        check_folders(cfg, 'train_dataloader')
+    return measure_loader(cfg, args.images, args.folder, args.synthetic, args.workers)
+
+
 def print_result(result: dict) -> None:
     table = PrettyTable(['what', 'value'], align='l', header=False)
     for key, value in result.items():
@@ -84,14 +90,9 @@ def main() -> None:
     args = parse_args()
     MMLogger.get_current_instance().setLevel('WARNING')  # no line per parameter
     with clean_errors():
-        if args.command == 'step':
-            result = run_step(args)
-        else:
-            result = measure_loader(load_config(args.config, args.cfg_options), args.images, args.folder,
-                                    args.synthetic, args.workers)
-        if args.json:
-            args.json.write_text(json.dumps(result, indent=1) + '\n')
+        result = run_step(args) if args.command == 'step' else run_loader(args)
         print_result(result)
+        save_result(args.json, result)
 
 
 if __name__ == '__main__':

@@ -5,6 +5,8 @@ import json
 import sys
 from dataclasses import asdict
 
+from mmengine.config import DictAction
+
 from mm_graft.environment import examine
 
 MARKS = {True: 'ok', False: 'WRONG', None: ''}
@@ -16,12 +18,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--data', help='a folder of images')
     parser.add_argument('--work-dir', default='.', help='where checkpoints will be written')
     parser.add_argument('--json', action='store_true', help='print the report as JSON')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='overrides of the config, key=value')
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
-    checks = examine(args.config, args.data, args.work_dir)
+    checks = examine(args.config, args.data, args.work_dir, args.cfg_options)
     wrong = [check for check in checks if check.ok is False]
     if args.json:
         print(json.dumps({'ok': not wrong, 'checks': [asdict(check) for check in checks]}, indent=1))

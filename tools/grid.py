@@ -60,8 +60,9 @@ def main() -> None:
                 for command in commands(args, point, args.work_dir / point_name(point)):
                     print(shlex.join(command))
             return
-    for point in left:
-        run_point(args, point, args.work_dir / point_name(point))
+    with clean_errors():
+        for point in left:
+            run_point(args, point, args.work_dir / point_name(point))
     scores = read_scores(args.work_dir, points)
     for protocol in args.protocols:
         known = {point: result[protocol] for point, result in scores.items() if protocol in result}

@@ -1,14 +1,14 @@
 """Print each parameter's depth, stage, learning rate, weight decay, and whether it trains. Builds no data set."""
 
 import argparse
-import json
 from pathlib import Path
 
 from mmengine.config import DictAction
 from prettytable import PrettyTable
 
 from mm_graft.analysis.param_table import build_on_meta, parameter_table, summarise
-from mm_graft.cli import clean_errors, load_config
+from mm_graft.cli import clean_errors, load_config, save_result
+from mm_graft.run_checks import check_optimizer
 
 
 def parse_args() -> argparse.Namespace:
@@ -42,10 +42,10 @@ def main() -> None:
     args = parse_args()
     with clean_errors():
         cfg = load_config(args.config, args.cfg_options)
+        check_optimizer(cfg)
         table = parameter_table(*build_on_meta(cfg))
-        if args.json:
-            args.json.write_text(json.dumps(table, indent=1) + '\n')
         print_table(table, args.all)
+        save_result(args.json, table)
 
 
 if __name__ == '__main__':

@@ -43,11 +43,16 @@ def write_images(records: np.ndarray, folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('archive', type=Path)
-    parser.add_argument('--out', type=Path, default=Path('data/cifar10'))
+    parser.add_argument('archive', type=Path, help='cifar-10-binary.tar.gz')
+    parser.add_argument('--out', type=Path, default=Path('data/cifar10'), help='folder (default: %(default)s)')
     args = parser.parse_args()
     with clean_errors():
-        for name, records in read_records(args.archive).items():
+        try:
+            sets = read_records(args.archive)
+        except (tarfile.TarError, EOFError) as error:
+            raise ValueError(f'{args.archive} is no whole tar archive ({error}); give '
+                             'cifar-10-binary.tar.gz') from error
+        for name, records in sets.items():
             write_images(records, args.out / name)
             print(f'{args.out / name}: {len(records)} images')
 

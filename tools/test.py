@@ -9,7 +9,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mm_graft.checkpoints import read_checkpoint
-from mm_graft.cli import clean_errors, load_config, safe_loading
+from mm_graft.cli import check_folders, clean_errors, load_config, safe_loading
 
 
 def parse_args() -> argparse.Namespace:
@@ -33,6 +33,7 @@ def main() -> None:
         if not cfg.get('test_dataloader'):
             raise ValueError(f'{args.config} has no test_dataloader; a pre-training config has nothing to test, '
                              'use tools/evaluate.py for its checkpoints')
+        check_folders(cfg, 'test_dataloader')
         read_checkpoint(args.checkpoint)  # the host would open it even if that runs code
         cfg.launcher, cfg.load_from = args.launcher, args.checkpoint
         cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'

@@ -9,6 +9,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mm_graft.cli import StartedHook, check_paths, clean_errors, join_processes, load_config, safe_loading
+from mm_graft.run_checks import BatchSizeHook, check_data, check_optimizer
 from mm_graft.strategies import ShardingCheckHook
 
 
@@ -61,10 +62,13 @@ def main() -> None:
     with clean_errors(started), safe_loading():
         cfg = merge_args(load_config(args.config, args.cfg_options), args)
         check_paths(cfg)
+        check_optimizer(cfg)
         join_processes(cfg)
         runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
         runner.register_hook(started)
         runner.register_hook(ShardingCheckHook())
+        runner.register_hook(BatchSizeHook())
+        check_data(runner)
         runner.train()
 
 

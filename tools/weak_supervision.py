@@ -109,7 +109,7 @@ def run_seed(out: Path, seed: int) -> list[dict]:
             config = ROOT / f'configs/wsp/fashion-mnist_{name if name in ROWS else "random2wsp"}.py'
             folder = out / f'{name}_{seed}'
             if name in ROWS:
-                source = [f'mim_checkpoint={checkpoint}', f'model.mim_checkpoint={checkpoint}'] if 'mae' in name else []
+                source = [f'model.mim_checkpoint={checkpoint}'] if 'mae' in name else []
                 train(config, folder, seed, [
                     'default_hooks.checkpoint.by_epoch=False', f'default_hooks.checkpoint.interval={STEPS}',
                     'default_hooks.checkpoint.max_keep_ckpts=-1', *source,

@@ -26,10 +26,10 @@ def draw(tmp_path, monkeypatch):
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(rng.integers(0, end, shape, dtype=np.uint8)).save(path)
 
-    def call(*columns):
+    def call(*columns, images=(0, 1), folder=tmp_path / 'data', out=tmp_path / 'new' / 'a.png'):
         monkeypatch.setattr(sys, 'argv', [
-            'draw_segmentation.py', str(CONFIG), *columns, '--images', '0', '1', '--out', str(tmp_path / 'a.png'),
-            '--cfg-options', f'test_dataloader.dataset.data_root={tmp_path / "data"}'])
+            'draw_segmentation.py', str(CONFIG), *columns, '--images', *map(str, images), '--out', str(out),
+            '--cfg-options', f'test_dataloader.dataset.data_root={folder}'])
         runpy.run_path(str(ROOT / 'tools' / 'draw_segmentation.py'), run_name='__main__')
 
     return call
@@ -45,7 +45,7 @@ def checkpoint(tmp_path):
 
 def test_two_images_are_drawn(draw, checkpoint, tmp_path):
     draw(f'random weights={checkpoint}', f'again={checkpoint}')
-    with Image.open(tmp_path / 'a.png') as picture:
+    with Image.open(tmp_path / 'new' / 'a.png') as picture:
         assert picture.width > picture.height
 
 
@@ -56,4 +56,8 @@ def test_what_cannot_be_drawn_is_one_line(draw, checkpoint, tmp_path, capsys):
         with pytest.raises(SystemExit):
             draw(column)
         assert message in capsys.readouterr().err
-    assert not (tmp_path / 'a.png').exists()
+    for wrong, message in (({'images': [0, 9999]}, 'the images 0 to 1'), ({'folder': '/nope'}, 'data folder /nope')):
+        with pytest.raises(SystemExit):
+            draw(f'a={checkpoint}', **wrong)
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / 'new').exists()

@@ -41,10 +41,10 @@ def call(tmp_path, monkeypatch):
 
 
 def test_every_point_is_trained_and_evaluated_once_and_drawn(call, tmp_path):
-    started = call('--cfg-options', 'max_epochs=1')
+    started = call('--cfg-options', 'train_cfg.max_epochs=1')
     assert len(started) == 16
     train, evaluate = started[:2]
-    assert train[-2:] == ['max_epochs=1', 'optim_wrapper.paramwise_cfg.stage_lr_mult=[1,1,1]']
+    assert train[-2:] == ['train_cfg.max_epochs=1', 'optim_wrapper.paramwise_cfg.stage_lr_mult=[1,1,1]']
     assert '--resume' in train
     assert evaluate[3] == 'last.pth'
     assert Image.open(tmp_path / 'knn.png').format == 'PNG'
@@ -53,6 +53,16 @@ def test_every_point_is_trained_and_evaluated_once_and_drawn(call, tmp_path):
         path.unlink()
     (tmp_path / '0.1_1_1').rmdir()
     assert len(call()) == 2
+
+
+def test_a_run_that_fails_ends_the_grid_in_one_line(call, capsys, monkeypatch):
+    def fail(command, check):
+        raise subprocess.CalledProcessError(1, command)
+
+    monkeypatch.setattr(subprocess, 'run', fail)
+    with pytest.raises(SystemExit):
+        call()
+    assert 'error: Command' in capsys.readouterr().err
 
 
 def test_a_dry_run_prints_what_is_left_and_starts_nothing(call, capsys):

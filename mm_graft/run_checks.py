@@ -1,0 +1,93 @@
+"""What would go wrong in a run, or go on silently wrong, and can be seen before its first step."""
+
+from difflib import get_close_matches
+
+from mmengine.config import Config
+from mmengine.dist import get_world_size
+from mmengine.hooks import Hook
+from mmengine.registry import OPTIMIZERS
+from mmengine.runner import EpochBasedTrainLoop, Runner
+from torch.utils.data import DataLoader
+
+CLASS_KEYS = ('model.head.num_classes', 'data_preprocessor.num_classes', 'model.data_preprocessor.num_classes')
+
+
+class BatchSizeHook(Hook):
+    """Say, where the log of a run begins, that its learning rate is meant for batches of another size."""
+
+    def before_train(self, runner: Runner) -> None:
+        """Compare, as ``--auto-scale-lr`` does: images of a step times processes, accumulation left out."""
+        scaling = runner.cfg.get('auto_scale_lr') or {}
+        base, batch = scaling.get('base_batch_size'), batch_size(runner.train_dataloader)
+        if not base or not batch or scaling.get('enable') or base == batch * get_world_size():
+            return
+        real = batch * get_world_size()
+        rate = runner.cfg.optim_wrapper.optimizer.lr
+        runner.logger.warning(
+            f'the learning rate {rate:.4g} is meant for batches of {base} images, but here they have {real} ({batch} × '
+            f'{get_world_size()} processes); --auto-scale-lr would make it {rate * real / base:.4g}')
+
+
+def check_optimizer(cfg: Config) -> None:
+    """See that there is such an optimizer.
+
+    Raises:
+        ValueError: there is not; names it and those that are called alike.
+    """
+    kind = (cfg.get('optim_wrapper') or {}).get('optimizer', {}).get('type')
+    if not isinstance(kind, str):
+        return
+    with OPTIMIZERS.switch_scope_and_registry(cfg.get('default_scope', 'mmpretrain')) as registry:
+        if registry.get(kind) is None:
+            near = get_close_matches(kind, [*registry.module_dict, *OPTIMIZERS.module_dict], 3)
+            raise ValueError(f'there is no optimizer {kind!r} (optim_wrapper.optimizer.type)'
+                             + (f'; did you mean {" or ".join(dict.fromkeys(near))}?' if near else ''))
+
+
+def check_data(runner: Runner) -> None:
+    """See that the training images make at least one batch and have as many classes as the classifier.
+
+    Raises:
+        ValueError: names the numbers and the options to give.
+    """
+    if runner.train_loop is None:
+        return
+    check_length(runner)
+    check_classes(runner.cfg, getattr(runner.train_dataloader.dataset, 'metainfo', None) or {})
+
+
+def check_length(runner: Runner) -> None:
+    """See that an epoch has a step; without one the host's schedules fail with other words."""
+    loader, batch = runner.train_dataloader, batch_size(runner.train_dataloader)
+    if not isinstance(runner.train_loop, EpochBasedTrainLoop) or not batch or len(loader):
+        return
+    share = len(loader.dataset) // get_world_size()
+    processes = f' for each of {get_world_size()} processes' if get_world_size() > 1 else ''
+    fitting = 2 ** (share.bit_length() - 1) if share else 0
+    raise ValueError(
+        f'{len(loader.dataset)} images are fewer than one batch of {batch}{processes}; '
+        + (f'--cfg-options train_dataloader.batch_size={fitting}' if fitting else 'give more images'))
+
+
+def check_classes(cfg: Config, metainfo: dict) -> None:
+    """See that every class of the training images has a place in the classifier and in the mixing of labels."""
+    classes = len(metainfo.get('classes') or ())
+    numbers = {key: number for key in CLASS_KEYS if isinstance(number := value_at(cfg, key), int)}
+    if any(number < classes for number in numbers.values()):
+        stated = ', '.join(f'{key}={number}' for key, number in numbers.items())
+        raise ValueError(
+            f'the training images have {classes} classes, but {stated}; '
+            f'--cfg-options {" ".join(f"{key}={classes}" for key in numbers)}')
+
+
+def value_at(cfg: Config, key: str) -> object:
+    """What stands under a dotted key, None if nothing does."""
+    node = cfg
+    for part in key.split('.'):
+        node = node.get(part) if hasattr(node, 'get') else None
+    return node
+
+
+def batch_size(loader: DataLoader) -> int | None:
+    """Images of a step of one process, None if the loader does not say."""
+    return loader.batch_size or getattr(loader.batch_sampler, 'batch_size', None)
