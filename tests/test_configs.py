@@ -1,5 +1,6 @@
 """Every config parses, builds with small widths, and makes one finite step with gradients where they belong."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,15 @@ def make_batch(cfg: Config) -> dict:
         views = sum(cfg.train_dataloader.dataset.pipeline[steps.index('MultiView')]['num_views'])
         return {'inputs': [images, images.flip(-1), images.flip(-2)][:views], 'data_samples': samples}
     return {'inputs': images, 'data_samples': samples}
+
+
+@pytest.mark.parametrize('path', [path for path in CONFIGS if re.search(r'\d+xb\d+', path.name)],
+                         ids=lambda path: path.stem)
+def test_the_rate_is_stated_for_the_batch_that_the_name_says(path):
+    devices, images = map(int, re.search(r'(\d+)xb(\d+)', path.name).groups())
+    cfg = Config.fromfile(path)
+    assert cfg.auto_scale_lr.base_batch_size == devices * images
+    assert cfg.train_dataloader.batch_size == images
 
 
 def build(path: Path) -> tuple[Config, torch.nn.Module, object]:

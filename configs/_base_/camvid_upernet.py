@@ -95,3 +95,4 @@ log_processor = dict(by_epoch=False)
 log_level = 'INFO'
 load_from = None
 resume = False
+auto_scale_lr = dict(base_batch_size=8)

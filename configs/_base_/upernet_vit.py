@@ -83,3 +83,4 @@ default_hooks = dict(
     preemption=dict(type='mm_graft.PreemptionHook'),
     non_finite=dict(type='mm_graft.NonFiniteGuardHook', patience=10))
 randomness = dict(seed=0, diff_rank_seed=True)
+auto_scale_lr = dict(base_batch_size=16)  # 8 GPUs × 2

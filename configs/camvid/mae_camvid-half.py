@@ -19,3 +19,4 @@ optim_wrapper = dict(
 param_scheduler = dict(type='mm_graft.WarmupCosineLR', warmup=5, convert_to_iter_based=True)
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
 default_hooks = dict(checkpoint=dict(interval=max_epochs), logger=dict(interval=22))
+auto_scale_lr = dict(base_batch_size=16)
