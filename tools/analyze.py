@@ -17,6 +17,7 @@ from mm_graft.analysis import attention_distance, attention_map, gradient_confli
 from mm_graft.analysis.data import balanced, image_batches, spread, training_batches
 from mm_graft.analysis.encoders import Encoder, load_encoder, preprocessor_config
 from mm_graft.analysis.reconstruction import load_model, read_images
+from mm_graft.arguments import Help, at_least_one
 from mm_graft.cli import clean_errors, load_config
 from mm_graft.evaluation.datasets import build_datasets, class_names, image_labels
 from mm_graft.evaluation.features import encode
@@ -35,18 +36,19 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest='command', required=True)
     for name, (function, text) in COMMANDS.items():
-        command = commands.add_parser(name, help=text, description=text)
+        command = commands.add_parser(name, help=text, description=text, formatter_class=Help)
         command.add_argument('config', help='config of the pre-training')
         command.add_argument('checkpoint', help='a checkpoint of any layout that is known here; for `conflict` '
                              'a whole one of the config')
         command.add_argument('--also', nargs=2, action='append', default=[], metavar=('CONFIG', 'CHECKPOINT'),
                              help='another one in the same figure; may be repeated')
-        command.add_argument('--labels', nargs='+', help='names in the figure, in order')
+        command.add_argument('--labels', nargs='+', help='names in the figure, in order (default: of the configs)')
         command.add_argument('--out', type=Path, default=Path('work_dirs/analysis'), help='folder of JSON and figure')
-        command.add_argument('--branch', choices=('base', 'momentum'), default='base')
-        command.add_argument('--batch-size', type=int, default=32)
-        command.add_argument('--seed', type=int, default=0)
-        command.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+        command.add_argument('--branch', choices=('base', 'momentum'), default='base',
+                             help='which encoder of a contrastive checkpoint')
+        command.add_argument('--batch-size', type=at_least_one, default=32, help='images at once')
+        command.add_argument('--seed', type=int, default=0, help='of what is random: order of the images, masks, t-SNE')
+        command.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='of the models')
         command.add_argument('--cfg-options', nargs='+', action=DictAction, help='overrides of all configs, key=value')
         OPTIONS[name](command)
         command.set_defaults(function=function)
@@ -54,20 +56,19 @@ def parse_args() -> argparse.Namespace:
 
 
 def training_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument('--batches', type=int, default=16, help='of the training data')
+    command.add_argument('--batches', type=at_least_one, default=16, help='of the training data')
     command.add_argument('--workers', type=int, default=0, help='processes that read images')
 
 
 def conflict_options(command: argparse.ArgumentParser) -> None:
     training_options(command)
     command.add_argument('--losses', nargs=2, default=['loss_pixels', 'loss_contrast'], metavar=('FIRST', 'SECOND'),
-                         help='two terms of what the algorithm returns (default: %(default)s)')
+                         help='two terms of what the algorithm returns')
 
 
 def image_options(command: argparse.ArgumentParser, count: int = 8) -> None:
     command.add_argument('--images', nargs='+', help='picture files; without them images of the test set')
-    command.add_argument('--count', type=int, default=count, help='of the test set, evenly spread (default: '
-                         '%(default)s)')
+    command.add_argument('--count', type=at_least_one, default=count, help='of the test set, evenly spread')
 
 
 def map_options(command: argparse.ArgumentParser) -> None:
@@ -79,14 +80,14 @@ def retrieval_options(command: argparse.ArgumentParser) -> None:
     image_options(command, 32)
     command.add_argument('--query', type=int, nargs=2, default=[0, 0], metavar=('IMAGE', 'PATCH'),
                          help='index of the image, and of its patch in row-major order')
-    command.add_argument('--neighbours', type=int, default=10)
+    command.add_argument('--neighbours', type=at_least_one, default=10, help='patches to find')
 
 
 def tsne_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument('--classes', type=int, default=10, help='the first ones of the test set')
-    command.add_argument('--per-class', type=int, default=50)
-    command.add_argument('--perplexity', type=float, default=30.0)
-    command.add_argument('--pool', choices=('cls', 'avg'), default='cls')
+    command.add_argument('--classes', type=at_least_one, default=10, help='the first ones of the test set')
+    command.add_argument('--per-class', type=at_least_one, default=50, help='images of each')
+    command.add_argument('--perplexity', type=float, default=30.0, help='of t-SNE: about how many neighbours count')
+    command.add_argument('--pool', choices=('cls', 'avg'), default='cls', help='class token, or mean over the patches')
 
 
 def subjects_of(args: argparse.Namespace) -> list[Subject]:

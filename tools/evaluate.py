@@ -7,6 +7,7 @@ import torch
 from mmengine.config import DictAction
 from mmengine.dist import init_dist
 
+from mm_graft.arguments import Help, at_least_one
 from mm_graft.cli import clean_errors, load_config
 from mm_graft.evaluation.evaluate import PROTOCOLS, evaluate
 from mm_graft.evaluation.frozen import EvaluationSettings
@@ -16,25 +17,27 @@ from mm_graft.evaluation.report import report_table
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     parser.add_argument('config', help='with `model.backbone` and data sets; a pre-training config will do')
     parser.add_argument('checkpoint', help='a checkpoint of any layout that is known here')
-    parser.add_argument('--protocols', nargs='+', default=['knn', 'linear', 'fewshot-1'], choices=PROTOCOLS)
+    parser.add_argument('--protocols', nargs='+', default=['knn', 'linear', 'fewshot-1'], choices=PROTOCOLS,
+                        help='what to measure, see docs/evaluation.md')
     parser.add_argument('--out', help='folder for report.json, report.txt and report.png')
     parser.add_argument('--branch', choices=('base', 'momentum'), default='base', help='which encoder of a contrastive '
                         'checkpoint')
     parser.add_argument('--pool', choices=('cls', 'avg'), default='cls', help='class token, or mean over the patches')
     parser.add_argument('--cache', default='work_dirs/features', help='folder of extracted features')
-    parser.add_argument('--batch-size', type=int, default=256, help='images encoded at once')
+    parser.add_argument('--batch-size', type=at_least_one, default=256, help='images encoded at once')
     parser.add_argument('--workers', type=int, default=2, help='processes that read images')
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='of the encoder')
     parser.add_argument('--strict', action='store_true', help='stop at the first corrupt image')
-    parser.add_argument('--seeds', type=int, default=1, help='repetitions of what is random')
+    parser.add_argument('--seeds', type=at_least_one, default=1, help='repetitions of what is random')
     parser.add_argument('--seed', type=int, default=0, help='the first seed')
-    parser.add_argument('--ks', type=int, nargs='+', default=[20, 10, 100, 200], help='kNN; the first is the headline')
-    parser.add_argument('--temperature', type=float, default=0.07, help='kNN')
-    parser.add_argument('--linear-epochs', type=int, default=90)
-    parser.add_argument('--linear-batch-size', type=int, default=4096)
+    parser.add_argument('--ks', type=at_least_one, nargs='+', default=[20, 10, 100, 200],
+                        help='kNN: neighbours; the first is the headline')
+    parser.add_argument('--temperature', type=float, default=0.07, help='kNN: of the votes')
+    parser.add_argument('--linear-epochs', type=at_least_one, default=90, help='linear: passes over the features')
+    parser.add_argument('--linear-batch-size', type=at_least_one, default=4096, help='linear: features a step')
     parser.add_argument('--batch-norm', action='store_true', help='linear: an affine-free batch norm first')
     parser.add_argument('--select-on-test', action='store_true', help='linear: choose epoch and head on test images, '
                         'as the authors do; labelled in the report')
@@ -42,15 +45,17 @@ def parse_args() -> argparse.Namespace:
                         'learning rates, too large by this factor')
     parser.add_argument('--fewshot-list', help='fewshot-1: file of images, see tools/make_split.py')
     parser.add_argument('--fewshot-share', type=float, default=0.01, help='fewshot-1: share to draw without a list')
-    parser.add_argument('--fewshot-per-class', type=int, help='fewshot-1: images a class instead of a share')
-    parser.add_argument('--blocks', type=int, nargs='+', default=[], help='probe-depth: after which blocks')
+    parser.add_argument('--fewshot-per-class', type=at_least_one, help='fewshot-1: images a class instead of a share')
+    parser.add_argument('--blocks', type=int, nargs='+', default=[], help='probe-depth: after which blocks '
+                        '(default: half, three quarters and all of them)')
     parser.add_argument('--new-blocks', type=int, nargs='+', default=[0, 1], help='probe-depth: new blocks behind them')
-    parser.add_argument('--probe-epochs', type=int, default=20, help='probe-depth: epochs of the new blocks')
+    parser.add_argument('--probe-epochs', type=at_least_one, default=20, help='probe-depth: epochs of the new blocks')
     parser.add_argument('--finetune-recipe', help='fewshot-10: a config such as configs/eval/fewshot10_vit-b.py')
-    parser.add_argument('--finetune-epochs', type=int, help="fewshot-10: instead of the recipe's")
+    parser.add_argument('--finetune-epochs', type=at_least_one, help="fewshot-10: instead of the recipe's")
     parser.add_argument('--finetune-list', help='fewshot-10: file of images; a class-balanced 10 %% without')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='config overrides, key=value')
-    parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm'), default='none')
+    parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm'), default='none',
+                        help='several processes extract the features together')
     return parser.parse_args()
 
 

@@ -171,13 +171,13 @@ def draw_compute(results: dict) -> Figure:
     figure = Figure(figsize=(10, 3.2), layout='constrained')
     panels = figure.subplots(1, 3)
     for axes, protocol in zip(panels, FROZEN):
-        for colour, name in zip(COLOURS, LOCAL):
+        for colour, marker, name in zip(COLOURS, 'osD^vP', LOCAL):
             if row := results['rows'].get(name):
                 stops = stops_of(results, name)
                 values = [fmean(scores(results, name, protocol, 'avg', stop)) for stop in stops]
                 costs = [row['tflops'] * stop / row['epochs'] for stop in stops]
                 label = ROWS[name].title + (', stopped early or not' if len(stops) > 1 else '')
-                axes.plot(costs, values, 'o-', color=colour, label=label)
+                axes.plot(costs, values, f'{marker}-', color=colour, label=label, alpha=0.75)
         axes.set(title=f'{PROTOCOLS[protocol]}, % correct', xlabel='TFLOP of the pre-training')
         axes.spines[['top', 'right']].set_visible(False)
     if panels[0].lines:

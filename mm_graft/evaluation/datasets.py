@@ -131,7 +131,8 @@ def image_labels(dataset: Dataset) -> np.ndarray:
     """
     labels = [dataset.get_data_info(index).get('gt_label') for index in range(len(dataset))]
     if any(label is None for label in labels):
-        raise ValueError(f'{labels.count(None)} of {len(labels)} images have no label; give a labelled data set')
+        raise ValueError(f'{labels.count(None)} of {len(labels)} images have no label; with one folder a class, '
+                         '--cfg-options train_dataloader.dataset.with_label=True reads them')
     return np.asarray([int(np.asarray(label).reshape(-1)[0]) for label in labels])
 
 
@@ -166,8 +167,12 @@ def _sibling(train: dict) -> dict:
         return test
     prefix = train.get('data_prefix')
     folder = prefix.get('img_path', '') if isinstance(prefix, dict) else prefix or ''
+    root = Path(train.get('data_root') or '')
+    if not (root / folder).is_dir():
+        missing = root / folder if root.is_dir() else root
+        raise ValueError(f'the folder {missing} of the training images does not exist; give it by --cfg-options '
+                         'train_dataloader.dataset.data_root=/path/to/train')
     for name in TEST_SPLITS:
-        root = Path(train.get('data_root') or '')
         if not folder and root.name == 'train' and root.with_name(name).is_dir():
             return {**test, 'data_root': str(root.with_name(name))}
         sibling = Path(folder).parent / name if Path(folder).name == 'train' else None

@@ -55,8 +55,8 @@ def labels_of(data_samples: Iterable) -> Tensor:
     labels = [getattr(sample, 'gt_label', None) for sample in data_samples]
     if any(label is None or label.numel() != 1 for label in labels):
         raise ValueError(
-            'the data have no labels (`gt_label`), or several an image; give a labelled single-class data set, such as '
-            'CustomDataset with one folder a class')
+            'the data have no labels (`gt_label`), or several an image; with one folder a class, '
+            '--cfg-options train_dataloader.dataset.with_label=True reads them')
     return torch.cat([label.reshape(1) for label in labels]).cpu()
 
 

@@ -119,7 +119,7 @@ def fewshot_rows(data: FrozenData, settings: ProtocolSettings, seed: int) -> np.
     if settings.fewshot_list:
         return read_list(settings.fewshot_list, data.train_names)
     labels = data.train_labels.cpu().numpy()
-    if settings.fewshot_per_class:
+    if settings.fewshot_per_class is not None:
         return pick_per_class(labels, settings.fewshot_per_class, seed)
     return pick_share(labels, settings.fewshot_share, seed)
 

@@ -111,6 +111,17 @@ def test_empty_missing_and_differing_data_are_named(folder):
         build_datasets(config(folder))
 
 
+def test_a_training_folder_that_does_not_exist_is_named_first(folder):
+    with pytest.raises(ValueError, match=r'folder \S*/nowhere of the training images does not exist.*data_root='):
+        dataset_configs(config(folder / 'nowhere'))
+
+
+def test_images_without_labels_say_which_option_reads_them(folder):
+    unlabelled = build_dataset(dict(type='CustomDataset', data_root=str(folder / 'test'), with_label=False))
+    with pytest.raises(ValueError, match=r'--cfg-options train_dataloader\.dataset\.with_label=True'):
+        image_labels(unlabelled)
+
+
 def test_no_test_set_anywhere_says_what_to_add(folder):
     cfg = config(folder)
     cfg.train_dataloader.dataset.data_prefix = 'test'

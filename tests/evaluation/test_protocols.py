@@ -38,6 +38,11 @@ def test_seeds_are_averaged_and_their_spread_reported():
     assert 'std_over_seeds' not in over_seeds([0.5], 10)
 
 
+def test_no_images_a_class_are_refused_and_no_share_is_drawn_instead():
+    with pytest.raises(ValueError, match='per_class=0'):
+        FROZEN_PROTOCOLS['fewshot-1'](data(), replace(SETTINGS, fewshot_per_class=0))
+
+
 def test_few_shot_list_decides_the_images_and_its_hash_is_reported(tmp_path):
     (tmp_path / 'list.txt').write_text(''.join(f'{row}.jpg\n' for row in range(8)))
     listed = FROZEN_PROTOCOLS['fewshot-1'](data(), replace(SETTINGS, fewshot_list=str(tmp_path / 'list.txt')))
