@@ -1,6 +1,6 @@
 """What a machine has for training, what is wrong with it, and what to do about that."""
 
-import importlib
+import importlib.util
 import os
 import platform
 import shutil
@@ -114,6 +114,16 @@ def attempt(name: str, action: Callable[[], str], fix: str) -> Check:
         return Check(name, ' '.join(f'{type(error).__name__}: {error}'.split()), False, fix)
 
 
+def check_advisories() -> Check:
+    """Whether a known security advisory concerns what is installed."""
+    from mm_graft.advisories import ADVISORIES, AS_OF, concerning
+    found = concerning({name: number for name in {advisory.package for advisory in ADVISORIES}
+                        if (number := version(name))})
+    value = ', '.join(f'{name} {number} ({advisory.identifier})' for name, number, advisory in found)
+    return Check('advisories', value or f'none known here, as of {AS_OF}', not found,
+                 '; '.join(str(advisory) for *_, advisory in found))
+
+
 def count_images(folder: str | Path) -> str:
     """Number of files with the suffix of an image below a folder.
 
@@ -149,6 +159,8 @@ def examine(config: str | None = None, data: str | None = None, folder: str = '.
               *(check_family(package) for package in FAMILY)]
     if all(check.ok for check in checks[1:2]):
         checks += [check_devices(), check_backends()]
+    if importlib.util.find_spec('packaging'):
+        checks.append(check_advisories())
     checks += check_space(folder)
     if data:
         checks.append(attempt('data', lambda: count_images(data), 'give the folder above the images'))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mm_graft import environment
-from mm_graft.environment import check_family, check_import, check_space, count_images, examine
+from mm_graft.environment import check_advisories, check_family, check_import, check_space, count_images, examine
 
 ROOT = Path(__file__).parents[1]
 
@@ -32,6 +32,16 @@ def test_the_maintained_family_is_right_and_the_others_are_named(installed):
     installed()
     assert check_family('mmpretrain').fix == 'pip install onedl-mmpretrain'
     assert check_family('mmsegmentation').ok is None
+
+
+def test_a_known_advisory_is_a_finding_with_its_remedy(installed):
+    installed(torch='2.9.1', pillow='13.0.0')
+    check = check_advisories()
+    assert check.ok is False
+    assert check.value == 'torch 2.9.1 (CVE-2026-24747), torch 2.9.1 (CVE-2026-4538)'
+    assert 'use torch 2.10.0 or later' in check.fix
+    installed(torch='2.11.0', pillow='13.0.0')
+    assert check_advisories().ok
 
 
 def test_a_broken_binary_is_a_finding_and_no_crash(tmp_path, monkeypatch):
