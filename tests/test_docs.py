@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from mm_graft.datasets.fashion_mnist import prepare_fashion_mnist
 
@@ -39,6 +40,15 @@ def test_every_page_of_a_method_is_in_the_model_index():
     pages = [path.parent.name for path in ROOT.glob('configs/*/metafile.yml')]
     assert pages
     assert all(f'configs/{name}/metafile.yml' in index for name in pages)
+
+
+def test_every_config_of_a_method_stands_in_its_metafile():
+    left_out = ('fashion-mnist_', '_own-images')  # of no published data set
+    for metafile in ROOT.glob('configs/*/metafile.yml'):
+        configs = {str(path.relative_to(ROOT)) for path in metafile.parent.glob('*.py')
+                   if not any(part in path.name for part in left_out)}
+        listed = {model['Config'] for model in yaml.safe_load(metafile.read_text())['Models']}
+        assert configs <= listed
 
 
 def test_the_tutorial_is_kept_without_outputs():
