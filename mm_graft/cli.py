@@ -19,7 +19,7 @@ from mmengine.runner import Runner
 from torch import distributed, nn
 
 from mm_graft.checkpoints.reading import CheckpointError
-from mm_graft.config_keys import check_keys
+from mm_graft.config_keys import RUNNER_KEYS, check_keys
 
 TRACEBACK = 'MM_GRAFT_TRACEBACK'
 INPUT_ERRORS = (ValueError, TypeError, KeyError, AttributeError, AssertionError, ImportError, RuntimeError, NameError,
@@ -99,6 +99,8 @@ def load_config(path: str, options: dict | None = None) -> Config:
         cfg = Config.fromfile(path)
     except INPUT_ERRORS as error:
         raise ValueError(f'config {path} cannot be read: {one_line(error)}') from error
+    if not RUNNER_KEYS.intersection(cfg):
+        raise ValueError(f'config {path} has nothing that a run reads (model, train_dataloader, …); is it a config?')
     if options:
         check_keys(cfg, options)
         cfg.merge_from_dict(options)

@@ -125,6 +125,9 @@ def test_a_file_that_is_no_config_is_named(tmp_path):
     (tmp_path / 'program.py').write_text('import os\nparser = object.new(os.path.x.y)\n')
     with pytest.raises(ValueError, match=r'config .*program\.py cannot be read'):
         load_config(str(tmp_path / 'program.py'))
+    (tmp_path / 'other.py').write_text('import os\nhere = os.getcwd()\n')
+    with pytest.raises(ValueError, match=r'other\.py has nothing that a run reads.*is it a config'):
+        load_config(str(tmp_path / 'other.py'))
 
 
 class Exploit:

@@ -47,6 +47,15 @@ def test_the_model_index_names_files_that_exist():
             assert not model.get('Weights'), 'no checkpoint has been published'
 
 
+def test_every_method_of_the_model_index_is_cited_with_whole_names():
+    cited = yaml.safe_load((ROOT / 'CITATION.cff').read_text())['references']
+    papers = {collection['Paper']['URL'] for metafile in ROOT.glob('configs/*/metafile.yml')
+              for collection in yaml.safe_load(metafile.read_text())['Collections']}
+    assert papers <= {paper['url'] for paper in cited}
+    assert all({'family-names', 'given-names'} <= set(author) for paper in cited for author in paper['authors'])
+    assert all(len(paper['authors']) > 1 for paper in cited)
+
+
 def test_what_the_package_and_its_tools_import_is_declared_or_comes_with_the_host():
     declared = {line.lower() for line in (ROOT / 'requirements' / 'runtime.txt').read_text().split()}
     host = {'torch', 'torchvision', 'timm', 'mmengine', 'mmcv', 'mmpretrain', 'mmseg', 'cv2', 'pil', 'yaml'}
