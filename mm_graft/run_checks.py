@@ -22,7 +22,9 @@ class BatchSizeHook(Hook):
         if not base or not batch or scaling.get('enable') or base == batch * get_world_size():
             return
         real = batch * get_world_size()
-        rate = runner.cfg.optim_wrapper.optimizer.lr
+        rate = value_at(runner.cfg, 'optim_wrapper.optimizer.lr')
+        if rate is None:  # several optimizers, or one that was handed over
+            return
         runner.logger.warning(
             f'the learning rate {rate:.4g} is meant for batches of {base} images, but here they have {real} ({batch} × '
             f'{get_world_size()} processes); --auto-scale-lr would make it {rate * real / base:.4g}')

@@ -57,6 +57,12 @@ def test_a_rate_that_fits_or_is_scaled_is_not_spoken_of(scaling):
     assert warnings_of(runner(auto_scale_lr=scaling)) == []
 
 
+def test_several_optimizers_have_no_one_rate_to_speak_of():
+    run = runner(auto_scale_lr=dict(base_batch_size=4096))
+    run.cfg.optim_wrapper = dict(one=dict(optimizer=dict(lr=1e-3)), constructor='Two')
+    assert warnings_of(run) == []
+
+
 @pytest.mark.parametrize(('count', 'processes', 'fitting'), [(60, 1, 32), (60, 8, 4), (3, 1, 2), (2, 4, None)])
 def test_fewer_images_than_one_batch_are_counted_and_a_fitting_batch_is_named(monkeypatch, count, processes, fitting):
     monkeypatch.setattr(run_checks, 'get_world_size', lambda: processes)
