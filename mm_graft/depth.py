@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from mmengine.model import is_model_wrapper
 from torch import nn
 
-STEM = re.compile(r'(cls_token|pos_embed|mask_token|dist_token|reg_token|patch_embed|pre_norm|norm_pre)(\.|$)')
+STEM = re.compile(
+    r'(cls_token|(absolute_)?pos_embed|mask_token|dist_token|reg_token|patch_embed|pre_norm|norm_pre)(\.|$)')
 TAIL = re.compile(r'(ln\d|norm\d?|fc_norm|head|head_dist|attn_pool|rel_pos_bias|lm_head)(\.|$)')
 BLOCK = re.compile(r'(?:layers|blocks)\.(\d+)\.')
 STAGE_BLOCK = re.compile(r'stages\.(\d+)\.(?:blocks\.(\d+)|downsample)\.')
@@ -114,11 +115,21 @@ def depth_in_backbone(name: str, counts: list[int]) -> int:
         '`depth_overrides()` that returns {name prefix: depth}')
 
 
+def overrides_of(module: nn.Module) -> dict[str, int]:
+    """What a module says about the depths of its parameters, {name prefix: depth}."""
+    return module.depth_overrides() if hasattr(module, 'depth_overrides') else {}
+
+
+def placed_by(overrides: dict[str, int], name: str) -> int | None:
+    """Depth of the first prefix that ``name`` starts with."""
+    return next((depth for prefix, depth in overrides.items() if name.startswith(prefix)), None)
+
+
 def depth_map(model: nn.Module) -> DepthMap:
     """Depth of every parameter of ``model``.
 
-    A model may place parameters of its own by a method ``depth_overrides() -> dict[str, int]`` from prefixes of
-    parameter names to depths (LocalMIM's decoders live as long as the block that they tap).
+    A model, and its backbone, may place parameters of its own by a method ``depth_overrides() -> dict[str, int]`` from
+    prefixes of its parameters' names to depths (LocalMIM's decoders live as long as the block that they tap).
 
     Raises:
         ValueError: the backbone or one of its parameters is unknown.
@@ -127,17 +138,18 @@ def depth_map(model: nn.Module) -> DepthMap:
     prefix, backbone = find_backbone(model)
     counts = block_counts(backbone)
     last = sum(counts) + 1
-    overrides = model.depth_overrides() if hasattr(model, 'depth_overrides') else {}
+    overrides, own_overrides = overrides_of(model), overrides_of(backbone)
     prefixes = [f'{name}.' if name else '' for name, module in model.named_modules(remove_duplicate=False)
                 if type(module) is type(backbone)]
 
     def depth_of(name: str) -> int:
-        for override, depth in overrides.items():
-            if name.startswith(override):
-                return depth
+        placed = placed_by(overrides, name)
+        if placed is not None:
+            return placed
         for copy in prefixes:
             if name.startswith(copy):
-                return depth_in_backbone(name[len(copy):], counts)
+                placed = placed_by(own_overrides, name[len(copy):])
+                return depth_in_backbone(name[len(copy):], counts) if placed is None else placed
         return last
 
     return DepthMap(prefix, sum(counts), {name: depth_of(name) for name, _ in model.named_parameters()})

@@ -39,6 +39,11 @@ def test_every_parameter_has_a_depth_in_the_models_order(config):
     assert set(depth_map(backbone).depths.values()) == set(range(last_of(config) + 1))
 
 
+def test_absolute_positions_of_a_swin_belong_to_the_stem():
+    swin = MODELS.build(HOST_BACKBONES['mmpretrain Swin'] | dict(use_abs_pos_embed=True))
+    assert depth_map(swin).depths['absolute_pos_embed'] == 0
+
+
 def test_a_classifier_a_momentum_copy_and_a_head_follow_the_backbone():
     depths = depth_map(MODELS.build(grafted_mocov3())).depths
     for name, depth in depths.items():
@@ -129,6 +134,15 @@ def test_a_model_may_place_parameters_of_its_own():
     depths = depth_map(backbone).depths
     assert depths['adapter.weight'] == depths['adapter.bias'] == 3
     assert depths['layers.0.ln1.weight'] == 1
+
+
+def test_a_backbone_may_place_its_own_parameters_in_any_algorithm():
+    taps = dict(type='mm_graft.LocalMIMViT', arch=ARCH, img_size=32, patch_size=8, taps=(1, 4))
+    for config, prefixes in ((classifier(), ['']), (grafted_mocov3(), ['', 'momentum_encoder.module.0.'])):
+        depths = depth_map(MODELS.build(config | dict(backbone=taps))).depths
+        for prefix in ('backbone.', *prefixes[1:]):
+            assert [depths[f'{prefix}tap_norms.{k}.weight'] for k in (0, 1)] == [1, 4]
+            assert depths[f'{prefix}layers.2.ln1.weight'] == 3
 
 
 def test_a_wrapper_changes_no_depth():

@@ -136,7 +136,7 @@ def test_the_anchored_graft_pulls_the_lower_half_and_nothing_else(tmp_path):
     assert found == names(model, 'backbone.', 'neck.', 'head.') - names(model, *STEM)
     torch.save({'state_dict': model.state_dict()}, tmp_path / 'start.pth')
     hook = HOOKS.build({**cfg.custom_hooks[-1], 'checkpoint': str(tmp_path / 'start.pth')})
-    hook.before_train(SimpleNamespace(model=model))
+    hook.before_train(SimpleNamespace(model=model, iter=0))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(1.0)

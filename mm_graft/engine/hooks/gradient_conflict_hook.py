@@ -62,11 +62,9 @@ class GradientConflictHook(Hook):
         self.seconds += time.perf_counter() - start
         values = {f'cos_conflict/block_{block:02d}': value for block, value in enumerate(cosine.tolist(), 1)}
         runner.visualizer.add_scalars(values, step=runner.iter + 1)
-        known = cosine[cosine.isfinite()]
         share = 100 * self.seconds / max(time.perf_counter() - self.start, 1e-9)
         runner.logger.info(
-            f'iteration {runner.iter}: conflict of {" and ".join(self.losses)}: cosine {known.min():.3f} to '
-            f'{known.max():.3f}, negative in {int((known < 0).sum())} of {len(known)} blocks; measuring has taken '
+            f'iteration {runner.iter}: conflict of {" and ".join(self.losses)}: {summary(cosine)}; measuring has taken '
             f'{self.seconds:.1f} s, {share:.1f} % of the time since training began')
 
     def measure(self, runner: Runner, data_batch: object) -> torch.Tensor:
@@ -77,3 +75,12 @@ class GradientConflictHook(Hook):
             cosine = terms_conflict(model, lambda: model(**data, mode='loss'), self.losses).cosine
         all_reduce(cosine, op='mean')
         return cosine.float().cpu()
+
+
+def summary(cosine: torch.Tensor) -> str:
+    """The cosines per block (num_blocks, ) in words; NaN is a block without both gradients."""
+    known = cosine[cosine.isfinite()]
+    if not len(known):
+        return 'no block has both gradients'
+    return (f'cosine {known.min():.3f} to {known.max():.3f}, negative in {int((known < 0).sum())} of {len(known)} '
+            'blocks')

@@ -16,12 +16,23 @@ def group_name(group: dict) -> str | None:
     return None
 
 
+def absent_groups(by_name: dict[str, list[dict]]) -> list[str]:
+    """Names of the stages (or depths) of which the optimizer has nothing."""
+    group = next((groups[0] for groups in by_name.values()), {})
+    if group.get('depth') is not None:
+        names = [f'depth{depth:02d}' for depth in range(group['num_blocks'] + 2)]
+    else:
+        names = [f'stage{stage}' for stage in range(1, 1 + (group.get('num_stages') or 0))]
+    return [name for name in names if name not in by_name]
+
+
 @HOOKS.register_module()
 class StageLRLoggerHook(Hook):
     """Log learning rate and frozen share of every stage (or depth), to the text log and all visualisation backends.
 
     The host logs the rate of the first group alone. Here ``stage1_lr`` … are written beside it, and ``stage1_frozen``
-    where a part is frozen: the share of the group's tensors that no longer train.
+    where a part is frozen: the share of the group's tensors that no longer train. A stage (or depth) that has no group,
+    because its multiplier is 0 or nothing in it trains, has rate 0 and is frozen altogether.
 
     Needs the groups of ``mm_graft.GraftOptimWrapperConstructor``.
 
@@ -49,7 +60,11 @@ class StageLRLoggerHook(Hook):
         """Write the rates that the coming step uses."""
         if not self.every_n_inner_iters(batch_idx, self.interval) and batch_idx:
             return
-        for name, groups in self._groups(runner.optim_wrapper).items():
+        by_name = self._groups(runner.optim_wrapper)
+        for name in absent_groups(by_name):
+            runner.message_hub.update_scalar(f'train/{name}_lr', 0.)
+            runner.message_hub.update_scalar(f'train/{name}_frozen', 1.)
+        for name, groups in by_name.items():
             runner.message_hub.update_scalar(f'train/{name}_lr', groups[0]['lr'])
             tensors = [parameter for group in groups for parameter in group['params']]
             frozen = sum(not parameter.requires_grad for parameter in tensors) / len(tensors)

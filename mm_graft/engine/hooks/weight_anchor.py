@@ -7,8 +7,11 @@ absolute differences, w = 1e-5, d = 12, ViT-L). The paper's text (Jiang et al., 
 distance, p = 2, and gives no weight for it.
 """
 
+import logging
+
 import torch
 from mmengine.hooks import Hook
+from mmengine.logging import print_log
 from mmengine.runner import Runner
 from torch import Tensor
 
@@ -34,8 +37,9 @@ class WeightAnchor(Hook):
     own losses where MMEngine sums and logs them, in the precision of the weights; a term that is just called ``loss``
     is logged as ``loss_task``, so that ``loss`` in the log is the total. Embeddings, class token, biases and norms
     count like any weight; frozen parameters are left out (they do not move). The anchor always comes from
-    ``checkpoint``, also when a run is resumed, and is not saved. With ``mm_graft.FullyShardedRunner`` every
-    process anchors its shards.
+    ``checkpoint``, also when a run is resumed, and is not saved. A new run that does not start at the anchor warns. It
+    collects its parameters before ``FreezeOutHook`` freezes some, so the term goes on as before when a run is resumed.
+    With ``mm_graft.FullyShardedRunner`` every process anchors its shards.
 
     Args:
         checkpoint: file with the weights to stay near to, in any layout that ``mm_graft.checkpoints`` knows.
@@ -48,6 +52,8 @@ class WeightAnchor(Hook):
             shards parameters in another way.
         mm_graft.checkpoints.CheckpointError: the file does not fit the backbone.
     """
+
+    priority = 'ABOVE_NORMAL'
 
     def __init__(self, checkpoint: str, weight: float = 1e-5, max_depth: int = 12, p: int = 1) -> None:
         if p not in (1, 2):
@@ -66,6 +72,8 @@ class WeightAnchor(Hook):
         refuse_sharding('WeightAnchor', None if in_shards else sharding)
         model = unwrap(runner.model)
         parameters, anchors = self.pairs(model)
+        if runner.iter == 0:
+            self._compare_start(model, parameters, anchors)
         parse_losses = model.parse_losses
 
         def parse_with_anchor(losses: dict) -> tuple:
@@ -80,6 +88,14 @@ class WeightAnchor(Hook):
     def after_train(self, runner: Runner) -> None:
         """Leave the model as it was."""
         vars(unwrap(runner.model)).pop('parse_losses', None)
+
+    def _compare_start(self, model: torch.nn.Module, parameters: list[Tensor], anchors: list[Tensor]) -> None:
+        apart = sum(not torch.equal(local(parameter), anchor) for parameter, anchor in zip(parameters, anchors))
+        if apart:
+            source = getattr(model, 'mim_checkpoint', None) or 'its own start (load_from, init_cfg, at random)'
+            print_log(f'WeightAnchor pulls towards {self.checkpoint}, but {type(model).__name__} starts from {source}: '
+                      f'{apart} of {len(anchors)} anchored tensors differ; give both one file, unless this is meant',
+                      logger='current', level=logging.WARNING)
 
     def pairs(self, model: torch.nn.Module) -> tuple[list[Tensor], list[Tensor]]:
         """The anchored parameters of the backbone, and the weights to stay near to, on the same device.

@@ -15,6 +15,8 @@ from mm_graft.strategies import refuse_sharding, sharding_wrapper
 
 NORMS = (_BatchNorm, _InstanceNorm, nn.GroupNorm, nn.LayerNorm)
 OTHER_STEPS = frozenset({'fused', 'foreach', 'capturable', 'differentiable'})
+OWN_KEYS = ('norm_decay_mult', 'bias_decay_mult', 'bias_lr_mult', 'flat_decay_mult', 'custom_keys')
+HOST_KEYS = ('dwconv_decay_mult', 'dcn_offset_lr_mult', 'bypass_duplicate')  # without a meaning for the models here
 CHOICES = ('stage_lr_mult', 'layer_decay_rate', 'by_depth')
 
 
@@ -65,27 +67,28 @@ class GraftOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     Against mmengine's own constructor: multipliers of different origin compose instead of replacing each other, a
     custom key does not cut numbers, and parameters of equal settings share a group (ViT-B in three stages: 6 groups,
     not 158), each with the keys ``stage`` (1-based, None without stages), ``depth`` (None if groups are by stage),
-    ``num_blocks``, ``param_names`` and ``lr_mult``. Adam and AdamW take their step in one kernel (``fused=True``, which
-    differs by rounding) unless the optimizer's config says otherwise. The authors' code
-    (``VITA-Group/layerGraftedPretraining_ICLR23@f1862e1``) has the same rule: class token in the first
-    stage and decayed, 1-D parameters undecayed, norm and heads in the last stage.
+    ``num_blocks``, ``num_stages``, ``param_names`` and ``lr_mult``. Adam and AdamW take their step in one kernel
+    (``fused=True``, which differs by rounding) unless the optimizer's config says otherwise. The authors' code
+    (``VITA-Group/layerGraftedPretraining_ICLR23@f1862e1``) has the same rule: class token in the first stage and
+    decayed, 1-D parameters undecayed, norm and heads in the last stage.
 
     Raises:
-        ValueError: no rule or contradicting ones, a negative multiplier, all stages frozen, stages that do not divide
-            the blocks, a parameter whose depth is unknown,
-            or a wrapper that flattens parameters (FSDP).
+        ValueError: an unknown key, no rule or contradicting ones, a negative multiplier, all stages frozen, stages that
+            do not divide the blocks, a parameter whose depth is unknown, or a wrapper that flattens parameters (FSDP).
     """
 
     def _validate_cfg(self) -> None:
         super()._validate_cfg()
         cfg = self.paramwise_cfg
+        if unknown := sorted(set(cfg) - {*CHOICES, *OWN_KEYS, *HOST_KEYS}):
+            raise ValueError(f'paramwise_cfg has unknown keys {unknown}; known are {[*CHOICES, *OWN_KEYS, *HOST_KEYS]}')
         if not any(cfg.get(choice) for choice in CHOICES):
             raise ValueError(f'paramwise_cfg has none of {CHOICES}; give one, e.g. stage_lr_mult=[0.1, 0.1, 1.0]')
         if 'stage_lr_mult' in cfg and 'layer_decay_rate' in cfg:
             raise ValueError('stage_lr_mult and layer_decay_rate exclude each other; give one')
         stages = cfg.get('stage_lr_mult', [1.0])
-        if min(stages) < 0 or max(stages) == 0:
-            raise ValueError(f'stage_lr_mult={list(stages)} must be ≥ 0 (0 freezes a stage) and not all 0')
+        if not stages or min(stages) < 0 or max(stages) == 0:
+            raise ValueError(f'stage_lr_mult={list(stages)} must have entries ≥ 0 (0 freezes a stage), not all 0')
         if not 0 < cfg.get('layer_decay_rate', 1.0) <= 1:
             raise ValueError(f'layer_decay_rate={cfg["layer_decay_rate"]} must be in (0, 1]')
 
@@ -136,6 +139,7 @@ class GraftOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             'stage': stage,
             'depth': depth if cfg.get('by_depth') or 'layer_decay_rate' in cfg else None,
             'num_blocks': depths.num_blocks,
+            'num_stages': len(cfg['stage_lr_mult']) if 'stage_lr_mult' in cfg else None,
             'lr_mult': lr_mult,
             'lr': self.base_lr * lr_mult,
         }

@@ -92,7 +92,8 @@ class ConMIMViT(BEiTViT):
             use_abs_pos_emb, init_cfg …
 
     Raises:
-        ValueError: unknown architecture, an image that the patches do not divide, or two biases for one block.
+        ValueError: unknown architecture, an image that the patches do not divide, heads that do not divide the width,
+            no class token, or two biases for one block.
     """
 
     def __init__(self, arch: str | dict = 'base', img_size: int | tuple[int, int] = 224, patch_size: int = 16,
@@ -113,6 +114,10 @@ class ConMIMViT(BEiTViT):
             return RelativePositionBias(self.patch_resolution, num_heads, rel_pos_interpolation)
 
         num_heads = self.arch_settings['num_heads']
+        if self.embed_dims % num_heads:
+            raise ValueError(f'num_heads={num_heads} does not divide embed_dims={self.embed_dims}; take another')
+        if self.cls_token is None:
+            raise ValueError('with_cls_token=False: the tables of ConMIM have a place for the class token; keep it')
         self.use_rel_pos_bias = use_rel_pos_bias
         self.rel_pos_bias = table() if use_shared_rel_pos_bias else None
         for layer in self.layers:

@@ -44,6 +44,18 @@ class GraftViT(MoCoV3ViT):
         self.class_token_only = class_token_only
         self.pos_embed.requires_grad_(False)
 
+    def init_weights(self) -> None:
+        """Initialise as the host, or from a checkpoint.
+
+        Raises:
+            ValueError: there is no class token, which the host's initialisation wants.
+        """
+        pretrained = isinstance(self.init_cfg, dict) and self.init_cfg['type'] == 'Pretrained'
+        if self.cls_token is None and not pretrained:
+            raise ValueError('with_cls_token=False: MoCo v3 initialises no encoder without a class token; '
+                             "keep it, or load weights by init_cfg=dict(type='Pretrained', checkpoint=…)")
+        super().init_weights()
+
     def embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Tokens before the first block, (B, 1 + num_patches, D), and the patch grid."""
         tokens, grid = self.patch_embed(images)

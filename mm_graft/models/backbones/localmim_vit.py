@@ -52,7 +52,8 @@ class LocalMIMViT(VisionTransformer):
         **kwargs: the host's other arguments.
 
     Raises:
-        ValueError: a tap is no block, the ratio leaves nothing visible or nothing hidden, or the patches do not fit.
+        ValueError: a tap is no block, the last block is no tap, there is no class token, the ratio leaves nothing
+            visible or nothing hidden, or the patches do not fit.
     """
 
     def __init__(self,
@@ -151,6 +152,12 @@ class LocalMIMViT(VisionTransformer):
         if not self.taps or not all(1 <= tap <= self.num_layers for tap in self.taps):
             raise ValueError(f'taps={self.taps} of an encoder with {self.num_layers} blocks; '
                              f'choose depths in 1…{self.num_layers}')
+        if self.num_layers not in self.taps:
+            raise ValueError(f'taps={self.taps} leave the blocks above {max(self.taps)} without a gradient; add '
+                             f'{self.num_layers}, or take fewer blocks')
+        if self.cls_token is None:
+            raise ValueError('with_cls_token=False: the decoders of LocalMIM read a class token before the patches; '
+                             'keep it')
         if not 1 <= self.num_visible < self.num_patches:
             raise ValueError(f'mask_ratio={self.mask_ratio} leaves {self.num_visible} of {self.num_patches} patches '
                              'visible; at least one must be visible and one hidden')

@@ -12,7 +12,7 @@ from mmpretrain.structures import DataSample
 from torch import distributed, nn
 from torch import multiprocessing as mp
 
-from mm_graft.engine.hooks.gradient_conflict_hook import GradientConflictHook
+from mm_graft.engine.hooks.gradient_conflict_hook import GradientConflictHook, summary
 from mm_graft.gradients import terms_conflict, undisturbed
 from tests.models.selfsup.test_joint_mim_cl import config
 
@@ -28,10 +28,11 @@ class Images(torch.utils.data.Dataset):
         return {'inputs': [torch.rand(3, 32, 32) + noise for _ in range(3)], 'data_samples': DataSample()}
 
 
-def train(folder, hooks, **optim_wrapper):
+def train(folder, hooks, contrast_weight=1., **optim_wrapper):
     torch.manual_seed(0)
     runner = Runner(
-        MODELS.build(config()), str(folder), default_scope='mmpretrain', randomness={'seed': 3}, custom_hooks=hooks,
+        MODELS.build(config(contrast_weight=contrast_weight)), str(folder), default_scope='mmpretrain',
+        randomness={'seed': 3}, custom_hooks=hooks,
         train_dataloader={'batch_size': 2, 'num_workers': 0, 'dataset': Images(),
                           'collate_fn': {'type': 'default_collate'},
                           'sampler': {'type': 'DefaultSampler', 'shuffle': True}},
@@ -100,6 +101,12 @@ def test_any_algorithm_with_two_terms_will_do():
     cosine = GradientConflictHook(losses=('loss_a', 'loss_b')).measure(
         SimpleNamespace(model=Two()), {'inputs': torch.ones(1, 2)})
     torch.testing.assert_close(cosine, torch.tensor([0.5**0.5]))
+
+
+def test_blocks_without_both_gradients_are_left_out_and_none_at_all_is_said(tmp_path):
+    assert summary(torch.tensor([0.5, float('nan'), -0.25])) == 'cosine -0.250 to 0.500, negative in 1 of 2 blocks'
+    train(tmp_path, [GradientConflictHook(interval=3)], contrast_weight=0.)
+    assert 'no block has both gradients' in next(tmp_path.rglob('*.log')).read_text()
 
 
 def test_wrong_settings_are_named_early():

@@ -69,6 +69,20 @@ def test_the_frozen_share_of_a_stage_is_logged_once_it_has_one(tmp_path):
     assert not any('stage2_frozen' in line for line in logged)
 
 
+@pytest.mark.parametrize(('paramwise_cfg', 'frozen', 'trained'), [
+    (dict(stage_lr_mult=[0., 1.]), ['stage1'], ['stage2']),
+    (dict(stage_lr_mult=[1., 0.]), ['stage2'], ['stage1']),
+    (dict(stage_lr_mult=[0., 1.], by_depth=True), [f'depth0{i}' for i in (0, 1, 2)], [f'depth0{i}' for i in (3, 4, 5)]),
+])
+def test_what_a_multiplier_of_0_keeps_out_of_the_optimizer_is_logged_as_frozen(
+        tmp_path, paramwise_cfg, frozen, trained):
+    for line in train(tmp_path / 'run', paramwise_cfg=paramwise_cfg):
+        assert all(line[f'{name}_lr'] == 0 and line[f'{name}_frozen'] == 1 for name in frozen)
+        assert not any(f'{name}_frozen' in line for name in trained)
+        rates = {name for name in line if name.endswith('_lr')}
+        assert rates == {'base_lr', *(f'{name}_lr' for name in frozen + trained)}
+
+
 def test_the_interval_is_kept(tmp_path):
     hook, calls = StageLRLoggerHook(interval=2), []
     hook._groups = lambda wrapper: calls.append(wrapper) or {}

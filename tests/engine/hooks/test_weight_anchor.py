@@ -7,11 +7,15 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.registry import MODELS
 from mmengine.runner import Runner
 
 from mm_graft.checkpoints import CheckpointError
 from mm_graft.engine.hooks.weight_anchor import WeightAnchor, weight_distance
+from tests.engine.hooks.freezeout_runs import mae as mae_with_freezeout
+from tests.engine.hooks.freezeout_runs import run_config
 from tests.tiny import grafted_mocov3, mae_file, settings
 
 ROOT = Path(__file__).parents[3]
@@ -20,6 +24,16 @@ ROOT = Path(__file__).parents[3]
 @pytest.fixture
 def path(tmp_path):
     return mae_file(tmp_path / 'mae.pth')
+
+
+class Terms(Hook):
+    """Notes the term of every iteration."""
+
+    def __init__(self):
+        self.seen = []
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.seen.append(outputs['loss_anchor'].item())
 
 
 def train(folder, path, epochs=1, resume=False, model=None, paramwise_cfg=None, **anchor):
@@ -82,9 +96,9 @@ def test_each_setting_changes_the_term(path):
     terms = set()
     for anchor in ({}, {'weight': 2e-5}, {'max_depth': 2}, {'p': 2}):
         hook = WeightAnchor(path, **{'max_depth': 5} | anchor)
-        hook.before_train(type('Runner', (), {'model': model}))
+        hook.before_train(type('Runner', (), {'model': model, 'iter': 0}))
         terms.add(model.parse_losses({})[1]['loss_anchor'].item())
-        hook.after_train(type('Runner', (), {'model': model}))
+        hook.after_train(type('Runner', (), {'model': model, 'iter': 0}))
     assert len(terms) == 4
 
 
@@ -101,7 +115,7 @@ def test_only_trained_parameters_up_to_the_depth_are_pulled(path):
 def test_the_pull_reaches_the_anchored_weights_and_nothing_else(path):
     model = MODELS.build(grafted_mocov3(path))
     hook = WeightAnchor(path, weight=1.0, max_depth=1, p=1)
-    hook.before_train(type('Runner', (), {'model': model}))
+    hook.before_train(type('Runner', (), {'model': model, 'iter': 0}))
     model.parse_losses({})[0].backward()
     reached = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
     assert reached == {name for name, _ in model.named_parameters()
@@ -134,6 +148,38 @@ def test_the_model_is_left_as_it_was(tmp_path, path):
     runner, _ = train(tmp_path / 'run', path, max_depth=5)
     assert 'parse_losses' not in vars(runner.model)
     assert list(runner.model.parse_losses({'loss': torch.tensor(1.0)})[1]) == ['loss']
+
+
+def test_a_new_run_that_starts_elsewhere_is_told_both_places_once(tmp_path, path, monkeypatch):
+    other, said = mae_file(tmp_path / 'other.pth', seed=2), []
+    monkeypatch.setattr('mm_graft.engine.hooks.weight_anchor.print_log', lambda text, **kwargs: said.append(text))
+    train(tmp_path / 'same', path, max_depth=1)
+    assert not said
+    train(tmp_path / 'apart', other, max_depth=1, model=grafted_mocov3(path))
+    assert len(said) == 1
+    assert f'pulls towards {other}, but GraftedMoCoV3 starts from {path}: 13 of 13 anchored tensors differ' in said[0]
+    train(tmp_path / 'apart', other, epochs=2, resume=True, max_depth=1, model=grafted_mocov3(path))
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize('last', ['FreezeOutHook', 'WeightAnchor'])
+def test_with_freezeout_the_term_goes_on_as_it_was_when_a_run_is_resumed(tmp_path, path, last):
+    hooks = [dict(type='SeedByIteration'), dict(type='mm_graft.FreezeOutHook'),
+             dict(type='mm_graft.WeightAnchor', checkpoint=path, weight=0.1, max_depth=1)]
+    if last == 'FreezeOutHook':
+        hooks[1:] = hooks[:0:-1]
+
+    def run(folder, **kwargs):
+        cfg = Config(run_config(mae_with_freezeout(), work_dir=str(tmp_path / folder), **kwargs))
+        cfg.custom_hooks = hooks
+        runner, spy = Runner.from_cfg(cfg), Terms()
+        runner.register_hook(spy)
+        runner.train()
+        return spy.seen
+
+    whole = run('whole', checkpoint=dict(type='CheckpointHook', interval=1, by_epoch=False))
+    for stop in (7, 10):  # the stem is frozen, or all that is anchored
+        assert run(f'from{stop}', resume=True, load_from=str(tmp_path / f'whole/iter_{stop}.pth')) == whole[stop:]
 
 
 @pytest.mark.parametrize(('anchor', 'message'), [

@@ -257,9 +257,13 @@ def test_an_optimizer_without_weight_decay_works():
 
 
 @pytest.mark.parametrize(('cfg', 'message'), [
-    ({}, r'has none of.*stage_lr_mult'), (dict(stage_lr_mult=[]), 'has none of'),
+    (dict(stage_lr_mult=[1.0], bias_decay_mul=0.0), r"unknown keys \['bias_decay_mul'\].*bias_decay_mult"),
+    (dict(stage_lr_mult=[1.0], custom_key={}), r"unknown keys \['custom_key'\].*custom_keys"),
+    (dict(by_depth=True, stage_lr_mult=[]), 'must have entries'), ({}, r'has none of.*stage_lr_mult'),
+    (dict(stage_lr_mult=[]), 'has none of'),
     (dict(bias_lr_mult=2.0), 'has none of'), (dict(stage_lr_mult=[1.0], layer_decay_rate=0.5), 'exclude each other'),
-    (dict(stage_lr_mult=[-0.1, 1.0]), r'\[-0\.1, 1\.0\] must be ≥ 0'), (dict(stage_lr_mult=[0.0, 0.0]), 'not all 0'),
+    (dict(stage_lr_mult=[-0.1, 1.0]), r'\[-0\.1, 1\.0\] must have entries ≥ 0'),
+    (dict(stage_lr_mult=[0.0, 0.0]), 'not all 0'),
     (dict(layer_decay_rate=1.5), r'layer_decay_rate=1\.5 must be in'), (dict(layer_decay_rate=-0.5), 'must be in')])
 def test_contradicting_or_missing_rules_are_refused(cfg, message):
     with pytest.raises(ValueError, match=message):

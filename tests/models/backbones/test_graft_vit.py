@@ -50,6 +50,11 @@ def test_outputs_are_the_hosts(settings, size):
         torch.testing.assert_close(left, right, rtol=0, atol=0)
 
 
+def test_without_a_class_token_it_has_to_be_loaded():
+    with pytest.raises(ValueError, match=r"with_cls_token=False.*type='Pretrained'"):
+        build(with_cls_token=False, out_type='avg_featmap').init_weights()
+
+
 def test_the_position_embedding_never_trains_and_the_patch_projection_if_asked(images):
     for stop, expected in ((True, False), (False, True)):
         vit = build(stop_grad_conv1=stop)

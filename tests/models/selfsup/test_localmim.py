@@ -185,7 +185,7 @@ def test_parts_that_disagree_about_the_scales_are_refused():
     with pytest.raises(ValueError, match=r"'head.weights': 3"):
         build(head={**HEAD, 'weights': (1, 1, 1)})
     with pytest.raises(ValueError, match="'taps of the encoder': 2"):
-        build(backbone={'type': 'mm_graft.LocalMIMViT', 'arch': DEEP, 'img_size': 32, 'patch_size': 4, 'taps': (1, 2)})
+        build(backbone={'type': 'mm_graft.LocalMIMViT', 'arch': DEEP, 'img_size': 32, 'patch_size': 4, 'taps': (1, 6)})
 
 
 def test_cells_that_do_not_match_the_scales_are_refused():
