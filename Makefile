@@ -40,7 +40,7 @@ test-docs: $(READY)
 	$(RUN) -m pytest -n 2 tests/docs
 
 weak-supervision: $(READY)
-	$(RUN) tools/weak_supervision.py --seeds 0
+	$(RUN) tools/weak_supervision.py
 
 # what the originals cannot do with this torch is left out: import mmseg without compiled operators, resume
 test-openmmlab: .venv-openmmlab/.complete

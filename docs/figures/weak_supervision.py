@@ -4,7 +4,9 @@ python docs/figures/weak_supervision.py
 """
 
 import json
+from math import nan
 from pathlib import Path
+from statistics import fmean, stdev
 
 import matplotlib
 
@@ -21,39 +23,68 @@ NAMES = {
     'mae2wsp_anchored': ('MAE → WSP, anchored', '#e7298a'),
     'mae2wsp_freezeout': ('MAE → WSP, FreezeOut', '#66a61e'),
 }
-PROTOCOLS = {'knn': 'kNN', 'linear': 'linear', 'fewshot_1': '1 % of labels'}
+PROTOCOLS = {'knn': 'kNN', 'linear': 'linear', 'fewshot_1': '1 % of labels',
+             'finetune_10': 'fine-tuned,\n10 % of labels'}
 
 
-def draw_curves(axes, rows):
-    for row in rows:
-        name, colour = NAMES[row['method']]
-        if 'curve' in row:
-            images = [point['images'] / 1000 for point in row['curve']]
-            axes.plot(images, [point['knn'] for point in row['curve']], 'o-', ms=3, color=colour, label=name)
+def by_method(rows):
+    """Name, colour and the rows of all seeds."""
+    for method, (name, colour) in NAMES.items():
+        found = [row for row in rows if row['method'] == method]
+        if found:
+            yield name, colour, found
+
+
+def draw_curve(axes, points, x, y, name, colour):
+    """Mean over the seeds, and between the lowest and the highest of them."""
+    seeds = [[point[y] for point in one] for one in points]
+    where = [point[x] for point in points[0]]
+    axes.plot(where, [fmean(each) for each in zip(*seeds, strict=True)], 'o-', ms=3, color=colour, label=name)
+    axes.fill_between(where, [min(each) for each in zip(*seeds, strict=True)],
+                      [max(each) for each in zip(*seeds, strict=True)], color=colour, alpha=0.15, lw=0)
+
+
+def draw_weak_supervision(axes, rows):
+    for name, colour, found in by_method(rows):
+        curves = [[{**point, 'images': point['images'] / 1000} for point in row['curve']]
+                  for row in found if 'curve' in row]
+        if curves:
+            draw_curve(axes, curves, 'images', 'knn', name, colour)
     axes.set(xlabel='images of weak supervision seen (thousands)', ylabel='kNN, % (4000 images against 4000)',
-             title='Convergence')
+             title='Convergence of weak supervision')
     axes.legend(frameon=False, fontsize=8)
 
 
+def draw_finetuning(axes, rows):
+    for name, colour, found in by_method(rows):
+        curves = [row['finetune_10_curve'] for row in found if 'finetune_10_curve' in row]
+        if curves:
+            draw_curve(axes, curves, 'epoch', 'top1', name, colour)
+    axes.set(xlabel='epochs of fine-tuning on 1,000 labels', ylabel='% of the first 1000 test images',
+             title='Convergence of fine-tuning')
+
+
 def draw_bars(axes, rows):
-    width = 0.8 / len(rows)
-    for place, row in enumerate(rows):
-        name, colour = NAMES[row['method']]
-        where = [index + (place - (len(rows) - 1) / 2) * width for index in range(len(PROTOCOLS))]
-        axes.bar(where, [row[key] for key in PROTOCOLS], width, color=colour, label=name)
-    axes.set_xticks(range(len(PROTOCOLS)), PROTOCOLS.values())
+    methods = list(by_method(rows))
+    width = 0.8 / len(methods)
+    for place, (name, colour, found) in enumerate(methods):
+        where = [index + (place - (len(methods) - 1) / 2) * width for index in range(len(PROTOCOLS))]
+        values = [[row[key] for row in found if key in row] for key in PROTOCOLS]
+        spread = [stdev(each) if len(each) > 1 else 0 for each in values]
+        axes.bar(where, [fmean(each) if each else nan for each in values], width, yerr=spread, error_kw={'lw': 0.8},
+                 color=colour, label=name)
+    axes.set_xticks(range(len(PROTOCOLS)), PROTOCOLS.values(), fontsize=8)
     axes.set(ylim=(50, None), ylabel='% of 10,000 test images (axis from 50)', title='At the end')
-    axes.legend(frameon=False, fontsize=7, ncol=2, loc='upper center', bbox_to_anchor=(0.5, -0.1))
+    axes.legend(frameon=False, fontsize=7, ncol=2, loc='upper center', bbox_to_anchor=(0.5, -0.15))
 
 
 def main():
     report = json.loads((HERE / 'weak_supervision.json').read_text())
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout='constrained')
-    draw_curves(axes[0], report['rows'])
-    draw_bars(axes[1], report['rows'])
-    for each in axes:
+    figure, axes = plt.subplots(1, 3, figsize=(15, 4.4), layout='constrained')
+    for each, draw in zip(axes, (draw_weak_supervision, draw_bars, draw_finetuning), strict=True):
+        draw(each, report['rows'])
         each.spines[['top', 'right']].set_visible(False)
-    figure.savefig(HERE.parent / 'images' / 'weak_supervision.png', dpi=130)
+    figure.savefig(HERE.parent / 'images' / 'weak_supervision.png', dpi=110)
 
 
 if __name__ == '__main__':
