@@ -74,7 +74,7 @@ def draw_bars(axes, rows):
         axes.bar(where, [fmean(each) if each else nan for each in values], width, yerr=spread, error_kw={'lw': 0.8},
                  color=colour, label=name)
     axes.set_xticks(range(len(PROTOCOLS)), PROTOCOLS.values(), fontsize=8)
-    axes.set(ylim=(50, None), ylabel='% of 10,000 test images (axis from 50)', title='At the end')
+    axes.set(ylim=(45, None), ylabel='% of 10,000 test images (axis from 45)', title='At the end')
     axes.legend(frameon=False, fontsize=7, ncol=2, loc='upper center', bbox_to_anchor=(0.5, -0.15))
 
 
