@@ -81,14 +81,14 @@ def keep_noise(out: Path, noise: float) -> None:
 
 
 def train(config: Path, folder: Path, seed: int, options: list[str]) -> None:
-    """Run a config to its end, unless it has been there."""
+    """Run a config to its end, unless it has been there; an interrupted run goes on."""
     if (folder / 'done').is_file():
         return
     folder.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
     with (folder / 'log.txt').open('w') as log:
-        subprocess.run([sys.executable, ROOT / 'tools' / 'train.py', config, '--work-dir', folder, '--cfg-options',
-                        f'randomness.seed={seed}', *options], stdout=log, stderr=log, check=True)
+        subprocess.run([sys.executable, ROOT / 'tools' / 'train.py', config, '--work-dir', folder, '--resume',
+                        '--cfg-options', f'randomness.seed={seed}', *options], stdout=log, stderr=log, check=True)
     (folder / 'done').write_text(f'{time.perf_counter() - start:.1f} s\n')
 
 
