@@ -28,9 +28,10 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 def last_epoch(folder: Path) -> int:
-    """The epoch of the latest checkpoint of a run, 0 if there is none."""
+    """The epoch that the latest checkpoint of a run ends, 0 if it ends none: there is none, or a signal left it."""
     checkpoint = last_checkpoint(folder)
-    return int(checkpoint.stem.removeprefix('epoch_')) if checkpoint else 0
+    ended = checkpoint and re.fullmatch(r'epoch_(\d+)', checkpoint.stem)
+    return int(ended[1]) if ended else 0
 
 
 def follow(lines: Iterable[str], log: TextIO, title: str, max_epochs: int, deadline: float | None = None) -> None:

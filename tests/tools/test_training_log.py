@@ -33,6 +33,8 @@ def test_the_last_epoch_is_that_of_the_note_beside_the_checkpoints(log, tmp_path
     assert log.last_checkpoint(tmp_path) is None
     (tmp_path / 'last_checkpoint').write_text('somewhere/epoch_12.pth\n')
     assert log.last_epoch(tmp_path) == 12
+    (tmp_path / 'last_checkpoint').write_text('somewhere/stopped.pth\n')
+    assert log.last_epoch(tmp_path) == 0
 
 
 def test_a_training_is_stopped_at_its_deadline_and_a_failed_one_is_an_error(log, tmp_path):
