@@ -57,8 +57,8 @@ class PreemptionHook(Hook):
 
     After the iteration in which a signal arrives (with gradient accumulation after the one that makes the step) the
     state is saved as ``stopped.pth``, and ``--resume`` goes on with the next iteration; a second signal changes
-    nothing. Needs :class:`SafeCheckpointHook`, which writes and finds the file; a run without any checkpoints is left
-    alone.
+    nothing, nor does one in the last iteration: the run is at its end. Needs :class:`SafeCheckpointHook`, which writes
+    and finds the file; a run without any checkpoints is left alone.
 
     Several processes have to stop at the same iteration: every ``interval`` iterations they reduce one byte between
     CPUs (gloo), so that no device waits.
@@ -119,7 +119,7 @@ class PreemptionHook(Hook):
             SystemExit: with status 0.
         """
         self.agreed = self.agreed or self._asked(self.every_n_train_iters(runner, self.interval))
-        if self.agreed and at_step(runner):
+        if self.agreed and at_step(runner) and runner.iter + 1 < runner.max_iters:
             self._leave(runner, runner.iter + 1)
 
     def before_val(self, runner: Runner) -> None:

@@ -61,6 +61,15 @@ def test_the_run_goes_on_after_it(tmp_path):
     assert (runner.iter, runner.epoch) == (6, 3)
 
 
+def test_in_the_last_iteration_the_run_ends_as_ever_with_its_own_checkpoint(tmp_path):
+    runner = make(tmp_path)
+    runner.register_hook(PreemptionHook())
+    runner.register_hook(Signal('SIGTERM', 5))
+    runner.train()
+    assert torch.load(tmp_path / 'epoch_3.pth', weights_only=False)['meta']['iter'] == 6
+    assert not (tmp_path / 'stopped.pth').exists()
+
+
 def test_gradients_half_accumulated_are_not_left_behind(tmp_path):
     runner = make(tmp_path)
     runner.register_hook(PreemptionHook())
