@@ -1,6 +1,5 @@
 """What the command-line tools share: reading configs, checking inputs early, one clear line for an error."""
 
-import json
 import os
 import re
 import subprocess
@@ -14,7 +13,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.hooks import Hook
 from mmengine.model import MMDistributedDataParallel, revert_sync_batchnorm
-from mmengine.registry import MODEL_WRAPPERS
+from mmengine.registry import MODEL_WRAPPERS, RUNNERS
 from mmengine.runner import Runner
 from torch import distributed, nn
 
@@ -127,18 +126,17 @@ def check_folders(cfg: Config, *loaders: str) -> None:
     Raises:
         FileNotFoundError: names the key, the path and what to do.
     """
-    for key, value in _walk({name: cfg.to_dict().get(name) for name in loaders}):
+    content = cfg.to_dict()
+    for key, value in _walk({name: content.get(name) for name in loaders}):
         if key.endswith('.data_root') and _is_path(value) and not Path(value).is_dir():
             raise FileNotFoundError(
                 f'data folder {value} ({key}) does not exist; put the data there, or say where it is by '
                 f'--cfg-options {key}=/path/to/data')
 
 
-def save_result(path: Path | None, content: dict | list) -> None:
-    """Write a result as JSON where the user wants it, if anywhere; its folder is made."""
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content, indent=1) + '\n')
+def build_runner(cfg: Config) -> Runner:
+    """The runner that a config names, or the host's."""
+    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
 
 
 def _is_path(value: object) -> bool:

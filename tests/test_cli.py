@@ -1,4 +1,3 @@
-import json
 import os
 
 import pytest
@@ -16,7 +15,6 @@ from mm_graft.cli import (
     clean_errors,
     load_config,
     safe_loading,
-    save_result,
     slurm_to_torch,
 )
 
@@ -113,12 +111,6 @@ def test_only_the_folders_of_the_loaders_that_are_used_must_exist(tmp_path):
     check_folders(cfg, 'test_dataloader', 'val_dataloader')
     with pytest.raises(FileNotFoundError, match=r'train_dataloader\.dataset\.data_root'):
         check_folders(cfg, 'train_dataloader', 'test_dataloader')
-
-
-def test_a_result_is_written_with_its_folder_or_not_at_all(tmp_path):
-    save_result(None, {})
-    save_result(tmp_path / 'new' / 'result.json', {'a': 1})
-    assert json.loads((tmp_path / 'new' / 'result.json').read_text()) == {'a': 1}
 
 
 def test_a_file_that_is_no_config_is_named(tmp_path):

@@ -11,12 +11,13 @@ from prettytable import PrettyTable
 from mm_graft.analysis.loader_benchmark import measure_loader
 from mm_graft.analysis.step_benchmark import compare, count, interleave, matmul_peak, report
 from mm_graft.analysis.training_step import TrainingStep
-from mm_graft.cli import check_folders, clean_errors, load_config, save_result
+from mm_graft.cli import check_folders, clean_errors, load_config
 from mm_graft.engine.hooks.channels_last_hook import ChannelsLastHook
 from mm_graft.engine.hooks.checkpoint_blocks_hook import CheckpointBlocksHook
 from mm_graft.engine.hooks.compile_blocks_hook import CompileBlocksHook
 from mm_graft.engine.hooks.freeze_once import freeze_blocks
 from mm_graft.engine.hooks.model_hook import apply_configured
+from mm_graft.evaluation.report import write_json
 
 
 def parse_args() -> argparse.Namespace:
@@ -92,7 +93,8 @@ def main() -> None:
     with clean_errors():
         result = run_step(args) if args.command == 'step' else run_loader(args)
         print_result(result)
-        save_result(args.json, result)
+        if args.json:
+            write_json(args.json, result)
 
 
 if __name__ == '__main__':

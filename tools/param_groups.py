@@ -7,7 +7,8 @@ from mmengine.config import DictAction
 from prettytable import PrettyTable
 
 from mm_graft.analysis.param_table import build_on_meta, parameter_table, summarise
-from mm_graft.cli import clean_errors, load_config, save_result
+from mm_graft.cli import clean_errors, load_config
+from mm_graft.evaluation.report import write_json
 from mm_graft.run_checks import check_optimizer
 
 
@@ -45,7 +46,8 @@ def main() -> None:
         check_optimizer(cfg)
         table = parameter_table(*build_on_meta(cfg))
         print_table(table, args.all)
-        save_result(args.json, table)
+        if args.json:
+            write_json(args.json, table)
 
 
 if __name__ == '__main__':

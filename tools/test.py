@@ -5,11 +5,9 @@ import os
 from pathlib import Path
 
 from mmengine.config import DictAction
-from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
 
 from mm_graft.checkpoints import read_checkpoint
-from mm_graft.cli import check_folders, clean_errors, load_config, safe_loading
+from mm_graft.cli import build_runner, check_folders, clean_errors, load_config, safe_loading
 
 
 def parse_args() -> argparse.Namespace:
@@ -37,7 +35,7 @@ def main() -> None:
         read_checkpoint(args.checkpoint)  # the host would open it even if that runs code
         cfg.launcher, cfg.load_from = args.launcher, args.checkpoint
         cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
-        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+        runner = build_runner(cfg)
         if args.out:
             from mmengine.evaluator import DumpResults
             runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))

@@ -5,10 +5,8 @@ import os
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict, DictAction
-from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
 
-from mm_graft.cli import StartedHook, check_paths, clean_errors, join_processes, load_config, safe_loading
+from mm_graft.cli import StartedHook, build_runner, check_paths, clean_errors, join_processes, load_config, safe_loading
 from mm_graft.run_checks import BatchSizeHook, check_data, check_optimizer
 from mm_graft.strategies import ShardingCheckHook
 
@@ -64,7 +62,7 @@ def main() -> None:
         check_paths(cfg)
         check_optimizer(cfg)
         join_processes(cfg)
-        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+        runner = build_runner(cfg)
         runner.register_hook(started)
         runner.register_hook(ShardingCheckHook())
         runner.register_hook(BatchSizeHook())

@@ -10,7 +10,7 @@ from mm_graft.small_file import read_small_json
 HEADLINE = 'top1'
 
 
-def write_json(path: str | Path, content: dict) -> None:
+def write_json(path: str | Path, content: dict | list) -> None:
     """Write a JSON file; it appears under its name only when complete."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -23,6 +23,12 @@ def test_report_is_read_back_from_its_folder(tmp_path):
     assert [path.name for path in (tmp_path / 'run').iterdir()] == ['report.json']
 
 
+def test_a_result_is_written_with_its_folder(tmp_path):
+    for result in ({'a': 1}, [{'a': 1}, {'a': 2}]):
+        write_json(tmp_path / 'new' / 'result.json', result)
+        assert json.loads((tmp_path / 'new' / 'result.json').read_text()) == result
+
+
 def test_what_is_no_report_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r'no report\.json'):
         read_report(tmp_path)

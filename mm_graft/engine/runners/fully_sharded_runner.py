@@ -38,6 +38,19 @@ def even_shard(parameter: nn.Parameter, parts: int) -> Shard:
     return Shard(next((dim for dim, size in enumerate(parameter.shape) if size and size % parts == 0), 0))
 
 
+def block_policy(param_dtype: str | None) -> MixedPrecisionPolicy:
+    """In which precision blocks are gathered and computed; gradients are averaged in fp32.
+
+    Raises:
+        ValueError: an unknown precision.
+    """
+    if param_dtype not in PRECISIONS:
+        raise ValueError(f'param_dtype={param_dtype!r} is unknown; choose one of {list(PRECISIONS)}')
+    if param_dtype is None:
+        return MixedPrecisionPolicy(cast_forward_inputs=False)
+    return MixedPrecisionPolicy(PRECISIONS[param_dtype], torch.float32, torch.float32)
+
+
 def shard_model(model: nn.Module, param_dtype: str | None = None) -> nn.Module:
     """Cut a whole model that is equal in all processes, in place; names, shapes and state-dict keys stay.
 
@@ -53,17 +66,13 @@ def shard_model(model: nn.Module, param_dtype: str | None = None) -> nn.Module:
         ValueError: an unknown precision, a backbone without known blocks, or blocks that are recomputed around
             the casts of another precision.
     """
-    if param_dtype not in PRECISIONS:
-        raise ValueError(f'param_dtype={param_dtype!r} is unknown; choose one of {list(PRECISIONS)}')
+    policy = block_policy(param_dtype)
     if param_dtype is not None and any(getattr(module, 'with_cp', False) for module in model.modules()):
         raise ValueError('with_cp=True recomputes blocks from inputs that are not cast to param_dtype; use '
                          'mm_graft.CheckpointBlocksHook, which recomputes within a block, or leave param_dtype out')
     size = get_world_size()
     options = dict(mesh=init_device_mesh(next(model.parameters()).device.type, (size, )), reshard_after_forward=True,
                    shard_placement_fn=partial(even_shard, parts=size))
-    policy = MixedPrecisionPolicy(cast_forward_inputs=False)
-    if param_dtype is not None:
-        policy = MixedPrecisionPolicy(PRECISIONS[param_dtype], torch.float32, torch.float32)
     for block in blocks_to_shard(model):
         fully_shard(block, mp_policy=policy, **options)
     fully_shard(model, mp_policy=MixedPrecisionPolicy(cast_forward_inputs=False), **options)
@@ -124,8 +133,7 @@ class FullyShardedRunner(Runner):
         options = dict(model_wrapper_cfg or {})
         if unknown := set(options) - {'param_dtype'}:
             raise ValueError(f'model_wrapper_cfg has {sorted(unknown)}; FullyShardedRunner knows param_dtype only')
-        if options.get('param_dtype') not in PRECISIONS:
-            raise ValueError(f'param_dtype={options["param_dtype"]!r} is unknown; choose one of {list(PRECISIONS)}')
+        block_policy(options.get('param_dtype'))
         self.shard_options = options
         if not self.distributed:
             return super().wrap_model(None, model)
