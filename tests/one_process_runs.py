@@ -6,6 +6,8 @@
 import copy
 import os
 import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -136,23 +138,35 @@ def tiny_state(model: nn.Module) -> dict:
     return getattr(model, 'module', model).state_dict()
 
 
-def work(rank: int, folder: Path, world_size: int, port: int) -> None:
+@contextmanager
+def one_of(world_size: int, rank: int, port: int) -> Iterator[None]:
+    """Be one of several processes that a launcher has started on a CPU, or the only one."""
     if world_size > 1:
         os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world_size), MASTER_ADDR='127.0.0.1',
                           MASTER_PORT=str(port))
         torch.cuda.set_device = lambda device: None  # the host's launcher calls it on a CPU too
     torch.set_num_threads(1)
     init_default_scope('mmpretrain')
-    for name in RUNS:
-        run(name, folder, world_size)
+    yield
     if world_size > 1:
         distributed.barrier()
         distributed.destroy_process_group()
 
 
-def run_all(folder: Path, world_size: int) -> None:
-    """All runs, one after the other, in processes of their own."""
+def in_processes(work: Callable, folder: Path, world_size: int, *arguments: object) -> None:
+    """Do ``work(rank, folder, world_size, port, …)`` in so many processes of their own."""
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
         port = free.getsockname()[1]
-    mp.start_processes(work, (folder, world_size, port), nprocs=world_size, start_method='fork')
+    mp.start_processes(work, (folder, world_size, port, *arguments), nprocs=world_size, start_method='fork')
+
+
+def work(rank: int, folder: Path, world_size: int, port: int) -> None:
+    with one_of(world_size, rank, port):
+        for name in RUNS:
+            run(name, folder, world_size)
+
+
+def run_all(folder: Path, world_size: int) -> None:
+    """All runs, one after the other, in processes of their own."""
+    in_processes(work, folder, world_size)

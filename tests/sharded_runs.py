@@ -4,16 +4,12 @@
 the name of a run, or (name, folder of another ``run_all``) to go on from the second checkpoint there.
 """
 
-import os
-import socket
 from pathlib import Path
 
 import torch
 import torch._dynamo  # once, not in every process
-import torch.multiprocessing as mp
 from mmengine.dist import get_rank, get_world_size
 from mmengine.hooks import Hook
-from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from torch import distributed
 
@@ -118,23 +114,12 @@ def run(name: str, folder: Path, world_size: int, resume_from: Path | None = Non
 
 
 def work(rank: int, folder: Path, world_size: int, port: int, jobs: list) -> None:
-    if world_size > 1:
-        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world_size), MASTER_ADDR='127.0.0.1',
-                          MASTER_PORT=str(port))
-        torch.cuda.set_device = lambda device: None  # the host's launcher calls it on a CPU too
-    torch.set_num_threads(1)
-    init_default_scope('mmpretrain')
-    for job in jobs:
-        name, other = (job, None) if isinstance(job, str) else job
-        run(name, folder, world_size, other and other / name / RESUMED_AT)
-    if world_size > 1:
-        distributed.barrier()
-        distributed.destroy_process_group()
+    with one_process_runs.one_of(world_size, rank, port):
+        for job in jobs:
+            name, other = (job, None) if isinstance(job, str) else job
+            run(name, folder, world_size, other and other / name / RESUMED_AT)
 
 
 def run_all(folder: Path, world_size: int, jobs: list) -> None:
     """Runs, one after the other, in processes of their own."""
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
-    mp.start_processes(work, (folder, world_size, port, jobs), nprocs=world_size, start_method='fork')
+    one_process_runs.in_processes(work, folder, world_size, jobs)
