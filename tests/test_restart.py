@@ -38,21 +38,29 @@ def run(config, work_dir, **variables):
              'CUDA_VISIBLE_DEVICES': '', 'PYTHONPATH': str(ROOT / 'tests'), **variables})
 
 
+def run_undisturbed(config, work_dir):
+    work_dir.mkdir()
+    (work_dir / 'killed').touch()
+    whole = run(config, work_dir)
+    assert whole.returncode == 0, whole.stdout[-3000:]
+
+
+def assert_same_bits(*work_dirs):
+    left, right = (torch.load(work_dir / 'epoch_3.pth', weights_only=False) for work_dir in work_dirs)
+    assert left['meta']['iter'] == right['meta']['iter'] == 15
+    for key, value in left['state_dict'].items():
+        assert torch.equal(value, right['state_dict'][key]), key
+
+
 @pytest.mark.slow
 def test_a_group_of_which_one_was_killed_starts_again_and_ends_with_the_same_bits(tmp_path):
     config = tmp_path / 'config.py'
     config.write_text(CONFIG)
-    (tmp_path / 'whole').mkdir()
-    (tmp_path / 'whole' / 'killed').touch()
-    whole = run(config, tmp_path / 'whole')
-    assert whole.returncode == 0, whole.stdout[-3000:]
+    run_undisturbed(config, tmp_path / 'whole')
     killed = run(config, tmp_path / 'again', MAX_RESTARTS='1')
     assert killed.returncode == 0, killed.stdout[-3000:]
     assert f'resume from {tmp_path}/again/epoch_1.pth' in killed.stdout
-    left, right = (torch.load(tmp_path / name / 'epoch_3.pth', weights_only=False) for name in ('whole', 'again'))
-    assert left['meta']['iter'] == right['meta']['iter'] == 15
-    for key, value in left['state_dict'].items():
-        assert torch.equal(value, right['state_dict'][key]), key
+    assert_same_bits(tmp_path / 'whole', tmp_path / 'again')
 
 
 @pytest.mark.slow
@@ -63,20 +71,14 @@ def test_a_group_that_keeps_shards_is_interrupted_and_ends_with_the_same_bits(tm
         "dict(type='SquaredLinear')", str(grafted_mocov3())).replace('DrawnNumbers', 'TwoNoisyViews')
     config.write_text(text.replace("'KilledOnce'", f"'KilledOnce', {how}")
                       + "runner_type = 'mm_graft.FullyShardedRunner'\n")
-    (tmp_path / 'whole').mkdir()
-    (tmp_path / 'whole' / 'killed').touch()
-    whole = run(config, tmp_path / 'whole')
-    assert whole.returncode == 0, whole.stdout[-3000:]
+    run_undisturbed(config, tmp_path / 'whole')
     stopped = run(config, tmp_path / 'again', MAX_RESTARTS='1')
     if code:  # torchrun itself was asked to stop
         assert 'asks to stop: saved iteration' in stopped.stdout, stopped.stdout[-3000:]
         stopped = run(config, tmp_path / 'again', MAX_RESTARTS='1')
     assert stopped.returncode == 0, stopped.stdout[-3000:]
     assert f'resume from {tmp_path}/again/{"stopped" if code else "epoch_1"}.pth' in stopped.stdout
-    left, right = (torch.load(tmp_path / name / 'epoch_3.pth', weights_only=False) for name in ('whole', 'again'))
-    assert left['meta']['iter'] == right['meta']['iter'] == 15
-    for key, value in left['state_dict'].items():
-        assert torch.equal(value, right['state_dict'][key]), key
+    assert_same_bits(tmp_path / 'whole', tmp_path / 'again')
 
 
 @pytest.mark.slow
