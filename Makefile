@@ -47,8 +47,8 @@ test-openmmlab: .venv-openmmlab/.complete
 	.venv-openmmlab/bin/python -m pytest -n 2 -m "not slow and not docs" \
 		-k "not mmseg and not segment and not upernet and not resum" \
 		tests/parity tests/models tests/checkpoints tests/engine tests/test_depth.py tests/test_graft_configs.py \
-		--ignore tests/engine/hooks/test_rng_state_hook.py --ignore tests/engine/hooks/test_safe_checkpoint_hook.py \
-		--ignore tests/engine/hooks/test_preemption_hook.py
+		--ignore tests/engine/reliability/test_rng_state_hook.py --ignore tests/engine/hooks/test_safe_checkpoint_hook.py \
+		--ignore tests/engine/reliability/test_preemption_hook.py
 
 .venv-openmmlab/.complete: requirements/openmmlab.txt requirements/runtime.txt requirements/tests.txt
 	bash tools/dev/setup_env.sh $(PYTHON) .venv-openmmlab requirements/openmmlab.txt

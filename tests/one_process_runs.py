@@ -19,7 +19,7 @@ from mmengine.runner import Runner
 from torch import distributed, nn
 from torch.distributed.nn.functional import all_reduce
 
-from tests.engine.hooks import freezeout_runs as tiny
+from tests.engine.freezing import freezeout_runs as tiny
 
 GLOBAL_BATCH, STEPS = 4, 6
 

@@ -13,10 +13,10 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import distributed
 
-from mm_graft.engine.runners.fully_sharded_runner import FullyShardedRunner
-from mm_graft.shards import gathered, local
+from mm_graft.engine.speed.fully_sharded_runner import FullyShardedRunner
+from mm_graft.sharding.shards import gathered, local
 from tests import one_process_runs
-from tests.engine.hooks import freezeout_runs as tiny
+from tests.engine.freezing import freezeout_runs as tiny
 from tests.tiny import mae_file
 
 RESUMED_AT = 'epoch_2.pth'

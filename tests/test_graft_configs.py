@@ -11,7 +11,7 @@ from mmengine.registry import HOOKS, MODELS
 
 from mm_graft.analysis.schedule_plot import simulate
 from mm_graft.depth import depth_map
-from mm_graft.engine.hooks.frozen_prefix import prefix_parameters
+from mm_graft.engine.freezing.frozen_prefix import prefix_parameters
 from mm_graft.gradients import terms_conflict, undisturbed
 from tests.shrink import TINY_WIDTH, shrink
 from tests.test_configs import build, make_batch

@@ -6,9 +6,9 @@ from mmengine.config import Config
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mm_graft.analysis.phase_clock import PhaseClock
-from mm_graft.analysis.training_step import TrainingStep
-from tests.engine.hooks.freezeout_runs import conmim, localmim, mae, moco
+from benchmarks.phase_clock import PhaseClock
+from benchmarks.training_step import TrainingStep
+from tests.engine.freezing.freezeout_runs import conmim, localmim, mae, moco
 
 aten = torch.ops.aten
 WAITING = ('_local_scalar_dense', 'nonzero', 'masked_select', 'unique', 'equal.default', 'is_nonzero')

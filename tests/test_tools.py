@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from mm_graft.cli import TRACEBACK
+from mm_graft.commands.running import TRACEBACK
 from tests.tiny import grafted_mocov3, mae_file
 
 ROOT = Path(__file__).parents[1]

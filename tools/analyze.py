@@ -17,8 +17,8 @@ from mm_graft.analysis import attention_distance, attention_map, gradient_confli
 from mm_graft.analysis.data import balanced, image_batches, spread, training_batches
 from mm_graft.analysis.encoders import Encoder, load_encoder, preprocessor_config
 from mm_graft.analysis.reconstruction import load_model, read_images
-from mm_graft.arguments import Help, at_least_one
-from mm_graft.cli import clean_errors, load_config
+from mm_graft.commands.arguments import Help, at_least_one
+from mm_graft.commands.running import clean_errors, load_config
 from mm_graft.evaluation.datasets import build_datasets, class_names, image_labels
 from mm_graft.evaluation.features import encode
 from mm_graft.gradients import terms_conflict

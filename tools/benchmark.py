@@ -1,6 +1,7 @@
 """Measure a config: its training step on random images, or its data pipeline."""
 
 import argparse
+import sys
 from pathlib import Path
 
 import torch
@@ -8,15 +9,17 @@ from mmengine.config import DictAction
 from mmengine.logging import MMLogger
 from prettytable import PrettyTable
 
-from mm_graft.analysis.loader_benchmark import measure_loader
-from mm_graft.analysis.step_benchmark import compare, count, interleave, matmul_peak, report
-from mm_graft.analysis.training_step import TrainingStep
-from mm_graft.cli import check_folders, clean_errors, load_config
-from mm_graft.engine.hooks.channels_last_hook import ChannelsLastHook
-from mm_graft.engine.hooks.checkpoint_blocks_hook import CheckpointBlocksHook
-from mm_graft.engine.hooks.compile_blocks_hook import CompileBlocksHook
-from mm_graft.engine.hooks.freeze_once import freeze_blocks
-from mm_graft.engine.hooks.model_hook import apply_configured
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.loader_benchmark import measure_loader
+from benchmarks.step_benchmark import compare, count, interleave, matmul_peak, report
+from benchmarks.training_step import TrainingStep
+from mm_graft.commands.running import check_folders, clean_errors, load_config
+from mm_graft.engine.freezing.freeze_once import freeze_blocks
+from mm_graft.engine.speed.channels_last_hook import ChannelsLastHook
+from mm_graft.engine.speed.checkpoint_blocks_hook import CheckpointBlocksHook
+from mm_graft.engine.speed.compile_blocks_hook import CompileBlocksHook
+from mm_graft.engine.speed.model_hook import apply_configured
 from mm_graft.evaluation.report import write_json
 
 

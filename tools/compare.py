@@ -3,7 +3,7 @@
 
 import argparse
 
-from mm_graft.cli import clean_errors
+from mm_graft.commands.running import clean_errors
 from mm_graft.evaluation.compare import compare
 
 

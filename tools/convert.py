@@ -4,7 +4,7 @@
 import argparse
 
 from mm_graft.checkpoints import KINDS, convert_file
-from mm_graft.cli import clean_errors
+from mm_graft.commands.running import clean_errors
 
 
 def parse_args() -> argparse.Namespace:

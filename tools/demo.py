@@ -15,7 +15,7 @@ from mmengine.config import Config
 from tqdm import tqdm
 from training_log import last_epoch, run_training
 
-from mm_graft.cli import clean_errors
+from mm_graft.commands.running import clean_errors
 from mm_graft.datasets.fashion_mnist import prepare_fashion_mnist
 
 ROOT = Path(__file__).resolve().parents[1]

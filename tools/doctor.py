@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from mmengine.config import DictAction
 
-from mm_graft.environment import examine
+from mm_graft.commands.environment import examine
 
 MARKS = {True: 'ok', False: 'WRONG', None: ''}
 

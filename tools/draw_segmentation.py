@@ -9,7 +9,7 @@ from mmengine.registry import DATASETS, MODELS, init_default_scope
 
 from mm_graft.analysis.segmentation_figure import draw, predict
 from mm_graft.checkpoints import read_checkpoint
-from mm_graft.cli import check_folders, clean_errors, load_config
+from mm_graft.commands.running import check_folders, clean_errors, load_config
 
 
 def parse_args() -> argparse.Namespace:

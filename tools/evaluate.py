@@ -7,8 +7,8 @@ import torch
 from mmengine.config import DictAction
 from mmengine.dist import init_dist
 
-from mm_graft.arguments import Help, at_least_one
-from mm_graft.cli import clean_errors, load_config
+from mm_graft.commands.arguments import Help, at_least_one
+from mm_graft.commands.running import clean_errors, load_config
 from mm_graft.evaluation.evaluate import PROTOCOLS, evaluate
 from mm_graft.evaluation.frozen import EvaluationSettings
 from mm_graft.evaluation.linear_probe import LinearProbeSettings

@@ -9,7 +9,7 @@ from mmengine.config import DictAction
 
 from mm_graft.checkpoints import load_backbone
 from mm_graft.checkpoints.onnx_export import TokenEncoder, export_onnx
-from mm_graft.cli import clean_errors, load_config
+from mm_graft.commands.running import clean_errors, load_config
 from mm_graft.evaluation.frozen import build_encoder
 
 

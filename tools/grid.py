@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from mm_graft.analysis.lr_grid import Point, draw_grid, grid_points, point_name, read_scores
-from mm_graft.cli import clean_errors, load_config
+from mm_graft.commands.running import clean_errors, load_config
 
 TOOLS = Path(__file__).parent
 

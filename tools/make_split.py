@@ -4,7 +4,7 @@
 import argparse
 from pathlib import Path
 
-from mm_graft.cli import clean_errors, load_config
+from mm_graft.commands.running import clean_errors, load_config
 from mm_graft.evaluation.make_split import make_split
 
 

@@ -7,9 +7,9 @@ from mmengine.config import DictAction
 from prettytable import PrettyTable
 
 from mm_graft.analysis.param_table import build_on_meta, parameter_table, summarise
-from mm_graft.cli import clean_errors, load_config
+from mm_graft.commands.run_checks import check_optimizer
+from mm_graft.commands.running import clean_errors, load_config
 from mm_graft.evaluation.report import write_json
-from mm_graft.run_checks import check_optimizer
 
 
 def parse_args() -> argparse.Namespace:

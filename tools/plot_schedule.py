@@ -6,7 +6,7 @@ from pathlib import Path
 from mmengine.config import DictAction
 
 from mm_graft.analysis.schedule_plot import ITERS_PER_EPOCH, draw, simulate
-from mm_graft.cli import clean_errors, load_config
+from mm_graft.commands.running import clean_errors, load_config
 
 
 def parse_args() -> argparse.Namespace:

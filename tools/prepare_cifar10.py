@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mm_graft.cli import clean_errors
+from mm_graft.commands.running import clean_errors
 
 RECORD = 1 + 3 * 32 * 32
 CLASSES = ('airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck')

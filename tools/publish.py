@@ -5,7 +5,7 @@ import argparse
 from pathlib import Path
 
 from mm_graft.checkpoints import KINDS, publish_file
-from mm_graft.cli import clean_errors
+from mm_graft.commands.running import clean_errors
 
 
 def parse_args() -> argparse.Namespace:

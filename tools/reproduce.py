@@ -25,7 +25,7 @@ from reproduce_rows import EQUAL_IMAGES, ROOT, ROWS, Costs, Job, plan, read_conf
 from tqdm import tqdm
 from training_log import TimeUpError, last_checkpoint, last_epoch, run_forked
 
-from mm_graft.cli import clean_errors
+from mm_graft.commands.running import clean_errors
 from mm_graft.evaluation.make_split import make_split
 
 DATA = Path('data/cifar10')

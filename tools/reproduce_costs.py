@@ -6,10 +6,10 @@ from pathlib import Path
 from mmengine.config import Config
 from reproduce_rows import ROWS, read_config
 
+from benchmarks.step_benchmark import count
+from benchmarks.training_step import TrainingStep
 from mm_graft.analysis.schedule_plot import simulate
-from mm_graft.analysis.step_benchmark import count
-from mm_graft.analysis.training_step import TrainingStep
-from mm_graft.engine.hooks.freeze_once import freeze_blocks
+from mm_graft.engine.freezing.freeze_once import freeze_blocks
 from mm_graft.evaluation.report import write_json
 
 

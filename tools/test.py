@@ -7,7 +7,7 @@ from pathlib import Path
 from mmengine.config import DictAction
 
 from mm_graft.checkpoints import read_checkpoint
-from mm_graft.cli import build_runner, check_folders, clean_errors, load_config, safe_loading
+from mm_graft.commands.running import build_runner, check_folders, clean_errors, load_config, safe_loading
 
 
 def parse_args() -> argparse.Namespace:

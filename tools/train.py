@@ -6,9 +6,17 @@ from pathlib import Path
 
 from mmengine.config import Config, ConfigDict, DictAction
 
-from mm_graft.cli import StartedHook, build_runner, check_paths, clean_errors, join_processes, load_config, safe_loading
-from mm_graft.run_checks import BatchSizeHook, check_data, check_optimizer
-from mm_graft.strategies import ShardingCheckHook
+from mm_graft.commands.run_checks import BatchSizeHook, check_data, check_optimizer
+from mm_graft.commands.running import (
+    StartedHook,
+    build_runner,
+    check_paths,
+    clean_errors,
+    join_processes,
+    load_config,
+    safe_loading,
+)
+from mm_graft.sharding.strategies import ShardingCheckHook
 
 
 def parse_args() -> argparse.Namespace:

@@ -8,7 +8,7 @@ from mmengine.config import DictAction
 
 from mm_graft.analysis.reconstruction import load_model, read_images, reconstruct
 from mm_graft.analysis.reconstruction_figure import draw
-from mm_graft.cli import clean_errors, load_config
+from mm_graft.commands.running import clean_errors, load_config
 
 
 def parse_args() -> argparse.Namespace:

@@ -26,7 +26,7 @@ from mmengine.registry import init_default_scope
 from mmpretrain.datasets import FashionMNIST
 
 from mm_graft.checkpoints import read_checkpoint
-from mm_graft.cli import clean_errors
+from mm_graft.commands.running import clean_errors
 from mm_graft.datasets.fashion_mnist import prepare_fashion_mnist
 from mm_graft.datasets.noisy_captions import FASHION_SYNSETS, write_noisy_captions
 from mm_graft.evaluation.datasets import build_dataset, image_labels

@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from mm_graft.small_file import read_small_json
+from mm_graft.files import read_small_json
 
 HEADLINE = 'top1'
 

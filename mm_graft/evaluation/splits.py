@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mm_graft.small_file import read_small_text
+from mm_graft.files import read_small_text
 
 
 def pick_per_class(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:

@@ -10,7 +10,7 @@ from mmengine.logging import MessageHub
 from mmengine.model import BaseAveragedModel
 from torch import Tensor, nn
 
-from mm_graft.shards import local
+from mm_graft.sharding.shards import local
 
 
 def cosine_momentum(iteration: int, max_iters: int, start: float, end: float = 1.0) -> float:

@@ -28,7 +28,7 @@ FILES = ('Makefile', )
 FOLDERS = ('configs', 'tools', 'mm_graft', 'requirements', 'docs')
 # of others, or hours long whatever the model is: tests/tools runs their parts
 ELSEWHERE = ('make ', 'pip ', 'source ', 'tensorboard ', 'git ', 'sudo ', 'mim ', 'pre-commit ', 'export ',
-             'python tools/reproduce.py', 'python tools/weak_supervision.py', 'python tools/benchmarks/speed_table.py')
+             'python tools/reproduce.py', 'python tools/weak_supervision.py', 'python benchmarks/run_speed_table.py')
 # files that the documentation takes for given: the config that they come from, and their layout
 CAMVID = 'configs/camvid/vit-tiny_upernet_camvid-half.py'
 GIVEN = {

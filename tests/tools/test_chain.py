@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-BENCHMARKS = Path(__file__).parents[2] / 'tools' / 'benchmarks'
+BENCHMARKS = Path(__file__).parents[2] / 'tools' / 'chain'
 STAND_IN = '''#!/usr/bin/env bash
 echo "$@" >> {log}
 while [ $# -gt 0 ]; do

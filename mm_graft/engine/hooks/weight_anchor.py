@@ -18,8 +18,8 @@ from torch import Tensor
 from mm_graft.checkpoints import backbone_tensors
 from mm_graft.depth import depth_map, find_backbone, unwrap
 from mm_graft.registry import HOOKS
-from mm_graft.shards import cut_like, local, sum_of_pieces
-from mm_graft.strategies import FULLY_SHARD, refuse_sharding, sharding_of
+from mm_graft.sharding.shards import cut_like, local, sum_of_pieces
+from mm_graft.sharding.strategies import FULLY_SHARD, refuse_sharding, sharding_of
 
 
 def weight_distance(parameters: list[Tensor], anchors: list[Tensor], p: int) -> Tensor:

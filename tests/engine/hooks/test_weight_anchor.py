@@ -9,8 +9,8 @@ from mmengine.runner import Runner
 
 from mm_graft.checkpoints import CheckpointError
 from mm_graft.engine.hooks.weight_anchor import WeightAnchor, weight_distance
-from tests.engine.hooks.freezeout_runs import mae as mae_with_freezeout
-from tests.engine.hooks.freezeout_runs import run_config
+from tests.engine.freezing.freezeout_runs import mae as mae_with_freezeout
+from tests.engine.freezing.freezeout_runs import run_config
 from tests.tiny import grafted_mocov3, mae_file, settings
 
 

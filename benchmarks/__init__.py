@@ -1,0 +1,1 @@
+"""Speed, memory and operations of training steps and loaders, measured."""

@@ -1,0 +1,123 @@
+"""Throughput of training steps: what they cost, how long they take, and what share of the device that is."""
+
+import resource
+import statistics
+import time
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from benchmarks.phase_clock import PhaseClock
+from benchmarks.step_costs import count_flops, reduced_bytes, saved_bytes_per_image
+from benchmarks.training_step import PHASES, TrainingStep
+
+FEW = 2  # images for counting: batch norm needs two
+MATMUL_SIDE = {'cuda': 8192, 'cpu': 1024}
+
+
+def matmul_peak(device: torch.device, dtype: torch.dtype, seconds: float = 1.0) -> float:
+    """FLOPs per second of a large square matrix product, the best of as many as fit into ``seconds``."""
+    side = MATMUL_SIDE[device.type]
+    left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    torch.mm(left, right)
+    clock, end = PhaseClock(device), time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        with clock.phase('matmul'):
+            torch.mm(left, right)
+        if clock.on_gpu:
+            torch.cuda.synchronize()
+    return 2 * side**3 / (min(step['matmul'] for step in clock.steps()) / 1000)
+
+
+def count(step: TrainingStep) -> dict:
+    """What a step costs per image, without timing it; a compiled model would hide its products, so count before."""
+    def loss() -> Tensor:
+        return step.loss(few)
+
+    few = step.images(FEW)
+    flops = count_flops(loss)
+    step.optim_wrapper.zero_grad()
+    saved = saved_bytes_per_image(step.model, step.loss_of, FEW)
+    return {
+        'gflops_per_image': flops / FEW / 1e9,
+        'saved_activation_mib_per_image': saved / 2**20,
+        'ddp_mib_per_step': reduced_bytes(step.model) / 2**20,
+    }
+
+
+def interleave(steps: Sequence[TrainingStep], number: int, warmup: int) -> list[list[dict[str, float]]]:
+    """Milliseconds by phase of ``number`` steps of each, taken in turns, after ``warmup`` steps of each."""
+    for step in steps:
+        for _ in range(warmup):
+            step.step(PhaseClock(step.device))
+    clocks = [PhaseClock(step.device) for step in steps]
+    for _ in range(number):
+        for step, clock in zip(steps, clocks):
+            with step.watch_averages(clock):
+                step.step(clock)
+    return [clock.steps() for clock in clocks]
+
+
+def quartiles(values: Sequence[float]) -> list[float]:
+    """First quartile, median, third quartile."""
+    return statistics.quantiles(values, n=4, method='inclusive') if len(values) > 1 else [values[0]] * 3
+
+
+def report(step: TrainingStep, costs: dict, times: list[dict[str, float]], peak: float) -> dict:
+    """Everything about a measured step.
+
+    Args:
+        step: what ran.
+        costs: what :func:`count` gave.
+        times: milliseconds by phase, a dict a step.
+        peak: FLOPs per second that the device reaches (:func:`matmul_peak`).
+    """
+    low, middle, high = quartiles([sum(phases.values()) for phases in times])
+    rate = 1000 * step.batch_size / middle
+    names = sorted({name for phases in times for name in phases}, key=[*PHASES, 'other'].index)
+    return {
+        'images_per_s': rate,
+        'ms_per_step': middle,
+        'ms_per_step_quartiles': [low, high],
+        'phases_ms': {name: statistics.median(phases.get(name, 0.) for phases in times) for name in names},
+        **costs,
+        'share_of_peak': costs['gflops_per_image'] * 1e9 * rate / peak,
+        'matmul_peak_tflops': peak / 1e12,
+        'peak_memory_mib': peak_memory(step.device) / 2**20,
+        'batch': step.batch_size,
+        'img_size': step.img_size,
+        'dtype': str(step.compute_dtype).removeprefix('torch.'),
+        'device': device_name(step.device),
+        'steps': len(times),
+        'compiled_graphs': compiled_graphs(),
+        'torch': torch.__version__,
+    }
+
+
+def compare(ours: list[dict[str, float]], others: list[dict[str, float]], batches: tuple[int, int]) -> dict:
+    """How many times as many images per second the first makes as the second, step by step of interleaved runs."""
+    pairs = zip(ours, others)
+    ratios = [(batches[0] / sum(own.values())) / (batches[1] / sum(other.values())) for own, other in pairs]
+    low, middle, high = quartiles(ratios)
+    return {'speedup': middle, 'speedup_quartiles': [low, high]}
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: the most that tensors took on a GPU, or the process on a CPU, since it began."""
+    if device.type == 'cuda':
+        return torch.cuda.max_memory_allocated()
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def compiled_graphs() -> int:
+    """Graphs that torch.compile has made so far in this process."""
+    from torch._dynamo.utils import counters
+    return counters['stats']['unique_graphs']
+
+
+def device_name(device: torch.device) -> str:
+    """What the device calls itself."""
+    if device.type == 'cuda':
+        return torch.cuda.get_device_name()
+    return f'cpu ({torch.get_num_threads()} threads)'

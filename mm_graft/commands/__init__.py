@@ -1,0 +1,1 @@
+"""The commands: ``mm_graft NAME …``, and the doors of ``tools/`` to the same functions."""

@@ -1,0 +1,27 @@
+"""Freezing a prefix once and for all, outside a run."""
+
+from torch import nn
+from torch.optim import Optimizer
+
+from mm_graft.depth import depth_map
+from mm_graft.engine.freezing.frozen_ema import refresh_averages
+from mm_graft.engine.freezing.frozen_prefix import SharedBiasCut, freeze_parameters, prefix_modules, prefix_parameters
+
+
+def freeze_blocks(model: nn.Module, optimizer: Optimizer, blocks: int) -> None:
+    """Freeze the stem and the first ``blocks`` blocks as `FreezeOutHook` does at an event; the mode must be set before.
+
+    Raises:
+        ValueError: the model has fewer blocks.
+    """
+    depths = depth_map(model)
+    if not 1 <= blocks <= depths.num_blocks:
+        raise ValueError(f'{blocks} blocks to freeze of a model with {depths.num_blocks}; choose '
+                         f'1…{depths.num_blocks}')
+    freeze_parameters(prefix_parameters(model, depths, blocks), optimizer)
+    SharedBiasCut(model, depths).extend(blocks)
+    refresh_averages(model)
+    if hasattr(model, 'on_freeze'):
+        model.on_freeze(blocks)
+    for module in prefix_modules(model, depths, blocks):
+        module.eval()

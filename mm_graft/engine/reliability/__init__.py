@@ -1,0 +1,1 @@
+"""Runs that survive: atomic checkpoints, exact resume, signals, non-finite steps."""

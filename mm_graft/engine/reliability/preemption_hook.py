@@ -1,0 +1,169 @@
+"""A run that is asked to go saves its state first."""
+
+import atexit
+import multiprocessing
+import signal
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from mmengine.dataset import DefaultSampler
+from mmengine.dist import get_world_size
+from mmengine.hooks import CheckpointHook, EMAHook, Hook
+from mmengine.runner import Runner
+from torch import distributed
+from torch.utils.data import DataLoader
+
+from mm_graft.engine.reliability.safe_checkpoint_hook import SafeCheckpointHook
+from mm_graft.registry import HOOKS
+
+
+def ignore_signals(worker: int, numbers: Sequence[int], before: Callable[[int], None] | None) -> None:
+    """Let a process of the data loader live until its parent ends it, though a scheduler signals the whole group."""
+    if before is not None:
+        before(worker)
+    for number in numbers:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def end_loader_processes() -> None:
+    """Kill the processes of the loaders when this one ends: the signal that PyTorch asks them by is one they ignore.
+
+    Without this a run whose loader still exists at its end (``persistent_workers``, or any error) would wait for them
+    for ever.
+    """
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's handler takes their end for a crash
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()
+
+
+def at_step(runner: Runner) -> bool:
+    """Whether no gradients are half accumulated."""
+    wrapper = runner.optim_wrapper
+    return not getattr(wrapper, '_inner_count', 0) % getattr(wrapper, '_accumulative_counts', 1)
+
+
+def shared_batches(loader: DataLoader) -> int:
+    """How many batches of a loader every process has for sure; only of the host's sampler that is known."""
+    if not isinstance(loader.sampler, DefaultSampler):
+        return 0
+    return len(loader.dataset) // (get_world_size() * (loader.batch_size or 1))
+
+
+@HOOKS.register_module()
+class PreemptionHook(Hook):
+    """Save and leave with status 0 when a scheduler asks to: slurm's warning, ``scancel``, torchrun's end.
+
+    After the iteration in which a signal arrives (with gradient accumulation after the one that makes the step) the
+    state is saved as ``stopped.pth``, and ``--resume`` goes on with the next iteration; a second signal changes
+    nothing, nor does one in the last iteration: the run is at its end. Needs :class:`SafeCheckpointHook`, which writes
+    and finds the file; a run without any checkpoints is left alone.
+
+    Several processes have to stop at the same iteration: every ``interval`` iterations they reduce one byte between
+    CPUs (gloo), so that no device waits.
+
+    A signal during validation is heeded between its batches, by several processes after those that all have. The state
+    is that after the last iteration of training; a resumed run goes on with training and does not repeat the
+    validation.
+
+    Args:
+        signals: names of the signals.
+        interval: after how many iterations several processes ask each other; one process does at each.
+
+    Raises:
+        ValueError: an unknown signal, or another kind of `CheckpointHook` in the run.
+    """
+
+    priority = 'LOWEST'
+
+    def __init__(self, signals: Sequence[str] = ('SIGTERM', 'SIGUSR1'), interval: int = 10) -> None:
+        if unknown := [name for name in signals if name not in signal.Signals.__members__]:
+            raise ValueError(f'signals {unknown} do not exist here; choose from {list(signal.Signals.__members__)}')
+        self.numbers = [signal.Signals[name] for name in signals]
+        self.interval = interval
+        self.received: signal.Signals | None = None
+        self.agreed, self.earlier = False, {}
+
+    def before_train(self, runner: Runner) -> None:
+        """Listen."""
+        self.agreed, self.earlier = False, {}
+        self.group = distributed.new_group(backend='gloo') if get_world_size() > 1 else None
+        self.checkpoints = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
+        if self.checkpoints is None:
+            return  # a run that keeps nothing is ended as ever
+        if not isinstance(self.checkpoints, SafeCheckpointHook):
+            raise ValueError("PreemptionHook saves through SafeCheckpointHook; set default_hooks.checkpoint.type="
+                             "'mm_graft.SafeCheckpointHook'")
+        self.earlier = {number: signal.signal(number, self._note) for number in self.numbers}
+        loader = runner.train_dataloader
+        loader.worker_init_fn = partial(ignore_signals, numbers=self.numbers, before=loader.worker_init_fn)
+        self.workers_exist = False
+        atexit.register(end_loader_processes)
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:
+        """Come before what PyTorch does at exit: it waits five seconds for each process of its loader."""
+        if self.earlier and not self.workers_exist:
+            self.workers_exist = True
+            atexit.unregister(end_loader_processes)
+            atexit.register(end_loader_processes)
+
+    def _note(self, number: int, frame: object) -> None:
+        self.received = signal.Signals(number)
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None,
+                         outputs: dict | None = None) -> None:
+        """Save and leave, if it is time.
+
+        Raises:
+            SystemExit: with status 0.
+        """
+        self.agreed = self.agreed or self._asked(self.every_n_train_iters(runner, self.interval))
+        if self.agreed and at_step(runner) and runner.iter + 1 < runner.max_iters:
+            self._leave(runner, runner.iter + 1)
+
+    def before_val(self, runner: Runner) -> None:
+        """Leave before a validation begins.
+
+        Raises:
+            SystemExit: with status 0.
+        """
+        if self.earlier and at_step(runner) and self._asked(True):
+            self._leave(runner, runner.iter)
+
+    def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: object = None,
+                       outputs: object = None) -> None:
+        """Leave within a validation, with the weights that are trained.
+
+        Raises:
+            SystemExit: with status 0.
+        """
+        if not self.earlier or not at_step(runner):
+            return
+        due = (batch_idx + 1) % self.interval == 0 and batch_idx < shared_batches(runner.val_dataloader)
+        if self._asked(due):
+            for hook in runner.hooks:
+                if isinstance(hook, EMAHook):
+                    hook.after_val_epoch(runner)
+            self._leave(runner, runner.iter)
+
+    def _leave(self, runner: Runner, iterations: int) -> None:
+        path = self.checkpoints.save_after(runner, iterations)
+        runner.logger.warning(f'{self.received.name if self.received else "another process"} asks to stop: saved '
+                              f'iteration {iterations} to {path}; go on with --resume')
+        raise SystemExit(0)
+
+    def _asked(self, due: bool) -> bool:
+        if self.group is None:
+            return self.received is not None
+        if not due:
+            return False
+        asked = torch.tensor([self.received is not None], dtype=torch.uint8)
+        distributed.all_reduce(asked, distributed.ReduceOp.MAX, group=self.group)
+        return bool(asked)
+
+    def after_train(self, runner: Runner) -> None:
+        """Listen no more."""
+        for number, handler in self.earlier.items():
+            signal.signal(number, handler)
+        self.earlier = {}

@@ -1,0 +1,110 @@
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mm_graft.commands import environment
+from mm_graft.commands.environment import (
+    check_advisories,
+    check_family,
+    check_import,
+    check_space,
+    count_images,
+    examine,
+)
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """A function that says which distributions there are."""
+    def only(**versions):
+        known = {name.replace('_', '-'): number for name, number in versions.items()}
+        monkeypatch.setattr(environment, 'version', known.get)
+    return only
+
+
+def test_the_maintained_family_is_right_and_the_others_are_named(installed):
+    installed(onedl_mmengine='0.10.12')
+    assert check_family('mmengine').ok
+    installed(mmengine='0.10.7')
+    assert 'cannot resume' in (check := check_family('mmengine')).fix
+    assert check.ok is False
+    installed(onedl_mmcv='2.3.6', mmcv_lite='2.1.0')
+    assert 'pip uninstall onedl-mmcv mmcv-lite' in check_family('mmcv').fix
+    installed()
+    assert check_family('mmpretrain').fix == 'pip install onedl-mmpretrain'
+    assert check_family('mmsegmentation').ok is None
+
+
+def test_a_known_advisory_is_a_finding_with_its_remedy(installed):
+    installed(torch='2.9.1', pillow='13.0.0')
+    check = check_advisories()
+    assert check.ok is False
+    assert check.value == 'torch 2.9.1 (CVE-2026-24747), torch 2.9.1 (CVE-2026-4538)'
+    assert 'use torch 2.10.0 or later' in check.fix
+    installed(torch='2.11.0', pillow='13.0.0')
+    assert check_advisories().ok
+
+
+def test_a_broken_binary_is_a_finding_and_no_crash(tmp_path, monkeypatch):
+    (tmp_path / 'halfvision.py').write_text('raise RuntimeError("operator torchvision::nms\\ndoes not exist")')
+    monkeypatch.syspath_prepend(tmp_path)
+    check = check_import('halfvision', 'install its partner')
+    assert (check.ok, check.fix) == (False, 'install its partner')
+    assert check.value == 'RuntimeError: operator torchvision::nms does not exist'
+
+
+def test_space_is_looked_for_where_checkpoints_will_be(tmp_path, monkeypatch):
+    monkeypatch.setattr(environment, 'DISK', 0)
+    assert check_space(tmp_path / 'not' / 'yet')[0].value.endswith(f'free at {tmp_path}')
+    assert check_space(tmp_path)[0].ok
+    monkeypatch.setattr(environment, 'DISK', 2**60)
+    assert not check_space(tmp_path)[0].ok
+
+
+def test_images_are_counted_below_a_folder(tmp_path):
+    (tmp_path / 'a').mkdir()
+    for name in ('a/1.JPEG', 'a/2.png', 'note.txt'):
+        (tmp_path / name).touch()
+    assert count_images(tmp_path) == f'2 images below {tmp_path}'
+    for place in (tmp_path / 'none', tmp_path / 'a' / '1.JPEG'):
+        with pytest.raises(FileNotFoundError):
+            count_images(place)
+
+
+def test_a_config_is_read_and_its_paths_looked_for(tmp_path):
+    (tmp_path / 'config.py').write_text("load_from = 'no/where.pth'")
+    options = {'load_from': str(tmp_path / 'config.py')}
+    assert examine(config=str(tmp_path / 'config.py'), options=options)[-1].ok
+    check = examine(config=str(tmp_path / 'config.py'))[-1]
+    assert (check.name, check.ok) == ('config', False)
+    assert 'checkpoint no/where.pth (load_from) does not exist' in check.value
+
+
+def run(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr(sys, 'argv', ['doctor.py', *arguments])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(ROOT / 'tools' / 'doctor.py'), run_name='__main__')
+    return int(end.value.code), capsys.readouterr().out
+
+
+def test_the_command_prints_everything_and_says_what_to_fix(tmp_path, monkeypatch, capsys):
+    status, text = run(monkeypatch, capsys, '--data', str(tmp_path))
+    assert status == 1
+    assert f'torch           {torch.__version__}' in text
+    assert 'WRONG data' in text
+    assert 'data: give the folder above the images' in text
+
+
+def test_the_command_speaks_json(monkeypatch, capsys):
+    status, text = run(monkeypatch, capsys, '--json')
+    report = json.loads(text)
+    assert report['ok'] is (status == 0)
+    names = [check['name'] for check in report['checks']]
+    assert {'python', 'torch', 'torchvision', 'mmengine', 'mmpretrain', 'devices', 'distributed', 'disk'} <= set(names)
+    assert all({'name', 'value', 'ok', 'fix'} == set(check) for check in report['checks'])

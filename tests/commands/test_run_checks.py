@@ -1,0 +1,111 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.runner import EpochBasedTrainLoop
+from torch.utils.data import DataLoader, Dataset
+
+from mm_graft.commands import run_checks
+from mm_graft.commands.run_checks import BatchSizeHook, check_classes, check_data, check_optimizer
+
+
+class Images(Dataset):
+    """So many images, of so many classes."""
+
+    def __init__(self, count, classes=0):
+        self.count, self.metainfo = count, {'classes': tuple(range(classes))} if classes else {}
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        return torch.zeros(1)
+
+
+class Warnings:
+    """A logger that keeps what it is told."""
+
+    def __init__(self):
+        self.lines = []
+
+    def warning(self, line):
+        self.lines.append(line)
+
+
+def runner(count=64, batch=64, classes=0, **cfg):
+    loop = EpochBasedTrainLoop.__new__(EpochBasedTrainLoop)
+    optim = dict(optimizer=dict(type='AdamW', lr=1e-3))
+    return SimpleNamespace(train_dataloader=DataLoader(Images(count, classes), batch, drop_last=True), train_loop=loop,
+                           cfg=Config(dict(optim_wrapper=optim, **cfg)), logger=Warnings())
+
+
+def warnings_of(run):
+    BatchSizeHook().before_train(run)
+    return run.logger.lines
+
+
+def test_a_rate_for_another_batch_is_told_with_both_sizes_the_rate_and_the_flag(monkeypatch):
+    monkeypatch.setattr(run_checks, 'get_world_size', lambda: 2)
+    line, = warnings_of(runner(auto_scale_lr=dict(base_batch_size=4096)))
+    parts = '0.001', '4096', '128', '64 × 2', '--auto-scale-lr', '3.125e-05'
+    assert [part for part in parts if part not in line] == []
+
+
+@pytest.mark.parametrize('scaling', [None, {}, dict(base_batch_size=64), dict(base_batch_size=4096, enable=True)])
+def test_a_rate_that_fits_or_is_scaled_is_not_spoken_of(scaling):
+    assert warnings_of(runner(auto_scale_lr=scaling)) == []
+
+
+def test_several_optimizers_have_no_one_rate_to_speak_of():
+    run = runner(auto_scale_lr=dict(base_batch_size=4096))
+    run.cfg.optim_wrapper = dict(one=dict(optimizer=dict(lr=1e-3)), constructor='Two')
+    assert warnings_of(run) == []
+
+
+@pytest.mark.parametrize(('count', 'processes', 'fitting'), [(60, 1, 32), (60, 8, 4), (3, 1, 2), (2, 4, None)])
+def test_fewer_images_than_one_batch_are_counted_and_a_fitting_batch_is_named(monkeypatch, count, processes, fitting):
+    monkeypatch.setattr(run_checks, 'get_world_size', lambda: processes)
+    remedy = f'train_dataloader.batch_size={fitting}' if fitting else 'more images'
+    with pytest.raises(ValueError, match=rf'{count} images are fewer than one batch of 256.*{remedy}$'):
+        check_data(runner(count, 256))
+
+
+def test_one_batch_of_images_is_enough():
+    check_data(runner(256, 256))
+
+
+MODEL = dict(head=dict(num_classes=10))
+
+
+def test_more_classes_than_the_classifier_has_are_counted_and_the_options_named():
+    run = runner(classes=12, model=MODEL, data_preprocessor=dict(num_classes=10))
+    with pytest.raises(ValueError, match=r'12 classes.*model\.head\.num_classes=12 data_preprocessor\.num_classes=12$'):
+        check_data(run)
+
+
+def test_a_preprocessor_with_fewer_classes_than_the_images_is_refused_too():
+    cfg = Config(dict(model=dict(head=dict(num_classes=12), data_preprocessor=dict(num_classes=10))))
+    with pytest.raises(ValueError, match=r'model\.data_preprocessor\.num_classes=10'):
+        check_classes(cfg, {'classes': tuple(range(12))})
+
+
+@pytest.mark.parametrize('classes', [0, 5, 10])
+def test_images_without_classes_or_with_no_more_than_the_classifier_pass(classes):
+    check_data(runner(classes=classes, model=MODEL))
+    check_data(runner(classes=classes, model=dict(backbone=dict(type='ViT'))))
+
+
+def optimizer(kind, **cfg):
+    return Config(dict(optim_wrapper=dict(optimizer=dict(type=kind)), **cfg))
+
+
+@pytest.mark.parametrize('cfg', [optimizer('AdamW'), optimizer(torch.optim.SGD), optimizer('Lamb'), Config({}),
+                                 optimizer('mmpretrain.Lamb', default_scope='mmseg')])
+def test_optimizers_of_torch_and_the_host_are_known(cfg):
+    check_optimizer(cfg)
+
+
+def test_an_optimizer_that_there_is_not_is_named_with_those_that_are_called_alike():
+    with pytest.raises(ValueError, match=r"no optimizer 'AdamWW' \(optim_wrapper\.optimizer\.type\).*AdamW"):
+        check_optimizer(optimizer('AdamWW'))

@@ -1,0 +1,43 @@
+"""Predicted and measured savings."""
+
+import pytest
+import torch
+from torch import nn
+
+from mm_graft.engine.freezing.freezeout_savings import SavingsMeter, encoder_step_cost
+
+
+def test_a_frozen_block_costs_a_third():
+    assert encoder_step_cost(0, 12) == 1
+    assert encoder_step_cost(6, 12) == pytest.approx(2 / 3)
+    assert encoder_step_cost(12, 12) == pytest.approx(1 / 3)
+
+
+def run(meter, model, depth, iterations):
+    for _ in range(iterations):
+        meter.start(model, depth)
+        model(torch.ones(2, 4)).pow(2).sum().backward()
+        meter.stop()
+
+
+def test_the_meter_keeps_time_apart_from_the_measured_iteration():
+    meter, model = SavingsMeter(), nn.Linear(4, 8)
+    run(meter, model, -1, 5)
+    record = meter.records[-1]
+    assert (record['iterations'], record['timed']) == (5, 3)
+    assert record['saved_bytes'] == 4 * (2 * 4 + 2 * 8)
+    assert record['seconds'] > 0
+
+
+def test_the_summary_compares_with_the_first_state_and_survives_a_resume():
+    records = {-1: {'iterations': 10, 'seconds': 8., 'timed': 8, 'saved_bytes': 4 * 2**20},
+               5: {'iterations': 10, 'seconds': 4., 'timed': 8, 'saved_bytes': 2**20}}
+    assert SavingsMeter(records).summary().startswith('5.0 s of 20.0 s')
+    assert '(25.0%)' in SavingsMeter(records).summary()
+    assert '4.0 MiB a step at first, 1.0 MiB at the end' in SavingsMeter(records).summary()
+
+
+def test_a_run_too_short_says_so():
+    meter = SavingsMeter()
+    run(meter, nn.Linear(4, 8), -1, 5)
+    assert 'too few iterations' in meter.summary()

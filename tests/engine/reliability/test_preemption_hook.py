@@ -1,0 +1,217 @@
+import atexit
+import multiprocessing.util
+import os
+import signal
+import time
+from contextlib import suppress
+
+import pytest
+import torch
+from mmengine.dataset import DefaultSampler
+from mmengine.evaluator import Evaluator
+from mmengine.hooks import EMAHook, Hook
+from torch.utils.data import DataLoader
+
+from mm_graft.engine.reliability import preemption_hook
+from mm_graft.engine.reliability.preemption_hook import PreemptionHook, ignore_signals, shared_batches
+from mm_graft.engine.reliability.safe_checkpoint_hook import SafeCheckpointHook
+from tests.engine.reliability.test_safe_checkpoint_hook import Net, Two, make
+
+
+class Signal(Hook):
+    """Sends a signal in some iteration."""
+
+    def __init__(self, name, iteration):
+        self.number, self.iteration = signal.Signals[name], iteration
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == self.iteration:
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.fixture(autouse=True)
+def _handlers():
+    before = {name: signal.getsignal(signal.Signals[name]) for name in ('SIGTERM', 'SIGUSR1')}
+    yield
+    for name, handler in before.items():
+        signal.signal(signal.Signals[name], handler)
+
+
+def stopped(folder, name='SIGTERM', iteration=2, **settings):
+    runner = make(folder, **settings)
+    runner.register_hook(PreemptionHook())
+    runner.register_hook(Signal(name, iteration))
+    with pytest.raises(SystemExit) as end:
+        runner.train()
+    assert end.value.code == 0
+    return torch.load(folder / 'stopped.pth', weights_only=False)
+
+
+@pytest.mark.parametrize('name', ['SIGTERM', 'SIGUSR1'])
+def test_a_signal_saves_the_state_after_the_iteration_and_leaves_with_status_0(tmp_path, name):
+    saved = stopped(tmp_path, name)
+    assert saved['meta']['iter'] == 3
+    assert {'state_dict', 'optimizer', 'message_hub'} <= set(saved)
+
+
+def test_the_run_goes_on_after_it(tmp_path):
+    stopped(tmp_path)
+    runner = make(tmp_path, resume=True)
+    runner.train()
+    assert (runner.iter, runner.epoch) == (6, 3)
+
+
+def test_in_the_last_iteration_the_run_ends_as_ever_with_its_own_checkpoint(tmp_path):
+    runner = make(tmp_path)
+    runner.register_hook(PreemptionHook())
+    runner.register_hook(Signal('SIGTERM', 5))
+    runner.train()
+    assert torch.load(tmp_path / 'epoch_3.pth', weights_only=False)['meta']['iter'] == 6
+    assert not (tmp_path / 'stopped.pth').exists()
+
+
+def test_gradients_half_accumulated_are_not_left_behind(tmp_path):
+    runner = make(tmp_path)
+    runner.register_hook(PreemptionHook())
+    runner.register_hook(Signal('SIGTERM', 2))
+    runner.optim_wrapper['accumulative_counts'] = 2
+    with pytest.raises(SystemExit):
+        runner.train()
+    assert torch.load(tmp_path / 'stopped.pth', weights_only=False)['meta']['iter'] == 4
+
+
+def test_without_a_signal_nothing_happens_and_the_handlers_are_given_back(tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    runner = make(tmp_path)
+    runner.register_hook(PreemptionHook(signals=['SIGTERM']))
+    runner.train()
+    assert runner.iter == 6
+    assert not (tmp_path / 'stopped.pth').exists()
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_processes_of_the_loader_outlive_the_signal_and_do_what_the_config_asks():
+    done = []
+    ignore_signals(3, [signal.SIGUSR1], done.append)
+    os.kill(os.getpid(), signal.SIGUSR1)
+    assert done == [3]
+    ignore_signals(3, [signal.SIGUSR1], None)
+
+
+def test_it_says_what_it_needs(tmp_path):
+    with pytest.raises(ValueError, match=r"signals \['SIGNOTHING'\] do not exist"):
+        PreemptionHook(signals=['SIGNOTHING'])
+    runner = make(tmp_path, type='CheckpointHook')
+    runner.register_hook(PreemptionHook())
+    with pytest.raises(ValueError, match=r"type='mm_graft\.SafeCheckpointHook'"):
+        runner.train()
+
+
+def test_a_run_that_keeps_nothing_is_left_alone(tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    runner = make(tmp_path)
+    runner._hooks = [hook for hook in runner._hooks if not isinstance(hook, SafeCheckpointHook)]
+    hook = PreemptionHook()
+    runner.register_hook(hook)
+    hook.before_train(runner)
+    assert signal.getsignal(signal.SIGTERM) == before
+    runner.train()
+    assert runner.iter == 6
+
+
+class Validated(Net):
+    """Has something to validate."""
+
+    def forward(self, inputs, mode='loss', **kwargs):
+        return [{'pred': 0}] if mode == 'predict' else super().forward(inputs, mode)
+
+
+class SignalInValidation(Hook):
+    """Sends a signal in the second validation: before it, or in its first batch."""
+
+    def __init__(self, moment):
+        self.moment = moment
+
+    def after_train_epoch(self, runner):
+        if self.moment == 'before' and runner.epoch == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def before_val_iter(self, runner, batch_idx, data_batch=None):
+        assert runner.epoch == 1 or (self.moment, batch_idx) == ('within', 0)
+        if self.moment == 'within' and runner.epoch == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def validated(folder, hooks, resume=False):
+    runner = make(folder, resume=resume)
+    runner.model = Validated()
+    runner._val_loop, runner._val_evaluator = dict(type='ValLoop'), Evaluator([])
+    runner._val_dataloader = {**runner._train_dataloader, 'dataset': Two()}
+    runner.register_hook(EMAHook(momentum=0.5))
+    for hook in [PreemptionHook(), *hooks]:
+        runner.register_hook(hook)
+    return runner
+
+
+@pytest.mark.parametrize('moment', ['before', 'within'])
+def test_a_signal_in_a_validation_ends_it_and_saves_what_is_trained(tmp_path, moment):
+    validated(tmp_path / 'whole', []).train()
+    runner = validated(tmp_path / 'run', [SignalInValidation(moment)])
+    with pytest.raises(SystemExit) as end:
+        runner.train()
+    assert end.value.code == 0
+    saved = torch.load(tmp_path / 'run' / 'stopped.pth', weights_only=False)
+    assert (saved['meta']['iter'], saved['meta']['epoch']) == (4, 2)
+    epoch = torch.load(tmp_path / 'whole' / 'epoch_2.pth', weights_only=False)
+    assert saved['state_dict'] == epoch['state_dict']
+    assert saved['ema_state_dict'] == epoch['ema_state_dict']
+    assert saved['state_dict']['weight'] != saved['ema_state_dict']['module.weight']
+    validated(tmp_path / 'run', [], resume=True).train()
+    left, right = (torch.load(tmp_path / name / 'epoch_3.pth', weights_only=False) for name in ('whole', 'run'))
+    assert left['state_dict'] == right['state_dict']
+
+
+def test_batches_that_every_process_has_are_those_of_the_sampler_that_is_known(monkeypatch):
+    monkeypatch.setattr(preemption_hook, 'get_world_size', lambda: 2)
+    seven = [0] * 7
+    assert shared_batches(DataLoader(seven, 2, sampler=DefaultSampler(seven))) == 1
+    assert shared_batches(DataLoader(seven, 1, sampler=DefaultSampler(seven))) == 3
+    assert shared_batches(DataLoader(seven, 2)) == 0
+
+
+class Failure(Hook):
+    """Ends a run as an error does, while its loader is at work."""
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == 3:
+            raise RuntimeError('on purpose')
+
+
+def end_as_the_interpreter_does(folder, hooks):
+    """What a forked process does: train with a loader that stays, and leave while it is still there."""
+    atexit._clear()
+    atexit.register(multiprocessing.util._exit_function)
+    runner = make(folder)
+    runner._train_dataloader.update(num_workers=2, persistent_workers=True)
+    for hook in [PreemptionHook(), *hooks]:
+        runner.register_hook(hook)
+    with suppress(RuntimeError):
+        runner.train()
+    atexit._run_exitfuncs()
+
+
+@pytest.mark.parametrize('hooks', [[], [Failure()]], ids=['through', 'failed'])
+def test_a_run_whose_loader_stays_comes_to_its_end(tmp_path, hooks):
+    process = os.fork()
+    if not process:
+        with suppress(BaseException):
+            end_as_the_interpreter_does(tmp_path, hooks)
+            os._exit(0)
+        os._exit(1)
+    deadline = time.monotonic() + 60
+    while (ended := os.waitpid(process, os.WNOHANG))[0] == 0 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if not ended[0]:
+        os.kill(process, signal.SIGKILL)
+        os.waitpid(process, 0)
+    assert ended == (process, 0)

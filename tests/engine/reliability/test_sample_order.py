@@ -1,0 +1,108 @@
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset, SequentialSampler
+
+from mm_graft.engine.reliability.sample_order import PlacedSampler, place_samples, seed_generators, seed_host_generators
+
+
+class Draws(Dataset):
+    """Samples that are their index and what the generators give."""
+
+    def __len__(self):
+        return 7
+
+    def __getitem__(self, index):
+        return index, random.random(), np.random.rand(), torch.rand(1).item()  # noqa: NPY002
+
+
+def loader(seed=0, rank=0, world_size=1, workers=0, order=(0, 1, 2, 3, 4, 5, 6)):
+    result = DataLoader(Draws(), batch_size=2, sampler=list(order), num_workers=workers, collate_fn=list)
+    return result, place_samples(result, seed, rank, world_size)
+
+
+def samples(data):
+    return [sample for batch in data for sample in batch]
+
+
+def test_samples_depend_on_seed_pass_and_place_and_on_nothing_else():
+    data, _ = loader()
+    first, second = samples(data), samples(data)
+    assert len({number for sample in first + second for number in sample[1:]}) == 2 * 7 * 3
+    assert samples(loader()[0]) == first
+    assert samples(loader(workers=2)[0]) == first
+    assert samples(loader(seed=1)[0]) != first
+    swapped = samples(loader(order=(1, 0, 2, 3, 4, 5, 6))[0])
+    assert [sample[1:] for sample in swapped] == [sample[1:] for sample in first]
+
+
+def test_two_processes_see_the_samples_that_one_sees():
+    whole = samples(loader()[0])
+    for rank in range(2):
+        part = loader(rank=rank, world_size=2, order=range(rank, 7, 2))[0]
+        assert samples(part) == whole[rank::2]
+
+
+def test_a_pass_begins_anywhere_and_the_next_one_at_its_start():
+    data, placed = loader()
+    passes = [samples(data) for _ in range(3)]
+    data, placed = loader()
+    placed.begin(1, 4)
+    assert len(data) == 4  # the batches of a whole pass
+    assert samples(data) == passes[1][4:]
+    assert samples(data) == passes[2]
+    placed.begin(0, 7)
+    assert samples(data) == []
+
+
+def test_nothing_that_was_skipped_is_loaded(monkeypatch):
+    loaded = []
+    monkeypatch.setattr(Draws, '__getitem__', lambda self, index: loaded.append(index))
+    data, placed = loader()
+    placed.begin(0, 4)
+    samples(data)
+    assert loaded == [4, 5, 6]
+
+
+class Skipping(SequentialSampler):
+
+    def skip(self, num_samples):
+        raise AssertionError('both would skip')
+
+
+def test_the_loop_by_iterations_skips_here_too():
+    data = DataLoader(Draws(), batch_size=2, sampler=Skipping(range(7)), collate_fn=list)
+    place_samples(data, 0, 0, 1)
+    data.sampler.skip(4)
+    assert samples(data) == samples(loader()[0])[4:]
+
+
+def test_indices_come_with_their_place():
+    sampler = PlacedSampler([5, 3, 1], rank=1, world_size=2)
+    sampler.begin(4, 1)
+    assert list(sampler) == [((4, 3), 3), ((4, 5), 1)]
+    assert len(sampler) == 3
+
+
+
+
+def test_data_without_a_sampler_are_refused():
+    with pytest.raises(ValueError, match='come from NoneType; use a batch sampler'):
+        place_samples(DataLoader([1, 2], batch_size=None), 0, 0, 1)
+
+
+def draw():
+    return random.random(), np.random.rand(), torch.rand(1).item()  # noqa: NPY002
+
+
+def test_every_number_of_the_entropy_counts():
+    seen = set()
+    for entropy in ((0, 0, 1), (1, 0, 1), (0, 1, 1), (0, 0, 2), (0, 1, 0, 1), (0, 1, 1, 1)):
+        seed_generators(*entropy)
+        seen.add(draw())
+    assert len(seen) == 6
+    assert seed_host_generators(0, 0, 1) != seed_host_generators(0, 0, 2)
+    seed_host_generators(0, 0, 1)
+    assert draw() in seen
