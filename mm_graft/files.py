@@ -1,9 +1,61 @@
-"""Text and JSON from strangers: bounded in size, with one kind of error."""
+"""Files that are written whole or not at all, and text and JSON from strangers, read within bounds.
 
+Only regular files are opened (symbolic links to them too): a pipe could block for ever, a device never ends.
+"""
+
+import fcntl
 import json
+import os
+import re
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
-LIMIT = 2**28  # the list of ImageNet-21k with full paths has half of that
+LIMIT = 2**28  # bytes of a text; the list of ImageNet-21k with full paths has half of that
+JSON_LIMIT = 2**25  # bytes of a JSON file; as Python objects it may take twenty times as much memory
+MAX_DEPTH = 100  # of nested JSON
+LINE_LIMIT = 2**20  # bytes of a line
+LEFT_OVER = re.compile(r'\.(?P<name>.+)\.[0-9a-f]{8}\.part')
+
+
+def open_regular(path: str | Path) -> BinaryIO:
+    """Open a regular file for reading bytes; never blocks on a pipe and never touches a device.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a directory, a pipe, a device or a socket.
+    """
+    _check_regular(path, os.stat(path).st_mode)
+    file = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), 'rb')  # noqa: SIM115 - the caller closes it
+    try:
+        _check_regular(path, os.fstat(file.fileno()).st_mode)  # it may have changed since
+    except ValueError:
+        file.close()
+        raise
+    return file
+
+
+def _check_regular(path: str | Path, mode: int) -> None:
+    if not stat.S_ISREG(mode):
+        kinds = {stat.S_IFDIR: 'a directory', stat.S_IFIFO: 'a pipe', stat.S_IFSOCK: 'a socket'}
+        raise ValueError(f'{path} is {kinds.get(stat.S_IFMT(mode), "a device")}; give the path of a regular file')
+
+
+def read_small_bytes(path: str | Path, limit: int = LIMIT) -> bytes:
+    """Content of a file.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: no regular file, or more than ``limit`` bytes; the message names the file.
+    """
+    with open_regular(path) as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise ValueError(f'{path} has more than {limit} bytes, the most that is read of such a file')
+    return content
 
 
 def read_small_text(path: str | Path, limit: int = LIMIT) -> str:
@@ -11,27 +63,129 @@ def read_small_text(path: str | Path, limit: int = LIMIT) -> str:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: more than ``limit`` bytes, or no UTF-8; the message names the file.
+        ValueError: as :func:`read_small_bytes`, or no UTF-8.
     """
-    with open(path, 'rb') as file:
-        content = file.read(limit + 1)
-    if len(content) > limit:
-        raise ValueError(f'{path} has more than {limit} bytes; it is no list or report')
     try:
-        return content.decode()
+        return read_small_bytes(path, limit).decode()
     except UnicodeDecodeError as error:
         raise ValueError(f'{path} is no text in UTF-8: {error.reason} at byte {error.start}') from error
 
 
-def read_small_json(path: str | Path, limit: int = LIMIT) -> object:
+def read_small_json(path: str | Path, limit: int = JSON_LIMIT) -> object:
     """Content of a JSON file.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: as :func:`read_small_text`, or no JSON.
+        ValueError: as :func:`read_small_text`, no JSON, or nested deeper than ``MAX_DEPTH``.
     """
     text = read_small_text(path, limit)
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
+        return parse_json(text)
+    except ValueError as error:
         raise ValueError(f'{path} is no JSON: {error}') from error
+
+
+def parse_json(text: str | bytes) -> object:
+    """What a JSON text holds.
+
+    Raises:
+        ValueError: no JSON, or nested deeper than ``MAX_DEPTH``.
+    """
+    too_deep = f'nested deeper than {MAX_DEPTH} levels'
+    try:
+        content = json.loads(text)
+    except RecursionError as error:
+        raise ValueError(too_deep) from error
+    level, depth = [content], 0
+    while level := [node for node in level if isinstance(node, dict | list)]:
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise ValueError(too_deep)
+        level = [inner for node in level for inner in (node.values() if isinstance(node, dict) else node)]
+    return content
+
+
+def read_lines(path: str | Path, limit: int = LINE_LIMIT) -> Iterator[bytes]:
+    """Lines of a file of any size, one at a time, each with its end.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: no regular file, or a line has more than ``limit`` bytes; the message names file and line.
+    """
+    with open_regular(path) as file:
+        number = 0
+        while line := file.readline(limit + 1):
+            number += 1
+            if len(line) > limit:
+                raise ValueError(f'{path}, line {number} has more than {limit} bytes, the most that is read of a line')
+            yield line
+
+
+@contextmanager
+def atomic_write(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path beside ``path`` to write to; it is flushed to the disk and takes the name on success.
+
+    So a name never belongs to half a file. A lock on the temporary file says that its writer lives, see
+    :func:`remove_abandoned`.
+
+    Raises:
+        ValueError: ``path`` exists and is no regular file.
+    """
+    path = Path(os.path.realpath(path))
+    if path.exists():
+        _check_regular(path, path.stat().st_mode)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary, lock = _reserve(path)
+    try:
+        yield temporary
+        with temporary.open('rb') as file:  # the writer may have put another file in its place
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(lock)
+
+
+def _reserve(path: Path) -> tuple[Path, int]:
+    """A new, locked, empty file beside ``path``, and the descriptor that holds the lock."""
+    while True:
+        temporary = path.with_name(f'.{path.name}.{secrets.token_hex(4)}.part')
+        lock = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if os.fstat(lock).st_nlink:  # else removed as abandoned before it was locked
+            return temporary, lock
+        os.close(lock)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # not every file system can
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_abandoned(folder: str | Path, suffix: str = '') -> list[Path]:
+    """Remove what processes that were killed in :func:`atomic_write` have left in a folder, and return it.
+
+    What a living process writes is locked and stays.
+
+    Args:
+        folder: where to look.
+        suffix: of the files that were to be written; empty for all.
+    """
+    removed = []
+    for path in Path(folder).glob('.*'):
+        match = LEFT_OVER.fullmatch(path.name)
+        if not match or not match['name'].endswith(suffix) or path.is_symlink() or not path.is_file():
+            continue
+        with suppress(OSError), path.open('rb') as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+            removed.append(path)
+    return removed

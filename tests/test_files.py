@@ -1,10 +1,24 @@
+import fcntl
 import json
+import os
 import random
+import socket
+import stat
+import threading
 from contextlib import suppress
 
 import pytest
 
-from mm_graft.files import read_small_json, read_small_text
+from mm_graft.files import (
+    MAX_DEPTH,
+    atomic_write,
+    open_regular,
+    parse_json,
+    read_lines,
+    read_small_json,
+    read_small_text,
+    remove_abandoned,
+)
 
 
 def test_text_and_json_are_read(tmp_path):
@@ -23,7 +37,9 @@ def test_what_is_too_large_is_not_read_to_its_end(tmp_path):
     with pytest.raises(ValueError, match=f'{path} has more than 1000 bytes'):
         read_small_text(path, limit=1000)
     with pytest.raises(ValueError, match='more than'):
-        read_small_json(path, limit=1000)
+        read_small_json(path)
+    with pytest.raises(ValueError, match=f'{path}, line 1 has more than'):
+        list(read_lines(path))
 
 
 @pytest.mark.parametrize('content', [b'\xff\xfe', b'[' * 10**6, b'{"a": ', b'', b'1' * 10**5])
@@ -31,6 +47,16 @@ def test_what_is_no_json_is_one_kind_of_error_that_names_the_file(tmp_path, cont
     (tmp_path / 'a').write_bytes(content)
     with pytest.raises(ValueError, match=str(tmp_path / 'a')):
         read_small_json(tmp_path / 'a')
+
+
+@pytest.mark.parametrize(('opening', 'closing'), ['[]', ('{"a":', '}')])
+def test_the_depth_of_json_has_a_bound(opening, closing):
+    def nested(depth):
+        return opening * depth + 'null' + closing * depth
+
+    assert parse_json(nested(MAX_DEPTH))
+    with pytest.raises(ValueError, match=f'deeper than {MAX_DEPTH}'):
+        parse_json(nested(MAX_DEPTH + 1))
 
 
 def test_damaged_json_is_content_or_that_error(tmp_path):
@@ -48,3 +74,99 @@ def test_damaged_json_is_content_or_that_error(tmp_path):
 def test_a_file_that_is_not_there_is_said_so(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_small_text(tmp_path / 'none')
+
+
+def test_lines_come_with_their_ends_up_to_the_limit(tmp_path):
+    (tmp_path / 'a').write_bytes(b'123\n\nab\n4567')
+    assert list(read_lines(tmp_path / 'a', limit=4)) == [b'123\n', b'\n', b'ab\n', b'4567']
+    lines = read_lines(tmp_path / 'a', limit=3)
+    with pytest.raises(ValueError, match='line 1 has more than 3 bytes'):
+        next(lines)
+
+
+READERS = open_regular, read_small_text, read_small_json, lambda path: next(read_lines(path))
+
+
+@pytest.mark.parametrize('reader', READERS)
+def test_only_regular_files_are_opened(tmp_path, reader):
+    os.mkfifo(tmp_path / 'fifo')
+    (tmp_path / 'link').symlink_to(tmp_path / 'fifo')
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(tmp_path / 'socket'))
+    for path, what in (('fifo', 'a pipe'), ('link', 'a pipe'), ('socket', 'a socket'), ('', 'a directory'),
+                       ('/dev/zero', 'a device')):
+        with pytest.raises(ValueError, match=f'{tmp_path / path} is {what}'):
+            reader(tmp_path / path)
+
+
+def test_a_link_to_a_regular_file_is_read(tmp_path):
+    (tmp_path / 'a').write_text('text')
+    (tmp_path / 'link').symlink_to('a')
+    assert read_small_text(tmp_path / 'link') == 'text'
+
+
+def test_a_written_file_appears_whole_with_the_usual_rights(tmp_path):
+    target = tmp_path / 'new' / 'a.json'
+    with atomic_write(target) as part:
+        part.write_text('new')
+        assert os.listdir(target.parent) == [part.name]
+    assert os.listdir(target.parent) == ['a.json']
+    assert target.read_text() == 'new'
+    (tmp_path / 'plain').touch()
+    assert stat.S_IMODE(target.stat().st_mode) == stat.S_IMODE((tmp_path / 'plain').stat().st_mode)
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
+    (tmp_path / 'a').write_text('old')
+
+    def full(_):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(os, 'fsync', full)
+    with pytest.raises(OSError, match='No space'), atomic_write(tmp_path / 'a') as part:
+        part.write_text('new')
+    assert os.listdir(tmp_path) == ['a']
+    assert (tmp_path / 'a').read_text() == 'old'
+
+
+def test_a_link_is_written_through_and_what_is_no_file_is_left_alone(tmp_path):
+    (tmp_path / 'far').mkdir()
+    (tmp_path / 'far' / 'a').write_text('old')
+    (tmp_path / 'a').symlink_to('far/a')
+    with atomic_write(tmp_path / 'a') as part:
+        part.write_text('new')
+    assert (tmp_path / 'a').is_symlink()
+    assert (tmp_path / 'far' / 'a').read_text() == 'new'
+    os.mkfifo(tmp_path / 'fifo')
+    with pytest.raises(ValueError, match='is a pipe'), atomic_write(tmp_path / 'fifo'):
+        pass
+    assert (tmp_path / 'fifo').is_fifo()
+
+
+def test_only_what_dead_writers_left_is_removed(tmp_path):
+    (tmp_path / '.a.pth.0123abcd.part').touch()
+    (tmp_path / '.a.json.0123abcd.part').touch()
+    (tmp_path / '.a.pth.note').touch()
+    with atomic_write(tmp_path / 'b.pth') as part:
+        part.write_text('x')
+        assert remove_abandoned(tmp_path, '.pth') == [tmp_path / '.a.pth.0123abcd.part']
+        assert part.exists()
+    assert sorted(os.listdir(tmp_path)) == ['.a.json.0123abcd.part', '.a.pth.note', 'b.pth']
+    assert remove_abandoned(tmp_path) == [tmp_path / '.a.json.0123abcd.part']
+
+
+def test_a_writer_that_is_swept_away_before_its_lock_takes_another_name(tmp_path, monkeypatch):
+    swept, flock = [], fcntl.flock
+
+    def sweep_once(descriptor, how):
+        if not swept:
+            swept.append(True)
+            sweeper = threading.Thread(target=remove_abandoned, args=(tmp_path, ))
+            sweeper.start()
+            sweeper.join()
+        return flock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, 'flock', sweep_once)
+    with atomic_write(tmp_path / 'a') as part:
+        part.write_text('x')
+    assert os.listdir(tmp_path) == ['a']

@@ -3,8 +3,6 @@
 import hashlib
 import io
 import json
-import os
-import tempfile
 from collections import OrderedDict
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from mm_graft.checkpoints.layouts import BASE, Converted, StateDict
 from mm_graft.checkpoints.localmim import plain_encoder
 from mm_graft.checkpoints.reading import CheckpointError, read_content, read_metadata, read_parts
 from mm_graft.checkpoints.resize import resize_model
+from mm_graft.files import atomic_write
 from mm_graft.version import __version__
 
 PROVENANCE = 'provenance'
@@ -46,7 +45,8 @@ def convert_file(source: str | Path, target: str | Path, kind: str | None, to: s
     record = provenance(source, kind, to, branch, {**rest, **result.dropped})
     if grid:
         record['grid'] = list(grid)
-    write_bytes(serialize(result.backbone, record, to, Path(target).suffix), target)
+    with atomic_write(target) as part:
+        part.write_bytes(serialize(result.backbone, record, to, Path(target).suffix))
     return record
 
 
@@ -79,7 +79,8 @@ def publish_file(source: str | Path, folder: str | Path, name: str, kind: str | 
     record = provenance(source, kind, MMPRETRAIN, branch, {**rest, **result.dropped})
     content = serialize(result.backbone, record, MMPRETRAIN, suffix)
     path = Path(folder, f'{name}-{hashlib.sha256(content).hexdigest()[:8]}{suffix}')
-    write_bytes(content, path)
+    with atomic_write(path) as part:
+        part.write_bytes(content)
     return path
 
 
@@ -133,23 +134,6 @@ def read_provenance(path: str | Path) -> dict | None:
     content = read_content(path)
     inside = content.get(PROVENANCE) if isinstance(content, dict) else None
     return inside or getattr(content, PROVENANCE, None)
-
-
-def write_bytes(content: bytes, path: str | Path) -> None:
-    """Write a file under a temporary name in its folder, then rename it: it is there whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f'.{path.name}.', dir=path.parent)
-    try:
-        with os.fdopen(handle, 'wb') as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _check_target(path: str | Path) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from mmengine.fileio import LocalBackend, register_backend
 
-from mm_graft.checkpoints.files import write_bytes
 from mm_graft.checkpoints.reading import RUNNER_GLOBALS, CheckpointError
+from mm_graft.files import atomic_write
 
 WHOLE = 'mm_graft.whole'
 
@@ -20,7 +20,8 @@ class WholeFileBackend(LocalBackend):
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
         """Write under a temporary name, flush to the disk, rename."""
-        write_bytes(obj, filepath)
+        with atomic_write(filepath) as part:
+            part.write_bytes(obj)
 
     def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
         """As :meth:`put`."""

@@ -1,12 +1,12 @@
 """Encoders as ONNX files, of any batch size."""
 
 import inspect
-import os
-import tempfile
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+
+from mm_graft.files import atomic_write
 
 
 class TokenEncoder(nn.Module):
@@ -53,10 +53,7 @@ def export_onnx(backbone: nn.Module, path: str | Path, image_size: tuple[int, in
     encoder = TokenEncoder(backbone)
     encoder.eval()
     images = torch.zeros(2, 3, *image_size)  # a batch of one would be taken for a constant
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        temporary = Path(folder, 'encoder.onnx')
+    with atomic_write(path) as part:
         torch.onnx.export(
-            encoder, (images, ), temporary, input_names=['images'], output_names=['tokens'], opset_version=opset,
+            encoder, (images, ), part, input_names=['images'], output_names=['tokens'], opset_version=opset,
             dynamo=True, external_data=False, dynamic_shapes={'images': {0: torch.export.Dim('batch')}}, verbose=False)
-        os.replace(temporary, path)

@@ -10,6 +10,8 @@ from pathlib import Path
 from mmengine.logging import print_log
 from mmpretrain.datasets import FashionMNIST
 
+from mm_graft.files import atomic_write
+
 PACKAGE = 'dataset-fashion-mnist'
 INSTALLED = Path('/usr/share/datasets/fashion-mnist')
 # of the unpacked files; the packed ones of Debian are not those of the data set's server
@@ -53,15 +55,12 @@ def unpack(source: Path, root: Path, md5: dict[str, str]) -> None:
     """
     for name, expected in md5.items():
         packed = source / f'{name}.gz'
-        target = root / name
-        part = target.with_suffix('.part')
-        with gzip.open(packed) as reader, part.open('wb') as writer:
-            shutil.copyfileobj(reader, writer)
-        if hashlib.md5(part.read_bytes()).hexdigest() != expected:
-            part.unlink()
-            raise RuntimeError(f'{packed} does not hold the {name} of Fashion-MNIST (md5 {expected}); '
-                               'delete it and try again')
-        part.replace(target)
+        with atomic_write(root / name) as part:
+            with gzip.open(packed) as reader, part.open('wb') as writer:
+                shutil.copyfileobj(reader, writer)
+            if hashlib.md5(part.read_bytes()).hexdigest() != expected:
+                raise RuntimeError(f'{packed} does not hold the {name} of Fashion-MNIST (md5 {expected}); '
+                                   'delete it and try again')
 
 
 def fetch_package(folder: Path) -> bool:

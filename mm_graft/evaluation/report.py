@@ -1,22 +1,18 @@
 """Reports: JSON that is never half-written, a table, a plot; and several runs side by side."""
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from mm_graft.files import read_small_json
+from mm_graft.files import atomic_write, read_small_json
 
 HEADLINE = 'top1'
 
 
 def write_json(path: str | Path, content: dict | list) -> None:
     """Write a JSON file; it appears under its name only when complete."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f'{path.name}.part')
-    part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + '\n')
-    os.replace(part, path)
+    with atomic_write(path) as part:
+        part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + '\n')
 
 
 def read_report(run: str | Path) -> dict:
@@ -73,11 +69,8 @@ def plot_reports(reports: dict[str, dict], path: str | Path) -> None:
     bars, curves = figure.subplots(1, 2, width_ratios=(2, 1))
     _draw_bars(bars, reports)
     _draw_curves(curves, reports)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f'{path.stem}.part{path.suffix}')
-    figure.savefig(part, dpi=120)
-    os.replace(part, path)
+    with atomic_write(path) as part:
+        figure.savefig(part, dpi=120, format=Path(path).suffix[1:] or 'png')
 
 
 def _draw_bars(axes, reports: dict[str, dict]) -> None:

@@ -6,13 +6,12 @@ and ``ImageNet`` read it as ``ann_file``. Reading also takes lists of bare file 
 """
 
 import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from mm_graft.files import read_small_text
+from mm_graft.files import atomic_write, read_small_text
 
 
 def pick_per_class(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:
@@ -53,12 +52,9 @@ def _pick(labels: np.ndarray, quota: np.ndarray, seed: int) -> np.ndarray:
 
 def write_list(path: str | Path, names: Sequence[str], labels: Sequence[int]) -> str:
     """Write a list and return its SHA-256; the file appears when complete."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     content = ''.join(f'{name} {label}\n' for name, label in zip(names, labels, strict=True))
-    part = path.with_name(f'{path.name}.part')
-    part.write_text(content)
-    os.replace(part, path)
+    with atomic_write(path) as part:
+        part.write_text(content)
     return sha256_of_list(names)
 
 

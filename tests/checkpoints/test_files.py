@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file
 
 from mm_graft.checkpoints import CheckpointError, convert_file, publish_file
-from mm_graft.checkpoints.files import read_provenance, write_bytes
+from mm_graft.checkpoints.files import read_provenance
 from mm_graft.version import __version__
 
 
@@ -58,7 +58,8 @@ def test_a_failure_leaves_neither_file_nor_change(source, tmp_path, monkeypatch)
     with pytest.raises(CheckpointError):
         convert_file(source, target, 'mocov3', 'timm')
     assert not target.parent.exists()
-    write_bytes(b'old', target)
+    target.parent.mkdir()
+    target.write_bytes(b'old')
 
     def fail(*args):
         raise OSError('disk full')

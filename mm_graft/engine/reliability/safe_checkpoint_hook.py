@@ -1,6 +1,5 @@
 """Checkpoints that a crash cannot spoil."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,10 +10,10 @@ from mmengine.runner import Runner
 
 from mm_graft.checkpoints.intact import WHOLE, damage, newest_intact
 from mm_graft.checkpoints.reading import CheckpointError
+from mm_graft.files import remove_abandoned
 from mm_graft.registry import HOOKS
 
 STOPPED = 'stopped.pth'
-LEFT_OVER = re.compile(r'\..+\.pth\.\w{8}')  # what a process that was killed while writing has left
 
 
 @HOOKS.register_module()
@@ -70,9 +69,7 @@ class SafeCheckpointHook(CheckpointHook):
     def _choose(self, runner: Runner) -> tuple[str | None, str | None]:
         """Path or None, and what is wrong or None."""
         folder = Path(self.out_dir, Path(runner.work_dir).name) if self.out_dir else Path(runner.work_dir)
-        for file in folder.glob('.*'):
-            if LEFT_OVER.fullmatch(file.name):
-                file.unlink()
+        remove_abandoned(folder, '.pth')
         if runner._load_from:
             reason = damage(runner._load_from)
             return runner._load_from, reason and self._refusal(runner._load_from, reason)

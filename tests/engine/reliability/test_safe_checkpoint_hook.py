@@ -93,7 +93,7 @@ def test_a_damaged_file_that_was_asked_for_is_refused_with_an_alternative(folder
 
 
 def test_what_a_killed_writer_left_is_removed(folder):
-    for name in ('.epoch_4.pth.a1b2c3d4', '.other'):
+    for name in ('.epoch_4.pth.a1b2c3d4.part', '.other'):
         (folder / name).touch()
     resumed(folder)
     assert {path.name for path in folder.glob('.*')} == {'.other'}
@@ -122,7 +122,7 @@ def test_what_cannot_be_written_names_the_reason_and_the_last_whole_state(folder
 
     runner = make(folder, epochs=5, resume=True)
     before = (folder / 'epoch_3.pth').read_bytes()
-    monkeypatch.setattr('tempfile.mkstemp' if fault != 'full disk' else 'os.fsync', fail)
+    monkeypatch.setattr('mm_graft.files._reserve' if fault != 'full disk' else 'os.fsync', fail)
     with pytest.raises(OSError, match=r'no checkpoint could be written to .*whole one is .*epoch_3\.pth.*--resume'):
         runner.train()
     monkeypatch.undo()
