@@ -2,8 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 
 import torch
+from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
@@ -11,9 +14,29 @@ from torch.distributed.tensor import DTensor
 from mm_graft.registry import OPTIM_WRAPPERS
 
 
+CPU_FLAGS = {'avx512_bf16', 'amx_bf16', 'bf16'}  # Intel and AMD, Intel's matrix units, Arm
+
+
+@cache
+def has_bfloat16(device: str) -> bool:
+    """Whether devices of this type multiply bfloat16 in hardware; emulated, it is many times slower than float32."""
+    if device == 'cuda':
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    if device != 'cpu':
+        return False
+    cpuinfo = Path('/proc/cpuinfo')
+    words = cpuinfo.read_text().lower().split() if cpuinfo.is_file() else []
+    return bool(CPU_FLAGS.intersection(words))
+
+
+@cache
+def _say_float32(device: str) -> None:
+    print_log(f'this {device} has no bfloat16 in hardware: the steps run in float32', logger='current')
+
+
 @OPTIM_WRAPPERS.register_module()
 class AutocastOptimWrapper(OptimWrapper):
-    """bf16 autocast around the forward pass, on whatever device the model is.
+    """bf16 autocast around the forward pass where the device has the format in hardware, else fp32 and a line in the log.
 
     bf16 has the range of fp32, so nothing has to be scaled. The host's ``AmpOptimWrapper`` builds a gradient scaler all
     the same, which waits for the device at every step, and refuses to run on a CPU.
@@ -31,7 +54,10 @@ class AutocastOptimWrapper(OptimWrapper):
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         """The context of the forward pass."""
         device = next(model.parameters()).device.type
-        with super().optim_context(model), torch.autocast(device, dtype=torch.bfloat16):
+        native = has_bfloat16(device)
+        if not native:
+            _say_float32(device)
+        with super().optim_context(model), torch.autocast(device, dtype=torch.bfloat16, enabled=native):
             yield
 
     def _clip_grad(self) -> None:
