@@ -13,7 +13,6 @@ from torch.distributed.tensor import DTensor
 
 from mm_graft.registry import OPTIM_WRAPPERS
 
-
 CPU_FLAGS = {'avx512_bf16', 'amx_bf16', 'bf16'}  # Intel and AMD, Intel's matrix units, Arm
 
 
@@ -36,7 +35,7 @@ def _say_float32(device: str) -> None:
 
 @OPTIM_WRAPPERS.register_module()
 class AutocastOptimWrapper(OptimWrapper):
-    """bf16 autocast around the forward pass where the device has the format in hardware, else fp32 and a line in the log.
+    """bf16 autocast around the forward pass where the hardware has the format; elsewhere fp32, and the log says so.
 
     bf16 has the range of fp32, so nothing has to be scaled. The host's ``AmpOptimWrapper`` builds a gradient scaler all
     the same, which waits for the device at every step, and refuses to run on a CPU.

@@ -1,0 +1,228 @@
+"""What a training on one's own images should look like: a pure function from facts to settings and their reasons.
+
+Nothing here is measured or read: :mod:`mm_graft.commands.start.facts` looks at the folder and the machine, so that the
+choices can be tested for machines that are not at hand.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+VISIBLE = 0.25  # share of the patches that MAE encodes
+SHARE_OF_PEAK = 0.4  # of the measured matrix product rate, in a whole training step
+DECODE_SECONDS = 0.006  # a picture of some 500 pixels, decoded and cropped by one core
+BUDGET_CPU = 2.0  # minutes of training where there is no GPU and no wish: a first look
+MAE_SHARE = 0.6  # of the time, where both are trained
+VIEWS = 1_200_000  # images that MAE sees on a GPU where nobody limits the time
+ACTIVATIONS = 17  # numbers that a block keeps for the backward pass, per token and unit of width
+LAUNCH = 1.2  # a step costs this much more than its matrix products at small batches
+
+
+@dataclass(frozen=True)
+class Folder:
+    """What is in the folder.
+
+    Attributes:
+        images: readable pictures.
+        side: median of the shorter side, in pixels.
+        channels: of most pictures.
+    """
+
+    images: int
+    side: int
+    channels: int = 3
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What it is trained on.
+
+    Attributes:
+        device: 'cuda', 'mps' or 'cpu'.
+        cores: that may be used.
+        memory: of the device (of the machine, on a CPU), in GiB.
+        flops: multiply-adds of matrix products, times two, a second.
+        bfloat16: whether the device multiplies bfloat16 in hardware.
+    """
+
+    device: str
+    cores: int
+    memory: float
+    flops: float
+    bfloat16: bool
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A ViT: its name for the host, its size, and the patches it cuts images into."""
+
+    name: str
+    width: int
+    blocks: int
+    heads: int
+    image_size: int
+    patch_size: int
+
+    @property
+    def patches(self) -> int:
+        """Patches of an image."""
+        return (self.image_size // self.patch_size) ** 2
+
+    def flops(self, tokens: int) -> float:
+        """Of one image's forward pass with this many tokens: 2 · blocks · (12 N D² + 2 N² D)."""
+        return 2.0 * self.blocks * (12 * tokens * self.width ** 2 + 2 * tokens ** 2 * self.width)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training: its name, length, warm-up and learning rate.
+
+    Attributes:
+        name: 'mae' or 'graft'.
+        epochs: passes over the folder.
+        warmup: epochs of rising learning rate.
+        lr: largest learning rate, of the upper stage.
+        seconds: what it should take.
+    """
+
+    name: str
+    epochs: int
+    warmup: int
+    lr: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that was chosen, and why.
+
+    Attributes:
+        encoder: what is trained.
+        batch_size: images of a step.
+        workers: processes that read images.
+        autocast: whether steps run in bfloat16.
+        stages: trainings in their order.
+        reasons: (what, value, why), in the order of printing.
+    """
+
+    encoder: Encoder
+    batch_size: int
+    workers: int
+    autocast: bool
+    stages: tuple[Stage, ...]
+    reasons: tuple[tuple[str, str, str], ...]
+
+    @property
+    def seconds(self) -> float:
+        """Of all trainings together."""
+        return sum(stage.seconds for stage in self.stages)
+
+
+TINY = Encoder('deit-tiny', 192, 12, 3, 224, 16)
+SMALL = Encoder('deit-small', 384, 12, 6, 224, 16)
+BASE = Encoder('deit-base', 768, 12, 12, 224, 16)
+
+
+def make_plan(folder: Folder, machine: Machine, minutes: float | None = None, given: Encoder | None = None) -> Plan:
+    """Choose encoder, batch, epochs and precision.
+
+    Args:
+        folder: what there is to learn from.
+        machine: what it is trained on.
+        minutes: limit for the trainings together; without it two on a CPU, none on a GPU.
+        given: the encoder of a checkpoint to start from: its size is kept, and only the graft is trained.
+
+    Raises:
+        ValueError: fewer than eight images, or a limit that is not positive.
+    """
+    if folder.images < 8:
+        raise ValueError(f'{folder.images} readable images are too few to learn from; give a folder with at least 8')
+    if minutes is not None and not minutes > 0:
+        raise ValueError(f'--minutes {minutes:g} leaves no time; give a positive number')
+    encoder, why_encoder = (given, 'of the checkpoint') if given else choose_encoder(folder, machine)
+    batch, why_batch = choose_batch(folder, machine, encoder)
+    names = ('graft', ) if given else ('mae', 'graft')
+    limit = minutes if minutes is not None else (None if machine.device == 'cuda' else BUDGET_CPU)
+    stages = tuple(choose_stage(name, names, folder, machine, encoder, batch, limit) for name in names)
+    workers = choose_workers(folder, machine)
+    reasons = (
+        ('encoder', f'{encoder.name}, {encoder.image_size}×{encoder.image_size} pixels, patches of '
+         f'{encoder.patch_size}', why_encoder),
+        ('batch', f'{batch} images', why_batch),
+        *((stage.name, f'{stage.epochs} epochs ({stage.warmup} of warm-up), learning rate {stage.lr:.2g}',
+           why_epochs(limit, minutes)) for stage in stages),
+        ('precision', 'bfloat16' if machine.bfloat16 else 'float32',
+         'in hardware' if machine.bfloat16 else f'this {machine.device} has no bfloat16 in hardware'),
+        ('workers', str(workers), f'{machine.cores} cores'))
+    return Plan(encoder, batch, workers, machine.bfloat16, stages, reasons)
+
+
+def choose_encoder(folder: Folder, machine: Machine) -> tuple[Encoder, str]:
+    """The largest encoder that the data and the device are good for, and image and patch size to go with it."""
+    if machine.device != 'cuda':
+        side = max(16, min(96, folder.side // 16 * 16))
+        return replace(TINY, image_size=side, patch_size=patch_for(side)), 'small enough for a CPU'
+    side = max(32, min(224, folder.side // 16 * 16))
+    size = BASE if folder.images >= 500_000 and machine.memory >= 30 else SMALL if folder.images >= 2_000 else TINY
+    return replace(size, image_size=side, patch_size=patch_for(side)), f'for {folder.images:,} images on a GPU'
+
+
+def patch_for(side: int) -> int:
+    """Patches that cut a side into 4 to 14."""
+    return 16 if side >= 96 else 8 if side >= 32 else 4
+
+
+def choose_batch(folder: Folder, machine: Machine, encoder: Encoder) -> tuple[int, str]:
+    """A power of two with at least four steps an epoch, as large as memory and sense allow."""
+    numbers = 2 * ACTIVATIONS * encoder.blocks * (encoder.patches + 1) * encoder.width  # two views
+    room = max(1, int(0.7 * machine.memory * 2 ** 30 / (numbers * (2 if machine.bfloat16 else 4))))
+    most = 256 if machine.device == 'cuda' else 64
+    batch = 2 ** int(math.log2(max(2, min(most, room, folder.images // 4))))
+    if batch == most:
+        return batch, 'as large as it helps'
+    return batch, 'four steps an epoch' if folder.images // 4 <= room else f'{machine.memory:.0f} GiB of memory'
+
+
+def seconds_per_image(name: str, encoder: Encoder, machine: Machine) -> float:
+    """A training step's time for one image; backward costs twice the forward pass.
+
+    MAE encodes a quarter of the patches and decodes all of them at half the width; the graft encodes two views with
+    gradient and two without.
+    """
+    tokens = encoder.patches + 1
+    if name == 'mae':
+        decoder = replace(encoder, width=encoder.width // 2, blocks=4)
+        work = 3 * (encoder.flops(round(VISIBLE * encoder.patches) + 1) + decoder.flops(tokens))
+        views = 1
+    else:
+        work, views = (3 * 2 + 2) * encoder.flops(tokens), 2
+    compute = LAUNCH * work / (SHARE_OF_PEAK * machine.flops)
+    reading = (DECODE_SECONDS + 0.002 * views) / max(1, machine.cores - 1)
+    return max(compute, reading) if machine.device == 'cuda' else compute + reading
+
+
+def choose_stage(name: str, names: tuple[str, ...], folder: Folder, machine: Machine, encoder: Encoder, batch: int,
+                 minutes: float | None) -> Stage:
+    """Epochs that fit into a share of the time, or enough images seen, and what follows from them."""
+    used = folder.images // batch * batch
+    epoch = used * seconds_per_image(name, encoder, machine)
+    share = 1.0 if len(names) == 1 else MAE_SHARE if name == 'mae' else 1 - MAE_SHARE
+    wanted = min(1600, max(100, math.ceil(VIEWS / used)))
+    wanted = wanted if name == 'mae' else math.ceil(wanted / 2)
+    epochs = wanted if minutes is None else max(1, min(wanted, int(share * minutes * 60 / epoch)))
+    warmup = min(40, math.ceil(epochs / 10)) if epochs > 1 else 0
+    base, reference = (1.5e-4, 256) if machine.device == 'cuda' else (1e-3, 64)
+    lr = base * batch / reference if machine.device == 'cuda' else base * math.sqrt(batch / reference)
+    return Stage(name, epochs, warmup, lr, epochs * epoch)
+
+
+def choose_workers(folder: Folder, machine: Machine) -> int:
+    """Processes that read images: one core is left to the training."""
+    return min(16, max(1, machine.cores - 1)) if machine.device == 'cuda' else min(2, machine.cores)
+
+
+def why_epochs(limit: float | None, asked: float | None) -> str:
+    """Where the number of epochs comes from."""
+    if limit is None:
+        return 'enough images seen; --minutes N limits the time'
+    return f'--minutes {asked:g}' if asked is not None else \
+        f'a first look of {limit:g} minutes on a CPU; --minutes 60 is a real run'
