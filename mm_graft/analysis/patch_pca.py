@@ -1,0 +1,46 @@
+"""What an encoder tells apart within an image: the first three principal components of its patch tokens as colors."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+SIDE = 1.2  # inches of a picture
+
+
+def principal_colors(tokens: np.ndarray) -> np.ndarray:
+    """Patch tokens (B, N, D) of several images → colors (B, N, 3) in [0, 1].
+
+    The components are those of all tokens together, so that a color means the same in every image; each runs from its
+    2nd to its 98th percentile. Their signs are fixed: the largest weight of each is positive.
+    """
+    flat = tokens.reshape(-1, tokens.shape[-1]).astype(np.float64)
+    centered = flat - flat.mean(0)
+    directions = np.linalg.svd(centered, full_matrices=False)[2][:3]  # (3, D)
+    directions *= np.sign(directions[np.arange(len(directions)), np.abs(directions).argmax(1)])[:, None]
+    parts = centered @ directions.T
+    low, high = np.percentile(parts, (2, 98), axis=0)
+    colors = ((parts - low) / np.maximum(high - low, 1e-12)).clip(0, 1)
+    return np.pad(colors, ((0, 0), (0, 3 - colors.shape[1]))).reshape(*tokens.shape[:2], 3)
+
+
+def draw_patch_pca(images: np.ndarray, tokens: dict[str, np.ndarray], grid: tuple[int, int]) -> Figure:
+    """A row of images, and a row of their colored patches for each encoder.
+
+    Args:
+        images: (B, H, W, 3), in [0, 1] or bytes.
+        tokens: name of an encoder → patch tokens (B, rows·columns, D), row-major.
+        grid: rows and columns of patches.
+    """
+    rows: Sequence = [('image', images), *(
+        (name, principal_colors(part).reshape(len(images), *grid, 3)) for name, part in tokens.items())]
+    figure = Figure(figsize=(SIDE * len(images) + 0.4, SIDE * len(rows)), layout='constrained')
+    axes = figure.subplots(len(rows), len(images), squeeze=False)
+    for line, (name, pictures) in zip(axes, rows):
+        line[0].set_ylabel(name, fontsize=8)
+        for axis, picture in zip(line, pictures):
+            axis.imshow(picture, interpolation='nearest')
+            axis.set(xticks=[], yticks=[])
+            for spine in axis.spines.values():
+                spine.set_visible(False)
+    return figure

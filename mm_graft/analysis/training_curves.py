@@ -1,0 +1,56 @@
+"""Loss and learning rates of a finished or running training, read from the file that the host writes beside its log."""
+
+import json
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+LOSS = 'loss'
+RATE = 'lr'
+
+
+def read_scalars(work_dir: str | Path) -> list[dict]:
+    """The logged values of a run and of what it was resumed from, by iteration; the latest value of each counts.
+
+    Args:
+        work_dir: folder of the run, with ``TIMESTAMP/vis_data/scalars.json`` of each start.
+
+    Raises:
+        FileNotFoundError: nothing was logged there.
+    """
+    files = sorted(Path(work_dir).glob('*/vis_data/scalars.json'))
+    if not files:
+        raise FileNotFoundError(f'{work_dir} has no */vis_data/scalars.json; give the work folder of a training')
+    by_step = {}
+    for file in files:
+        lines = [json.loads(line) for line in file.read_text().splitlines() if line.strip()]
+        lines = [line for line in lines if 'step' in line and LOSS in line]
+        if lines:  # a resumed run repeats what came after its checkpoint
+            by_step = {step: line for step, line in by_step.items() if step < lines[0]['step']}
+        by_step.update({line['step']: line for line in lines})
+    return [by_step[step] for step in sorted(by_step)]
+
+
+def draw_curves(runs: dict[str, list[dict]]) -> Figure:
+    """Above the loss of every run, below its learning rates by stage where they were logged, else the one rate.
+
+    Args:
+        runs: name of a training → what :func:`read_scalars` gave.
+    """
+    figure = Figure(figsize=(4.2 * len(runs), 4.4), layout='constrained')
+    axes = figure.subplots(2, len(runs), squeeze=False, sharex='col')
+    for column, (name, lines) in enumerate(runs.items()):
+        steps = [line['step'] for line in lines]
+        axes[0, column].plot(steps, [line[LOSS] for line in lines], color='C0')
+        axes[0, column].set(title=name, ylabel='loss' if column == 0 else None)
+        for key in rate_keys(lines):
+            axes[1, column].plot(steps, [line.get(key) for line in lines], label=key.split('/')[-1])
+        axes[1, column].set(xlabel='iteration', ylabel='learning rate' if column == 0 else None)
+        axes[1, column].legend(fontsize=7, frameon=False)
+    return figure
+
+
+def rate_keys(lines: list[dict]) -> list[str]:
+    """Names of the logged learning rates: those of the stages, else the host's one."""
+    keys = {key for line in lines for key in line}
+    return sorted(key for key in keys if key.startswith(f'{RATE}/')) or ([RATE] if RATE in keys else [])

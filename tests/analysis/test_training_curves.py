@@ -1,0 +1,37 @@
+import json
+
+import pytest
+
+from mm_graft.analysis.training_curves import draw_curves, rate_keys, read_scalars
+
+
+def write(folder, start, lines):
+    file = folder / start / 'vis_data' / 'scalars.json'
+    file.parent.mkdir(parents=True)
+    file.write_text('\n'.join(json.dumps(line) for line in lines) + '\n')
+
+
+def test_a_resumed_run_replaces_what_came_after_its_checkpoint(tmp_path):
+    write(tmp_path, '20260101_000000', [dict(step=s, loss=10.0 + s, lr=0.1) for s in (1, 2, 3, 4)])
+    write(tmp_path, '20260102_000000', [dict(step=s, loss=20.0 + s, lr=0.1) for s in (3, 5)])
+    assert [(line['step'], line['loss']) for line in read_scalars(tmp_path)] == [(1, 11), (2, 12), (3, 23), (5, 25)]
+
+
+def test_validation_lines_are_no_part_of_the_curve(tmp_path):
+    write(tmp_path, 'a', [dict(step=1, loss=1.0), {'accuracy/top1': 50.0, 'step': 1}, dict(step=2, loss=0.5)])
+    assert [line['loss'] for line in read_scalars(tmp_path)] == [1.0, 0.5]
+
+
+def test_a_folder_without_a_log_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=f'{tmp_path} has no'):
+        read_scalars(tmp_path)
+
+
+def test_stages_are_drawn_where_they_were_logged():
+    lines = [{'step': s, 'loss': 1.0 / s, 'lr': 0.1, 'lr/stage_1': 0.01 * s, 'lr/stage_2': 0.1 * s} for s in (1, 2)]
+    assert rate_keys(lines) == ['lr/stage_1', 'lr/stage_2']
+    assert rate_keys([dict(step=1, loss=1.0, lr=0.1)]) == ['lr']
+    loss, rates = draw_curves({'graft': lines}).axes
+    assert list(loss.lines[0].get_ydata()) == [1.0, 0.5]
+    assert [list(line.get_ydata()) for line in rates.lines] == [[0.01, 0.02], [0.1, 0.2]]
+    assert [text.get_text() for text in rates.get_legend().get_texts()] == ['stage_1', 'stage_2']
