@@ -1,0 +1,48 @@
+import pytest
+from mmengine.config import Config
+
+from mm_graft.checkpoints.recorded_config import LIMIT, changes, parse_config
+
+SETTINGS = dict(
+    model=dict(type='MAE', backbone=dict(img_size=(32, 64), drop=-0.5)), load_from=None,
+    custom_hooks=[dict(type='Kill', when={'epoch.1': True}), dict(type='Other', at=[])],
+    optim_wrapper=dict(paramwise_cfg=dict(custom_keys={'backbone.cls_token': dict(lr_mult=0.0)}), max=float('inf')))
+
+
+def test_what_a_runner_writes_is_read_back():
+    expected = {**SETTINGS, 'model': dict(type='MAE', backbone=dict(img_size=[32, 64], drop=-0.5))}  # tuples are lists
+    assert parse_config(Config(SETTINGS).pretty_text) == expected
+
+
+def test_nothing_runs(tmp_path):
+    text = f"a = open({str(tmp_path / 'ran')!r}, 'w')\nb = [1, __import__('os').getcwd()]\nimport antigravity\n"
+    assert parse_config(text) == {'a': f"open({str(tmp_path / 'ran')!r}, 'w')",
+                                  'b': [1, "__import__('os').getcwd()"]}
+    assert not (tmp_path / 'ran').exists()
+
+
+@pytest.mark.parametrize('text', [None, 5, 'a = (', 'a = dict(1)', '(' * 10**5, 'a = ' + '-' * 10**5 + '1',
+                                  f'a = "{"b" * LIMIT}"', 'a = dict([1])', 'a = {[]: 1}', 'a = -"b"', 'a\0'])
+def test_what_is_no_config_is_none(text):
+    assert parse_config(text) is None
+
+
+def found(old, new):
+    return [str(change) for change in changes(old, new)]
+
+
+def test_every_changed_setting_is_named_with_both_values():
+    old = dict(lr=0.1, type='A', nested=dict(x=1, gone=2), steps=[1, 2, 3], same=dict(y=[dict(z=1)]))
+    new = dict(lr=0.2, type='A', nested=dict(x=1, added='b'), steps=[1, 5], same=dict(y=[dict(z=1)]))
+    assert found(old, new) == ['lr: 0.1 → 0.2', 'nested.gone: 2 → not set', "nested.added: not set → 'b'",
+                               'steps.1: 2 → 5', 'steps.2: 3 → not set']
+
+
+def test_another_kind_of_value_is_a_change_and_nan_is_none():
+    assert found(dict(a=[1], b=dict()), dict(a=dict(c=1), b=None)) == ["a: [1] → {'c': 1}", 'b: {} → None']
+    assert found(dict(a=float('nan')), dict(a=float('nan'))) == []
+
+
+def test_a_long_value_is_cut_short():
+    line, = found(dict(a='b' * 500), {})
+    assert len(line) < 130
