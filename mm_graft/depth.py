@@ -76,22 +76,42 @@ def find_backbone(model: nn.Module) -> tuple[str, nn.Module]:
     return prefix, module
 
 
-def block_counts(backbone: nn.Module) -> list[int]:
-    """Blocks of each stage of a backbone; a plain ViT has one stage.
+def block_lists(backbone: nn.Module) -> list[nn.ModuleList | nn.Sequential]:
+    """The transformer blocks of a backbone, one list a stage; a plain ViT has one stage.
 
     Raises:
         ValueError: the module has no list of transformer blocks that is known here.
     """
     stages = getattr(backbone, 'stages', None)
     if stages is not None and all(hasattr(stage, 'blocks') for stage in stages):
-        return [len(stage.blocks) for stage in stages]
+        return [stage.blocks for stage in stages]
     for attribute in ('layers', 'blocks'):
         blocks = getattr(backbone, attribute, None)
         if isinstance(blocks, nn.ModuleList | nn.Sequential) and len(blocks):
-            return [len(blocks)]
+            return [blocks]
     raise ValueError(
         f'{type(backbone).__name__} has no known list of transformer blocks (`layers`, `blocks` or `stages`), so its '
         'parameters have no depth; use a ViT, BEiT or Swin backbone of mmpretrain, mmseg, mm_graft or timm')
+
+
+def block_counts(backbone: nn.Module) -> list[int]:
+    """Blocks of each stage of a backbone."""
+    return [len(blocks) for blocks in block_lists(backbone)]
+
+
+def blocks_of(model: nn.Module) -> list[nn.Module]:
+    """The transformer blocks of a model's backbone, first block first.
+
+    Raises:
+        ValueError: see :func:`block_lists`.
+    """
+    return [block for blocks in block_lists(find_backbone(model)[1]) for block in blocks]
+
+
+def encoders_of(model: nn.Module) -> list[nn.Module]:
+    """The backbone of a model and its copies (momentum encoders)."""
+    backbone = find_backbone(model)[1]
+    return [module for module in unwrap(model).modules() if type(module) is type(backbone)]
 
 
 def depth_in_backbone(name: str, counts: list[int]) -> int:

@@ -2,8 +2,12 @@
 
 Configs keep ``default_scope='mmpretrain'`` (or ``'mmseg'``) and write ``type='mm_graft.Name'``. MMEngine then imports
 this module and the ``locations`` by itself. Nested under another project's registries the prefix would resolve from
-that project's scope only.
+that project's scope only. Importing one of the locations imports every module below it, which registers its classes: a
+new file needs no line elsewhere.
 """
+
+from importlib import import_module
+from pkgutil import walk_packages
 
 from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
@@ -34,3 +38,9 @@ OPTIM_WRAPPER_CONSTRUCTORS = Registry(
 OPTIM_WRAPPERS = Registry(
     'optim_wrapper', parent=MMENGINE_OPTIM_WRAPPERS, scope='mm_graft', locations=['mm_graft.engine'])
 RUNNERS = Registry('runner', parent=MMENGINE_RUNNERS, scope='mm_graft', locations=['mm_graft.engine'])
+
+
+def import_submodules(package: str, path: list[str]) -> None:
+    """Import all modules and sub-packages of ``package``, whose ``__path__`` is ``path``."""
+    for module in walk_packages(path, prefix=f'{package}.'):
+        import_module(module.name)

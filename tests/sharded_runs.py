@@ -14,7 +14,7 @@ from mmengine.runner import Runner
 from torch import distributed
 
 from mm_graft.engine.speed.fully_sharded_runner import FullyShardedRunner
-from mm_graft.sharding.shards import gathered, local
+from mm_graft.sharding import full_state_dict, local_shard
 from tests import one_process_runs
 from tests.engine.freezing import freezeout_runs as tiny
 from tests.tiny import mae_file
@@ -77,7 +77,7 @@ class BadGradient(Hook):
         def spoiled(loss, **kwargs):
             backward(loss, **kwargs)
             if runner.iter == 3 and get_rank() == get_world_size() - 1:
-                local(runner.model.backbone.layers[0].attn.qkv.weight.grad).fill_(torch.nan)
+                local_shard(runner.model.backbone.layers[0].attn.qkv.weight.grad).fill_(torch.nan)
 
         runner.optim_wrapper.backward = spoiled
 
@@ -102,10 +102,10 @@ def run(name: str, folder: Path, world_size: int, resume_from: Path | None = Non
     for hook in (one_process_runs.GlobalDraws(), losses, *([BadGradient()] if 'bad' in name else [])):
         runner.register_hook(hook)
     runner.train()
-    weights = {key: value for key, value in gathered(runner.model.state_dict()).items()
+    weights = {key: value for key, value in full_state_dict(runner.model.state_dict()).items()
                if not key.endswith(('running_mean', 'running_var', 'num_batches_tracked'))}
     held = [None] * world_size
-    mine = elements(runner, lambda tensor: local(tensor).numel())
+    mine = elements(runner, lambda tensor: local_shard(tensor).numel())
     if world_size > 1:
         distributed.all_gather_object(held, mine)
     if get_rank() == 0:

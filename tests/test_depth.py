@@ -4,7 +4,16 @@ import torch
 from mmengine.registry import MODELS
 from torch import nn
 
-from mm_graft.depth import block_counts, depth_in_backbone, depth_map, find_backbone, stage_of_depth, unwrap
+from mm_graft.depth import (
+    block_counts,
+    blocks_of,
+    depth_in_backbone,
+    depth_map,
+    encoders_of,
+    find_backbone,
+    stage_of_depth,
+    unwrap,
+)
 from tests.tiny import ARCH, classifier, grafted_mocov3
 
 VIT = dict(type='VisionTransformer', arch=ARCH, img_size=32, patch_size=8)
@@ -118,6 +127,25 @@ def test_a_backbone_without_blocks_is_refused():
         block_counts(nn.Linear(2, 2))
     with pytest.raises(ValueError, match='ResNet'):
         depth_map(MODELS.build(dict(type='ResNet', depth=18)))
+
+
+def test_blocks_are_found_in_order_through_stages_wrappers_and_timm():
+    model = MODELS.build(classifier())
+    assert blocks_of(model) == blocks_of(model.backbone) == list(model.backbone.layers)
+    swin = MODELS.build(HOST_BACKBONES['mmpretrain Swin'])
+    assert block_counts(swin) == [1, 2, 1, 1]
+    assert blocks_of(swin) == [block for stage in swin.stages for block in stage.blocks]
+    timm_vit = MODELS.build(dict(type='TIMMBackbone', model_name='vit_tiny_patch16_224', depth=3))
+    assert blocks_of(timm_vit) == list(timm_vit.timm_model.blocks)
+    with pytest.raises(ValueError, match='no known list'):
+        blocks_of(nn.Linear(2, 2))
+
+
+def test_a_momentum_encoder_is_an_encoder():
+    model = MODELS.build(grafted_mocov3())
+    assert encoders_of(model) == [model.backbone, model.momentum_encoder.module[0]]
+    assert encoders_of(MODELS.build(VIT)) != []
+    assert len(encoders_of(MODELS.build(classifier()))) == 1
 
 
 def test_an_unknown_parameter_is_an_error_that_names_it():

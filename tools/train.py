@@ -16,7 +16,7 @@ from mm_graft.commands.running import (
     load_config,
     safe_loading,
 )
-from mm_graft.sharding.strategies import ShardingCheckHook
+from mm_graft.engine.hooks.sharding_check_hook import ShardingCheckHook
 
 
 def parse_args() -> argparse.Namespace:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mm_graft.depth import find_backbone
+from mm_graft.depth import blocks_of
 
 TERMS = ('variance', 'covariance', 'invariance', 'norm')
 
@@ -60,21 +60,6 @@ def off_diagonal_energy(x: Tensor) -> Tensor:
     """Sum of the squared off-diagonal elements of XᵀX / (N − 1), for X (N, D)."""
     covariance = x.T @ x / (len(x) - 1)
     return covariance.square().sum() - covariance.diagonal().square().sum()
-
-
-def blocks_of(encoder: nn.Module) -> list[nn.Module]:
-    """The transformer blocks of an encoder, first block first.
-
-    Raises:
-        ValueError: it has no list of blocks that is known.
-    """
-    _, backbone = find_backbone(encoder)
-    if hasattr(backbone, 'stages'):
-        return [block for stage in backbone.stages for block in stage.blocks]
-    for name in ('layers', 'blocks'):
-        if hasattr(backbone, name):
-            return list(getattr(backbone, name))
-    raise ValueError(f'{type(backbone).__name__} has no known list of blocks; use a ViT or Swin')
 
 
 @torch.no_grad()

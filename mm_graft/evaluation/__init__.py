@@ -3,6 +3,6 @@
 Importing this room imports every module in it, which registers the classes: a new file needs no line elsewhere.
 """
 
-from mm_graft._walk import import_submodules
+from mm_graft.registry import import_submodules
 
 import_submodules(__name__, __path__)

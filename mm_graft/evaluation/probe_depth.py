@@ -14,23 +14,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mm_graft.depth import find_backbone
+from mm_graft.depth import block_lists, find_backbone
 from mm_graft.evaluation.features import encode, unpack_batch
 from mm_graft.evaluation.linear_probe import cosine_multiplier
 
 
-def blocks_of(backbone: nn.Module) -> nn.ModuleList | nn.Sequential:
-    """The list of transformer blocks of a plain ViT.
+def single_list(encoder: nn.Module) -> nn.ModuleList | nn.Sequential:
+    """The list of transformer blocks of a plain ViT, to be changed in place.
 
     Raises:
         ValueError: the backbone has none, or several stages.
     """
-    module = find_backbone(backbone)[1]
-    for name in ('layers', 'blocks'):
-        blocks = getattr(module, name, None)
-        if isinstance(blocks, nn.ModuleList | nn.Sequential):
-            return blocks
-    raise ValueError(f'{type(module).__name__} has no single list of blocks; probe-depth needs a plain ViT')
+    backbone = find_backbone(encoder)[1]
+    blocks, *more = block_lists(backbone)
+    if more:
+        raise ValueError(f'{type(backbone).__name__} has no single list of blocks; probe-depth needs a plain ViT')
+    return blocks
 
 
 def cut_after(encoder: nn.Module, block: int) -> nn.Module:
@@ -40,7 +39,7 @@ def cut_after(encoder: nn.Module, block: int) -> nn.Module:
         ValueError: there is no such block.
     """
     cut = deepcopy(encoder)
-    blocks = blocks_of(cut)
+    blocks = single_list(cut)
     if not 1 <= block <= len(blocks):
         raise ValueError(f'block={block}; this encoder has blocks 1 to {len(blocks)}')
     for index in range(block, len(blocks)):
@@ -56,11 +55,11 @@ def with_new_blocks(encoder: nn.Module, block: int, new_blocks: int) -> nn.Modul
     """
     if new_blocks < 1:
         raise ValueError(f'new_blocks={new_blocks}; take at least 1, or probe the block linearly')
-    fresh = [deepcopy(blocks_of(encoder)[0]) for _ in range(new_blocks)]
+    fresh = [deepcopy(single_list(encoder)[0]) for _ in range(new_blocks)]
     for layer in fresh:
         reinitialise(layer)
     cut = cut_after(encoder, block).eval()
-    blocks = blocks_of(cut)
+    blocks = single_list(cut)
     # One module takes the place of the block after b; a cut after the last block appends to that one.
     if block < len(blocks):
         blocks[block] = nn.Sequential(*fresh)

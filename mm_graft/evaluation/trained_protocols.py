@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 
+from mm_graft.depth import blocks_of
 from mm_graft.evaluation.datasets import augmented_pipeline, build_dataset, dataset_configs
 from mm_graft.evaluation.fewshot_finetune import finetune_accuracy, finetune_config
 from mm_graft.evaluation.frozen import Evaluation
 from mm_graft.evaluation.linear_augmented import linear_probe_augmented
 from mm_graft.evaluation.probe_depth import (
-    blocks_of,
     cut_after,
     default_blocks,
     predict_behind,

@@ -10,7 +10,7 @@ from mmengine.logging import MessageHub
 from mmengine.model import BaseAveragedModel
 from torch import Tensor, nn
 
-from mm_graft.sharding.shards import local
+from mm_graft.sharding import local_shard
 
 
 def cosine_momentum(iteration: int, max_iters: int, start: float, end: float = 1.0) -> float:
@@ -129,7 +129,7 @@ class CosineMomentumEMA(BaseAveragedModel):
         ]
         self.moving = tuple(names)
         averages = dict(self.module.named_parameters())
-        return [local(averages[name].data) for name in names], [local(source[name].data) for name in names]
+        return [local_shard(averages[name].data) for name in names], [local_shard(source[name].data) for name in names]
 
     def _load_from_state_dict(self, *args, **kwargs) -> None:
         super()._load_from_state_dict(*args, **kwargs)

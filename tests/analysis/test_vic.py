@@ -3,7 +3,7 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 
-from mm_graft.analysis.vic import block_means, blocks_of, draw_vic, off_diagonal_energy, vic, vic_by_block
+from mm_graft.analysis.vic import block_means, draw_vic, off_diagonal_energy, vic, vic_by_block
 from tests.tiny import ARCH, VIT
 
 
@@ -48,12 +48,6 @@ def test_block_means_are_taken_before_the_final_norm_over_all_tokens():
     assert means.shape == (4, 2, 16)
     torch.testing.assert_close(means[-1], seen[0].mean(1))
     assert not any(block._forward_hooks for block in encoder.layers)
-
-
-def test_blocks_of_swin_stand_in_one_row_and_other_modules_have_none():
-    assert len(blocks_of(MODELS.build(dict(type='SwinTransformer', arch='tiny', img_size=64)))) == 12
-    with pytest.raises(ValueError, match='Linear has no known list'):
-        blocks_of(torch.nn.Linear(1, 1))
 
 
 def test_all_images_count_at_once_however_they_are_batched():

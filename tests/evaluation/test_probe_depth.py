@@ -5,10 +5,10 @@ from torch import nn
 from mm_graft.evaluation.features import encode
 from mm_graft.evaluation.frozen import build_encoder
 from mm_graft.evaluation.probe_depth import (
-    blocks_of,
     cut_after,
     default_blocks,
     predict_behind,
+    single_list,
     train_behind,
     with_new_blocks,
 )
@@ -52,7 +52,7 @@ def test_only_new_blocks_and_final_norm_train(encoder, block):
 
 def test_new_blocks_are_not_copies_of_old_ones(encoder):
     model = with_new_blocks(encoder, 2, 1)
-    new, old = blocks_of(model.backbone)[2][0], blocks_of(encoder.backbone)[0]
+    new, old = single_list(model.backbone)[2][0], single_list(encoder.backbone)[0]
     assert not torch.equal(new.attn.qkv.weight, old.attn.qkv.weight)
     assert (new.attn.qkv.bias == 0).all()
 
@@ -67,5 +67,11 @@ def test_impossible_cuts_are_named(encoder):
         cut_after(encoder, 5)
     with pytest.raises(ValueError, match='new_blocks=0'):
         with_new_blocks(encoder, 2, 0)
+    with pytest.raises(ValueError, match='list of transformer blocks'):
+        single_list(nn.Linear(2, 2))
+    stages = nn.Module()
+    stages.stages = nn.ModuleList([nn.Module(), nn.Module()])
+    for stage in stages.stages:
+        stage.blocks = nn.ModuleList([nn.Linear(2, 2)])
     with pytest.raises(ValueError, match='plain ViT'):
-        blocks_of(nn.Linear(2, 2))
+        single_list(stages)

@@ -19,7 +19,7 @@ from mm_graft.engine.freezing.frozen_prefix import (
 )
 from mm_graft.engine.schedulers.freezeout import FreezeOutLR
 from mm_graft.registry import HOOKS
-from mm_graft.sharding.strategies import sharding_of
+from mm_graft.sharding import sharding_of
 
 RETIRED, RECORDS = 'freezeout_retired_depth', 'freezeout_records'
 

@@ -11,7 +11,7 @@ from mm_graft.depth import unwrap
 from mm_graft.engine.hooks.online_knn_hook import random_state_kept
 from mm_graft.gradients import terms_conflict, undisturbed
 from mm_graft.registry import HOOKS
-from mm_graft.sharding.strategies import refuse_sharding, sharding_of
+from mm_graft.sharding import refuse_sharding, sharding_of
 
 
 @HOOKS.register_module()

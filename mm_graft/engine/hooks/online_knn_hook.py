@@ -14,7 +14,7 @@ from torch import nn
 
 from mm_graft.depth import unwrap
 from mm_graft.registry import HOOKS
-from mm_graft.sharding.strategies import refuse_sharding, sharding_of
+from mm_graft.sharding import refuse_sharding, sharding_of
 
 
 @contextmanager

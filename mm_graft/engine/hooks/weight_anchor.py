@@ -18,8 +18,7 @@ from torch import Tensor
 from mm_graft.checkpoints import backbone_tensors
 from mm_graft.depth import depth_map, find_backbone, unwrap
 from mm_graft.registry import HOOKS
-from mm_graft.sharding.shards import cut_like, local, sum_of_pieces
-from mm_graft.sharding.strategies import FULLY_SHARD, refuse_sharding, sharding_of
+from mm_graft.sharding import FULLY_SHARD, local_shard, refuse_sharding, shard_like, sharding_of, sum_over_shards
 
 
 def weight_distance(parameters: list[Tensor], anchors: list[Tensor], p: int) -> Tensor:
@@ -77,8 +76,8 @@ class WeightAnchor(Hook):
         parse_losses = model.parse_losses
 
         def parse_with_anchor(losses: dict) -> tuple:
-            distance = weight_distance([local(parameter) for parameter in parameters], anchors, self.p)
-            term = self.weight * (sum_of_pieces(distance) if in_shards else distance)
+            distance = weight_distance([local_shard(parameter) for parameter in parameters], anchors, self.p)
+            term = self.weight * (sum_over_shards(distance) if in_shards else distance)
             # MMEngine logs the total as `loss`, unless a term of that name hides it
             terms = {'loss_task' if name == 'loss' else name: value for name, value in losses.items()}
             return parse_losses({**terms, 'loss_anchor': term})
@@ -90,7 +89,7 @@ class WeightAnchor(Hook):
         vars(unwrap(runner.model)).pop('parse_losses', None)
 
     def _compare_start(self, model: torch.nn.Module, parameters: list[Tensor], anchors: list[Tensor]) -> None:
-        apart = sum(not torch.equal(local(parameter), anchor) for parameter, anchor in zip(parameters, anchors))
+        apart = sum(not torch.equal(local_shard(parameter), anchor) for parameter, anchor in zip(parameters, anchors))
         if apart:
             source = getattr(model, 'mim_checkpoint', None) or 'its own start (load_from, init_cfg, at random)'
             print_log(f'WeightAnchor pulls towards {self.checkpoint}, but {type(model).__name__} starts from {source}: '
@@ -111,5 +110,6 @@ class WeightAnchor(Hook):
                and depths.depths[depths.prefix + name] <= self.max_depth}
         if not own:
             raise ValueError(f'no trained parameter has a depth ≤ {self.max_depth}; raise max_depth or drop the anchor')
-        return list(own.values()), [local(cut_like(tensors[name], parameter)).to(local(parameter.detach()))
-                                    for name, parameter in own.items()]
+        anchors = [local_shard(shard_like(tensors[name], parameter)) for name, parameter in own.items()]
+        return list(own.values()), [anchor.to(local_shard(parameter.detach()))
+                                    for anchor, parameter in zip(anchors, own.values())]

@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mm_graft.depth import DepthMap, depth_map, stage_of_depth
 from mm_graft.registry import OPTIM_WRAPPER_CONSTRUCTORS
-from mm_graft.sharding.strategies import refuse_sharding, sharding_wrapper
+from mm_graft.sharding import refuse_sharding, sharding_wrapper
 
 NORMS = (_BatchNorm, _InstanceNorm, nn.GroupNorm, nn.LayerNorm)
 OTHER_STEPS = frozenset({'fused', 'foreach', 'capturable', 'differentiable'})

@@ -10,12 +10,12 @@ from torch import Tensor
 from mm_graft.depth import unwrap
 from mm_graft.engine.reliability.safe_checkpoint_hook import SafeCheckpointHook
 from mm_graft.registry import HOOKS
-from mm_graft.sharding.shards import local
+from mm_graft.sharding import local_shard
 
 
 def not_finite(tensors: list[Tensor]) -> Tensor:
     """(N,), on the device: which of N tensors have an element that is not finite (of shards: in this process)."""
-    pieces = [local(tensor.detach()) for tensor in tensors]
+    pieces = [local_shard(tensor.detach()) for tensor in tensors]
     pieces = [piece if piece.numel() else piece.new_zeros(1) for piece in pieces]  # no norm of nothing
     norms = torch._foreach_norm(pieces, float('inf'))
     return ~torch.stack([norm.float() for norm in norms]).isfinite()

@@ -4,9 +4,10 @@ import torch
 from mmengine.runner import Runner
 from torch import nn
 
-from mm_graft.engine.speed.model_hook import ModelHook, encoders_of
+from mm_graft.depth import encoders_of
+from mm_graft.engine.speed.model_hook import ModelHook
 from mm_graft.registry import HOOKS
-from mm_graft.sharding.strategies import refuse_sharding, sharding_of
+from mm_graft.sharding import refuse_sharding, sharding_of
 
 
 @HOOKS.register_module()

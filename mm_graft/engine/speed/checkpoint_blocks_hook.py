@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mm_graft.depth import find_backbone
-from mm_graft.engine.speed.model_hook import ModelHook, blocks_of
+from mm_graft.depth import blocks_of
+from mm_graft.engine.speed.model_hook import ModelHook
 from mm_graft.registry import HOOKS
 
 
@@ -41,7 +41,7 @@ class CheckpointBlocksHook(ModelHook):
 
     def apply(self, model: nn.Module) -> int:
         """Change the blocks of a model; how many there were."""
-        blocks = blocks_of(find_backbone(model)[1])
+        blocks = blocks_of(model)
         for block in blocks:
             recompute(block)
         return len(blocks)

@@ -3,7 +3,8 @@
 import numpy as np
 from torch import nn
 
-from mm_graft.engine.speed.model_hook import ModelHook, blocks_of, encoders_of
+from mm_graft.depth import blocks_of, encoders_of
+from mm_graft.engine.speed.model_hook import ModelHook
 from mm_graft.registry import HOOKS
 
 

@@ -16,10 +16,9 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, Shard
 
-from mm_graft.engine.speed.model_hook import blocks_of, encoders_of
+from mm_graft.depth import blocks_of, encoders_of
 from mm_graft.registry import OPTIM_WRAPPERS, RUNNERS
-from mm_graft.sharding.shards import cut_loaded_moments, cut_loaded_weights, gathered
-from mm_graft.sharding.strategies import refuse_sharding
+from mm_graft.sharding import full_state_dict, refuse_sharding, shard_loaded_moments, shard_loaded_weights
 
 PRECISIONS = {None: None, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
 
@@ -77,7 +76,7 @@ def shard_model(model: nn.Module, param_dtype: str | None = None) -> nn.Module:
         fully_shard(block, mp_policy=policy, **options)
     fully_shard(model, mp_policy=MixedPrecisionPolicy(cast_forward_inputs=False), **options)
     for module in model.modules():
-        module.register_load_state_dict_pre_hook(cut_loaded_weights)
+        module.register_load_state_dict_pre_hook(shard_loaded_weights)
         if hasattr(module, 'as_kept'):
             module.as_kept = partial(as_shards, model)
     return model
@@ -97,7 +96,7 @@ def as_shards(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def whole_state(owner: nn.Module | OptimWrapper) -> Iterator[None]:
     """Let the state dict of model or optimizer be whole in the main process; all processes have to come here."""
-    state = gathered(owner.state_dict())
+    state = full_state_dict(owner.state_dict())
     owner.state_dict = lambda: state
     try:
         yield
@@ -120,7 +119,7 @@ class FullyShardedRunner(Runner):
 
     At the start the model is whole in each process once, for initialisation. Averaged encoders of this package are
     moved shard by shard. What cannot work says so before the first iteration: averages of other kinds, the host's
-    ``EMAHook``, gradient scalers, and hooks that need whole parameters.
+    ``EMAHook``, gradient scalers, and hooks that need full parameters.
 
     Raises:
         ValueError: one of these, or an unknown option.
@@ -152,7 +151,7 @@ class FullyShardedRunner(Runner):
         super()._init_model_weights()
         self._shard()
         wrapper = super().build_optim_wrapper(optim_wrapper)
-        wrapper.optimizer.register_load_state_dict_pre_hook(cut_loaded_moments)
+        wrapper.optimizer.register_load_state_dict_pre_hook(shard_loaded_moments)
         return wrapper
 
     def load_or_resume(self) -> None:

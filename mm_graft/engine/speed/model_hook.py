@@ -4,22 +4,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
 
-from mm_graft.depth import block_counts, find_backbone, unwrap
 from mm_graft.registry import HOOKS
-
-
-def blocks_of(backbone: nn.Module) -> list[nn.Module]:
-    """Transformer blocks of a backbone, in order."""
-    block_counts(backbone)  # says which backbones are known
-    if hasattr(backbone, 'stages'):
-        return [block for stage in backbone.stages for block in stage.blocks]
-    return list(getattr(backbone, 'layers', None) or backbone.blocks)
-
-
-def encoders_of(model: nn.Module) -> list[nn.Module]:
-    """The backbone and its copies (momentum encoders)."""
-    backbone = find_backbone(model)[1]
-    return [module for module in unwrap(model).modules() if type(module) is type(backbone)]
 
 
 class ModelHook(Hook):

@@ -15,8 +15,7 @@ from mm_graft.engine.hooks.load_backbone_hook import LoadBackboneHook
 from mm_graft.engine.speed.checkpoint_blocks_hook import CheckpointBlocksHook
 from mm_graft.engine.speed.fully_sharded_runner import FullyShardedRunner, blocks_to_shard, even_shard, shard_model
 from mm_graft.engine.speed.model_hook import apply_configured
-from mm_graft.sharding.shards import gathered, local
-from mm_graft.sharding.strategies import FULLY_SHARD, sharding_of
+from mm_graft.sharding import FULLY_SHARD, full_state_dict, local_shard, sharding_of
 from tests.own_process import one_of_one
 from tests.test_configs import build as build_config
 from tests.test_configs import make_batch
@@ -60,7 +59,7 @@ def test_names_shapes_values_and_outputs_stay():
     assert all(isinstance(parameter, DTensor) for parameter in model.parameters())
     assert [(name, value.shape) for name, value in model.named_parameters()] == \
         [(name, value.shape) for name, value in whole.named_parameters()]
-    state = gathered(model.state_dict())
+    state = full_state_dict(model.state_dict())
     assert all(torch.equal(value, state[name]) for name, value in whole.state_dict().items())
     images = torch.randn(2, 3, 32, 32)
     losses = []
@@ -96,7 +95,7 @@ def test_whatever_loads_weights_loads_them_into_shards(tmp_path):
     for kind in (whole, model):
         load_backbone(kind.backbone, path)
         kind.momentum_encoder.copy_from(kind.base_encoder)
-    state = gathered(model.state_dict())
+    state = full_state_dict(model.state_dict())
     assert all(torch.equal(value, state[name]) for name, value in whole.state_dict().items())
     assert torch.equal(state['momentum_encoder.module.0.cls_token'], state['backbone.cls_token'])
 
@@ -112,9 +111,9 @@ def test_a_run_trains_with_shards_and_another_fine_tunes_from_its_checkpoint(tmp
     projection = dict(type='mm_graft.FirstProjection', in_channels=16, out_channels=16)
     tuned = shard_model(build({**classifier(), 'neck': projection}))
     LoadBackboneHook(str(path), projection='neck.layer').before_train(SimpleNamespace(model=tuned, iter=0))
-    for name, value in gathered(tuned.backbone.state_dict()).items():
+    for name, value in full_state_dict(tuned.backbone.state_dict()).items():
         assert torch.equal(value, saved['state_dict'][f'backbone.{name}'])
-    assert torch.equal(local(tuned.neck.layer.weight), saved['state_dict']['neck.fc0.weight'])
+    assert torch.equal(local_shard(tuned.neck.layer.weight), saved['state_dict']['neck.fc0.weight'])
 
 
 @one_of_one
@@ -126,11 +125,12 @@ def test_the_config_for_large_models_makes_a_step_with_shards():
     assert apply_configured(model, cfg.custom_hooks, CheckpointBlocksHook) == 32
     optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     data = model.data_preprocessor(make_batch(cfg), True)
-    before = {name: value.clone() for name, value in gathered(model.state_dict()).items()}
+    before = {name: value.clone() for name, value in full_state_dict(model.state_dict()).items()}
     with optim_wrapper.optim_context(model):
         loss, _ = model.parse_losses(model(**data, mode='loss'))
     optim_wrapper.update_params(loss)
-    moved = [name for name, value in gathered(model.state_dict()).items() if not torch.equal(value, before[name])]
+    after = full_state_dict(model.state_dict())
+    moved = [name for name, value in after.items() if not torch.equal(value, before[name])]
     assert torch.isfinite(loss)
     assert {name.split('.')[0] for name in moved} == {'backbone', 'neck', 'head', 'momentum_encoder'}
 
@@ -177,10 +177,10 @@ def test_what_cannot_work_says_so_at_the_start(tmp_path):
         hosts.pop(name)
     for number, (kind, message, model, kwargs) in enumerate([
             (ValueError, 'AmpOptimWrapper has a gradient scaler', grafted_mocov3(), dict(optim_wrapper=scaled)),
-            (ValueError, 'EMAHook needs whole parameters', grafted_mocov3(), dict(custom_hooks=[dict(type='EMAHook')])),
-            (ValueError, 'OnlineKNNHook.* needs whole', grafted_mocov3(), dict(
+            (ValueError, 'EMAHook needs full parameters', grafted_mocov3(), dict(custom_hooks=[dict(type='EMAHook')])),
+            (ValueError, 'OnlineKNNHook.* needs full', grafted_mocov3(), dict(
                 custom_hooks=[dict(type='mm_graft.OnlineKNNHook')])),
-            (ValueError, r'CosineEMA \(`momentum_encoder`\) needs whole parameters', hosts, {})]):
+            (ValueError, r'CosineEMA \(`momentum_encoder`\) needs full parameters', hosts, {})]):
         runner = runner_of(model, tmp_path / str(number), **kwargs)
         with pytest.raises(kind, match=message):
             runner.train()

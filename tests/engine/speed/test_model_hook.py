@@ -4,29 +4,12 @@ import logging
 from types import SimpleNamespace
 
 import pytest
-import torch
 from mmengine.registry import MODELS
 
 from mm_graft.engine.speed.channels_last_hook import ChannelsLastHook
 from mm_graft.engine.speed.checkpoint_blocks_hook import CheckpointBlocksHook
-from mm_graft.engine.speed.model_hook import ModelHook, apply_configured, blocks_of, encoders_of
-from tests.tiny import classifier, grafted_mocov3
-
-
-def test_blocks_are_found_in_order_through_stages_too():
-    model = MODELS.build(classifier())
-    assert blocks_of(model.backbone) == list(model.backbone.layers)
-    swin = MODELS.build(dict(type='SwinTransformer', img_size=64, arch=dict(
-        embed_dims=8, depths=[1, 1, 2, 1], num_heads=[1, 1, 1, 1])))
-    assert len(blocks_of(swin)) == 5
-    with pytest.raises(ValueError, match='no known list'):
-        blocks_of(torch.nn.Linear(2, 2))
-
-
-def test_a_momentum_encoder_is_an_encoder():
-    model = MODELS.build(grafted_mocov3())
-    assert encoders_of(model) == [model.backbone, model.momentum_encoder.module[0]]
-    assert len(encoders_of(MODELS.build(classifier()))) == 1
+from mm_graft.engine.speed.model_hook import ModelHook, apply_configured
+from tests.tiny import classifier
 
 
 def test_of_a_configs_hooks_only_the_wanted_kind_is_applied():
