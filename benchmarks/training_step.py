@@ -118,7 +118,7 @@ def without_files(node: object) -> object:
 
 
 def resize(model: dict, size: int) -> dict:
-    """A model's config for images of another side: ``img_size``, and what counts patches (``num_patches``, ``grids``).
+    """A model's config for images of another side: ``img_size``, and what counts patches (``grid``, …).
 
     Raises:
         ValueError: the backbone takes no image size, or its patches do not divide the new one.
@@ -130,7 +130,7 @@ def resize(model: dict, size: int) -> dict:
     if size % patch:
         raise ValueError(f'patches of {patch} pixels do not divide images of {size}; choose a multiple')
     side = size // patch
-    values = {'img_size': size, 'num_patches': side**2, 'grids': side}
+    values = {'img_size': size, 'num_patches': side**2, 'grid': side, 'grids': side}
 
     def change(node: object, key: str = '') -> object:
         if isinstance(node, dict):

@@ -28,17 +28,17 @@ train_dataloader = dict(
 
 model = dict(
     type='MAE',
-    backbone=dict(type='MAEViT', arch=arch, img_size=image_size, patch_size=patch_size, mask_ratio=0.75),
+    backbone=dict(type='mm_graft.MAEViT', arch=arch, img_size=image_size, patch_size=patch_size, mask_ratio=0.75),
     neck=dict(
-        type='MAEPretrainDecoder',
-        num_patches=(image_size // patch_size)**2,
+        type='mm_graft.MAEPretrainDecoder',
+        grid=image_size // patch_size,
         patch_size=patch_size,
         embed_dim=96,
         decoder_embed_dim=48,
         decoder_depth=1,
         decoder_num_heads=2),
     head=dict(
-        type='MAEPretrainHead',
+        type='mm_graft.MAEPretrainHead',
         norm_pix=True,
         patch_size=patch_size,
         loss=dict(type='PixelReconstructionLoss', criterion='L2')),

@@ -12,21 +12,21 @@ xavier = [
     dict(type='Constant', layer='LayerNorm', val=1.0, bias=0.0),
 ]
 decoder = dict(
-    type='MAEPretrainDecoder',
-    num_patches=64,
+    type='mm_graft.MAEPretrainDecoder',
+    grid=8,
     patch_size=4,
     embed_dim=width,
     decoder_embed_dim=decoder_width,
     decoder_depth=decoder_depth,
     decoder_num_heads=4)
 pixel_head = dict(
-    type='MAEPretrainHead',
+    type='mm_graft.MAEPretrainHead',
     norm_pix=dict(full=True, cpu=False)['{{$CIFAR10_SCALE:full}}'],  # standardised patches want longer runs
     patch_size=4,
     loss=dict(type='PixelReconstructionLoss', criterion='L2'))
 model = dict(
     type='MAE',
-    backbone=dict(type='MAEViT', arch=arch, img_size=32, patch_size=4, mask_ratio=0.75),
+    backbone=dict(type='mm_graft.MAEViT', arch=arch, img_size=32, patch_size=4, mask_ratio=0.75),
     neck=decoder,
     head=pixel_head,
     init_cfg=xavier)

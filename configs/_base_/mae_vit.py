@@ -2,17 +2,17 @@
 
 model = dict(
     type='MAE',
-    backbone=dict(type='MAEViT', arch='base', img_size=224, patch_size=16, mask_ratio=0.75),
+    backbone=dict(type='mm_graft.MAEViT', arch='base', img_size=224, patch_size=16, mask_ratio=0.75),
     neck=dict(
-        type='MAEPretrainDecoder',
-        num_patches=196,
+        type='mm_graft.MAEPretrainDecoder',
+        grid=14,
         patch_size=16,
         embed_dim=768,
         decoder_embed_dim=512,
         decoder_depth=8,
         decoder_num_heads=16),
     head=dict(
-        type='MAEPretrainHead',
+        type='mm_graft.MAEPretrainHead',
         norm_pix=True,
         patch_size=16,
         loss=dict(type='PixelReconstructionLoss', criterion='L2')),

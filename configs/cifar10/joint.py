@@ -25,13 +25,13 @@ model = dict(
     momentum=0.99,
     data_preprocessor={**_base_.views, 'type': 'mm_graft.ViewsAndImagePreprocessor', 'image_size': (32, 32)},
     backbone=dict(
-        type='MAEViT', arch=_base_.arch, img_size=32, patch_size=4, mask_ratio=0.75, out_type='cls_token',
+        type='mm_graft.MAEViT', arch=_base_.arch, img_size=32, patch_size=4, mask_ratio=0.75, out_type='cls_token',
         init_cfg=xavier),
     neck=_base_.model.neck,
     head=_base_.model.head,
     decoder=dict(
-        type='MAEPretrainDecoder',
-        num_patches=64,
+        type='mm_graft.MAEPretrainDecoder',
+        grid=8,
         patch_size=4,
         embed_dim=_base_.width,
         decoder_embed_dim=decoder_width,
@@ -39,7 +39,7 @@ model = dict(
         decoder_num_heads=4,
         init_cfg=xavier),
     pixel_head=dict(
-        type='MAEPretrainHead',
+        type='mm_graft.MAEPretrainHead',
         norm_pix=dict(full=True, cpu=False)['{{$CIFAR10_SCALE:full}}'],
         patch_size=4,
         loss=dict(type='PixelReconstructionLoss', criterion='L2')))

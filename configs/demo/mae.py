@@ -13,10 +13,10 @@ model = dict(
     type='MAE',
     data_preprocessor=dict(type='SelfSupDataPreprocessor', mean=[73.0], std=[90.0]),
     backbone=dict(
-        type='MAEViT', arch=arch, img_size=28, patch_size=4, patch_cfg=dict(in_channels=1), mask_ratio=0.75),
+        type='mm_graft.MAEViT', arch=arch, img_size=28, patch_size=4, patch_cfg=dict(in_channels=1), mask_ratio=0.75),
     neck=dict(
-        type='MAEPretrainDecoder',
-        num_patches=49,
+        type='mm_graft.MAEPretrainDecoder',
+        grid=7,
         patch_size=4,
         in_chans=1,
         embed_dim=96,
@@ -24,7 +24,7 @@ model = dict(
         decoder_depth=1,
         decoder_num_heads=2),
     head=dict(
-        type='MAEPretrainHead',
+        type='mm_graft.MAEPretrainHead',
         norm_pix=False,  # most patches are empty: standardised, they would be noise
         patch_size=4,
         in_channels=1,

@@ -29,13 +29,13 @@ model = dict(
     pixel_weight=pixel_weight,
     momentum=0.99,
     backbone=dict(
-        type='MAEViT', arch='base', img_size=224, patch_size=16, mask_ratio=0.75, out_type='cls_token',
+        type='mm_graft.MAEViT', arch='base', img_size=224, patch_size=16, mask_ratio=0.75, out_type='cls_token',
         init_cfg=xavier),
     neck={{_base_.model.neck}},
     head={{_base_.model.head}},
     decoder=dict(
-        type='MAEPretrainDecoder',
-        num_patches=196,
+        type='mm_graft.MAEPretrainDecoder',
+        grid=14,
         patch_size=16,
         embed_dim=768,
         decoder_embed_dim=512,
@@ -43,7 +43,7 @@ model = dict(
         decoder_num_heads=16,
         init_cfg=xavier),
     pixel_head=dict(
-        type='MAEPretrainHead',
+        type='mm_graft.MAEPretrainHead',
         norm_pix=True,
         patch_size=16,
         loss=dict(type='PixelReconstructionLoss', criterion='L2')))

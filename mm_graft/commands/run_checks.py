@@ -7,7 +7,11 @@ from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.registry import OPTIMIZERS
 from mmengine.runner import EpochBasedTrainLoop, Runner
+from torch import nn
 from torch.utils.data import DataLoader
+
+from mm_graft.depth import unwrap
+from mm_graft.models.grids import check_grids
 
 CLASS_KEYS = ('model.head.num_classes', 'data_preprocessor.num_classes', 'model.data_preprocessor.num_classes')
 
@@ -47,7 +51,7 @@ def check_optimizer(cfg: Config) -> None:
 
 
 def check_data(runner: Runner) -> None:
-    """See that the training images make at least one batch and have as many classes as the classifier.
+    """See that the training images make at least one batch, have as many classes as the classifier, and fit its grid.
 
     Raises:
         ValueError: names the numbers and the options to give.
@@ -55,6 +59,8 @@ def check_data(runner: Runner) -> None:
     if runner.train_loop is None:
         return
     check_length(runner)
+    if isinstance(runner.model, nn.Module):  # runners that shard build it later
+        check_grids(unwrap(runner.model))
     check_classes(runner.cfg, getattr(runner.train_dataloader.dataset, 'metainfo', None) or {})
 
 

@@ -73,8 +73,9 @@ def test_no_checkpoint_is_read():
 
 
 def test_what_counts_patches_follows_the_size():
-    model = resize(dict(backbone=dict(type='V', img_size=32, patch_size=8), neck=dict(num_patches=16, grids=4)), 64)
-    assert (model['backbone']['img_size'], model['neck']) == (64, {'num_patches': 64, 'grids': 8})
+    vit = dict(type='V', img_size=32, patch_size=8)
+    model = resize(dict(backbone=vit, neck=dict(num_patches=16, grid=4, grids=4)), 64)
+    assert (model['backbone']['img_size'], model['neck']) == (64, {'num_patches': 64, 'grid': 8, 'grids': 8})
     with pytest.raises(ValueError, match='do not divide images of 60'):
         resize(model, 60)
     with pytest.raises(ValueError, match='takes no image size'):

@@ -3,11 +3,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import MODELS
 from mmengine.runner import EpochBasedTrainLoop
 from torch.utils.data import DataLoader, Dataset
 
 from mm_graft.commands import run_checks
 from mm_graft.commands.run_checks import BatchSizeHook, check_classes, check_data, check_optimizer
+from tests.tiny import mae
 
 
 class Images(Dataset):
@@ -36,8 +38,8 @@ class Warnings:
 def runner(count=64, batch=64, classes=0, **cfg):
     loop = EpochBasedTrainLoop.__new__(EpochBasedTrainLoop)
     optim = dict(optimizer=dict(type='AdamW', lr=1e-3))
-    return SimpleNamespace(train_dataloader=DataLoader(Images(count, classes), batch, drop_last=True), train_loop=loop,
-                           cfg=Config(dict(optim_wrapper=optim, **cfg)), logger=Warnings())
+    return SimpleNamespace(model=None, train_dataloader=DataLoader(Images(count, classes), batch, drop_last=True),
+                           train_loop=loop, cfg=Config(dict(optim_wrapper=optim, **cfg)), logger=Warnings())
 
 
 def warnings_of(run):
@@ -109,3 +111,10 @@ def test_optimizers_of_torch_and_the_host_are_known(cfg):
 def test_an_optimizer_that_there_is_not_is_named_with_those_that_are_called_alike():
     with pytest.raises(ValueError, match=r"no optimizer 'AdamWW' \(optim_wrapper\.optimizer\.type\).*AdamW"):
         check_optimizer(optimizer('AdamWW'))
+
+
+def test_a_model_that_would_place_the_patches_of_wide_images_wrongly_is_refused():
+    run = runner()
+    run.model = MODELS.build(mae(img_size=(16, 64)))
+    with pytest.raises(ValueError, match=r"backbone \(MAEViT\) .* 2×8 patches; use type='mm_graft.MAEViT'"):
+        check_data(run)

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from mm_graft.checkpoints import load_backbone
 from mm_graft.models.backbones.relative_position import RelativePositionBias
+from mm_graft.models.grids import check_divides
 from mm_graft.registry import MODELS
 
 ARCHITECTURES = {
@@ -101,9 +102,7 @@ class ConMIMViT(BEiTViT):
                  rel_pos_interpolation: str = 'bilinear', with_mask_token: bool = True, final_norm: bool = True,
                  out_type: str = 'raw', out_indices: int | list[int] = -1, frozen_stages: int = -1,
                  stop_grad_conv1: bool = False, **kwargs) -> None:
-        for side in (img_size,) if isinstance(img_size, int) else img_size:
-            if side % patch_size:
-                raise ValueError(f'img_size={img_size} is not a multiple of patch_size={patch_size}; choose one')
+        check_divides((img_size, img_size) if isinstance(img_size, int) else img_size, patch_size)
         if use_rel_pos_bias and use_shared_rel_pos_bias:
             raise ValueError('use_rel_pos_bias and use_shared_rel_pos_bias are both set; a block has one bias')
         out_indices = out_indices if isinstance(out_indices, int) else list(out_indices)  # the host edits it in place

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mm_graft.models.backbones.class_token import class_token_through
+from mm_graft.models.grids import check_divides
+from mm_graft.models.position_table import mocov3_position_table
 from mm_graft.registry import MODELS
 
 
@@ -18,8 +20,9 @@ class GraftViT(MoCoV3ViT):
 
     Layer grafting keeps patch projection and position embedding at the values of the MIM checkpoint
     (``VITA-Group/layerGraftedPretraining_ICLR23@f1862e1``). The host sets the position embedding free when it is
-    initialised from a checkpoint, its ``train()`` returns None, and MMEngine's activation checkpointing is reentrant,
-    which drops the gradients of a block above a frozen prefix without an error. All three are put right here.
+    initialised from a checkpoint, its ``train()`` returns None, its fixed position table is scrambled unless the image
+    is square, and MMEngine's activation checkpointing is reentrant, which drops the gradients of a block above a frozen
+    prefix without an error. All four are put right here.
 
     State-dict keys are those of mmpretrain's ``VisionTransformer``.
 
@@ -31,7 +34,8 @@ class GraftViT(MoCoV3ViT):
         kwargs: as for mmpretrain's ``VisionTransformer``.
 
     Raises:
-        ValueError: ``class_token_only`` with an output that is more than the class token of the last block.
+        ValueError: ``class_token_only`` with an output that is more than the class token of the last block, or patches
+            that do not divide the image (at construction, and in training).
     """
 
     def __init__(self, patch_size: int = 16, stop_grad_conv1: bool = True, with_cp: bool = False,
@@ -40,6 +44,7 @@ class GraftViT(MoCoV3ViT):
         if class_token_only and (self.out_type != 'cls_token' or list(self.out_indices) != [self.num_layers - 1]):
             raise ValueError(f'class_token_only with out_type={self.out_type!r} and out_indices={self.out_indices}; '
                              "leave it out, or return the class token of the last block (out_type='cls_token')")
+        check_divides(self.img_size, self.patch_embed.projection.kernel_size)
         self.with_cp = with_cp
         self.class_token_only = class_token_only
         self.pos_embed.requires_grad_(False)
@@ -55,9 +60,13 @@ class GraftViT(MoCoV3ViT):
             raise ValueError('with_cls_token=False: MoCo v3 initialises no encoder without a class token; '
                              "keep it, or load weights by init_cfg=dict(type='Pretrained', checkpoint=…)")
         super().init_weights()
+        if not pretrained:
+            self.pos_embed.data.copy_(mocov3_position_table(self.patch_resolution, self.embed_dims))
 
     def embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Tokens before the first block, (B, 1 + num_patches, D), and the patch grid."""
+        if self.training:  # evaluation may pad what is left over, as the host does
+            check_divides(images.shape[-2:], self.patch_embed.projection.kernel_size)
         tokens, grid = self.patch_embed(images)
         if self.cls_token is not None:
             # (B, N, D) → (B, 1 + N, D)

@@ -12,6 +12,7 @@ from mmpretrain.models import VisionTransformer
 from mmpretrain.models.utils import build_norm_layer
 from torch import Tensor, nn
 
+from mm_graft.models.grids import check_divides
 from mm_graft.models.position_table import sincos_position_table
 from mm_graft.registry import MODELS
 
@@ -146,9 +147,7 @@ class LocalMIMViT(VisionTransformer):
         return outputs
 
     def _validate(self, patch_size: int) -> None:
-        if any(side % patch_size for side in self.img_size):
-            raise ValueError(f'patches of {patch_size} pixels do not divide an image of {self.img_size}; '
-                             'choose a patch_size that does')
+        check_divides(self.img_size, patch_size)
         if not self.taps or not all(1 <= tap <= self.num_layers for tap in self.taps):
             raise ValueError(f'taps={self.taps} of an encoder with {self.num_layers} blocks; '
                              f'choose depths in 1…{self.num_layers}')

@@ -11,6 +11,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from mm_graft.models.grids import check_divides
 from mm_graft.registry import MODELS
 
 
@@ -59,9 +60,6 @@ class PixelTarget(BaseModule):
                     for k, cell in enumerate(self.cells)]
 
     def _target(self, images: Tensor, cell: int) -> Tensor:
-        height, width = images.shape[-2:]
-        if height % cell or width % cell:
-            raise ValueError(f'patches of {cell} pixels do not divide an image of {height}×{width}; '
-                             'choose sizes that do, or crop the image to a multiple of them')
+        check_divides(images.shape[-2:], cell)
         patches = patchify(images, cell)
         return standardise_patches(patches) if self.standardised else patches

@@ -114,7 +114,7 @@ def test_absolute_positions_and_drop_path_matter(build):
 
 
 @pytest.mark.parametrize(('settings', 'message'), [
-    ({'arch': 'huge'}, 'huge'), ({'img_size': 36}, 'multiple'), ({'use_rel_pos_bias': True}, 'one bias'),
+    ({'arch': 'huge'}, 'huge'), ({'img_size': 36}, 'do not divide'), ({'use_rel_pos_bias': True}, 'one bias'),
     ({'with_cls_token': False}, 'with_cls_token=False'),
     ({'arch': {'embed_dims': 16, 'num_layers': 1, 'num_heads': 3, 'feedforward_channels': 32}}, 'does not divide')])
 def test_bad_settings_are_refused(build, settings, message):

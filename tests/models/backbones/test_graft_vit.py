@@ -218,3 +218,33 @@ def test_whoever_reads_more_than_the_class_token_needs_the_whole_block(tiny_arch
     with pytest.raises(ValueError, match='leave it out'):
         MODELS.build(dict(type='mm_graft.GraftViT', arch=tiny_arch, img_size=32, patch_size=8, class_token_only=True,
                           **output))
+
+
+@pytest.mark.parametrize('size', [(288, 512), (512, 288), (64, 256)])
+def test_patches_that_touch_are_alike_in_the_table_of_images_that_are_not_square(size):
+    vit = MODELS.build(dict(type='mm_graft.GraftViT', arch=VIT['arch'] | dict(embed_dims=48), img_size=size,
+                            patch_size=16))
+    vit.init_weights()
+    table = vit.pos_embed[0, 1:].reshape(size[0] // 16, size[1] // 16, -1)
+    for axis in (0, 1):
+        count = table.shape[axis]
+        touching = torch.cosine_similarity(table.narrow(axis, 0, count - 1), table.narrow(axis, 1, count - 1), dim=-1)
+        assert touching.mean() > 0.96
+
+
+def test_on_square_images_the_table_is_the_hosts_to_the_bit():
+    tables = []
+    for kind in ('MoCoV3ViT', 'mm_graft.GraftViT'):
+        vit = MODELS.build(dict(type=kind, **VIT))
+        vit.init_weights()
+        tables.append(vit.pos_embed)
+    assert torch.equal(*tables)
+
+
+def test_patches_that_do_not_divide_the_image_are_refused_and_padded_in_evaluation_alone():
+    with pytest.raises(ValueError, match='patches of 8×8 pixels do not divide an image of 36×32'):
+        build(img_size=(36, 32))
+    vit, images = build(), torch.randn(1, 3, 36, 32)
+    with pytest.raises(ValueError, match='do not divide an image of 36×32'):
+        vit.train()(images)
+    assert vit.eval()(images)[-1].shape == (1, 16)

@@ -103,7 +103,7 @@ def test_other_masking_and_sizes_change_what_is_seen(tiny_arch):
     ({'taps': ()}, 'choose depths in 1…4'),
     ({'taps': (1, 2)}, r'above 2 without a gradient; add 4'),
     ({'with_cls_token': False}, 'with_cls_token=False'),
-    ({'img_size': 30}, 'patches of 4 pixels do not divide'),
+    ({'img_size': 30}, 'patches of 4×4 pixels do not divide an image of 30×30'),
     ({'mask_ratio': 1.}, 'leaves 0 of 64'),
     ({'mask_ratio': 0.}, 'leaves 64 of 64'),
 ])

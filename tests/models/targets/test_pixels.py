@@ -41,7 +41,7 @@ def test_half_precision_images_give_full_precision_targets():
 
 
 def test_a_size_that_does_not_divide_the_image_is_refused():
-    with pytest.raises(ValueError, match='patches of 3 pixels do not divide an image of 4×4'):
+    with pytest.raises(ValueError, match='patches of 3×3 pixels do not divide an image of 4×4'):
         PixelTarget((3, ))(torch.zeros(1, 3, 4, 4))
     with pytest.raises(ValueError, match='at least one side'):
         PixelTarget(())
