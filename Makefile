@@ -24,11 +24,11 @@ $(READY): requirements/pinned.txt requirements/runtime.txt requirements/tests.tx
 	bash tools/dev/setup_env.sh $(PYTHON)
 
 demo: $(READY)
-	$(RUN) tools/demo.py
+	$(RUN) -m experiments.demo
 
-# the small size where there is no GPU; more: tools/reproduce.py --help
+# the small size if there is no GPU; more: python -m experiments.cifar10 --help
 reproduce: $(READY)
-	$(RUN) tools/reproduce.py
+	$(RUN) -m experiments.cifar10
 
 test: $(READY)
 	$(RUN) -m pytest -n 2 -m "not slow and not docs" tests
@@ -40,7 +40,7 @@ test-docs: $(READY)
 	$(RUN) -m pytest -n 2 tests/docs
 
 weak-supervision: $(READY)
-	$(RUN) tools/weak_supervision.py
+	$(RUN) -m experiments.wsp
 
 # what the originals cannot do with this torch is left out: import mmseg without compiled operators, resume
 test-openmmlab: .venv-openmmlab/.complete

@@ -16,7 +16,8 @@ import mm_graft  # noqa: F401 - lets `_base_ = 'mmseg::…'` be found
 from tests.shrink import shrink, shrink_swin
 
 ROOT = Path(__file__).parents[1]
-CONFIGS = sorted(path for path in (ROOT / 'configs').rglob('*.py') if '_base_' not in path.parts)
+CONFIGS = sorted(path for pattern in ('configs/**/*.py', 'experiments/*/configs/*.py') for path in ROOT.glob(pattern)
+                 if '_base_' not in path.parts)
 
 
 def image_size(cfg: Config) -> int:
@@ -78,7 +79,7 @@ def build(path: Path) -> tuple[Config, torch.nn.Module, object]:
     return cfg, model.train(), optim_wrapper
 
 
-@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: str(path.relative_to(ROOT / 'configs')))
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_config_makes_one_finite_step(path):
     cfg, model, optim_wrapper = build(path)
     for scheduler in cfg.param_scheduler if isinstance(cfg.param_scheduler, list) else [cfg.param_scheduler]:
@@ -106,14 +107,14 @@ def test_a_config_makes_one_finite_step(path):
             assert torch.equal(parameter, before[name]), name
 
 
-@pytest.mark.parametrize('path', sorted((ROOT / 'configs' / 'cifar10').glob('*.py')), ids=lambda path: path.stem)
+@pytest.mark.parametrize('path', sorted(ROOT.glob('experiments/cifar10/configs/*.py')), ids=lambda path: path.stem)
 def test_the_small_size_of_a_config_makes_one_finite_step(path, monkeypatch):
     monkeypatch.setenv('CIFAR10_SCALE', 'cpu')
     assert Config.fromfile(path).model.backbone.arch.num_layers == 6
     test_a_config_makes_one_finite_step(path)
 
 
-@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: str(path.relative_to(ROOT / 'configs')))
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_config_says_what_it_is_for(path):
     header = path.read_text().split('"""')[1]
     assert 'Command:' in header
@@ -121,7 +122,7 @@ def test_a_config_says_what_it_is_for(path):
     assert str(path.relative_to(ROOT)) in header
 
 
-@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: str(path.relative_to(ROOT / 'configs')))
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_hooks_and_data_of_a_config_are_known_with_all_their_settings(path):
     cfg = Config.fromfile(path)
     init_default_scope(cfg.default_scope)
@@ -142,7 +143,7 @@ def of_several_devices() -> list[Path]:
     return [path for path in CONFIGS if 'dist_train.sh' in path.read_text().split('"""')[1]]
 
 
-@pytest.mark.parametrize('path', of_several_devices(), ids=lambda path: str(path.relative_to(ROOT / 'configs')))
+@pytest.mark.parametrize('path', of_several_devices(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_config_for_several_devices_that_freezes_stages_does_not_wait_for_their_gradients(path):
     cfg = Config.fromfile(path)
     if 0 in (cfg.optim_wrapper.get('paramwise_cfg') or {}).get('stage_lr_mult', []):
@@ -158,7 +159,7 @@ def test_the_rate_of_an_accumulating_config_scales_with_the_images_of_one_forwar
         assert images % cfg.train_dataloader.batch_size == 0
 
 
-@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: str(path.relative_to(ROOT / 'configs')))
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_config_says_by_which_keys_another_checkpoint_comes_in_where_it_stands_twice(path):
     cfg, header = Config.fromfile(path), path.read_text().split('"""')[1]
     for index, hook in enumerate(cfg.get('custom_hooks') or []):

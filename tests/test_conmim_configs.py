@@ -73,7 +73,8 @@ def test_fine_tuning_takes_a_step(path):
     assert rates[last - 1] == pytest.approx(cfg.lr * decay)
 
 
-@pytest.mark.parametrize('path', [B, FINETUNE[0], ROOT.parent / 'cifar10' / 'conmim.py'], ids=lambda path: path.stem)
+@pytest.mark.parametrize('path', [B, FINETUNE[0], ROOT.parents[1] / 'experiments/cifar10/configs/conmim.py'],
+                         ids=lambda path: path.stem)
 def test_absolute_positions_and_the_class_token_are_not_decayed_and_relative_positions_are(path):
     cfg = shrink(Config.fromfile(path))
     cfg.model.backbone.use_abs_pos_emb = True

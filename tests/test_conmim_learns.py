@@ -9,7 +9,7 @@ from mmengine.runner import Runner
 from mmpretrain.datasets import FashionMNIST
 from torch.utils.data import Dataset
 
-from mm_graft.datasets.fashion_mnist import prepare_fashion_mnist
+from experiments.fashion_mnist import prepare_fashion_mnist
 from mm_graft.evaluation.features import encode
 from mm_graft.evaluation.knn import knn_accuracy
 

@@ -12,7 +12,7 @@ import torch
 
 ROOT = Path(__file__).parents[1]
 CONFIG = """
-_base_ = ['{root}/configs/camvid/vit-tiny_upernet_camvid-half.py']
+_base_ = ['{root}/experiments/camvid/configs/vit-tiny_upernet_camvid-half.py']
 custom_imports = dict(imports=['restart_parts'])
 train_dataloader = dict(batch_size=2, dataset=dict(data_root='{folder}'))
 train_cfg = dict(max_iters=6)

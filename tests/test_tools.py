@@ -147,11 +147,6 @@ def test_testing_and_measuring_name_a_data_folder_that_does_not_exist(refused, c
     assert 'data folder no/where (train_dataloader.' in refused('benchmark.py', 'loader', config, *nowhere)
 
 
-def test_an_archive_that_is_none_is_named(refused, tmp_path):
-    (tmp_path / 'notatar.tar.gz').write_text('no archive')
-    assert 'notatar.tar.gz is no whole tar archive' in refused('prepare_cifar10.py', tmp_path / 'notatar.tar.gz')
-
-
 def test_training_warns_where_the_rate_is_for_another_batch(config, tmp_path):
     with config.open('a') as file:
         file.write('auto_scale_lr = dict(base_batch_size=4096)\n')

@@ -11,7 +11,8 @@ from mm_graft.commands.running import load_config
 ROOT = Path(__file__).parents[2]
 GRAFT = ROOT / 'configs/graft/vit-b_mae2mocov3.py'
 PAGES = sorted([ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *(ROOT / 'docs').glob('*.md'),
-                *(ROOT / 'configs').rglob('README.md'), *(ROOT / 'configs').rglob('*.py')])
+                *(path for folder in ('configs', 'experiments') for end in ('README.md', '*.py')
+                  for path in (ROOT / folder).rglob(end))])
 FEEDING = {
     'base_lr': 'optim_wrapper.optimizer.lr',
     'batch_size': 'train_dataloader.batch_size',

@@ -25,12 +25,12 @@ ROOT = Path(__file__).parents[2]
 # copied, not linked: what a command writes must not land in the checkout
 BUILT = ('__pycache__', '.mim', '_build', 'api')
 FILES = ('Makefile', )
-FOLDERS = ('configs', 'tools', 'mm_graft', 'requirements', 'docs')
+FOLDERS = ('configs', 'experiments', 'benchmarks', 'tools', 'mm_graft', 'requirements', 'docs')
 # of others, or hours long whatever the model is: tests/tools runs their parts
 ELSEWHERE = ('make ', 'pip ', 'source ', 'tensorboard ', 'git ', 'sudo ', 'mim ', 'pre-commit ', 'export ',
-             'python tools/reproduce.py', 'python tools/weak_supervision.py', 'python benchmarks/run_speed_table.py')
+             'python -m experiments.cifar10 ', 'python -m experiments.wsp', 'python benchmarks/run_speed_table.py')
 # files that the documentation takes for given: the config that they come from, and their layout
-CAMVID = 'configs/camvid/vit-tiny_upernet_camvid-half.py'
+CAMVID = 'experiments/camvid/configs/vit-tiny_upernet_camvid-half.py'
 GIVEN = {
     'mae_pretrain_vit_base.pth': ('graft/vit-b_mae.py', 'mae'),
     'checkpoints/mae_pretrain_vit_base.pth': ('graft/vit-b_mae.py', 'mae'),
@@ -141,14 +141,15 @@ class Sandbox:
         """Make the checkpoints that a command or its config reads and no earlier command has written."""
         given = re.findall(r'[\w./-]+\.pth(?:\.tar)?', command)
         starting = command.split(' --')[0] if re.search('train|doctor|chain', command) else ''
-        for config in re.findall(r'configs/\S+\.py', starting):
+        for config in re.findall(r'(?:experiments/\w+/)?configs/\S+\.py', starting):
             cfg = Config.fromfile(ROOT / config)
             hooks = cfg.get('custom_hooks') or []
             given += [first_checkpoint(path) for path in (
                 cfg.model.get('mim_checkpoint'), *(hook.get('checkpoint') for hook in hooks)) if path]
         for word in given:
             run = re.fullmatch(r'work_dirs/(?:.*/)?([\w.-]+)/\w+\.pth', word)
-            origin = next((ROOT / 'configs').rglob(f'{run[1]}.py'), None) if run else None
+            origin = next((path for folder in ('configs', 'experiments')
+                           for path in (ROOT / folder).rglob(f'{run[1]}.py')), None) if run else None
             config, kind = (origin, 'mmpretrain') if origin else GIVEN.get(word, (None, None))
             if config is not None and not (self.folder / word).exists():
                 self.checkpoint(ROOT / 'configs' / config, self.folder / word, kind)

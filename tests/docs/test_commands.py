@@ -7,7 +7,8 @@ import pytest
 
 from tests.docs.sandbox import ELSEWHERE, ROOT, Sandbox, commands, fingerprint, made_small
 
-PAGES = sorted([ROOT / 'README.md', *(ROOT / 'docs').glob('*.md'), *(ROOT / 'configs').rglob('README.md')])
+PAGES = sorted([ROOT / 'README.md', *(ROOT / 'docs').glob('*.md'), *(ROOT / 'configs').rglob('README.md'),
+                *(ROOT / 'experiments').rglob('README.md')])
 
 
 def relative(path: Path) -> str:

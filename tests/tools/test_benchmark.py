@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-CONFIG = ROOT / 'configs/demo/graft.py'
+CONFIG = ROOT / 'experiments/demo/configs/graft.py'
 
 
 def run(*args):
@@ -18,7 +18,7 @@ def run(*args):
 def test_a_step_is_measured_against_another_and_written_as_json(tmp_path):
     file = tmp_path / 'step.json'
     done = run('step', CONFIG, '--batch', 2, '--steps', 2, '--warmup', 1, '--freeze', 2, '--device', 'cpu',
-               '--vs', ROOT / 'configs/demo/mocov3.py', '--json', file)
+               '--vs', ROOT / 'experiments/demo/configs/mocov3.py', '--json', file)
     assert done.returncode == 0, done.stderr
     result = json.loads(file.read_text())
     assert set(result) >= {'images_per_s', 'ms_per_step', 'phases_ms', 'gflops_per_image', 'peak_memory_mib',

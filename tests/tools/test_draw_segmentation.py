@@ -12,7 +12,7 @@ from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]
-CONFIG = ROOT / 'configs' / 'camvid' / 'vit-tiny_upernet_camvid-half.py'
+CONFIG = ROOT / 'experiments' / 'camvid' / 'configs' / 'vit-tiny_upernet_camvid-half.py'
 
 
 @pytest.fixture

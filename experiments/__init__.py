@@ -1,0 +1,1 @@
+"""Experiments at small scale: each a folder with its configs, run by ``python -m experiments.<name>``."""

@@ -1,0 +1,22 @@
+"""LocalMIM on CIFAR-10.
+
+Paper:    Wang et al., LocalMIM, CVPR 2023 (arXiv 2303.05251)
+Command:  tools/train.py experiments/cifar10/configs/localmim.py, or make reproduce for all rows
+Devices:  one GPU; with CIFAR10_SCALE=cpu one CPU core (docs/results.md has the times)
+Expected: docs/results.md for CIFAR10_SCALE=cpu; full size not run here
+"""
+
+_base_ = ['../../../configs/_base_/runtime.py', '_base_/data.py', '_base_/localmim.py']
+
+max_epochs = _base_.epochs
+
+train_dataloader = dict(dataset=dict(pipeline=_base_.plain_image))
+
+optim_wrapper = dict(
+    type='OptimWrapper',
+    constructor='mm_graft.GraftOptimWrapperConstructor',
+    optimizer=dict(type='AdamW', lr=_base_.mim_lr, betas=(0.9, 0.95), weight_decay=0.05),
+    paramwise_cfg=dict(stage_lr_mult=[1.0]))
+param_scheduler = dict(type='mm_graft.WarmupCosineLR', warmup=_base_.warmup, convert_to_iter_based=True)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+default_hooks = dict(checkpoint=dict(max_keep_ckpts=-1))  # each epoch's is a run that stopped early

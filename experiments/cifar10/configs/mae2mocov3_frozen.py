@@ -1,0 +1,24 @@
+"""MIM→CL grafting: MoCo v3 on top of MAE, the lower two of three stages frozen, on CIFAR-10.
+
+Paper:    Jiang et al., Layer Grafted Pre-training, ICLR 2023 (arXiv 2302.14138), §2.3 and Table 1
+Command:  tools/train.py experiments/cifar10/configs/mae2mocov3_frozen.py, or make reproduce for all rows
+Devices:  one GPU; with CIFAR10_SCALE=cpu one CPU core (docs/results.md has the times)
+Needs:    experiments/cifar10/configs/mae.py, trained for half of its epochs, as `mim_checkpoint`
+Expected: docs/results.md for CIFAR10_SCALE=cpu; full size not run here
+"""
+
+_base_ = ['../../../configs/_base_/runtime.py', '_base_/data.py', '_base_/mocov3.py']
+
+max_epochs = _base_.epochs // 2  # the other half was MAE's
+stage_lr_mult = [0.0, 0.0, 1.0]  # 0 freezes
+
+model = dict(mim_checkpoint='work_dirs/mae/epoch_10.pth')
+
+optim_wrapper = dict(
+    type='OptimWrapper',
+    constructor='mm_graft.GraftOptimWrapperConstructor',
+    optimizer=dict(type='AdamW', lr=_base_.contrastive_lr, weight_decay=0.1),
+    paramwise_cfg=dict(stage_lr_mult=stage_lr_mult))
+param_scheduler = dict(type='mm_graft.WarmupCosineLR', warmup=_base_.warmup, convert_to_iter_based=True)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+custom_hooks = [dict(type='mm_graft.StageLRLoggerHook')]

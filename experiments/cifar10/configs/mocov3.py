@@ -1,0 +1,19 @@
+"""CL: MoCo v3 on CIFAR-10.
+
+Paper:    Chen et al., An Empirical Study of Training Self-Supervised Vision Transformers, ICCV 2021 (arXiv 2104.02057)
+Command:  tools/train.py experiments/cifar10/configs/mocov3.py, or make reproduce for all rows
+Devices:  one GPU; with CIFAR10_SCALE=cpu one CPU core (docs/results.md has the times)
+Expected: docs/results.md for CIFAR10_SCALE=cpu; full size not run here
+"""
+
+_base_ = ['../../../configs/_base_/runtime.py', '_base_/data.py', '_base_/mocov3.py']
+
+max_epochs = _base_.epochs
+
+optim_wrapper = dict(
+    type='OptimWrapper',
+    constructor='mm_graft.GraftOptimWrapperConstructor',
+    optimizer=dict(type='AdamW', lr=_base_.contrastive_lr, weight_decay=0.1),
+    paramwise_cfg=dict(stage_lr_mult=[1.0, 1.0, 1.0]))
+param_scheduler = dict(type='mm_graft.WarmupCosineLR', warmup=_base_.warmup, convert_to_iter_based=True)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)

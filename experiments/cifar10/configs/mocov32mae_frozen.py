@@ -1,0 +1,29 @@
+"""CL→MIM grafting: MAE on top of MoCo v3, the lower two of three stages frozen, on CIFAR-10.
+
+Paper:    Jiang et al., Layer Grafted Pre-training, ICLR 2023 (arXiv 2302.14138), §2.3 and Table 1
+Command:  tools/train.py experiments/cifar10/configs/mocov32mae_frozen.py, or make reproduce for all rows
+Devices:  one GPU; with CIFAR10_SCALE=cpu one CPU core (docs/results.md has the times)
+Needs:    experiments/cifar10/configs/mocov3.py, trained for half of its epochs, as `checkpoint`
+Expected: docs/results.md for CIFAR10_SCALE=cpu; full size not run here
+"""
+
+_base_ = ['../../../configs/_base_/runtime.py', '_base_/data.py', '_base_/mae.py']
+
+max_epochs = _base_.epochs // 2  # the other half was MoCo v3's
+stage_lr_mult = [0.0, 0.0, 1.0]  # 0 freezes
+checkpoint = 'work_dirs/mocov3/epoch_10.pth'
+
+train_dataloader = dict(dataset=dict(pipeline=_base_.plain_image))
+
+optim_wrapper = dict(
+    type='OptimWrapper',
+    constructor='mm_graft.GraftOptimWrapperConstructor',
+    optimizer=dict(type='AdamW', lr=_base_.mim_lr, betas=(0.9, 0.95), weight_decay=0.05),
+    paramwise_cfg=dict(stage_lr_mult=stage_lr_mult))
+param_scheduler = dict(type='mm_graft.WarmupCosineLR', warmup=_base_.warmup, convert_to_iter_based=True)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+custom_hooks = [
+    # position table and all: MoCo v3's is the transpose of MAE's, and the blocks know no other
+    dict(type='mm_graft.LoadBackboneHook', checkpoint=checkpoint),
+    dict(type='mm_graft.StageLRLoggerHook'),
+]

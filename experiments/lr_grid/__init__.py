@@ -1,0 +1,1 @@
+"""A graft trained with every combination of stage learning rates."""

@@ -1,0 +1,93 @@
+"""Training a config in a process of its own: progress bar, log, time limit, and where an interrupted run stands."""
+
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TextIO
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.runner import set_random_seed
+from mmpretrain.registry import MODELS
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parents[1]
+STEP = re.compile(r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/(\d+)\].*?loss: ([\d.naif]+)')
+
+
+class TimeUpError(Exception):
+    """The time limit is reached; what has been trained so far is kept."""
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The latest checkpoint of a run, None if there is none."""
+    note = folder / 'last_checkpoint'
+    return Path(note.read_text().strip()) if note.is_file() else None
+
+
+def last_epoch(folder: Path) -> int:
+    """The epoch whose end the latest checkpoint of a run holds, 0 if it was saved at another moment or not at all."""
+    checkpoint = last_checkpoint(folder)
+    ended = checkpoint and re.fullmatch(r'epoch_(\d+)', checkpoint.stem)
+    return int(ended[1]) if ended else 0
+
+
+def train_command(config: Path, folder: Path, seed: int, options: Sequence[str] = ()) -> list[str]:
+    """The command that trains a config in ``folder``, or resumes it there."""
+    return [sys.executable, str(ROOT / 'tools' / 'train.py'), str(config), '--work-dir', str(folder), '--resume',
+            '--cfg-options', f'randomness.seed={seed}', *options]
+
+
+def run_training(command: Sequence[str], log: Path, title: str, max_epochs: int, deadline: float | None = None) -> None:
+    """Run a training command with a progress bar; its output is appended to ``log``.
+
+    Raises:
+        RuntimeError: the command failed.
+        TimeUpError: it was stopped at ``deadline`` (of ``time.monotonic``).
+    """
+    with log.open('a') as writer, subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors='replace') as process:
+        try:
+            follow(process.stdout, writer, title, max_epochs, deadline)
+        except BaseException:
+            process.terminate()
+            raise
+    if process.returncode:
+        raise RuntimeError(f'{title} stopped with status {process.returncode}; see the end of {log}')
+
+
+def follow(lines: Iterable[str], log: TextIO, title: str, max_epochs: int, deadline: float | None = None) -> None:
+    """Copy the lines of a training log and show its progress.
+
+    Raises:
+        TimeUpError: a line came after ``deadline``.
+    """
+    with tqdm(total=max_epochs, desc=f'{title:>20}', unit='epoch',
+              bar_format='{l_bar}{bar}| {n:.1f}/{total} epochs [{elapsed}<{remaining}{postfix}]') as bar:
+        for line in lines:
+            log.write(line)
+            if match := STEP.search(line):
+                epoch, step, steps, loss = match.groups()
+                if not bar.n:
+                    bar.initial = int(epoch) - 1
+                bar.n = int(epoch) - 1 + int(step) / int(steps)
+                bar.set_postfix_str(f'loss {float(loss):.3f}')
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeUpError(title)
+
+
+def save_initial_weights(cfg: Config, folder: Path, seed: int) -> Path:
+    """Save the checkpoint of an untrained model, as a run of no epochs would, and return its path."""
+    init_default_scope(cfg.default_scope)
+    set_random_seed(seed)
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    path = folder / 'epoch_0.pth'
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save({'state_dict': model.state_dict()}, path)
+    (folder / 'last_checkpoint').write_text(str(path))
+    return path

@@ -1,0 +1,1 @@
+"""MAE → weak supervision by noisy hashtags on Fashion-MNIST."""

@@ -1,0 +1,24 @@
+"""Weak supervision after MAE, Fashion-MNIST with noisy hashtags.
+
+Paper:    Singh et al., The effectiveness of MAE pre-pretraining for billion-scale pretraining, ICCV 2023
+          (arXiv 2303.13496)
+Command:  tools/train.py experiments/wsp/configs/mae2wsp.py
+Needs:    data/fashion_mnist_tags (python -m experiments.wsp --prepare), and experiments/demo/configs/mae.py run before
+Devices:  one CPU core, a minute
+Results:  docs/weak_supervision.md
+"""
+
+_base_ = ['../../../configs/_base_/runtime.py', '_base_/tagged_fashion_mnist.py']
+
+max_epochs = 4
+mim_checkpoint = 'work_dirs/demo/mae/epoch_12.pth'
+
+model = dict(mim_checkpoint=mim_checkpoint)
+
+optim_wrapper = dict(
+    type='OptimWrapper',
+    constructor='mm_graft.GraftOptimWrapperConstructor',
+    optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1),
+    paramwise_cfg=dict(stage_lr_mult=[1.0]))
+param_scheduler = dict(type='mm_graft.WarmupCosineLR', warmup=0.2, convert_to_iter_based=True)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
