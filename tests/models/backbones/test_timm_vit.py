@@ -43,7 +43,7 @@ def test_every_parameter_has_a_depth_and_a_gradient_if_it_counts(name, images):
     assert set(depths.values()) == set(range(6))
     assert depths['timm_model.patch_embed.proj.weight'] == 0
     assert depths['timm_model.blocks.2.norm1.weight'] == 3
-    silent = {name for name, parameter in model.named_parameters() if parameter.grad is None or not parameter.grad.any()}
+    silent = {name for name, param in model.named_parameters() if param.grad is None or not param.grad.any()}
     assert not {name for name in silent if '.attn.' not in name}  # k bias moves every score of a row alike
 
 
