@@ -17,6 +17,7 @@ from mmengine.model import BaseAveragedModel
 from torch import Tensor, nn
 
 from mm_graft.depth import depth_map, unwrap
+from mm_graft.equations import at_least_float32
 
 
 class Conflict(NamedTuple):
@@ -60,8 +61,7 @@ def block_gradients(loss: Tensor, blocks: list[list[nn.Parameter]], retain_graph
         parts = [(parameter, next(gradients)) for parameter in block]
         flat = [torch.zeros_like(parameter).flatten() if gradient is None else gradient.flatten()
                 for parameter, gradient in parts]
-        vector = torch.cat(flat) if flat else loss.new_zeros(0)
-        vectors.append(vector.float() if vector.dtype in (torch.float16, torch.bfloat16) else vector)
+        vectors.append(at_least_float32(torch.cat(flat) if flat else loss.new_zeros(0)))
     return vectors
 
 

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from mm_graft.analysis import attention_distance, attention_map, gradient_conflict, patch_retrieval, tsne, vic
 from mm_graft.analysis.data import balanced, image_batches, spread, training_batches
-from mm_graft.analysis.encoders import Encoder, load_encoder, preprocessor_config
 from mm_graft.analysis.reconstruction import load_model, read_images
 from mm_graft.commands.arguments import Help, at_least_one
 from mm_graft.commands.running import clean_errors, load_config
+from mm_graft.encoders import Encoder, load_encoder, normalization_of, preprocessor_config
 from mm_graft.evaluation.datasets import build_datasets, class_names, image_labels
 from mm_graft.evaluation.features import encode
 from mm_graft.gradients import terms_conflict
@@ -107,11 +107,6 @@ def encoders_of(args: argparse.Namespace, subjects: list[Subject]) -> dict[str, 
             for subject in subjects}
 
 
-def is_bgr(cfg: Config) -> bool:
-    settings = preprocessor_config(cfg)
-    return bool(settings.get('to_rgb', settings.get('bgr_to_rgb', False)))
-
-
 def pixel_batches(args: argparse.Namespace, cfg: Config, encoder: Encoder) -> Iterator[Tensor]:
     """Images in 0…255, of the files or of the test set."""
     if args.images:
@@ -119,7 +114,8 @@ def pixel_batches(args: argparse.Namespace, cfg: Config, encoder: Encoder) -> It
         yield from pixels.split(args.batch_size)
     else:
         _, dataset = build_datasets(cfg)
-        yield from image_batches(dataset, spread(len(dataset), args.count), is_bgr(cfg), args.batch_size)
+        indices = spread(len(dataset), args.count)
+        yield from image_batches(dataset, indices, normalization_of(cfg)['to_rgb'], args.batch_size)
 
 
 def all_pixels(args: argparse.Namespace, cfg: Config, encoder: Encoder) -> tuple[Tensor, np.ndarray]:
@@ -160,7 +156,7 @@ def distance(args: argparse.Namespace, subjects: list[Subject]) -> None:
     for subject, encoder in zip(subjects, encoders_of(args, subjects).values()):
         batches = list(pixel_batches(args, subjects[0].cfg, encoder))
         count = sum(map(len, batches))
-        found[subject.label] = attention_distance.attention_distances(encoder, batches, encoder.grid,
+        found[subject.label] = attention_distance.attention_distances(encoder.encode_pixels, batches, encoder.grid,
                                                                       encoder.patch_size)
     models = {label: {'per_block': result.per_block.tolist(), 'per_head': result.per_head.tolist(),
                       'mass_on_extra': result.mass_on_extra.mean((1, 2)).tolist()} for label, result in found.items()}
@@ -178,8 +174,9 @@ def variance(args: argparse.Namespace, subjects: list[Subject]) -> None:
     views = [preprocessor(batch, True)['inputs'] for batch in batches]
     if not isinstance(views[0], list | tuple) or len(views[0]) < 2:
         raise ValueError('the training data of the first config give no two views; put a contrastive config first')
-    pixels = [[view * first.std + first.mean for view in pair[:2]] for pair in views]
-    found = {label: vic.vic_by_block(encoder, encoder, pixels)._asdict() for label, encoder in encoders.items()}
+    pixels = [[first.denormalize(view) for view in pair[:2]] for pair in views]
+    found = {label: vic.vic_by_block(encoder, encoder.encode_pixels, pixels)._asdict()
+             for label, encoder in encoders.items()}
     values = {label: {name: term.cpu().numpy() for name, term in terms.items()} for label, terms in found.items()}
     models = {label: {name: term.tolist() for name, term in terms.items()} for label, terms in values.items()}
     save(args, models, vic.draw_vic(values), images=sum(len(pair[0]) for pair in views))
@@ -188,13 +185,13 @@ def variance(args: argparse.Namespace, subjects: list[Subject]) -> None:
 def plane(args: argparse.Namespace, subjects: list[Subject]) -> None:
     encoders = encoders_of(args, subjects)
     _, dataset = build_datasets(subjects[0].cfg)
-    labels = image_labels(dataset)
+    labels, bgr = image_labels(dataset), normalization_of(subjects[0].cfg)['to_rgb']
     chosen = balanced(labels, args.classes, args.per_class)
     points = {}
     for label, encoder in encoders.items():
         with torch.inference_mode():
-            features = torch.cat([encode(encoder.backbone, encoder.normalise(pixels), args.pool).float().cpu()
-                                  for pixels in image_batches(dataset, chosen, is_bgr(subjects[0].cfg),
+            features = torch.cat([encode(encoder.backbone, encoder.normalize(pixels), args.pool).float().cpu()
+                                  for pixels in image_batches(dataset, chosen, bgr,
                                                               args.batch_size)])
         points[label] = tsne.embed(features.numpy(), args.perplexity, args.seed)
     names = list(class_names(dataset)) or [str(index) for index in range(labels.max() + 1)]
@@ -207,7 +204,7 @@ def maps(args: argparse.Namespace, subjects: list[Subject]) -> None:
     encoders = encoders_of(args, subjects)
     pixels, pictures = all_pixels(args, subjects[0].cfg, next(iter(encoders.values())))
     found = {label: attention_map.class_attention_maps(
-        attention_map.attention_weights(encoder, pixels, args.block), encoder.grid).cpu().numpy()
+        attention_map.attention_weights(encoder.encode_pixels, pixels, args.block), encoder.grid).cpu().numpy()
         for label, encoder in encoders.items()}
     save(args, {label: {'maps': values.tolist()} for label, values in found.items()}, None, block=args.block)
     attention_map.draw_attention_maps(pictures, found, args.out / f'{args.command}.png')

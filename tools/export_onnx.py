@@ -7,10 +7,9 @@ from pathlib import Path
 import torch
 from mmengine.config import DictAction
 
-from mm_graft.checkpoints import load_backbone
-from mm_graft.checkpoints.onnx_export import TokenEncoder, export_onnx
+from mm_graft.checkpoints.onnx_export import export_onnx
 from mm_graft.commands.running import clean_errors, load_config
-from mm_graft.evaluation.frozen import build_encoder
+from mm_graft.encoders import Encoder, load_encoder
 
 
 def parse_args() -> argparse.Namespace:
@@ -28,7 +27,7 @@ def difference(backbone: torch.nn.Module, path: str, size: tuple[int, int]) -> f
     """Largest difference between onnxruntime and PyTorch, relative to the largest value, for batches of 1 and 3."""
     import onnxruntime
     session = onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider'])
-    encoder, worst = TokenEncoder(backbone), 0.0
+    encoder, worst = Encoder(backbone), 0.0
     for batch in (1, 3):
         images = torch.randn(batch, 3, *size)
         with torch.no_grad():
@@ -42,8 +41,7 @@ def main() -> None:
     args = parse_args()
     with clean_errors():
         cfg = load_config(args.config, args.cfg_options)
-        backbone = build_encoder(cfg).backbone
-        load_backbone(backbone, args.checkpoint, branch=args.branch, resize=args.resize)
+        backbone = load_encoder(cfg, args.checkpoint, args.branch, args.resize).backbone
         size = cfg.model.backbone.get('img_size', 224)
         size = (size, size) if isinstance(size, int) else tuple(size)
         export_onnx(backbone, args.target, size)

@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from mm_graft.equations import at_least_float32
+
 
 class _AttentionCalls(TorchFunctionMode):
     """Notes the arguments of every scaled dot-product attention while it is active."""
@@ -29,8 +31,7 @@ class _AttentionCalls(TorchFunctionMode):
 
 def weights_of_call(query: Tensor, key: Tensor, bias: Tensor | None, scale: float) -> Tensor:
     """softmax(scale · q kᵀ + bias) of queries and keys (B, heads, N, d): (B, heads, N, N), in float32 or better."""
-    query, key = (x.float() if x.dtype in (torch.float16, torch.bfloat16) else x for x in (query, key))
-    logits = query @ key.transpose(-2, -1) * scale
+    logits = at_least_float32(query) @ at_least_float32(key).transpose(-2, -1) * scale
     if bias is None:
         return logits.softmax(-1)
     if bias.dtype == torch.bool:

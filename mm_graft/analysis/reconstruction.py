@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from mm_graft.checkpoints import CheckpointError, detect_kind, read_checkpoint
 from mm_graft.checkpoints.localmim import localmim_to_mmpretrain
+from mm_graft.equations import patchify
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def _localmim_scales(model: nn.Module, inputs: Tensor, mean: Tensor, std: Tensor
         if hasattr(generator, 'nbins'):
             pair = [tokens_to_histograms(tokens, grid, generator.nbins) for tokens in (prediction, target)]
         else:
-            patches = cut(inputs, cell)
+            patches = patchify(inputs, cell)
             pair = [to_picture(_unstandardise(tokens, patches) if generator.standardised else tokens, grid, mean, std)
                     for tokens in (prediction, target)]
         scales.append(_pack(*pair, mask, grid, hasattr(generator, 'nbins')))
@@ -134,7 +135,7 @@ def _localmim_scales(model: nn.Module, inputs: Tensor, mean: Tensor, std: Tensor
 def _mae_scale(model: nn.Module, inputs: Tensor, mean: Tensor, std: Tensor) -> tuple[list[list[Scale]], Tensor]:
     latent, mask, ids_restore = model.backbone(inputs)
     side, grid = model.head.patch_size, tuple(model.backbone.patch_resolution)
-    tokens, patches = model.neck(latent, ids_restore), cut(inputs, model.head.patch_size)
+    tokens, patches = model.neck(latent, ids_restore), patchify(inputs, model.head.patch_size)
     tokens = _unstandardise(tokens, patches) if model.head.norm_pix else tokens
     mask = mask.bool().unflatten(1, grid)
     pair = [to_picture(part, (inputs.shape[-2] // side, inputs.shape[-1] // side), mean, std)
@@ -148,13 +149,6 @@ def _pack(prediction: Tensor, target: Tensor, mask: Tensor, grid: tuple[int, int
         hidden = nn.functional.interpolate(mask[:, None].float(), grid, mode='nearest')[:, 0]
     return [Scale(*(part.float().cpu().numpy() for part in parts), is_histogram)
             for parts in zip(prediction, target, hidden)]
-
-
-def cut(images: Tensor, side: int) -> Tensor:
-    """Patches (B, N, side·side·3) of images (B, 3, H, W), channel fastest, as MAE's targets."""
-    batch, channels, height, width = images.shape
-    blocks = images.reshape(batch, channels, height // side, side, width // side, side)
-    return blocks.permute(0, 2, 4, 3, 5, 1).reshape(batch, -1, side * side * channels)
 
 
 def _unstandardise(tokens: Tensor, patches: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mm_graft.depth import blocks_of
+from mm_graft.equations import off_diagonal_energy
 
 TERMS = ('variance', 'covariance', 'invariance', 'norm')
 
@@ -54,12 +55,6 @@ def vic(first: Tensor, second: Tensor) -> VIC:
         invariance=F.mse_loss(*unit),
         variance=torch.stack([(x.var(0) + 1e-4).sqrt().mean() for x in centred]).mean(),
         covariance=torch.stack([off_diagonal_energy(x) for x in centred]).mean())
-
-
-def off_diagonal_energy(x: Tensor) -> Tensor:
-    """Sum of the squared off-diagonal elements of XᵀX / (N − 1), for X (N, D)."""
-    covariance = x.T @ x / (len(x) - 1)
-    return covariance.square().sum() - covariance.diagonal().square().sum()
 
 
 @torch.no_grad()

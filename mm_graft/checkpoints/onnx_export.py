@@ -1,36 +1,16 @@
 """Encoders as ONNX files, of any batch size."""
 
-import inspect
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from mm_graft.encoders import Encoder
 from mm_graft.files import atomic_write
 
 
-class TokenEncoder(nn.Module):
-    """An encoder that takes normalised images and returns its last tokens as one tensor.
-
-    Args:
-        backbone: a ViT of mmpretrain, this package or timm.
-    """
-
-    def __init__(self, backbone: nn.Module) -> None:
-        super().__init__()
-        self.backbone = backbone
-        # the host's MAE hides patches unless told not to
-        self.arguments = {'mask': None} if 'mask' in inspect.signature(backbone.forward).parameters else {}
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) → (B, 1 + num_patches, D) or what ``out_type`` of the backbone says."""
-        forward = getattr(self.backbone, 'forward_features', self.backbone)
-        output = forward(images, **self.arguments)
-        return output[-1] if isinstance(output, tuple | list) else output
-
-
 def export_onnx(backbone: nn.Module, path: str | Path, image_size: tuple[int, int], opset: int = 18) -> None:
-    """Write an encoder as ONNX, images of one size, batches of any; whole or not at all.
+    """Write an encoder as ONNX: normalized images of one size → its last output, in batches of any size.
 
     Args:
         backbone: the encoder; put into eval mode.
@@ -50,7 +30,7 @@ def export_onnx(backbone: nn.Module, path: str | Path, image_size: tuple[int, in
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise ImportError(f'{error.name} is missing; pip install -r requirements/export.txt') from error
-    encoder = TokenEncoder(backbone)
+    encoder = Encoder(backbone)
     encoder.eval()
     images = torch.zeros(2, 3, *image_size)  # a batch of one would be taken for a constant
     with atomic_write(path) as part:

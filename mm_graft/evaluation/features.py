@@ -1,6 +1,5 @@
 """Frozen features of a backbone: one vector an image, with its label."""
 
-import inspect
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from mm_graft.depth import unwrap
+from mm_graft.encoders import encode_full, out_type_of
 
 POOLS = ('cls', 'avg')
 
@@ -37,13 +37,10 @@ def encode(backbone: nn.Module, images: Tensor, pool: str = 'cls') -> Tensor:
         raise ValueError(f"{type(backbone).__name__} has no class token here; use pool='avg'")
     timm_model = getattr(backbone, 'timm_model', None)
     if hasattr(timm_model, 'forward_features'):
-        return _pooled(timm_model.forward_features(images), timm_model, pool)
-    with _output_type(backbone, pool):
-        unmasked = {'mask': None} if 'mask' in inspect.signature(backbone.forward).parameters else {}
-        output = backbone(images, **unmasked)
-    while isinstance(output, tuple | list):
-        output = output[-1]
-    return _pooled(output, backbone, pool)
+        return _pooled(encode_full(timm_model, images), timm_model, pool)
+    averaged = getattr(backbone, 'out_type', None) == 'avg_featmap'
+    with out_type_of(backbone, 'cls_token' if pool == 'cls' else 'avg_featmap' if averaged else 'featmap'):
+        return _pooled(encode_full(backbone, images), backbone, pool)
 
 
 def labels_of(data_samples: Iterable) -> Tensor:
@@ -136,22 +133,6 @@ def _evaluating(backbone: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes.items():
             module.training = mode
-
-
-@contextmanager
-def _output_type(backbone: nn.Module, pool: str) -> Iterator[None]:
-    """Ask a host ViT for the class token or the patches, whatever its config asked for, and put that back."""
-    configured = getattr(backbone, 'out_type', None)
-    known = getattr(backbone, 'OUT_TYPES', ())
-    wanted = 'cls_token' if pool == 'cls' else 'featmap'
-    swap = wanted in known and not (pool == 'avg' and configured == 'avg_featmap')
-    if swap:
-        backbone.out_type = wanted
-    try:
-        yield
-    finally:
-        if swap:
-            backbone.out_type = configured
 
 
 def _pooled(output: Tensor, backbone: nn.Module, pool: str) -> Tensor:

@@ -6,11 +6,9 @@ from functools import cached_property
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
-from torch import nn
 from torch.utils.data import Dataset
 
-from mm_graft.checkpoints import load_backbone
+from mm_graft.encoders import Encoder, load_encoder
 from mm_graft.evaluation.cache import FeatureCache, Features, cache_key, sha256_of_dataset, sha256_of_file
 from mm_graft.evaluation.datasets import build_datasets, class_names, image_names
 from mm_graft.evaluation.protocols import FrozenData, ProtocolSettings
@@ -56,39 +54,8 @@ class EvaluationSettings:
     finetune_list: str | None = None
 
 
-class FrozenEncoder(nn.Module):
-    """A backbone behind the normalisation of a config, which is all that frozen features need of an algorithm.
-
-    Args:
-        backbone: config of the encoder.
-        data_preprocessor: config of the algorithm's preprocessor; only its mean, std and channel order are used.
-    """
-
-    def __init__(self, backbone: dict, data_preprocessor: dict | None = None) -> None:
-        super().__init__()
-        self.backbone = MODELS.build({**backbone, 'init_cfg': None} if 'init_cfg' in backbone else backbone)
-        known = data_preprocessor or {}
-        self.data_preprocessor = MODELS.build(dict(
-            type='mmpretrain.ClsDataPreprocessor', mean=known.get('mean'), std=known.get('std'),
-            to_rgb=bool(known.get('to_rgb', known.get('bgr_to_rgb', False)))))
-
-
-def build_encoder(cfg: Config) -> FrozenEncoder:
-    """The encoder of a config, untrained.
-
-    Raises:
-        ValueError: the config has no backbone.
-    """
-    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
-    backbone = cfg.get('model', {}).get('backbone')
-    if backbone is None:
-        raise ValueError('the config has no `model.backbone`; give a pre-training or classification config')
-    preprocessor = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor')
-    return FrozenEncoder(backbone.to_dict(), preprocessor)
-
-
 def features_key(
-    cfg: Config, encoder: FrozenEncoder, dataset: Dataset, checkpoint_sha256: str, settings: EvaluationSettings,
+    cfg: Config, encoder: Encoder, dataset: Dataset, checkpoint_sha256: str, settings: EvaluationSettings,
 ) -> str:
     """Key of everything that the features of a data set depend on."""
     preprocessor = encoder.data_preprocessor
@@ -100,7 +67,7 @@ def features_key(
         device=torch.device(settings.device).type)
 
 
-def frozen_features(key: str, encoder: FrozenEncoder, dataset: Dataset, settings: EvaluationSettings) -> Features:
+def frozen_features(key: str, encoder: Encoder, dataset: Dataset, settings: EvaluationSettings) -> Features:
     """Features of a data set, from the cache or extracted into it."""
     cache = FeatureCache(settings.cache)
     found = cache.load(key)
@@ -144,7 +111,7 @@ class Evaluation:
     cfg: Config
     checkpoint: str
     settings: EvaluationSettings
-    encoder: FrozenEncoder
+    encoder: Encoder
     sets: tuple[Dataset, Dataset]
     sha256: str
 
@@ -171,7 +138,6 @@ def begin(cfg: Config, checkpoint: str, settings: EvaluationSettings) -> Evaluat
     Raises:
         ValueError: the config, the checkpoint or the data do not fit.
     """
-    encoder = build_encoder(cfg)
-    load_backbone(encoder.backbone, checkpoint, branch=settings.branch)
+    encoder = load_encoder(cfg, checkpoint, settings.branch)
     return Evaluation(cfg, checkpoint, settings, encoder.to(settings.device), build_datasets(cfg),
                       sha256_of_file(checkpoint))

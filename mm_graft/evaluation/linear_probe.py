@@ -14,11 +14,11 @@ images held out of the training set, then scored once.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from math import cos, pi
 
 import torch
 from torch import Tensor
 
+from mm_graft.equations import half_cosine
 from mm_graft.evaluation.linear_sweep import LinearSweep
 
 Scale = Callable[[float], float]
@@ -51,7 +51,7 @@ def scale_as_released(base_lr: float, total_batch: int, world_size: int) -> floa
 
 def cosine_multiplier(epoch: int, epochs: int) -> float:
     """Learning rate in an epoch (from 0) over the initial one: (1 + cos(π epoch / epochs)) / 2."""
-    return (1 + cos(pi * epoch / epochs)) / 2
+    return half_cosine(epoch, epochs)
 
 
 @dataclass(frozen=True)

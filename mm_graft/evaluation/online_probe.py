@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dist import all_gather_object, get_rank, get_world_size
-from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from mm_graft.encoders import Encoder, normalization_of
 from mm_graft.evaluation.datasets import build_datasets, image_labels
 from mm_graft.evaluation.features import feature_batches
 from mm_graft.evaluation.knn import knn_accuracy
@@ -54,10 +54,7 @@ class OnlineProbe:
     ) -> None:
         self.sets = build_datasets(cfg)
         self.rows = [_bounded(dataset, count) for dataset, count in zip(self.sets, (train_images, test_images))]
-        known = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
-        self.preprocessor = dict(
-            type='mmpretrain.ClsDataPreprocessor', mean=known.get('mean'), std=known.get('std'),
-            to_rgb=bool(known.get('to_rgb', known.get('bgr_to_rgb', False))))
+        self.normalization = normalization_of(cfg)
         self.loader = make_loader(batch_size, workers)
         self.pool, self.k, self.temperature = pool, k, temperature
         self.settings = LinearProbeSettings(
@@ -77,9 +74,7 @@ class OnlineProbe:
 
     def _features(self, backbone: nn.Module, dataset: Dataset, rows: list[int]) -> tuple[Tensor, Tensor]:
         device = next(backbone.parameters()).device
-        model = nn.Module()
-        model.add_module('data_preprocessor', MODELS.build(self.preprocessor).to(device))
-        model.add_module('backbone', backbone)
+        model = Encoder(backbone, **self.normalization).to(device)
         shard = ReadableImages(dataset, rows[get_rank()::get_world_size()])
         batches = feature_batches(model, ReadableBatches(self.loader(shard), [], []), self.pool, progress=False)
         share = [(features.cpu(), labels) for features, labels in batches]

@@ -1,6 +1,5 @@
 """The slowly moving copy of an encoder."""
 
-import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
@@ -10,6 +9,7 @@ from mmengine.logging import MessageHub
 from mmengine.model import BaseAveragedModel
 from torch import Tensor, nn
 
+from mm_graft.equations import half_cosine
 from mm_graft.sharding import local_shard
 
 
@@ -21,7 +21,7 @@ def cosine_momentum(iteration: int, max_iters: int, start: float, end: float = 1
     MoCo v3 (``facebookresearch/moco-v3@c349e6e``, m₀ = 0.99) and ConMIM (``TencentARC/ConMIM@4263955``, m₀ = 0.996).
     With ``iteration`` counted from 0 the end is approached and not reached before T; from T on it stays.
     """
-    return end - (end - start) * (1 + math.cos(math.pi * min(iteration / max_iters, 1))) / 2
+    return end - (end - start) * half_cosine(min(iteration, max_iters), max_iters)
 
 
 def ema_update_(averaged: list[Tensor], source: list[Tensor], momentum: float) -> None:

@@ -6,8 +6,8 @@ from mmpretrain.registry import MODELS
 from PIL import Image
 
 from mm_graft.analysis.reconstruction import (
-    cut,
     load_model,
+    patchify,
     read_images,
     reconstruct,
     strokes,
@@ -127,7 +127,7 @@ def test_pictures_are_cut_from_the_centre(tmp_path):
 
 def test_patches_can_be_put_together_again():
     images = torch.rand(2, 3, 8, 12)
-    again = to_picture(cut(images, 4), (2, 3), torch.zeros(3), torch.full((3, ), 255.))
+    again = to_picture(patchify(images, 4), (2, 3), torch.zeros(3), torch.full((3, ), 255.))
     torch.testing.assert_close(again, images.permute(0, 2, 3, 1))
 
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mm_graft.evaluation.frozen import EvaluationSettings, build_encoder
+from mm_graft.encoders import build_encoder
+from mm_graft.evaluation.frozen import EvaluationSettings
 from mm_graft.evaluation.linear_probe import LinearProbeSettings, sweep_grid
 from mm_graft.evaluation.protocols import ProtocolSettings
 

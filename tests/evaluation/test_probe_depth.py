@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
+from mm_graft.encoders import build_encoder
 from mm_graft.evaluation.features import encode
-from mm_graft.evaluation.frozen import build_encoder
 from mm_graft.evaluation.probe_depth import (
     cut_after,
     default_blocks,

@@ -28,6 +28,7 @@ from mmengine.optim import _ParamScheduler
 from mmengine.optim.scheduler.param_scheduler import INF, OptimizerType
 
 from mm_graft.engine.schedulers.warmup_cosine import warmup_cosine
+from mm_graft.equations import half_cosine
 from mm_graft.registry import PARAM_SCHEDULERS
 
 POWERS = {'linear': 1, 'square': 2, 'cubic': 3}
@@ -79,11 +80,6 @@ CONVENTIONS = {
     'vitfreeze_code': Convention(after_warmup_limit, common_warmup),
     'vitfreeze_paper': Convention(whole_run_limit, own_warmup),
 }
-
-
-def half_cosine(step: float, length: float) -> float:
-    """½(1 + cos(π·step/length)): from 1 at step 0 to 0 at ``length``."""
-    return (1 + math.cos(math.pi * step / length)) / 2
 
 
 def layer_rate(convention: Convention, step: int, ratio: float, peak: float, total: int, warmup: int) -> float:

@@ -1,9 +1,8 @@
 """Linear warm-up from zero, then half a cosine."""
 
-import math
-
 from mmengine.optim.scheduler.param_scheduler import INF, _ParamScheduler
 
+from mm_graft.equations import half_cosine
 from mm_graft.registry import PARAM_SCHEDULERS
 
 
@@ -16,7 +15,7 @@ def warmup_cosine(step: float, warmup: float, total: float, min_ratio: float = 0
     """
     if step < warmup:
         return step / warmup
-    return min_ratio + (1 - min_ratio) * (1 + math.cos(math.pi * (step - warmup) / (total - warmup))) / 2
+    return min_ratio + (1 - min_ratio) * half_cosine(step - warmup, total - warmup)
 
 
 @PARAM_SCHEDULERS.register_module()

@@ -20,14 +20,13 @@ from mmengine.dist import all_gather, get_rank
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mm_graft.equations import at_least_float32
 from mm_graft.registry import MODELS
 
 
 def unit(tokens: Tensor) -> Tensor:
     """Tokens of length 1, in float32 or better."""
-    if tokens.dtype in (torch.float16, torch.bfloat16):
-        tokens = tokens.float()
-    return F.normalize(tokens, dim=-1)
+    return F.normalize(at_least_float32(tokens), dim=-1)
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ of Singh et al. 2023 (arXiv 2303.13496) goes on with it.
 import torch
 from torch import Tensor, nn
 
+from mm_graft.equations import at_least_float32
 from mm_graft.registry import MODELS
 
 
@@ -64,5 +65,4 @@ class TagCrossEntropyLoss(nn.Module):
     def forward(self, scores: Tensor, labels: list[Tensor]) -> Tensor:
         """Loss of logits (B, C) and the tags (k_i,) of each image."""
         with torch.autocast(scores.device.type, enabled=False):
-            scores = scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
-            return self.loss_weight * tag_cross_entropy(scores, *flatten_tags(labels))
+            return self.loss_weight * tag_cross_entropy(at_least_float32(scores), *flatten_tags(labels))

@@ -14,6 +14,7 @@ from mmengine.dist import all_gather, all_reduce, get_rank, get_world_size
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mm_graft.equations import at_least_float32, off_diagonal_energy
 from mm_graft.registry import MODELS
 
 
@@ -47,9 +48,7 @@ def variance_term(z: Tensor) -> Tensor:
 
 def covariance_term(z: Tensor) -> Tensor:
     """Sum of the squared off-diagonal covariances of features (N, D), over D: c(z)."""
-    centred = z - z.mean(0)
-    covariance = centred.T @ centred / (len(z) - 1)  # (D, D)
-    return (covariance.square().sum() - covariance.diagonal().square().sum()) / z.shape[1]
+    return off_diagonal_energy(z - z.mean(0)) / z.shape[1]
 
 
 def vicreg(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -85,6 +84,5 @@ class VICRegLoss(nn.Module):
         if len(first) * get_world_size() < 2:
             raise ValueError('VICReg needs at least two images in a batch, since it measures their variance')
         with torch.autocast(first.device.type, enabled=False):
-            terms = vicreg(*(view.float() if view.dtype in (torch.float16, torch.bfloat16) else view
-                             for view in (first, second)))
+            terms = vicreg(at_least_float32(first), at_least_float32(second))
         return {f'loss_{name}': weight * term for (name, weight), term in zip(self.weights.items(), terms)}

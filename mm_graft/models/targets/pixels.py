@@ -11,15 +11,9 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from mm_graft.equations import patchify
 from mm_graft.models.grids import check_divides
 from mm_graft.registry import MODELS
-
-
-def patchify(images: Tensor, side: int) -> Tensor:
-    """Cut into patches: (B, C, H, W) → (B, (H/side)(W/side), side·side·C), channel fastest, then column, then row."""
-    batch, channels, height, width = images.shape
-    blocks = images.reshape(batch, channels, height // side, side, width // side, side)
-    return blocks.permute(0, 2, 4, 3, 5, 1).reshape(batch, -1, side * side * channels)
 
 
 def standardise_patches(patches: Tensor) -> Tensor:

@@ -1,15 +1,7 @@
 import pytest
 import torch
 
-from mm_graft.models.targets.pixels import PixelTarget, patchify, standardise_patches
-
-
-def test_a_patch_lists_rows_then_columns_then_channels():
-    images = torch.arange(2 * 3 * 4 * 6.).reshape(2, 3, 4, 6)
-    patches = patchify(images, 2)
-    assert patches.shape == (2, 6, 12)
-    second_of_second_row = images[1, :, 2:4, 2:4]  # patch (1, 1) of a 2×3 grid
-    torch.testing.assert_close(patches[1, 4], second_of_second_row.permute(1, 2, 0).flatten())
+from mm_graft.models.targets.pixels import PixelTarget, standardise_patches
 
 
 def test_patches_are_standardised_with_the_unbiased_variance():
