@@ -107,13 +107,6 @@ def test_a_config_makes_one_finite_step(path):
             assert torch.equal(parameter, before[name]), name
 
 
-@pytest.mark.parametrize('path', sorted(ROOT.glob('experiments/cifar10/configs/*.py')), ids=lambda path: path.stem)
-def test_the_small_size_of_a_config_makes_one_finite_step(path, monkeypatch):
-    monkeypatch.setenv('CIFAR10_SCALE', 'cpu')
-    assert Config.fromfile(path).model.backbone.arch.num_layers == 6
-    test_a_config_makes_one_finite_step(path)
-
-
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_config_says_what_it_is_for(path):
     header = path.read_text().split('"""')[1]

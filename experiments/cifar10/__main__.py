@@ -5,7 +5,6 @@ Results: docs/results/cifar10_<scale>.json with figures beside it, tables in doc
 """
 
 import argparse
-import os
 import subprocess
 import sys
 import time
@@ -17,8 +16,9 @@ from mmengine.logging import MMLogger
 from tqdm import tqdm
 
 from experiments.cifar10.report import commit, write_report, write_results
-from experiments.cifar10.reproduction import IMAGES, Reproduction
-from experiments.cifar10.rows import CONFIGS, EQUAL_IMAGES, ROWS, Job, plan
+from experiments.cifar10.reproduction import Reproduction
+from experiments.cifar10.rows import EQUAL_IMAGES, ROWS, Job, plan
+from experiments.cifar10.sizes import IMAGES
 from experiments.training import ROOT, TimeUpError, last_checkpoint
 from mm_graft.commands.running import clean_errors
 from mm_graft.evaluation.make_split import make_split
@@ -77,17 +77,18 @@ def do_jobs(run: Reproduction, jobs: Sequence[Job]) -> None:
 def analyze(run: Reproduction, docs: Path, device: str) -> None:
     """Conflict of the joint run, attention distance of MAE, MoCo v3 and the graft, all with the first seed."""
     jobs = {name: Job(name, 0) for name in ('joint', 'mae', 'mocov3', 'mae2mocov3')}
-    paths = {name: last_checkpoint(run.folder(job)) if run.is_trained(job) else None for name, job in jobs.items()}
+    # each trained one: the config that its run has written, and its last checkpoint
+    runs = {name: (run.folder(job) / f'{ROWS[name].config}.py', last_checkpoint(run.folder(job)))
+            for name, job in jobs.items() if run.is_trained(job)}
     tool = ROOT / 'tools' / 'analyze.py'
     common = ['--device', device, '--out', docs / 'results' / f'cifar10_{run.scale}']
     commands = []
-    if paths['joint']:
-        commands.append(['conflict', CONFIGS / 'joint.py', paths['joint'], '--labels', 'joint MAE and MoCo v3',
-                         '--batches', '20', '--batch-size', '128'])
-    if all(paths[name] for name in ('mae', 'mocov3', 'mae2mocov3')):
-        others = [part for name in ('mocov3', 'mae2mocov3') for part in ('--also', CONFIGS / f'{name}.py', paths[name])]
-        commands.append(['attention-distance', CONFIGS / 'mae.py', paths['mae'], *others, '--count', '200',
-                         '--labels', 'MAE', 'MoCo v3', 'graft'])
+    if 'joint' in runs:
+        commands.append(['conflict', *runs['joint'], '--labels', 'joint MAE and MoCo v3', '--batches', '20',
+                         '--batch-size', '128'])
+    if {'mae', 'mocov3', 'mae2mocov3'} <= set(runs):
+        commands.append(['attention-distance', *runs['mae'], '--also', *runs['mocov3'], '--also', *runs['mae2mocov3'],
+                         '--count', '200', '--labels', 'MAE', 'MoCo v3', 'graft'])
     for command in commands:
         subprocess.run([sys.executable, tool, *command, *common], check=True, stdout=subprocess.DEVNULL)
 
@@ -108,7 +109,6 @@ def run_all(run: Reproduction, args: argparse.Namespace) -> None:
 def main() -> None:
     args = parse_args()
     deadline = None if args.minutes is None else time.monotonic() + 60 * args.minutes
-    os.environ['CIFAR10_SCALE'] = args.scale  # for the processes that train and analyze
     MMLogger.get_current_instance().setLevel('ERROR')  # not a line for each initialized parameter
     with clean_errors():
         prepare_data(args.scale)

@@ -7,7 +7,8 @@ from mmengine.config import Config
 
 from benchmarks.step_benchmark import count
 from benchmarks.training_step import TrainingStep
-from experiments.cifar10.rows import ROWS, read_config
+from experiments.cifar10.rows import ROWS
+from experiments.cifar10.sizes import read_config
 from mm_graft.analysis.schedule_plot import simulate
 from mm_graft.engine.freezing.freeze_once import freeze_blocks
 from mm_graft.evaluation.report import write_json

@@ -6,13 +6,12 @@ from pathlib import Path
 import torch
 
 from experiments.cifar10.costs import gflops_per_image
-from experiments.cifar10.rows import CONFIGS, ROWS, Costs, Job, read_config
+from experiments.cifar10.rows import ROWS, Costs, Job
 from experiments.cifar10.scores import evaluate_checkpoints, tuned_protocol
+from experiments.cifar10.sizes import CONFIGS, EPOCHS, IMAGES, as_options, overrides, read_config
 from experiments.training import last_checkpoint, last_epoch, run_training, save_initial_weights, train_command
 
-IMAGES = {'full': 50000, 'cpu': 5000}
-STARTS = {'mae2mocov3': 'model.mim_checkpoint', 'mae2mocov3_frozen': 'model.mim_checkpoint',
-          'mocov32mae_frozen': 'custom_hooks.0.checkpoint'}
+STARTS = {'mae2mocov3': 'model.mim_checkpoint', 'mocov32mae_frozen': 'custom_hooks.0.checkpoint'}
 
 
 class Reproduction:
@@ -27,7 +26,7 @@ class Reproduction:
 
     def __init__(self, scale: str, out: Path, deadline: float | None = None, commit: str = 'unknown') -> None:
         self.scale, self.out, self.deadline, self.commit = scale, out, deadline, commit
-        self.costs = Costs(read_config('mae', scale).epochs, IMAGES[scale], self.gflops)
+        self.costs = Costs(EPOCHS[scale], IMAGES[scale], self.gflops)
 
     def gflops(self, name: str) -> float:
         """Counted operations of a row, per image."""
@@ -57,8 +56,8 @@ class Reproduction:
     def command(self, job: Job) -> list[str]:
         """The command that trains a job."""
         row = ROWS[job.row]
-        options = [f'train_cfg.max_epochs={self.costs.epochs(job.row)}', 'default_hooks.logger.interval=13',
-                   *row.options]
+        options = [*as_options(overrides(row.config, self.scale)), f'train_cfg.max_epochs={self.costs.epochs(job.row)}',
+                   'default_hooks.logger.interval=13', *row.options]
         if not row.stops:
             options.append('default_hooks.checkpoint.max_keep_ckpts=1')
         if row.below:

@@ -1,13 +1,9 @@
 """The rows of the experiment on CIFAR-10: what is trained on what, how long, and what that costs."""
 
-import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
-from mmengine.config import Config
-
-CONFIGS = Path(__file__).with_name('configs')
+FROZEN = ('optim_wrapper.paramwise_cfg.stage_lr_mult=[0,0,1]', )
 
 
 class Row(NamedTuple):
@@ -43,7 +39,7 @@ ROWS = {
     # at equal images seen
     'mae-half': Row('MAE, half as long', 'mae', 0.5, repeated=True),
     'mae2mocov3': Row('graft', 'mae2mocov3', 0.5, 'mae-half', repeated=True),
-    'mae2mocov3_frozen': Row('MIM→CL, frozen', 'mae2mocov3_frozen', 0.5, 'mae-half', repeated=True),
+    'mae2mocov3_frozen': Row('MIM→CL, frozen', 'mae2mocov3', 0.5, 'mae-half', repeated=True, options=FROZEN),
     'mae': Row('MIM (MAE)', 'mae', repeated=True, pools=('cls', 'avg')),
     'mocov3': Row('CL (MoCo v3)', 'mocov3', repeated=True),
     'joint': Row('joint MIM and CL', 'joint', repeated=True),
@@ -60,7 +56,7 @@ ROWS = {
     # at the FLOPs of MoCo v3
     'mae-rest': Row('MAE below the graft at equal FLOPs', 'mae', like='mocov3', beside='mae2mocov3'),
     'graft-flops': Row('graft at equal FLOPs', 'mae2mocov3', 0.5, 'mae-rest'),
-    'frozen-flops': Row('MIM→CL, frozen', 'mae2mocov3_frozen', below='mae-rest', like='mocov3'),
+    'frozen-flops': Row('MIM→CL, frozen', 'mae2mocov3', below='mae-rest', like='mocov3', options=FROZEN),
     'mae-flops': Row('MIM (MAE) at equal FLOPs', 'mae', like='mocov3', repeated=True),
     'joint-flops': Row('joint MIM and CL', 'joint', like='mocov3'),
     'cl2mim-flops': Row('CL→MIM, frozen', 'mocov32mae_frozen', below='mocov3-half', like='mocov3'),
@@ -88,19 +84,6 @@ class Job(NamedTuple):
 
     row: str
     seed: int
-
-
-def read_config(name: str, scale: str) -> Config:
-    """A config of this experiment in one of its two sizes."""
-    before = os.environ.get('CIFAR10_SCALE')
-    os.environ['CIFAR10_SCALE'] = scale
-    try:
-        return Config.fromfile(CONFIGS / f'{name}.py')
-    finally:
-        if before is None:
-            del os.environ['CIFAR10_SCALE']
-        else:
-            os.environ['CIFAR10_SCALE'] = before
 
 
 def plan(rows: Sequence[str], seeds: Sequence[int]) -> list[Job]:

@@ -8,7 +8,7 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import set_random_seed
 
-from experiments.cifar10.rows import read_config
+from experiments.cifar10.sizes import read_config
 from experiments.scores import BASE_LRS
 from mm_graft.evaluation.evaluate import evaluate
 from mm_graft.evaluation.fewshot_finetune import finetune_accuracy, finetune_config

@@ -5,12 +5,13 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
-import matplotlib
 import torch
+from matplotlib import pyplot as plt
 from mmengine.config import Config
 
-matplotlib.use('Agg')
-from matplotlib import pyplot as plt  # the backend is chosen first
+from experiments.training import last_epoch
+
+plt.switch_backend('Agg')
 
 CONFIGS = Path(__file__).with_name('configs')
 PROTOCOLS = {'knn': 'kNN', 'linear': 'linear', 'fewshot_1': '1 % few-shot'}
@@ -29,19 +30,16 @@ def read_scalars(run: Path) -> list[dict]:
     return [by_step[step] for step in sorted(by_step)]
 
 
-def images_seen() -> dict[str, str]:
+def images_seen(out: Path) -> dict[str, str]:
     """How many images each method saw, and in which objective."""
-    seen = {}
-    for name in ('mae', 'mocov3', 'graft'):
-        cfg = Config.fromfile(CONFIGS / f'{name}.py')
-        seen[name] = cfg.num_images // 1000 * cfg.max_epochs
+    thousands = Config.fromfile(CONFIGS / 'mae.py').train_dataloader.dataset.indices // 1000
+    seen = {name: thousands * last_epoch(out / name) for name in ('mae', 'mocov3', 'graft')}
     return {'random weights': 'none', 'MAE': f'{seen["mae"]}k MAE', 'MoCo v3': f'{seen["mocov3"]}k MoCo v3',
             'graft': f'{seen["mae"]}k MAE + {seen["graft"]}k MoCo v3'}
 
 
-def table(rows: list[dict]) -> str:
+def table(rows: list[dict], seen: dict[str, str]) -> str:
     """The results as a Markdown table."""
-    seen = images_seen()
     lines = ['| method | images seen | ' + ' | '.join(PROTOCOLS.values()) + ' |',
              '|---|---|' + '---:|' * len(PROTOCOLS)]
     for row in rows:
@@ -111,7 +109,7 @@ def device_name() -> str:
 
 def write_report(out: Path, rows: list[dict], seconds: dict[str, float], seed: int) -> None:
     """Write the three files and print the table."""
-    total = sum(seconds.values())
+    total, seen = sum(seconds.values()), images_seen(out)
     report = {
         'rows': rows,
         'seconds': round(total, 1),
@@ -119,13 +117,13 @@ def write_report(out: Path, rows: list[dict], seconds: dict[str, float], seed: i
         'device': device_name(),
         'versions': {'python': platform.python_version(), **{package: version(package) for package in PACKAGES}},
         'seed': seed,
-        'images_seen': images_seen(),
+        'images_seen': seen,
     }
     (out / 'report.json').write_text(json.dumps(report, indent=1) + '\n')
     figure = draw(out, rows)
     text = f"""# mm_graft demo: Fashion-MNIST, ViT of 6 blocks of width 96, seed {seed}
 
-{table(rows)}
+{table(rows, seen)}
 
 Percentage of the 10,000 test images that are right, on frozen features (class token after the final norm). kNN: k = 20
 over 10,000 training images; linear: best of a learning-rate grid on held-out training images; 1 % few-shot: logistic
@@ -135,5 +133,5 @@ regression on 100 labels, mean of {len(rows[0]['fewshot_1_draws'])} draws. One r
 ![training, learning rates, results]({figure.name})
 """
     (out / 'report.md').write_text(text)
-    print('\n' + table(rows))
+    print('\n' + table(rows, seen))
     print(f'\n{total / 60:.1f} minutes on {report["device"]}; see {out}/report.md, report.json and report.png')

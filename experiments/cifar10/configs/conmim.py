@@ -2,18 +2,18 @@
 
 Paper:    Yi et al., Masked Image Modeling with Denoising Contrast, ICLR 2023 (arXiv 2205.09616)
 Command:  tools/train.py experiments/cifar10/configs/conmim.py, or make reproduce for all rows
-Devices:  one GPU; with CIFAR10_SCALE=cpu one CPU core (docs/results.md has the times)
-Expected: docs/results.md for CIFAR10_SCALE=cpu; full size not run here
+Devices:  one CPU core (docs/results.md has the times); `full`: one GPU
+Expected: docs/results.md; size `full` was not run here
 """
 
 _base_ = ['../../../configs/_base_/runtime.py', '_base_/data.py']
 
 max_epochs = _base_.epochs
-width = dict(full=192, cpu=64)['{{$CIFAR10_SCALE:full}}']
-num_layers = dict(full=12, cpu=6)['{{$CIFAR10_SCALE:full}}']
-num_heads = dict(full=3, cpu=2)['{{$CIFAR10_SCALE:full}}']
-hidden = dict(full=1024, cpu=256)['{{$CIFAR10_SCALE:full}}']
-projected = dict(full=128, cpu=64)['{{$CIFAR10_SCALE:full}}']
+width = 64
+num_layers = 6
+num_heads = 2
+hidden = 256
+projected = 64
 
 strong_view = [
     dict(

@@ -2,8 +2,8 @@
 
 Paper:    Wang et al., LocalMIM, CVPR 2023 (arXiv 2303.05251)
 Command:  tools/train.py experiments/cifar10/configs/localmim.py, or make reproduce for all rows
-Devices:  one GPU; with CIFAR10_SCALE=cpu one CPU core (docs/results.md has the times)
-Expected: docs/results.md for CIFAR10_SCALE=cpu; full size not run here
+Devices:  one CPU core (docs/results.md has the times); `full`: one GPU
+Expected: docs/results.md; size `full` was not run here
 """
 
 _base_ = ['../../../configs/_base_/runtime.py', '_base_/data.py', '_base_/localmim.py']

@@ -2,8 +2,8 @@
 
 Paper:    Topcuoglu and Akagündüz (arXiv 2312.02194); Brock et al., FreezeOut (arXiv 1706.04983)
 Command:  tools/train.py experiments/cifar10/configs/localmim_freezeout.py, or make reproduce for all rows
-Devices:  one GPU; with CIFAR10_SCALE=cpu one CPU core (docs/results.md has the times)
-Expected: docs/results.md for CIFAR10_SCALE=cpu; full size not run here
+Devices:  one CPU core (docs/results.md has the times); `full`: one GPU
+Expected: docs/results.md; size `full` was not run here
 """
 
 _base_ = ['../../../configs/_base_/runtime.py', '_base_/data.py', '_base_/localmim.py']

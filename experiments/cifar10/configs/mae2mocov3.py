@@ -2,9 +2,9 @@
 
 Paper:    Jiang et al., Layer Grafted Pre-training, ICLR 2023 (arXiv 2302.14138), §2.4
 Command:  tools/train.py experiments/cifar10/configs/mae2mocov3.py, or make reproduce for all rows
-Devices:  one GPU; with CIFAR10_SCALE=cpu one CPU core (docs/results.md has the times)
+Devices:  one CPU core (docs/results.md has the times); `full`: one GPU
 Needs:    experiments/cifar10/configs/mae.py, trained for half of its epochs, as `mim_checkpoint`
-Expected: docs/results.md for CIFAR10_SCALE=cpu; full size not run here
+Expected: docs/results.md; size `full` was not run here
 """
 
 _base_ = ['../../../configs/_base_/runtime.py', '_base_/data.py', '_base_/mocov3.py']
@@ -12,7 +12,7 @@ _base_ = ['../../../configs/_base_/runtime.py', '_base_/data.py', '_base_/mocov3
 max_epochs = _base_.epochs // 2  # the other half was MAE's
 stage_lr_mult = [0.1, 0.1, 1.0]
 
-model = dict(mim_checkpoint='work_dirs/mae/epoch_10.pth')
+model = dict(mim_checkpoint='work_dirs/mae/epoch_3.pth')
 
 optim_wrapper = dict(
     type='OptimWrapper',

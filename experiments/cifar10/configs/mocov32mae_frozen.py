@@ -2,16 +2,16 @@
 
 Paper:    Jiang et al., Layer Grafted Pre-training, ICLR 2023 (arXiv 2302.14138), §2.3 and Table 1
 Command:  tools/train.py experiments/cifar10/configs/mocov32mae_frozen.py, or make reproduce for all rows
-Devices:  one GPU; with CIFAR10_SCALE=cpu one CPU core (docs/results.md has the times)
+Devices:  one CPU core (docs/results.md has the times); `full`: one GPU
 Needs:    experiments/cifar10/configs/mocov3.py, trained for half of its epochs, as `checkpoint`
-Expected: docs/results.md for CIFAR10_SCALE=cpu; full size not run here
+Expected: docs/results.md; size `full` was not run here
 """
 
 _base_ = ['../../../configs/_base_/runtime.py', '_base_/data.py', '_base_/mae.py']
 
 max_epochs = _base_.epochs // 2  # the other half was MoCo v3's
 stage_lr_mult = [0.0, 0.0, 1.0]  # 0 freezes
-checkpoint = 'work_dirs/mocov3/epoch_10.pth'
+checkpoint = 'work_dirs/mocov3/epoch_3.pth'
 
 train_dataloader = dict(dataset=dict(pipeline=_base_.plain_image))
 

@@ -1,5 +1,6 @@
 """The bookkeeping of the experiment on CIFAR-10: rows, order, costs, resumption, report; nothing is trained."""
 
+import argparse
 import io
 import json
 import sys
@@ -7,21 +8,29 @@ import tarfile
 
 import numpy as np
 import pytest
+import torch
+from mmengine.config import DictAction
 from PIL import Image
 
+from benchmarks.training_step import TrainingStep
 from experiments.cifar10 import __main__ as tool
 from experiments.cifar10 import costs, prepare, report, reproduction, rows
-from experiments.cifar10.rows import CONFIGS, ROWS, Job
+from experiments.cifar10.rows import FROZEN, ROWS, Job
+from experiments.cifar10.sizes import CONFIGS, FULL, as_options, read_config
 
-GFLOPS = {'mae': 0.04, 'mocov3': 0.12, 'mae2mocov3': 0.12, 'mae2mocov3_frozen': 0.06, 'mocov32mae_frozen': 0.03,
-          'joint': 0.16, 'localmim': 0.05, 'localmim_freezeout': 0.04, 'conmim': 0.2}
+GFLOPS = {'mae': 0.04, 'mocov3': 0.12, 'mae2mocov3': 0.12, 'mocov32mae_frozen': 0.03, 'joint': 0.16,
+          'localmim': 0.05, 'localmim_freezeout': 0.04, 'conmim': 0.2}
 SCORES = {'knn': 30.0, 'linear': 40.0, 'fewshot-1': 20.0}
+
+
+def given_gflops(name, *_):
+    return 0.06 if ROWS[name].options == FROZEN else GFLOPS[ROWS[name].config]
 
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """The experiment in its small size, with given costs instead of counted ones."""
-    monkeypatch.setattr(reproduction, 'gflops_per_image', lambda name, *_: GFLOPS[ROWS[name].config])
+    monkeypatch.setattr(reproduction, 'gflops_per_image', given_gflops)
     return reproduction.Reproduction('cpu', tmp_path / 'runs')
 
 
@@ -45,6 +54,30 @@ def test_every_row_has_a_config_and_stands_after_what_it_starts_from():
         assert (CONFIGS / f'{row.config}.py').is_file()
         assert row.below is None or names.index(row.below) < names.index(name)
         assert (row.below is None) == (row.config not in reproduction.STARTS)
+
+
+@pytest.mark.parametrize('name', FULL)
+def test_every_override_of_the_full_size_changes_a_value_that_the_config_has(name):
+    small, full = read_config(name, 'cpu'), read_config(name, 'full')
+    for key, value in FULL[name].items():
+        old, new = small, full
+        for part in key.split('.'):
+            assert part in old, key
+            old, new = old[part], new[part]
+        assert new == value
+        assert old != new, key
+
+
+def test_the_full_size_is_consistent_and_can_be_given_on_the_command_line():
+    assert set(FULL) == {path.stem for path in CONFIGS.glob('*.py')}
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+    for name, changes in FULL.items():
+        cfg = read_config(name, 'full')
+        given = read_config(name, 'cpu')
+        given.merge_from_dict(parser.parse_args(['--cfg-options', *as_options(changes)]).cfg_options)
+        assert given.to_dict() == cfg.to_dict()
+        assert torch.isfinite(TrainingStep(cfg, 2).loss_of(2)), name
 
 
 def test_all_rows_come_with_the_first_seed_then_the_repeated_ones_with_the_others():
@@ -148,7 +181,7 @@ def test_an_unfinished_job_is_not_reported(run, tmp_path):
 
 
 def test_freezing_makes_a_run_cheaper_and_the_whole_schedule_is_counted():
-    plain, frozen = (rows.read_config(name, 'cpu') for name in ('localmim', 'localmim_freezeout'))
+    plain, frozen = (read_config(name, 'cpu') for name in ('localmim', 'localmim_freezeout'))
     whole = costs.gflops_of_run(plain)
     assert whole == pytest.approx(costs.gflops_of_step(plain))
     assert 0.5 * whole < costs.gflops_of_run(frozen) < 0.95 * whole

@@ -51,12 +51,14 @@ def test_an_interrupted_log_is_put_together(tmp_path):
 def test_the_report_holds_the_promised_keys_and_a_picture(tmp_path, capsys):
     for run in ('mae', 'mocov3', 'graft'):
         write_scalars(tmp_path / run, '20260101_000000', {1: 0.9, 2: 0.8})
+        (tmp_path / run / 'last_checkpoint').write_text('epoch_7.pth' if run == 'mae' else 'epoch_2.pth')
     report.write_report(tmp_path, ROWS, {'mae': 60.0, 'graft': 30.0}, seed=3)
     written = json.loads((tmp_path / 'report.json').read_text())
     assert [row['method'] for row in written['rows']] == METHODS
     assert {'knn', 'linear', 'fewshot_1'} <= set(written['rows'][0])
     assert written['seconds'] == 90.0
     assert written['device']
+    assert written['images_seen']['graft'] == '70k MAE + 20k MoCo v3'
     assert 'torch' in written['versions']
     assert (tmp_path / 'report.png').read_bytes()[:4] == b'\x89PNG'
     assert '| graft |' in (tmp_path / 'report.md').read_text()

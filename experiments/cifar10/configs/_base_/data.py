@@ -1,23 +1,22 @@
-"""CIFAR-10 in two sizes: ``full``, all images, for a GPU; ``cpu`` (CIFAR10_SCALE=cpu in the environment), 5,000 images.
+"""5,000 training and 5,000 test images of CIFAR-10; experiments/cifar10/sizes.py has the overrides for all of them.
 
 The data are 32×32 color images in ``data/cifar10/{train,test}/<class>/``, made from the binary version of the data set
-by ``python -m experiments.cifar10.prepare cifar-10-binary.tar.gz``; the lists of ``cpu`` are written by the experiment.
+by ``python -m experiments.cifar10.prepare cifar-10-binary.tar.gz``; the experiment writes the lists of images.
 """
 
-scale = '{{$CIFAR10_SCALE:full}}'
-epochs = dict(full=20, cpu=6)[scale]  # of a method in one step; one in two steps has half of them for each
-warmup = dict(full=2, cpu=0.5)[scale]
-batch_size = dict(full=1024, cpu=64)[scale]
+epochs = 6  # of a method in one step; one in two steps has half of them for each
+warmup = 0.5
+batch_size = 64
 mim_lr = 2e-3
 contrastive_lr = 1.5e-3
 
 data_root = 'data/cifar10/'
-train_list = dict(full='', cpu='meta/train_5000.txt')[scale]
-test_list = dict(full='', cpu='meta/test_5000.txt')[scale]
+train_list = 'meta/train_5000.txt'
+test_list = 'meta/test_5000.txt'
 mean, std = [125.3, 123.0, 113.9], [63.0, 62.1, 66.7]
 data_preprocessor = dict(type='SelfSupDataPreprocessor', mean=mean, std=std, to_rgb=True)
 loading = dict(
-    num_workers=dict(full=12, cpu=1)[scale],
+    num_workers=1,
     persistent_workers=True,
     collate_fn=dict(type='default_collate'))
 

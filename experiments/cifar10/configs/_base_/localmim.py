@@ -1,13 +1,13 @@
-"""LocalMIM around a ViT with patches of 4 on 32×32 images: Ti in ``full``, 6 blocks of width 64 in ``cpu``.
+"""LocalMIM around a ViT with patches of 4 on 32×32 images: 6 blocks of width 64.
 
 Three taps, a third of the blocks apart, with targets of 16², 8² and 4² cells: a fourth scale, as in the
 paper, would have cells of one pixel.
 """
 
-width = dict(full=192, cpu=64)['{{$CIFAR10_SCALE:full}}']
-num_layers = dict(full=12, cpu=6)['{{$CIFAR10_SCALE:full}}']
-num_heads = dict(full=3, cpu=2)['{{$CIFAR10_SCALE:full}}']
-decoder_width = dict(full=96, cpu=32)['{{$CIFAR10_SCALE:full}}']
+width = 64
+num_layers = 6
+num_heads = 2
+decoder_width = 32
 
 arch = dict(embed_dims=width, num_layers=num_layers, num_heads=num_heads, feedforward_channels=4 * width)
 model = dict(

@@ -1,10 +1,10 @@
-"""MAE around a ViT with patches of 4 on 32×32 images: Ti in ``full``, 6 blocks of width 64 in ``cpu``."""
+"""MAE around a ViT with patches of 4 on 32×32 images: 6 blocks of width 64."""
 
-width = dict(full=192, cpu=64)['{{$CIFAR10_SCALE:full}}']
-num_layers = dict(full=12, cpu=6)['{{$CIFAR10_SCALE:full}}']
-num_heads = dict(full=3, cpu=2)['{{$CIFAR10_SCALE:full}}']
-decoder_width = dict(full=96, cpu=48)['{{$CIFAR10_SCALE:full}}']
-decoder_depth = dict(full=2, cpu=1)['{{$CIFAR10_SCALE:full}}']
+width = 64
+num_layers = 6
+num_heads = 2
+decoder_width = 48
+decoder_depth = 1
 
 arch = dict(embed_dims=width, num_layers=num_layers, num_heads=num_heads, feedforward_channels=4 * width)
 xavier = [
@@ -21,7 +21,7 @@ decoder = dict(
     decoder_num_heads=4)
 pixel_head = dict(
     type='mm_graft.MAEPretrainHead',
-    norm_pix=dict(full=True, cpu=False)['{{$CIFAR10_SCALE:full}}'],  # standardised patches want longer runs
+    norm_pix=False,  # standardised patches want longer runs
     patch_size=4,
     loss=dict(type='PixelReconstructionLoss', criterion='L2'))
 model = dict(

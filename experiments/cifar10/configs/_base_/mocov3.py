@@ -1,11 +1,11 @@
-"""MoCo v3 around a ViT with patches of 4 on 32×32 images: Ti in ``full``, 6 blocks of width 64 in ``cpu``."""
+"""MoCo v3 around a ViT with patches of 4 on 32×32 images: 6 blocks of width 64."""
 
-width = dict(full=192, cpu=64)['{{$CIFAR10_SCALE:full}}']
-num_layers = dict(full=12, cpu=6)['{{$CIFAR10_SCALE:full}}']
-num_heads = dict(full=3, cpu=2)['{{$CIFAR10_SCALE:full}}']
-hidden = dict(full=1024, cpu=256)['{{$CIFAR10_SCALE:full}}']
-projected = dict(full=128, cpu=64)['{{$CIFAR10_SCALE:full}}']
-view_size = dict(full=32, cpu=20)['{{$CIFAR10_SCALE:full}}']
+width = 64
+num_layers = 6
+num_heads = 2
+hidden = 256
+projected = 64
+view_size = 20
 
 arch = dict(embed_dims=width, num_layers=num_layers, num_heads=num_heads, feedforward_channels=4 * width)
 # both views are made on the device; images of 32 pixels are not blurred
