@@ -9,6 +9,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mm_graft.models.backbones.graft_vit import is_frozen
 from mm_graft.registry import MODELS
 
 OUT_TYPES = ('pooled', 'cls_token', 'avg_featmap', 'featmap', 'raw')
@@ -113,7 +114,7 @@ class TimmViT(BaseModule):
         """Set the mode; blocks without a trained parameter stay in eval mode (drop path, dropout)."""
         super().train(mode)
         for block in self.timm_model.blocks:
-            if not any(param.requires_grad for param in block.parameters()):
+            if is_frozen(block):
                 block.eval()
         return self
 

@@ -1,0 +1,1 @@
+"""The one room in which objects of other packages are changed, each for a stated reason."""

@@ -1,0 +1,116 @@
+import pytest
+import torch
+from mmengine.registry import MODELS
+
+from mm_graft.checkpoints import load_backbone
+from mm_graft.models.backbones.windowed_vit import attend_in_windows, choose_windows
+from tests.tiny import ARCH, mae_file
+
+KINDS = ('WindowedViT', 'WindowedConMIMViT')
+
+
+def build(kind='WindowedViT', **kwargs):
+    torch.manual_seed(2)
+    vit = MODELS.build(dict(type=f'mm_graft.{kind}', arch=ARCH, img_size=32, patch_size=8, out_indices=(1, 3),
+                            window_size=2) | kwargs)
+    for parameter in vit.parameters():
+        torch.nn.init.normal_(parameter.data, std=0.3)
+    return vit.eval()
+
+
+def test_windows_and_back_is_the_identity_on_any_grid():
+    x = torch.randn(2, 7, 9, 3)
+    torch.testing.assert_close(attend_in_windows(lambda windows: windows, x, 4), x, rtol=0, atol=0)
+
+
+def test_a_window_holds_a_square_of_neighboring_tokens_and_zeros_beyond_the_edge():
+    x = torch.arange(1., 13.).reshape(1, 3, 4, 1)
+    seen = []
+    attend_in_windows(lambda windows: seen.append(windows) or windows, x, 2)
+    assert seen[0][..., 0].tolist() == [[1, 2, 5, 6], [3, 4, 7, 8], [9, 10, 0, 0], [11, 12, 0, 0]]
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_one_window_over_the_grid_is_global_attention(kind):
+    images = torch.randn(2, 3, 32, 32)
+    whole = build(kind, global_blocks=range(4))
+    one = build(kind, window_size=4, global_blocks=[])
+    one.load_state_dict(whole.state_dict())
+    for left, right in zip(one(images), whole(images)):
+        torch.testing.assert_close(left, right)
+
+
+def test_global_blocks_alone_are_the_hosts_vit_without_a_class_token():
+    ours = build(global_blocks=range(4))
+    host = MODELS.build(dict(type='VisionTransformer', arch=ARCH, img_size=32, patch_size=8, out_indices=[1, 3],
+                             out_type='featmap', final_norm=False, with_cls_token=False))
+    state = {name: value[:, 1:] if name == 'pos_embed' else value for name, value in ours.state_dict().items()
+             if name != 'cls_token'}
+    host.load_state_dict(state)
+    host.eval()
+    images = torch.randn(1, 3, 32, 48)
+    for left, right in zip(ours(images), host(images)):
+        torch.testing.assert_close(left, right)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_what_happens_in_a_window_stays_there_until_a_global_block(kind):
+    vit = build(kind, out_indices=(0, 1), global_blocks=[1])
+    images = torch.randn(1, 3, 32, 32)
+    changed = images.clone()
+    changed[..., :8, :8] += 1  # in the first of four windows
+    windowed, everywhere = ((left - right).abs().amax(1)[0] > 0 for left, right in zip(vit(images), vit(changed)))
+    expected = torch.zeros(4, 4, dtype=torch.bool)
+    expected[:2, :2] = True
+    assert torch.equal(windowed, expected)
+    assert everywhere.all()
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_everything_trains_but_the_class_token(kind):
+    vit = build(kind, final_norm=True).train()
+    sum(level.square().sum() for level in vit(torch.randn(2, 3, 32, 48))).backward()
+    silent = {name for name, parameter in vit.named_parameters() if parameter.grad is None or not parameter.grad.any()}
+    assert silent == {'cls_token'}
+
+
+def test_drop_path_leaves_out_images_and_not_windows():
+    vit = build(drop_path_rate=0.5, out_indices=(0, )).train()
+    block = vit.layers[-1]
+    assert block.attn.drop_path.drop_prob == 0.5
+    torch.manual_seed(0)
+    attended = block.attn(torch.randn(64, 4, 4, 16))
+    dropped = (attended == 0).all(-1)
+    assert torch.equal(dropped.flatten(1).any(1), dropped.flatten(1).all(1))
+    assert 10 < dropped[:, 0, 0].sum() < 54
+
+
+def test_a_pre_trained_file_fits_and_larger_images_take_its_positions_resized(tmp_path):
+    vit = build(img_size=64)
+    load_backbone(vit, mae_file(tmp_path / 'mae.pth'), resize=True)
+    assert vit.pos_embed.shape == (1, 65, 16)
+
+
+def test_conmims_tables_fit_windows_of_the_pretraining_grid_without_a_change():
+    vit = build('WindowedConMIMViT', window_size=4, out_indices=(0, ), global_blocks=[])
+    table = vit.layers[0].attn.rel_pos_bias
+    seen = table((4, 4))[:, 1:, 1:]
+    # query at (0, 0), key at (3, 2): the displacement (−3, −2) is row 0·7 + 1 of the 7×7 displacements
+    torch.testing.assert_close(seen[:, 0, 3 * 4 + 2], table.relative_position_bias_table[1])
+
+
+def test_frozen_blocks_stay_in_eval_mode_and_train_returns_the_module():
+    vit = build(frozen_stages=2)
+    assert vit.train() is vit
+    assert [block.training for block in vit.layers] == [False, False, True, True]
+    assert not any(parameter.requires_grad for parameter in vit.layers[1].parameters())
+    assert all(parameter.requires_grad for parameter in vit.layers[2].parameters())
+
+
+def test_the_blocks_that_return_maps_see_everything_unless_others_are_named():
+    assert choose_windows(4, 14, None, [1, 3]) == [14, None, 14, None]
+    assert choose_windows(4, 14, [-1], [1, 3]) == [14, 14, 14, None]
+    with pytest.raises(ValueError, match=r'global_blocks=\[4\], but there are 4 blocks'):
+        choose_windows(4, 14, [4], [])
+    with pytest.raises(ValueError, match='window_size=0'):
+        choose_windows(4, 0, None, [])

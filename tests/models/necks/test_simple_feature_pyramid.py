@@ -1,0 +1,28 @@
+import pytest
+import torch
+from mmengine.registry import MODELS
+
+
+def build(**kwargs):
+    return MODELS.build(dict(type='mm_graft.SimpleFeaturePyramid', in_channels=16, out_channels=8) | kwargs)
+
+
+def test_the_levels_have_the_sides_that_their_strides_say():
+    maps = build()([torch.randn(2, 16, 4, 6)])
+    assert [tuple(level.shape) for level in maps] == [
+        (2, 8, 16, 24), (2, 8, 8, 12), (2, 8, 4, 6), (2, 8, 2, 3), (2, 8, 1, 2)]
+    assert len(build(num_outs=4)([torch.randn(1, 16, 4, 4)])) == 4
+
+
+def test_only_the_last_map_counts_and_every_parameter_learns():
+    pyramid, last = build(), torch.randn(1, 16, 4, 4)
+    first = pyramid([torch.randn(1, 16, 4, 4), last])
+    for left, right in zip(first, pyramid([last])):
+        torch.testing.assert_close(left, right, rtol=0, atol=0)
+    sum(level.square().sum() for level in first).backward()
+    assert all(parameter.grad.any() for parameter in pyramid.parameters())
+
+
+def test_fewer_than_four_levels_are_refused():
+    with pytest.raises(ValueError, match='num_outs=3'):
+        build(num_outs=3)
