@@ -5,8 +5,8 @@ TINY_WIDTH = 24
 SMALLER = {384: TINY_WIDTH, 768: TINY_WIDTH, 1024: TINY_WIDTH, 1280: TINY_WIDTH, 1536: 48, 3072: 48, 4096: 48, 512: 32,
            256: 24, 2048: 48, 8192: 48}
 LAYERS = {'s': 12, 'b': 12, 'l': 24, 'h': 32}
-WIDTHS = ('embed_dims', 'embed_dim', 'in_channels', 'hid_channels', 'out_channels', 'channels', 'decoder_embed_dim',
-          'decoder_embed_dims', 'embed_dims_per_scale')
+WIDTHS = ('embed_dims', 'embed_dim', 'in_channels', 'hid_channels', 'out_channels', 'channels', 'predictor_channels',
+          'decoder_embed_dim', 'decoder_embed_dims', 'embed_dims_per_scale')
 
 
 def shrink(node: object, key: str = '') -> object:
@@ -20,7 +20,7 @@ def shrink(node: object, key: str = '') -> object:
     if key == 'arch' and isinstance(node, str):
         layers = LAYERS[node.removeprefix('deit-').removeprefix('mocov3-')[0]]
         return dict(embed_dims=TINY_WIDTH, num_layers=layers, num_heads=2, feedforward_channels=48)
-    if key in ('mim_checkpoint', 'pretrained'):
+    if key in ('mim_checkpoint', 'heads_checkpoint', 'pretrained'):
         return None
     if key in WIDTHS and isinstance(node, int):
         return SMALLER.get(node, node)

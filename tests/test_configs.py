@@ -38,7 +38,7 @@ def make_batch(cfg: Config) -> dict:
         from mmseg.structures import SegDataSample
         samples = [SegDataSample(gt_sem_seg=PixelData(data=torch.randint(0, 3, (1, size, size)))) for _ in images]
         return {'inputs': list(images), 'data_samples': samples}
-    samples = [DataSample().set_gt_label(index % 2) for index in range(len(images))]
+    samples = [DataSample(metainfo=dict(sample_idx=index)).set_gt_label(index % 2) for index in range(len(images))]
     if 'SimMIMMaskGenerator' in steps:
         for sample in samples:
             sample.mask = (torch.rand(size // 4, size // 4) < 0.6).int()
@@ -48,8 +48,11 @@ def make_batch(cfg: Config) -> dict:
     if 'RandomResizedCropAndInterpolationWithTwoPic' in steps:
         return {'inputs': [images, images[..., ::2, ::2]], 'data_samples': samples}
     if 'MultiView' in steps:
-        views = sum(cfg.train_dataloader.dataset.pipeline[steps.index('MultiView')]['num_views'])
-        return {'inputs': [images, images.flip(-1), images.flip(-2)][:views], 'data_samples': samples}
+        step = cfg.train_dataloader.dataset.pipeline[steps.index('MultiView')]
+        sizes = [next((part.scale for part in transforms if part.type == 'mm_graft.FastCrop'), size)
+                 for views, transforms in zip(step.num_views, step.transforms) for _ in range(views)]
+        views = [torch.randint(0, 256, (2, channels, size, size), dtype=torch.uint8) for size in sizes]
+        return {'inputs': views, 'data_samples': samples}
     return {'inputs': images, 'data_samples': samples}
 
 

@@ -6,15 +6,16 @@ from mm_graft.equations import half_cosine
 from mm_graft.registry import PARAM_SCHEDULERS
 
 
-def warmup_cosine(step: float, warmup: float, total: float, min_ratio: float = 0.0) -> float:
+def warmup_cosine(step: float, warmup: float, total: float, min_ratio: float = 0.0, from_zero: bool = True) -> float:
     r"""Factor of the learning rate, e = step.
 
     .. math:: e / W \;\text{ if } e < W, \quad \text{else } r + \frac{1 - r}{2} (1 + \cos(\pi (e - W) / (E - W)))
 
-    MAE's and MoCo v3's schedule on fractional epochs (``facebookresearch/mae@efb2a80``, ``moco-v3@c349e6e``).
+    MAE's and MoCo v3's schedule on fractional epochs (``facebookresearch/mae@efb2a80``, ``moco-v3@c349e6e``). Without
+    ``from_zero`` the warm-up is (e + 1) / (W + 1), as in MIM-Refiner (``ml-jku/MIM-Refiner@cc574235995e``).
     """
     if step < warmup:
-        return step / warmup
+        return step / warmup if from_zero else (step + 1) / (warmup + 1)
     return min_ratio + (1 - min_ratio) * half_cosine(step - warmup, total - warmup)
 
 
@@ -30,19 +31,22 @@ class WarmupCosineLR(_ParamScheduler):
         warmup: steps (epochs if ``by_epoch``) of warm-up.
         end: steps in all; the Runner's length if a config leaves it out.
         min_ratio: what is left at the end, as a share of each group's rate.
+        from_zero: begin the warm-up with 0; otherwise with the first of W + 1 equal steps, in the scheduler's unit.
         kwargs: as for mmengine's schedulers. ``convert_to_iter_based=True`` counts fractional epochs.
 
     Raises:
         ValueError: the warm-up is not shorter than the run, or ``min_ratio`` is outside [0, 1].
     """
 
-    def __init__(self, optimizer: object, warmup: int, end: int = INF, min_ratio: float = 0.0, **kwargs) -> None:
+    def __init__(self, optimizer: object, warmup: int, end: int = INF, min_ratio: float = 0.0,
+                 from_zero: bool = True, **kwargs) -> None:
         if not 0 <= warmup < end or end == INF:
             raise ValueError(f'warmup={warmup} must be shorter than the run, end={end}; shorten it or train longer')
         if not 0 <= min_ratio <= 1:
             raise ValueError(f'min_ratio={min_ratio} is a share of the learning rate; choose one in [0, 1]')
         self.warmup = warmup
         self.min_ratio = min_ratio
+        self.from_zero = from_zero
         super().__init__(optimizer, 'lr', end=end, **kwargs)
 
     @classmethod
@@ -54,5 +58,6 @@ class WarmupCosineLR(_ParamScheduler):
         return cls(*args, warmup=warmup * epoch_length, end=end * epoch_length, by_epoch=False, **kwargs)
 
     def _get_value(self) -> list[float]:
-        factor = warmup_cosine(self.last_step, self.warmup, self.end - self.begin, self.min_ratio)
+        factor = warmup_cosine(self.last_step, self.warmup, self.end - self.begin, self.min_ratio,
+                               self.from_zero)
         return [value * factor for value in self.base_values]

@@ -10,35 +10,13 @@ invariance is taken over the local batch, variance and covariance over the featu
 """
 
 import torch
-from mmengine.dist import all_gather, all_reduce, get_rank, get_world_size
+from mmengine.dist import get_world_size
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mm_graft.equations import at_least_float32, off_diagonal_energy
+from mm_graft.models.gather import gather_with_gradient
 from mm_graft.registry import MODELS
-
-
-class _Gather(torch.autograd.Function):
-    """Concatenate the batches of all processes; the gradient of each batch is summed over the processes."""
-
-    @staticmethod
-    def forward(ctx: object, x: Tensor) -> Tensor:
-        ctx.length = len(x)
-        return torch.cat(all_gather(x))
-
-    @staticmethod
-    def backward(ctx: object, gradient: Tensor) -> Tensor:
-        gradient = gradient.contiguous()
-        all_reduce(gradient)
-        return gradient.split(ctx.length)[get_rank()]
-
-
-def gather_with_gradient(x: Tensor) -> Tensor:
-    """Features (B, D) of all processes, (world size · B, D), rank by rank; the gradient flows back to all of them.
-
-    Under DDP, which averages over the processes, the result is the gradient of the loss of the whole batch.
-    """
-    return _Gather.apply(x) if get_world_size() > 1 else x
 
 
 def variance_term(z: Tensor) -> Tensor:

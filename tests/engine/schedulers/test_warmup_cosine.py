@@ -32,6 +32,14 @@ def test_it_rises_from_zero_peaks_after_the_warm_up_and_falls_to_the_minimum():
     assert warmup_cosine(0, 0, 100) == 1
 
 
+def test_a_warm_up_that_does_not_start_from_zero_divides_into_one_step_more_and_meets_the_same_cosine():
+    assert [warmup_cosine(step, 3, 10, from_zero=False) for step in range(4)] == [1 / 4, 2 / 4, 3 / 4, 1]
+    assert warmup_cosine(7, 3, 10, 0.2, from_zero=False) == warmup_cosine(7, 3, 10, 0.2)
+    groups = optimizer(2.0)
+    rates = rates_of(3, WarmupCosineLR(groups, warmup=3, end=10, by_epoch=False, from_zero=False), groups)
+    assert rates == [[0.5], [1.0], [1.5]]
+
+
 def test_warm_up_and_cosine_meet_and_each_is_monotone():
     values = [warmup_cosine(step / 10, 10, 100) for step in range(1001)]
     assert values[:101] == sorted(values[:101])

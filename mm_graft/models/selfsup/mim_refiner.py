@@ -1,0 +1,204 @@
+"""MIM-Refiner: an instance discrimination head on each of the upper blocks of an encoder that MIM has trained.
+
+Alkin, Miklautz, Hochreiter, Brandstetter (ICLR 2025, arXiv 2402.10093), as ``ml-jku/MIM-Refiner@cc574235995e`` runs it:
+
+    stage i   heads alone, on the frozen encoder         20 epochs, the nearest neighbor
+    stage ii  everything, from these heads and queues    20 to 30 epochs, one of the 20 nearest neighbors
+    loss      Σ_blocks NNA(head(feature of the block))   mm_graft.models.losses.nearest_neighbor_alignment
+
+The last block is read after the final norm, the others as they leave the block.
+"""
+
+from collections.abc import Sequence
+from itertools import groupby
+
+import torch
+from mmengine.logging import print_log
+from mmpretrain.models.selfsup.base import BaseSelfSupervisor
+from torch import Tensor, nn
+
+from mm_graft.checkpoints import CheckpointError, load_backbone, read_checkpoint
+from mm_graft.depth import depth_map
+from mm_graft.models.ema import CosineMomentumEMA, copy_unless_loaded
+from mm_graft.models.sample_ids import sample_ids, sample_labels
+from mm_graft.models.step_watch import call_after_steps
+from mm_graft.models.support_queue import SupportQueue
+from mm_graft.registry import MODELS
+
+HEADS = 'heads.'
+
+
+def encode_views(backbone: nn.Module, views: Sequence[Tensor]) -> list[Tensor]:
+    """Features (V·B, D) of each tapped block, all images of view 0, of view 1, …
+
+    Neighboring views of one shape go through the encoder as one batch, which is exact: no layer of a ViT mixes images.
+
+    Args:
+        backbone: gives the class token (B, D) or the patches (B, D, h, w) of each block in ``out_indices``; of patches
+            the mean is taken.
+        views: (B, 3, H, W) each.
+    """
+    parts = [backbone(torch.cat(list(group))) for _, group in groupby(views, key=lambda view: view.shape)]
+    taps = [torch.cat(tap) for tap in zip(*([_vector(output) for output in part] for part in parts))]
+    return taps
+
+
+def _vector(output: Tensor) -> Tensor:
+    if output.ndim not in (2, 4):
+        raise ValueError(f'the encoder gives {tuple(output.shape)} for a block; set out_type="cls_token" for the class '
+                         'token, or out_type="featmap" for the mean of the patches')
+    return output if output.ndim == 2 else output.mean((2, 3))  # (B, D, h, w) → (B, D)
+
+
+def load_heads(heads: nn.ModuleDict, checkpoint: str) -> None:
+    """Take over heads, their queues and statistics from a run of ``MIMRefiner``; heads that are not wanted stay behind.
+
+    Raises:
+        CheckpointError: a head is not in the file, or has other sizes.
+    """
+    tensors = {name.removeprefix(HEADS): value for name, value in read_checkpoint(checkpoint).items()
+               if name.startswith(HEADS)}
+    own, found = heads.state_dict(), sorted({name.partition('.')[0] for name in tensors})
+    if missing := sorted({name.partition('.')[0] for name in own if name not in tensors}):
+        raise CheckpointError(f'{checkpoint}: heads {missing} are not there or not whole, it has {found or "none"}; '
+                              'train them first (the config of the heads), with the same blocks in out_indices')
+    if other := [name for name in own if own[name].shape != tensors[name].shape]:
+        raise CheckpointError(f'{checkpoint}: {HEADS}{other[0]} is {tuple(tensors[other[0]].shape)}, wanted is '
+                              f'{tuple(own[other[0]].shape)}; give heads and queue the same sizes in both stages')
+    heads.load_state_dict({name: tensors[name] for name in own})
+    if left := [name for name in found if name not in heads]:
+        print_log(f'{checkpoint}: heads {left} are not used here', logger='current')
+
+
+@MODELS.register_module()
+class MIMRefiner(BaseSelfSupervisor):
+    """One head for each block in the encoder's ``out_indices``, their losses summed with weight 1.
+
+    Both stages are this class: stage i has a frozen encoder (``frozen_stages`` = its number of blocks), stage ii starts
+    from the heads of stage i by ``heads_checkpoint``. Rates by layer, a frozen prefix, an anchor and FreezeOut are set
+    as for any algorithm; where FreezeOut has stopped a block its head is switched off, as nothing can learn from it any
+    more. Heads stand at the last depth, so layer decay leaves them alone, as the authors' does.
+
+    Every sample needs its ``sample_idx`` (``PackInputs`` keeps it), since an image must not be its own neighbor. With
+    labels, ``acc_neighbor_block…`` in the log is the percentage of neighbors of the same class: watch it, the loss says
+    little.
+
+    The average of the encoder is for evaluation alone (``branch='momentum'`` of the evaluators and
+    ``encoder='momentum_encoder.module.0'`` of hooks); it moves after every optimizer step. A short run wants a small
+    momentum: 0.9999 over 1,000 steps is 90 % the encoder of the start.
+
+    Against the authors' code: look-up and loss in fp32 under autocast; the shifts before a batch norm, whose gradients
+    are exactly zero (of the final norm and of every projector's last batch norm), do not train, as Adam would let them
+    walk on rounding errors.
+
+    Args:
+        backbone: a ViT with ``out_indices`` up to its last block, that gives class tokens (``out_type='cls_token'``) or
+            patches (``'featmap'``, of which the mean is taken, as for CrossMAE); e.g. ``mm_graft.GraftViT``.
+        head: ``mm_graft.NNAHead``, one for each block; ``in_channels`` is the encoder's width if left out.
+        num_global_views: how many of the views are global; they come first.
+        momentum: of the averaged encoder, 0.9999 in the authors' runs; None: no average.
+        mim_checkpoint: file with the encoder's weights, in any layout that ``mm_graft.checkpoints`` knows.
+        heads_checkpoint: file of stage i.
+        kwargs: ``data_preprocessor`` and ``init_cfg`` of the host's ``BaseSelfSupervisor``.
+
+    Raises:
+        ValueError: the encoder does not say which blocks it gives, or not its last one; at the first batch, views or
+            ids are missing.
+        mm_graft.checkpoints.CheckpointError: from :meth:`init_weights`, if a file does not fit.
+    """
+
+    def __init__(self, backbone: dict, head: dict, num_global_views: int = 2, momentum: float | None = 0.9999,
+                 mim_checkpoint: str | None = None, heads_checkpoint: str | None = None, **kwargs) -> None:
+        super().__init__(backbone, **kwargs)
+        self.blocks = self._find_blocks()
+        width = {'in_channels': self.backbone.embed_dims}
+        self.heads = nn.ModuleDict({f'block{block}': MODELS.build({**width, **head}) for block in self.blocks})
+        self.live = frozenset(self.heads)
+        self.num_global_views = num_global_views
+        self.mim_checkpoint, self.heads_checkpoint = mim_checkpoint, heads_checkpoint
+        self._freeze_last_shift()
+        self.momentum_encoder = None
+        if momentum is not None:
+            self.momentum_encoder = CosineMomentumEMA(self.averaged, momentum, momentum)
+            self.register_load_state_dict_post_hook(copy_unless_loaded)
+
+    def _find_blocks(self) -> tuple[int, ...]:
+        blocks, last = tuple(getattr(self.backbone, 'out_indices', ())), depth_map(self.backbone).num_blocks - 1
+        if not blocks or max(blocks) != last:
+            raise ValueError(f'{type(self.backbone).__name__} gives the blocks {blocks}; out_indices must name those '
+                             f'that get a head, from 0, the last one ({last}) among them')
+        return blocks
+
+    def _freeze_last_shift(self) -> None:
+        depths = depth_map(self.backbone)
+        for name, parameter in self.backbone.named_parameters():
+            if name.endswith('.bias') and depths.depths[name] == depths.last:
+                parameter.requires_grad_(False)
+
+    @property
+    def averaged(self) -> nn.Sequential:
+        """What the momentum encoder follows: the encoder."""
+        return nn.Sequential(self.backbone)
+
+    @property
+    def _ddp_params_and_buffers_to_ignore(self) -> list[str]:
+        """Queues are equal in all processes: DDP must not broadcast half a gigabyte of them before each step."""
+        return [f'{path}.{name}' for path, module in self.named_modules() if isinstance(module, SupportQueue)
+                for name, _ in module.named_buffers()]
+
+    def init_weights(self) -> None:
+        """Initialise everything, load encoder and heads, and start the average as a copy."""
+        super().init_weights()
+        if self.mim_checkpoint is not None:
+            load_backbone(self.backbone, self.mim_checkpoint)
+        if self.heads_checkpoint is not None:
+            load_heads(self.heads, self.heads_checkpoint)
+        self.start_momentum_encoder()
+
+    def start_momentum_encoder(self) -> None:
+        """Make the average a copy; called by whoever has loaded weights into the encoder."""
+        if self.momentum_encoder is not None:
+            self.momentum_encoder.copy_from(self.averaged)
+
+    def update_average(self) -> None:
+        """Move the average towards the encoder; called after every optimizer step of the encoder."""
+        self.momentum_encoder.update_parameters(self.averaged)
+
+    def on_freeze(self, frozen_depth: int) -> None:
+        """Switch off the heads of blocks that no longer train; called when every depth up to this one was frozen.
+
+        Raises:
+            ValueError: no head would be left.
+        """
+        self.live = frozenset(f'block{block}' for block in self.blocks if block + 1 > frozen_depth)
+        if not self.live:
+            raise ValueError(f'frozen_depth={frozen_depth} is at or above every block with a head {self.blocks}, so '
+                             'nothing would be left to learn; freeze less, or end the training')
+        for name in set(self.heads) - self.live:
+            for parameter in self.heads[name].parameters():
+                parameter.requires_grad_(False)
+                parameter.grad = None
+        if self.momentum_encoder is not None:
+            self.momentum_encoder.forget_pairs()
+
+    def loss(self, inputs: list[Tensor], data_samples: list | None = None, **kwargs) -> dict[str, Tensor]:
+        """The term of every head, ``loss_block…``, of views (B, 3, H, W), global ones first.
+
+        Raises:
+            ValueError: no list of views, fewer than the global ones, or samples without ids of their own.
+        """
+        if not isinstance(inputs, list | tuple) or len(inputs) < self.num_global_views:
+            given = f'{len(inputs)} views' if isinstance(inputs, list | tuple) else f'one {type(inputs).__name__}'
+            raise ValueError(f'{given} of each image came, {self.num_global_views} global ones are needed; use '
+                             'MultiView in the pipeline, or mm_graft.MultiCropPreprocessor')
+        device = inputs[0].device
+        ids, labels = sample_ids(data_samples).to(device), sample_labels(data_samples)
+        labels = None if labels is None else labels.to(device)
+        if self.momentum_encoder is not None:
+            call_after_steps(self, MIMRefiner.update_average)
+        losses = {}
+        for (name, head), features in zip(self.heads.items(), encode_views(self.backbone, inputs)):
+            terms = head.loss(features, ids, self.num_global_views, labels) if name in self.live else {
+                'loss': torch.zeros((), device=device)}
+            losses.update({f'{term}_{name}': value for term, value in terms.items()})
+        return losses
