@@ -74,7 +74,7 @@ def build(path: Path) -> tuple[Config, torch.nn.Module, object]:
         model['data_preprocessor'] = cfg.data_preprocessor
     model = MODELS.build(ConfigDict(model))
     model.init_weights()
-    if hasattr(model, 'momentum_encoder'):
+    if getattr(model, 'momentum_encoder', None) is not None:
         model.momentum_encoder.max_iters = 10
     settings = {**cfg.optim_wrapper, 'type': 'OptimWrapper', 'accumulative_counts': 1}  # bf16 is slow on CPUs
     settings.pop('loss_scale', None)
