@@ -103,19 +103,24 @@ class TwoViewPreprocessor(SelfSupDataPreprocessor):
 
     def view(self, images: Tensor, index: int) -> Tensor:
         """One view of images in [0, 1]; ``index`` says which blur and solarise probabilities are meant."""
+        return self.augment(images, self.size or images.shape[-2:], self.scale, self.blur_probability[index],
+                            self.solarise_probability[index])
+
+    def augment(self, images: Tensor, size: tuple[int, int], scale: tuple[float, float], blur_probability: float,
+                solarise_probability: float) -> Tensor:
+        """Crop, mirror and recolour images in [0, 1], each with parameters of its own."""
         count = len(images)
-        boxes = crop_boxes(count, self.scale, self.ratio, images)
+        boxes = crop_boxes(count, scale, self.ratio, images)
         flip = torch.rand(count, device=images.device) < self.flip_probability
-        images = crop_and_flip(images, boxes, flip, self.size or images.shape[-2:])
+        images = crop_and_flip(images, boxes, flip, size)
         images = photometric.apply_to_some(images, photometric.colour_jitter(images, *self.jitter),
                                            self.jitter_probability)
         if images.shape[1] == 3 and self.grey_probability:
             images = photometric.apply_to_some(images, photometric.grey(images), self.grey_probability)
-        if self.blur_probability[index]:
+        if blur_probability:
             sigma = photometric.uniform(count, *self.blur_sigma, images).view(-1)
             images = photometric.apply_to_some(images, photometric.gaussian_blur(images, sigma, self.blur_sigma[1]),
-                                               self.blur_probability[index])
-        if self.solarise_probability[index]:
-            images = photometric.apply_to_some(images, photometric.solarise(images, 0.5),
-                                               self.solarise_probability[index])
+                                               blur_probability)
+        if solarise_probability:
+            images = photometric.apply_to_some(images, photometric.solarise(images, 0.5), solarise_probability)
         return images
