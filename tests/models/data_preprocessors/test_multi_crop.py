@@ -72,9 +72,9 @@ def test_evaluation_sees_the_image_as_it_is(batch):
 
 
 def test_settings_that_are_none_are_refused():
-    with pytest.raises(ValueError, match='use mm_graft.TwoViewPreprocessor'):
+    with pytest.raises(ValueError, match=r'use mm_graft\.TwoViewPreprocessor'):
         build(num_local=0)
     with pytest.raises(ValueError, match=r'local_scale=\(0.3, 0.2\)'):
         build(local_scale=(0.3, 0.2))
-    with pytest.raises(ValueError, match='local_blur_probability=1.5'):
+    with pytest.raises(ValueError, match=r'local_blur_probability=1\.5'):
         build(local_blur_probability=1.5)
