@@ -10,6 +10,7 @@ from mmengine.runner import Runner
 
 from mm_graft.checkpoints.intact import WHOLE, damage, newest_intact
 from mm_graft.checkpoints.reading import CheckpointError
+from mm_graft.engine.reliability.resumed_settings import adopt, record_names
 from mm_graft.files import remove_abandoned
 from mm_graft.registry import HOOKS
 
@@ -52,6 +53,15 @@ class SafeCheckpointHook(CheckpointHook):
             raise CheckpointError(error)
         runner._resume, runner._load_from = path is not None, path
 
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Before a resume, let the checkpoint be one of the run that is asked for, see :mod:`.resumed_settings`."""
+        if runner._resume:
+            adopt(runner, checkpoint, runner._load_from, self._folder(runner))
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Add what a resume needs to tell parameters by name."""
+        record_names(runner, checkpoint)
+
     def save_now(self, runner: Runner) -> str:
         """Save the state after the current iteration, anywhere in an epoch; call it from ``after_train_iter``."""
         return self.save_after(runner, runner.iter + 1)
@@ -66,9 +76,12 @@ class SafeCheckpointHook(CheckpointHook):
                 Path(runner.work_dir, 'last_checkpoint').write_text(str(path))
         return str(path)
 
+    def _folder(self, runner: Runner) -> Path:
+        return Path(self.out_dir, Path(runner.work_dir).name) if self.out_dir else Path(runner.work_dir)
+
     def _choose(self, runner: Runner) -> tuple[str | None, str | None]:
         """Path or None, and what is wrong or None."""
-        folder = Path(self.out_dir, Path(runner.work_dir).name) if self.out_dir else Path(runner.work_dir)
+        folder = self._folder(runner)
         remove_abandoned(folder, '.pth')
         if runner._load_from:
             reason = damage(runner._load_from)

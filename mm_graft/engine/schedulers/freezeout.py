@@ -27,7 +27,7 @@ from typing import NamedTuple
 from mmengine.optim import _ParamScheduler
 from mmengine.optim.scheduler.param_scheduler import INF, OptimizerType
 
-from mm_graft.engine.schedulers.warmup_cosine import warmup_cosine
+from mm_graft.engine.schedulers.warmup_cosine import check_warmup, warmup_cosine
 from mm_graft.equations import half_cosine
 from mm_graft.registry import PARAM_SCHEDULERS
 
@@ -127,6 +127,8 @@ class FreezeOutLR(_ParamScheduler):
         ValueError: an argument is out of range, a group has no depth, or a layer would freeze during the warm-up.
     """
 
+    closed_form = True  # a value follows from settings and step alone
+
     def __init__(self,
                  optimizer: OptimizerType,
                  t0: float = 0.8,
@@ -165,6 +167,7 @@ class FreezeOutLR(_ParamScheduler):
     def build_iter_from_epoch(cls, *args, epoch_length: int, warmup: float = 0, begin: int = 0, end: int = INF,
                               by_epoch: bool = True, **kwargs) -> 'FreezeOutLR':
         """The schedule with lengths in epochs, for MMEngine's ``convert_to_iter_based=True``."""
+        check_warmup(warmup, end)
         end = end if end >= INF else int(end * epoch_length)
         return cls(*args, warmup=round(warmup * epoch_length), begin=begin, end=end, by_epoch=False, **kwargs)
 
@@ -173,7 +176,8 @@ class FreezeOutLR(_ParamScheduler):
         return iteration // self.accumulative_counts
 
     def frozen_depth(self, step: int) -> int:
-        """Deepest depth that no longer trains in this optimizer step; -1 while all train."""
+        """Deepest depth that no longer trains in this optimizer step (after the last one as in it); -1 while all do."""
+        step = min(step, self.total - 1)
         return bisect_right(self.freeze_steps, step, key=lambda first: self.total if first is None else first) - 1
 
     def rate(self, depth: int | None, on_global: bool, step: int) -> float:

@@ -19,6 +19,17 @@ def warmup_cosine(step: float, warmup: float, total: float, min_ratio: float = 0
     return min_ratio + (1 - min_ratio) * half_cosine(step - warmup, total - warmup)
 
 
+def check_warmup(warmup: float, end: float, unit: str = 'epochs') -> None:
+    """See that a run is longer than its warm-up, in the unit in which the user wrote both.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not 0 <= warmup < end:
+        raise ValueError(f'param_scheduler.warmup={warmup:g} {unit} must be shorter than the run of {end:g} {unit}; '
+                         'shorten it or train longer')
+
+
 @PARAM_SCHEDULERS.register_module()
 class WarmupCosineLR(_ParamScheduler):
     """Warm-up and cosine as one closed form, per iteration or epoch, for every group around its own rate.
@@ -38,10 +49,13 @@ class WarmupCosineLR(_ParamScheduler):
         ValueError: the warm-up is not shorter than the run, or ``min_ratio`` is outside [0, 1].
     """
 
+    closed_form = True  # a value follows from settings and step alone
+
     def __init__(self, optimizer: object, warmup: int, end: int = INF, min_ratio: float = 0.0,
                  from_zero: bool = True, **kwargs) -> None:
-        if not 0 <= warmup < end or end == INF:
-            raise ValueError(f'warmup={warmup} must be shorter than the run, end={end}; shorten it or train longer')
+        if end == INF:
+            raise ValueError('WarmupCosineLR needs the length of the run; give `end`, or let the Runner fill it in')
+        check_warmup(warmup, end, 'epochs' if kwargs.get('by_epoch', True) else 'iterations')
         if not 0 <= min_ratio <= 1:
             raise ValueError(f'min_ratio={min_ratio} is a share of the learning rate; choose one in [0, 1]')
         self.warmup = warmup
@@ -55,6 +69,7 @@ class WarmupCosineLR(_ParamScheduler):
         """Turn epochs into iterations; called by the registry for ``convert_to_iter_based=True``."""
         if not by_epoch:
             raise ValueError('convert_to_iter_based needs by_epoch=True; leave one of them out')
+        check_warmup(warmup, end)
         return cls(*args, warmup=warmup * epoch_length, end=end * epoch_length, by_epoch=False, **kwargs)
 
     def _get_value(self) -> list[float]:

@@ -118,6 +118,11 @@ def test_the_frozen_depth_grows_one_by_one():
     assert depths == sorted(depths)
 
 
+def test_after_its_end_a_run_is_as_frozen_as_in_its_last_step():
+    schedule = make_schedule(make_optimizer(depths=range(14)), end=1000)
+    assert schedule.frozen_depth(1000) == schedule.frozen_depth(999) == 11
+
+
 @pytest.mark.parametrize('name', ['t0', 'how', 'rates', 'convention', 'warmup', 'min_ratio', 'num_blocks'])
 def test_every_argument_matters(name):
     other = {'t0': .5, 'how': 'linear', 'rates': 'unscaled', 'convention': 'vitfreeze_code', 'warmup': 20,

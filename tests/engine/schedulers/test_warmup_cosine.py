@@ -92,13 +92,19 @@ def test_a_resumed_schedule_goes_on_where_it_was():
 
 
 @pytest.mark.parametrize(('settings', 'message'), [
-    (dict(warmup=10, end=10), r'warmup=10 must be shorter than the run, end=10'),
-    (dict(warmup=-1, end=10), 'warmup=-1'),
-    (dict(warmup=1), 'must be shorter'), (dict(warmup=1, end=10, min_ratio=1.5), r'min_ratio=1\.5 is a share'),
+    (dict(warmup=10, end=10), r'param_scheduler\.warmup=10 epochs must be shorter than the run of 10 epochs'),
+    (dict(warmup=10, end=10, by_epoch=False), r'warmup=10 iterations .* run of 10 iterations'),
+    (dict(warmup=-1, end=10), 'warmup=-1'), (dict(warmup=1), 'needs the length of the run'),
+    (dict(warmup=1, end=10, min_ratio=1.5), r'min_ratio=1\.5 is a share'),
     (dict(warmup=1, end=10, min_ratio=-0.1), 'is a share')])
 def test_impossible_settings_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         WarmupCosineLR(optimizer(1.0), **settings)
+
+
+def test_a_long_warm_up_is_refused_in_the_epochs_that_were_written():
+    with pytest.raises(ValueError, match='warmup=1 epochs must be shorter than the run of 0 epochs'):
+        WarmupCosineLR.build_iter_from_epoch(optimizer(1.0), warmup=1, end=0, epoch_length=5)
 
 
 def test_iterations_cannot_be_converted_to_iterations():

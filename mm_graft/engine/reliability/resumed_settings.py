@@ -1,0 +1,238 @@
+"""What a resumed run is asked to do now, against what the run of its checkpoint was built from: the one place for both.
+
+The host lets the checkpoint win without a word. Here a checkpoint is rewritten, while it is loaded, into the one that a
+run with today's settings would have written at the same place; the log names what changed. What cannot go on is refused
+with both values and the way out. Where nothing changed nothing is touched, and the run goes on with the same bits.
+"""
+
+import re
+from inspect import signature
+from pathlib import Path
+
+from mmengine.hooks import EMAHook
+from mmengine.optim import OptimWrapperDict
+from mmengine.runner import EpochBasedTrainLoop, Runner
+
+from mm_graft.checkpoints.recorded_config import Change, changes, parse_config
+from mm_graft.depth import unwrap
+from mm_graft.engine.reliability.optimizer_carry import NAMES, Built, Saved, carry_over, parameter_names
+from mm_graft.engine.reliability.rng_state_hook import PLACE
+from mm_graft.engine.reliability.schedule_replay import Place
+
+OF_NO_WEIGHT = {'self', 'cfg', 'work_dir', 'resume', 'load_from', 'launcher', 'env_cfg', 'log_level', 'log_processor',
+                'visualizer', 'experiment_name', 'default_scope', 'test_dataloader', 'test_evaluator', 'test_cfg'}
+COMPARED = {*signature(Runner.__init__).parameters, 'runner_type', 'model_wrapper_cfg', 'sync_bn', 'strategy',
+            'activation_checkpointing', 'efficient_conv_bn_eval', 'compile'} - OF_NO_WEIGHT
+ANOTHER_RUN = re.compile(r'model(\.backbone)?\.type|optim_wrapper\.(\w+\.)?optimizer\.type|train_cfg\.type')
+TRAINING = re.compile(r'(model|optim_wrapper|param_scheduler|randomness|data_preprocessor)\b|'
+                      r'train_dataloader\.(batch_size|dataset)\b')
+SCORING = re.compile(r'val_evaluator\b|val_dataloader\.dataset\b|default_hooks\.checkpoint\.(save_best|rule)\b')
+WAY_OUT = 'resume with the old value, or start a new run in another --work-dir (load_from takes the weights)'
+OF_THIS_START = ('cfg', 'seed', 'experiment_name', 'mmengine_version')  # what the hub knows before it is resumed
+
+
+def adopt(runner: Runner, checkpoint: dict, path: str, folder: str) -> None:
+    """Rewrite a checkpoint that is about to be resumed for the run that is asked for, and log what changed.
+
+    Args:
+        runner: about to resume; optimizer and schedules are built, and untouched.
+        checkpoint: what was read.
+        path: where from.
+        folder: where the run's own checkpoints go.
+
+    Raises:
+        ValueError: the file is of another kind of run, does not fit the model, or a changed setting cannot be honored
+            at this place.
+    """
+    check_kind(checkpoint, path)
+    found = config_changes(runner, checkpoint)
+    refuse_other_runs(found, path)
+    restore_trained_weights(runner, checkpoint)
+    check_fit(unwrap(runner.model), checkpoint['state_dict'], path)
+    found += settle_place(runner, checkpoint, path)
+    check_end(runner, checkpoint, found, path)
+    settle_hub(runner, checkpoint, found, Path(path).resolve().parent == Path(folder).resolve())
+    found += settle_optimizers(runner, checkpoint, found)
+    for change in dict.fromkeys(map(str, found)):
+        runner.logger.warning(f'resumed with changed {change}')
+
+
+def check_kind(checkpoint: dict, path: str) -> None:
+    """See that a file holds the state of a training.
+
+    Raises:
+        ValueError: it does not.
+    """
+    missing = [name for name in ('meta', 'state_dict', 'optimizer', 'message_hub') if name not in checkpoint]
+    if missing or not isinstance(checkpoint['meta'].get('iter'), int):
+        raise ValueError(f'{path} holds no state of a training ({", ".join(missing) or "meta.iter"} is missing); to '
+                         'start a new run from its weights give load_from instead of --resume')
+
+
+def config_changes(runner: Runner, checkpoint: dict) -> list[Change]:
+    """Settings of the run in the checkpoint that are others now."""
+    old, new = parse_config(checkpoint['meta'].get('cfg')), parse_config(runner.cfg.pretty_text)
+    if not old or not new:
+        runner.logger.warning('the checkpoint does not say with which settings its run was started; only names, shapes '
+                              'and the settings of optimizer and schedules are compared')
+        return []
+    for cfg in (old, new):
+        if isinstance(loop := cfg.get('train_cfg'), dict) and 'by_epoch' in loop:
+            loop['type'] = 'EpochBasedTrainLoop' if loop.pop('by_epoch') else 'IterBasedTrainLoop'
+    return changes({key: value for key, value in old.items() if key in COMPARED and value is not None},
+                   {key: value for key, value in new.items() if key in COMPARED and value is not None})
+
+
+def refuse_other_runs(found: list[Change], path: str) -> None:
+    """Refuse another method, optimizer or kind of loop.
+
+    Raises:
+        ValueError: names the key and both values.
+    """
+    for change in sorted(found, key=lambda change: len(change.key)):
+        kinds = [str(value).rpartition('.')[2] for value in change[1:]]
+        if ANOTHER_RUN.fullmatch(change.key) and kinds[0] != kinds[1]:
+            raise ValueError(f'{path} cannot go on with another {change}; {WAY_OUT}')
+
+
+def restore_trained_weights(runner: Runner, checkpoint: dict) -> None:
+    """Take the weights that were trained where the run had the host's ``EMAHook`` and has it no longer.
+
+    The hook saves the averaged ones as the model's.
+    """
+    if 'ema_state_dict' not in checkpoint or any(isinstance(hook, EMAHook) for hook in runner.hooks):
+        return
+    for name, value in checkpoint.pop('ema_state_dict').items():
+        if name.startswith('module.'):
+            checkpoint['state_dict'][name.removeprefix('module.')] = value
+    runner.logger.warning('this run averages its weights no longer (EMAHook); it goes on from those that were trained')
+
+
+def check_fit(model: object, state: dict, path: str) -> None:
+    """See that a model has the parameters and buffers of a state dict and no others.
+
+    Raises:
+        ValueError: names some of those that are missing, left over, or of another shape.
+    """
+    own = {name: tuple(value.shape) for name, value in model.state_dict().items() if hasattr(value, 'shape')}
+    saved = {name.removeprefix('module.'): tuple(value.shape) for name, value in state.items()
+             if hasattr(value, 'shape')}
+    wrong = [f'{name} is not in it' for name in own if name not in saved]
+    wrong += [f'{name} is not in the model' for name in saved if name not in own]
+    wrong += [f'{name} has the shape {saved[name]}, here {shape}' for name, shape in own.items()
+              if saved.get(name, shape) != shape]
+    if wrong:
+        more = f' and {len(wrong) - 3} more' if len(wrong) > 3 else ''
+        raise ValueError(f'{path} is of another model: {"; ".join(wrong[:3])}{more}; resume with the config that it '
+                         'was made with, or start a new run (load_from takes the weights that fit)')
+
+
+def settle_place(runner: Runner, checkpoint: dict, path: str) -> list[Change]:
+    """Count the iterations that are done as the run that is asked for does, and let it have the seed that is asked for.
+
+    Raises:
+        ValueError: in the middle of an epoch, where the other length or seed would repeat and leave out images.
+    """
+    meta, info = checkpoint['meta'], checkpoint['message_hub']['runtime_info']
+    found = []
+    seed, asked = meta.get('seed'), runner._randomness_cfg.get('seed')
+    if asked is not None and seed is not None and seed != asked:
+        found.append(Change('randomness.seed', seed, asked))
+    place = saved_place(runner, checkpoint)
+    if place.epoch_length:
+        length = len(runner.train_dataloader)
+        if length != place.epoch_length:
+            found.append(Change('iterations of an epoch', place.epoch_length, length))
+    if found and (place.within_epoch or not place.epoch_length):
+        raise ValueError(f'{path} is from the middle of an epoch and cannot go on with another {found[0]}, which would '
+                         'repeat images and leave out others; keep it, or resume from the checkpoint of an epoch')
+    for change in found:
+        if change.key == 'randomness.seed':
+            meta['seed'] = asked
+            if PLACE in info:
+                info[PLACE]['sampler_seed'] = None  # not to be taken over
+        else:
+            meta['iter'] = info['iter'] = place.epochs * change.new
+            info['max_iters'] = info['max_epochs'] * change.new
+    return found
+
+
+def saved_place(runner: Runner, checkpoint: dict) -> Place:
+    """How far the run in a checkpoint is, in its own iterations."""
+    meta, info = checkpoint['meta'], checkpoint['message_hub']['runtime_info']
+    by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop) and info.get('max_epochs')
+    if not by_epoch:
+        return Place(0, meta['iter'], 0)
+    return Place(meta['epoch'], meta['iter'], info['max_iters'] // info['max_epochs'])
+
+
+def check_end(runner: Runner, checkpoint: dict, found: list[Change], path: str) -> None:
+    """See that there is something left to do, or that what is done is what is asked for.
+
+    Raises:
+        ValueError: more is done than is asked for, or a finished run is asked to have been trained in another way.
+    """
+    place, total = saved_place(runner, checkpoint), runner.max_iters
+    if place.epoch_length and not place.within_epoch:
+        done, total, unit, key = place.epochs, runner.max_epochs, 'epochs', 'train_cfg.max_epochs'
+    else:
+        done, unit, key = checkpoint['meta']['iter'], 'iterations', 'the length of the run'
+    if done > total:
+        raise ValueError(f'{path} has {done} {unit} behind it, but {key} is {total} now; let the run be at least as '
+                         'long, or resume from an earlier checkpoint')
+    trained = [change for change in found if TRAINING.match(change.key)]
+    if done == total and trained:
+        raise ValueError(f'{path} is the end of a finished run of {total} {unit}, so nothing would be trained with '
+                         f'the changed {trained[0]}; let the run be longer, or start a new one in another --work-dir')
+
+
+def settle_hub(runner: Runner, checkpoint: dict, found: list[Change], at_home: bool) -> None:
+    """Let hooks read back from the message hub only what is still true."""
+    info, now = checkpoint['message_hub']['runtime_info'], runner.message_hub.runtime_info
+    info.update({key: now[key] for key in OF_THIS_START if key in now})
+    if not at_home:  # the best file of the other folder would be removed for a better one, and others by their names
+        for key in [key for key in info if key.startswith('best_ckpt') or key in ('keep_ckpt_ids', 'last_ckpt')]:
+            del info[key]
+    other_score = [change for change in found if SCORING.match(change.key)]
+    best = [key for key in info if key.startswith(('best_score', 'best_ckpt'))]
+    if best and other_score:
+        for key in best:
+            del info[key]
+        runner.logger.warning(f'the best score so far counts no longer: changed {other_score[0]}')
+
+
+def settle_optimizers(runner: Runner, checkpoint: dict, found: list[Change]) -> list[Change]:
+    """Let optimizers and schedules be those that were built, with the state and at the place of the saved ones.
+
+    Raises:
+        ValueError: their parameters cannot be told, or a schedule follows a metric.
+    """
+    several = isinstance(runner.optim_wrapper, OptimWrapperDict)
+    wrappers = dict(runner.optim_wrapper.items()) if several else {'': runner.optim_wrapper}
+    optimizers = checkpoint['optimizer'] if several else {'': checkpoint['optimizer']}
+    if wrappers.keys() != optimizers.keys():
+        raise ValueError(f'the checkpoint has the optimizers {list(optimizers)}, now they are {list(wrappers)}; '
+                         f'{WAY_OUT}')
+    schedules, states = ({'': part} if isinstance(part, list) else part or {}
+                     for part in (runner.param_schedulers, checkpoint.get('param_schedulers')))
+    place = saved_place(runner, checkpoint)
+    place = place._replace(epoch_length=len(runner.train_dataloader) if place.epoch_length else 0)
+    other_scale = any('.loss_scale' in change.key for change in found)
+    names, changed = checkpoint['meta'].get(NAMES, {}), []
+    for name, wrapper in wrappers.items():
+        built = Built(wrapper, schedules.get(name, []), parameter_names(wrapper, unwrap(runner.model)))
+        saved = Saved(optimizers[name], states.get(name, []), names.get(name))
+        (optimizers[name], states[name], _), more = carry_over(built, saved, place, other_scale)
+        changed += more
+    checkpoint['optimizer'] = optimizers if several else optimizers['']
+    if runner.param_schedulers is not None:
+        checkpoint['param_schedulers'] = states if several else states['']
+    return changed
+
+
+def record_names(runner: Runner, checkpoint: dict) -> None:
+    """Write the names of each optimizer's parameters into a checkpoint: the host's groups do not have them."""
+    wrapper = runner.optim_wrapper
+    wrappers = dict(wrapper.items()) if isinstance(wrapper, OptimWrapperDict) else {'': wrapper}
+    checkpoint['meta'][NAMES] = {name: parameter_names(wrapper, unwrap(runner.model))
+                                 for name, wrapper in wrappers.items()}
