@@ -65,8 +65,9 @@ def test_the_rate_is_stated_for_the_batch_that_the_name_says(path):
     assert cfg.train_dataloader.batch_size == images
 
 
-def build(path: Path) -> tuple[Config, torch.nn.Module, object]:
-    cfg = Config.fromfile(path)
+def build(source: Path | Config) -> tuple[Config, torch.nn.Module, object]:
+    """A config with its model in small widths, and the optimizer around that."""
+    cfg = Config.fromfile(source) if isinstance(source, Path) else source
     init_default_scope(cfg.default_scope)
     model = cfg.model.to_dict()
     model = shrink_swin(model) if 'Swin' in model['backbone']['type'] else shrink(model)
@@ -148,7 +149,7 @@ def test_a_config_for_several_devices_that_freezes_stages_does_not_wait_for_thei
 
 def test_the_rate_of_an_accumulating_config_scales_with_the_images_of_one_forward_pass():
     accumulating = [cfg for cfg in map(Config.fromfile, CONFIGS) if 'accumulative_counts' in cfg.optim_wrapper]
-    assert len(accumulating) == 5
+    assert len(accumulating) == 3
     for cfg in accumulating:
         images = cfg.batch_size // cfg.optim_wrapper.accumulative_counts
         assert cfg.auto_scale_lr.base_batch_size == images

@@ -2,6 +2,7 @@
 
 Paper:    Jiang et al., Layer Grafted Pre-training, ICLR 2023 (arXiv 2302.14138), §A.5, §A.6 and Table 7
 Command:  tools/dist_train.sh configs/graft/vit-l_mae2mocov3.py 80
+          without the anchor (Table 7): --cfg-options custom_hooks.1.weight=0
 Needs:    mae_pretrain_vit_large.pth of facebookresearch/mae (or configs/graft/vit-l_mae.py), as `mim_checkpoint`; on
           the command line as `model.mim_checkpoint` and, for the anchor, `custom_hooks.1.checkpoint`
 Devices:  80 V100, 26 images each (the authors); hours not stated

@@ -3,6 +3,7 @@
 Paper:    Singh et al., The effectiveness of MAE pre-pretraining for billion-scale pretraining, ICCV 2023
           (arXiv 2303.13496)
 Command:  tools/dist_train.sh configs/wsp/vit-b_mae2wsp.py 32
+          ViT-L, from random weights, lower stages slowly: the overrides in README.md
 Needs:    data/captions/ (see configs/_base_/tagged_images.py); mae_pretrain_vit_base.pth of facebookresearch/mae, or
           configs/graft/vit-b_mae.py on the same images, as `mim_checkpoint`
 Devices:  32 GPUs, 256 images each, is ours; hours not known

@@ -24,7 +24,14 @@ from mm_graft.evaluation.splits import pick_share
 CONFIGS = Path(__file__).with_name('configs')
 MAE = Path(demo.__file__).with_name('configs') / 'mae.py'
 STARTS = ('random', 'mae')
-ROWS = ('random2wsp', 'mae2wsp', 'mae2wsp_grafted', 'mae2wsp_anchored', 'mae2wsp_freezeout')
+# of what is trained on tags: config, overrides
+ROWS = {
+    'random2wsp': ('mae2wsp', ['model.mim_checkpoint=None']),
+    'mae2wsp': ('mae2wsp', []),
+    'mae2wsp_grafted': ('mae2wsp', ['optim_wrapper.paramwise_cfg.stage_lr_mult=[0.1,0.1,1]']),
+    'mae2wsp_anchored': ('mae2wsp_anchored', []),
+    'mae2wsp_freezeout': ('mae2wsp_freezeout', []),
+}
 BATCH, STEPS = 128, 39  # an epoch has 78 steps
 CURVE = (39, 78, 156, 312)  # steps after which kNN is scored
 CURVE_IMAGES = 4000  # training and test images each
@@ -58,7 +65,7 @@ class Row:
     @property
     def config(self) -> Path:
         """What trains it, or, for an encoder that is not trained on tags, has the same backbone."""
-        return CONFIGS / f'{self.name if self.name in ROWS else "random2wsp"}.py'
+        return CONFIGS / f'{ROWS[self.name][0] if self.name in ROWS else "mae2wsp"}.py'
 
     @property
     def checkpoint(self) -> Path:
@@ -67,16 +74,19 @@ class Row:
             return self.mae
         note = self.folder / 'last_checkpoint'
         if self.name == 'random' and not note.is_file():
-            save_initial_weights(Config.fromfile(self.config), self.folder, self.seed)
+            cfg = Config.fromfile(self.config)
+            cfg.model.mim_checkpoint = None
+            save_initial_weights(cfg, self.folder, self.seed)
         return Path(note.read_text().strip())
 
     @property
     def options(self) -> list[str]:
         """What its training changes in the config: checkpoints to draw a curve from, and MAE's."""
+        changes = ROWS[self.name][1]
         source = [f'model.mim_checkpoint={self.mae}'] if 'mae' in self.name else []
         anchor = [f'custom_hooks.0.checkpoint={self.mae}'] if 'anchored' in self.name else []
         return ['default_hooks.checkpoint.by_epoch=False', f'default_hooks.checkpoint.interval={STEPS}',
-                'default_hooks.checkpoint.max_keep_ckpts=-1', *source, *anchor]
+                'default_hooks.checkpoint.max_keep_ckpts=-1', *changes, *source, *anchor]
 
     @property
     def report(self) -> Path:

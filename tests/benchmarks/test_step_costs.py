@@ -169,7 +169,7 @@ def test_the_parts_of_localmim_make_the_whole():
 
 @pytest.mark.parametrize('convention', ['vitfreeze_paper', 'vitfreeze_code'])
 def test_the_schedule_with_t0_080_costs_no_more_than_its_ideal(convention):
-    cfg = Config.fromfile(CONFIGS / 'freezeout/localmim-freezeout-t080-scaled_vit-base-p16_8xb256-amp-100e_in1k.py')
+    cfg = Config.fromfile(CONFIGS / 'freezeout/localmim-freezeout_vit-base-p16_8xb256-amp-100e_in1k.py')
     cfg.param_scheduler.convention = convention
     frozen_at = simulate(cfg, iters_per_epoch=4).frozen_at
     times = [*sorted(frozen_at.values()), 100.]

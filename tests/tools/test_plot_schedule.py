@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FREEZEOUT = 'configs/freezeout/localmim-freezeout-t080-scaled_vit-base-p16_8xb256-amp-100e_in1k.py'
+FREEZEOUT = 'configs/freezeout/localmim-freezeout_vit-base-p16_8xb256-amp-100e_in1k.py'
 
 
 def plot(*args):

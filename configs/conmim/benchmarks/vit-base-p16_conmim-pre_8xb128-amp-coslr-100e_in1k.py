@@ -2,6 +2,7 @@
 
 Paper:    Yi et al., Masked Image Modeling with Denoising Contrast, ICLR 2023 (arXiv 2205.09616), Table 12
 Command:  tools/dist_train.sh configs/conmim/benchmarks/vit-base-p16_conmim-pre_8xb128-amp-coslr-100e_in1k.py 8
+          partial fine-tuning (Fig. 5): the override in README.md
 Needs:    a pre-trained model as `checkpoint`: of this package (its EMA teacher is taken), or the authors'
           checkpoint_copy-N.pth with --cfg-options custom_hooks.0.branch=base
 Devices:  a batch of 1024; the split over 8 devices is ours for S and L; hours not stated

@@ -16,7 +16,7 @@ warmup_epochs = 5
 lr = 1e-3
 min_lr = 1e-6
 layer_decay_rate = 0.75
-checkpoint = 'work_dirs/conmim_vit-large-p16_32xb64-amp-coslr-1600e_in1k/epoch_1600.pth'
+checkpoint = 'work_dirs/conmim_vit-large-p16_32xb64-amp-coslr-800e_in1k/epoch_1600.pth'
 branch = 'momentum'  # the EMA teacher
 
 custom_hooks = [dict(type='mm_graft.LoadBackboneHook', checkpoint=checkpoint, branch=branch)]

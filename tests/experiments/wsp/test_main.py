@@ -89,7 +89,7 @@ def test_an_interrupted_run_goes_on_with_the_score_that_is_missing(tmp_path, cou
     counted.clear()
     monkeypatch.setattr(tool, 'score_finetuned', working)
     tool.run_seed(tmp_path, 4)
-    assert counted == [(name, 'score_finetuned') for name in tool.ROWS[2:]]
+    assert counted == [(name, 'score_finetuned') for name in list(tool.ROWS)[2:]]
 
 
 def test_every_encoder_starts_from_the_mae_of_its_own_seed(tmp_path):
@@ -143,7 +143,7 @@ def test_the_table_has_a_line_a_method_with_mean_and_deviation_over_seeds():
 def test_every_row_has_a_config_and_a_colour_in_the_figure():
     text = (ROOT / 'docs' / 'figures' / 'weak_supervision.py').read_text()
     for name in tool.ROWS:
-        assert (CONFIGS / f'{name}.py').is_file()
+        assert rows.Row(name, 0, Path()).config.is_file()
         assert f"'{name}'" in text
 
 

@@ -1,7 +1,8 @@
-"""UperNet on ADE20K with the ViT-B/16 of Layer Grafted Pre-training.
+"""UperNet on ADE20K with a ViT-B/16 of any pre-training; the default is that of Layer Grafted Pre-training.
 
 Paper:    Jiang et al., Layer Grafted Pre-training, ICLR 2023 (arXiv 2302.14138), Table 6
-Command:  tools/dist_train.sh configs/segmentation/vit-base-p16_graft-pre_upernet_8xb2-amp-160k_ade20k.py 8
+Command:  tools/dist_train.sh configs/segmentation/vit-base-p16_upernet_8xb2-amp-160k_ade20k.py 8
+          after MAE, MoCo v3, LocalMIM: the overrides in README.md
 Needs:    a pre-training checkpoint, ours or the authors', which may also be given by
           --cfg-options custom_hooks.0.checkpoint=FILE custom_hooks.0.branch=momentum
 Devices:  8 GPUs, 2 images each; hours not stated

@@ -1,7 +1,7 @@
 """UperNet on ADE20K with the ViT-L/16 of Layer Grafted Pre-training.
 
 Paper:    Jiang et al., Layer Grafted Pre-training, ICLR 2023 (arXiv 2302.14138), Table 6
-Command:  tools/dist_train.sh configs/segmentation/vit-large-p16_graft-pre_upernet_8xb2-amp-160k_ade20k.py 8
+Command:  tools/dist_train.sh configs/segmentation/vit-large-p16_upernet_8xb2-amp-160k_ade20k.py 8
 Needs:    a pre-training checkpoint, ours or the authors', which may also be given by
           --cfg-options custom_hooks.0.checkpoint=FILE custom_hooks.0.branch=momentum
 Devices:  8 GPUs, 2 images each; hours not stated
