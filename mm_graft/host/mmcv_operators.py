@@ -86,11 +86,19 @@ class Operators(ModuleType):
 
 
 def install() -> bool:
-    """Put the operators in the place of ``mmcv._ext``, unless that exists; whether they stand there."""
+    """Put the operators in the place of ``mmcv._ext``, unless that exists; whether they stand there.
+
+    Raises:
+        ImportError: parts of mmdet are imported already, and have found no operators.
+    """
     if NAME in sys.modules:
         return isinstance(sys.modules[NAME], Operators)
     if find_spec(NAME) is not None:
         return False
+    early = sorted(name for name in sys.modules if name.startswith('mmdet.models.'))
+    if early:
+        raise ImportError(f'{early[0]} was imported before {__name__}, and found mmcv without operators; import this '
+                          'module first (mmpretrain.models imports mmdet where it is installed)')
     module = Operators(NAME, __doc__)
     module.__spec__ = ModuleSpec(NAME, loader=None)  # MMEngine asks for it to find out whether mmcv is a full one
     sys.modules[NAME] = module

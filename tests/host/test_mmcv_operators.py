@@ -115,6 +115,14 @@ def test_nothing_of_the_package_imports_it_and_compiled_operators_come_first(tmp
     subprocess.run([sys.executable, '-W', 'ignore', '-c', code], check=True, timeout=120)
 
 
+def test_being_imported_too_late_is_said(monkeypatch):
+    import mm_graft.host.mmcv_operators as ours
+    sys.modules.pop(NAME, None)
+    monkeypatch.setitem(sys.modules, 'mmdet.models.layers', object())
+    with pytest.raises(ImportError, match='mmdet.models.layers was imported before'):
+        ours.install()
+
+
 def test_the_hosts_own_layers_run_on_it():
     code = ('import torch, mm_graft.host.mmcv_operators\n'
             'from mmcv.ops import RoIAlign, batched_nms\n'
