@@ -119,7 +119,7 @@ def test_being_imported_too_late_is_said(monkeypatch):
     import mm_graft.host.mmcv_operators as ours
     sys.modules.pop(NAME, None)
     monkeypatch.setitem(sys.modules, 'mmdet.models.layers', object())
-    with pytest.raises(ImportError, match='mmdet.models.layers was imported before'):
+    with pytest.raises(ImportError, match=r'mmdet\.models\.layers was imported before'):
         ours.install()
 
 
