@@ -20,6 +20,8 @@ from torch import distributed, nn
 from torch.distributed.nn.functional import all_reduce
 
 from tests.engine.freezing import freezeout_runs as tiny
+from tests.models.selfsup import refiner_builders  # noqa: F401 (registers its data)
+from tests.tiny import refiner
 
 GLOBAL_BATCH, STEPS = 4, 6
 
@@ -84,12 +86,14 @@ def in_double(module, inputs, data):
 
 
 LAYER_NORM = dict(type='LN')
+OF_A_PROCESS = ('running_mean', 'running_var', 'num_batches_tracked')
 RUNS = {
     'mae': (tiny.mae(), {}, []),
     'graft': (tiny.moco('mm_graft.GraftedMoCoV3', 'mm_graft.GraftViT'), dict(views=2), []),
     'conmim': ({**tiny.conmim(), 'neck': {**tiny.mlp(3), 'norm_cfg': LAYER_NORM, 'with_last_bn': False}},
                dict(views=2), []),
     'localmim with FreezeOut': (tiny.localmim(), {}, [dict(type='mm_graft.FreezeOutHook')]),
+    'refiner': (refiner(dict(norm_cfg=dict(type='SyncBN'))), dict(type='mm_graft.CroppedNoise', length=8), []),
 }
 
 
@@ -108,7 +112,7 @@ def settings(name: str, folder: Path, world_size: int, runs: dict = RUNS) -> dic
         experiment_name=f'{name}{world_size}{folder.name}', launcher='pytorch' if world_size > 1 else 'none',
         env_cfg=dict(mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0), dist_cfg=dict(backend='gloo')),
         train_dataloader=dict(
-            batch_size=GLOBAL_BATCH // world_size, num_workers=0, dataset=dict(type='mm_graft.NoiseImages', **data),
+            batch_size=GLOBAL_BATCH // world_size, num_workers=0, dataset={'type': 'mm_graft.NoiseImages', **data},
             collate_fn=dict(type='default_collate'), sampler=dict(type='DefaultSampler', shuffle=True)),
         train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=STEPS // 2),
         optim_wrapper=dict(constructor='mm_graft.GraftOptimWrapperConstructor', paramwise_cfg=dict(by_depth=True),
@@ -126,7 +130,7 @@ def run(name: str, folder: Path, world_size: int) -> None:
     runner.register_hook(GlobalDraws())
     runner.train()
     weights = {key: value for key, value in tiny_state(runner.model).items()
-               if not key.endswith(('running_mean', 'running_var', 'num_batches_tracked'))}
+               if not key.endswith(OF_A_PROCESS) and '.queue.' not in key}
     drawn = [None] * world_size
     if world_size > 1:
         distributed.all_gather_object(drawn, masks.drawn.tolist())

@@ -48,14 +48,15 @@ custom_hooks = [dict(type='mm_graft.StageLRLoggerHook'), dict(type='Interruption
 """
 
 
-def write_config(folder: Path, epochs: int) -> Path:
+def write_config(folder: Path, epochs: int, method: str = 'graft') -> Path:
     """Twenty images, a checkpoint to start from and to stay near to, and the config."""
-    from tiny import grafted_mocov3, mae_file
+    from tiny import grafted_mocov3, mae_file, refiner
     (folder / 'images').mkdir()
     for index in range(4 * PER_EPOCH):
         pixels = np.random.default_rng(index).integers(0, 255, (40, 40, 3), dtype=np.uint8)
         cv2.imwrite(str(folder / 'images' / f'{index}.png'), pixels)
-    model = grafted_mocov3(mae_file(folder / 'mae.pth'), drop_path_rate=0.2)
+    mae = mae_file(folder / 'mae.pth')
+    model = grafted_mocov3(mae, drop_path_rate=0.2) if method == 'graft' else refiner(mim_checkpoint=mae)
     path = folder / 'config.py'
     path.write_text(CONFIG.format(root=ROOT, folder=folder, model=model, epochs=epochs))
     return path
@@ -154,7 +155,7 @@ def main() -> None:
     import mmpretrain.models  # noqa: F401 (so that forked processes have it)
 
     import mm_graft.registry  # noqa: F401
-    config = write_config(folder, plan['epochs'])
+    config = write_config(folder, plan['epochs'], plan.get('method', 'graft'))
     result = {name: [attempt(config, folder / name, how) for how in hows] for name, hows in plan['runs'].items()}
     if 'soak' in plan:
         result['soak'] = soak(folder, config, epochs=plan['epochs'], **plan['soak'])

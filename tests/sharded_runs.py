@@ -31,6 +31,7 @@ RUNS = {
     'graft': (GRAFT, TWO_VIEWS, []),
     'conmim': one_process_runs.RUNS['conmim'],
     'localmim': (tiny.localmim(), {}, []),
+    'refiner': one_process_runs.RUNS['refiner'],
     'graft with frozen blocks': (GRAFT, TWO_VIEWS, []),
     'graft with recomputed blocks': (
         {**GRAFT, 'backbone': {**GRAFT['backbone'], 'with_cp': True, 'class_token_only': True}}, TWO_VIEWS, []),
@@ -103,7 +104,7 @@ def run(name: str, folder: Path, world_size: int, resume_from: Path | None = Non
         runner.register_hook(hook)
     runner.train()
     weights = {key: value for key, value in full_state_dict(runner.model.state_dict()).items()
-               if not key.endswith(('running_mean', 'running_var', 'num_batches_tracked'))}
+               if not key.endswith(one_process_runs.OF_A_PROCESS) and '.queue.' not in key}
     held = [None] * world_size
     mine = elements(runner, lambda tensor: local_shard(tensor).numel())
     if world_size > 1:

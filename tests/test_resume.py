@@ -81,6 +81,17 @@ def test_an_interrupted_run_ends_with_the_same_bits(runs, name):
     assert differences(folder, 'whole', name, 3) == []
 
 
+def test_an_interrupted_refiner_has_the_same_neighbors_to_the_end(tmp_path):
+    runs = {name: RUNS[name] for name in ('whole', 'killed')}
+    results = execute(tmp_path, {'epochs': 3, 'runs': runs, 'method': 'refiner'})
+    assert [results[name][-1]['status'] for name in runs] == [0, 0], log(tmp_path, 'killed')
+    assert results['killed'][0]['saved'] == 5
+    assert differences(tmp_path, 'whole', 'killed', 3) == []
+    state = torch.load(tmp_path / 'killed' / 'epoch_3.pth', weights_only=False)['state_dict']
+    assert state['heads.block2.queue.pushed'] == 3 * 4 * PER_EPOCH
+    assert set(state['heads.block2.queue.ids'].tolist()) <= set(range(4 * PER_EPOCH))
+
+
 def test_the_state_of_a_run_depends_on_what_was_drawn(runs):
     folder, _ = runs
     states = [torch.load(folder / 'whole' / f'epoch_{epoch}.pth', weights_only=False)['state_dict'] for epoch in (2, 3)]

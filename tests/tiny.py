@@ -43,6 +43,18 @@ def mae(**backbone) -> dict:
                   loss=dict(type='PixelReconstructionLoss', criterion='L2')))
 
 
+NNA_HEAD = dict(type='mm_graft.NNAHead', hid_channels=12, out_channels=8, predictor_channels=12,
+            norm_cfg=dict(type='BN1d'), queue=dict(type='mm_graft.SupportQueue', length=16, num_neighbors=3),
+            loss=dict(type='mm_graft.NNALoss', pairs='described'))
+
+
+def refiner(head=None, backbone=None, **kwargs):
+    """Config of a refiner with heads on blocks 1, 2 and 3 of 4."""
+    tapped = dict(type='mm_graft.GraftViT', **VIT, out_indices=[1, 2, 3], out_type='cls_token', stop_grad_conv1=False)
+    return dict(type='mm_graft.MIMRefiner', data_preprocessor=PREPROCESSOR, backbone={**tapped, **(backbone or {})},
+                head={**NNA_HEAD, **(head or {})}, **{'momentum': 0.9, **kwargs})
+
+
 def mae_file(path, seed: int = 1, width: int = 16, layers: int = 4) -> str:
     """Write a file in the layout of MAE's authors, encoder and a bit of decoder, with weights of its own."""
     generator = torch.Generator().manual_seed(seed)

@@ -8,18 +8,7 @@ from mmpretrain.structures import DataSample
 from torch.utils.data import Dataset
 
 from mm_graft.registry import DATASETS
-from tests.tiny import PREPROCESSOR, VIT
-
-HEAD = dict(type='mm_graft.NNAHead', hid_channels=12, out_channels=8, predictor_channels=12,
-            norm_cfg=dict(type='BN1d'), queue=dict(type='mm_graft.SupportQueue', length=16, num_neighbors=3),
-            loss=dict(type='mm_graft.NNALoss', pairs='described'))
-
-
-def refiner(head=None, backbone=None, **kwargs):
-    """Config of a refiner with heads on blocks 1, 2 and 3 of 4."""
-    tapped = dict(type='mm_graft.GraftViT', **VIT, out_indices=[1, 2, 3], out_type='cls_token', stop_grad_conv1=False)
-    return dict(type='mm_graft.MIMRefiner', data_preprocessor=PREPROCESSOR, backbone={**tapped, **(backbone or {})},
-                head={**HEAD, **(head or {})}, **{'momentum': 0.9, **kwargs})
+from tests.tiny import refiner
 
 
 def build(*args, **kwargs):
