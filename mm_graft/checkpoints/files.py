@@ -11,9 +11,9 @@ import torch
 from mm_graft.checkpoints.kinds import LAYOUTS, MMPRETRAIN, check_encoder, convert, detect_kind, exchange
 from mm_graft.checkpoints.layouts import BASE, Converted, StateDict
 from mm_graft.checkpoints.localmim import plain_encoder
-from mm_graft.checkpoints.reading import CheckpointError, read_content, read_metadata, read_parts
+from mm_graft.checkpoints.reading import CheckpointError, read_content, read_parts
 from mm_graft.checkpoints.resize import resize_model
-from mm_graft.files import atomic_write
+from mm_graft.files import atomic_write, parse_json
 from mm_graft.version import __version__
 
 PROVENANCE = 'provenance'
@@ -125,15 +125,16 @@ def read_provenance(path: str | Path) -> dict | None:
     Raises:
         CheckpointError: no such file, damaged, or not safe to open.
     """
-    if Path(path).suffix == '.safetensors':
-        record = read_metadata(path).get(PROVENANCE)
+    content = read_content(path)
+    record = getattr(content, 'metadata', {}).get(PROVENANCE) or getattr(content, PROVENANCE, None)
+    if isinstance(content, dict):
+        record = content.get(PROVENANCE) or record
+    if isinstance(record, str):
         try:
-            return json.loads(record) if record else None
+            record = parse_json(record)
         except ValueError as error:
             raise CheckpointError(f'checkpoint {path}: its record of provenance is damaged') from error
-    content = read_content(path)
-    inside = content.get(PROVENANCE) if isinstance(content, dict) else None
-    return inside or getattr(content, PROVENANCE, None)
+    return record if isinstance(record, dict) else None
 
 
 def _check_target(path: str | Path) -> None:

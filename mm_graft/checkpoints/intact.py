@@ -1,12 +1,10 @@
 """Checkpoints of a run that are whole: written so, checked so, found again."""
 
-import zipfile
 from pathlib import Path
 
-import torch
 from mmengine.fileio import LocalBackend, register_backend
 
-from mm_graft.checkpoints.reading import RUNNER_GLOBALS, CheckpointError
+from mm_graft.checkpoints.reading import CheckpointError, read_content
 from mm_graft.files import atomic_write
 
 WHOLE = 'mm_graft.whole'
@@ -31,37 +29,24 @@ class WholeFileBackend(LocalBackend):
 register_backend(WHOLE, WholeFileBackend, force=True)
 
 
-def damage(path: str | Path) -> str | None:
-    """What is wrong with a PyTorch file, or None: every byte is read and compared with the sums that stand in it.
-
-    PyTorch's format is a zip archive, which carries a CRC-32 of each of its records, so a cut, overwritten or flipped
-    file is recognised without a second file beside it.
-    """
+def corruption_reason(path: str | Path) -> str | None:
+    """What is wrong with a checkpoint, or None: all of it is read as a run would read it, and compared."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            broken = archive.testzip()
-        with open(path, 'rb') as file:
-            file.seek(-22, 2)
-            if not file.read().startswith(b'PK\5\6'):
-                return 'something follows its archive'
-    except Exception as error:  # a damaged archive can fail anywhere in the reader
-        return f'no whole archive ({type(error).__name__}: {error})'
-    return broken and f'the sum of its record {broken} is wrong'
+        read_content(path)
+    except CheckpointError as error:
+        return str(error).removeprefix(f'checkpoint {path} ')
+    return None
 
 
 def training_iteration(path: str | Path) -> int | None:
-    """The iteration at which a run can go on from a file; None for a file that holds weights alone.
+    """The iteration from which a run can continue with a file; None for a file that holds weights alone.
 
     Raises:
         CheckpointError: it cannot be opened, or not without running code from it.
     """
-    try:
-        with torch.serialization.safe_globals(RUNNER_GLOBALS):
-            content = torch.load(str(path), map_location='cpu', weights_only=True, mmap=True)
-        meta = content['meta'] if 'optimizer' in content else {}
-        return meta.get('iter')
-    except Exception as error:  # as above
-        raise CheckpointError(f'checkpoint {path} cannot be read: {type(error).__name__}') from error
+    content = read_content(path, tensors=False)
+    meta = content.get('meta') if isinstance(content, dict) and 'optimizer' in content else None
+    return meta.get('iter') if isinstance(meta, dict) else None
 
 
 def newest_intact(folder: str | Path) -> tuple[Path | None, dict[Path, str]]:
@@ -74,11 +59,11 @@ def newest_intact(folder: str | Path) -> tuple[Path | None, dict[Path, str]]:
     for path in sorted(Path(folder).glob('*.pth')):
         try:
             states[path] = training_iteration(path)
-        except CheckpointError:
-            damaged[path] = damage(path) or 'not readable without running code from it'
+        except CheckpointError as error:
+            damaged[path] = str(error).removeprefix(f'checkpoint {path} ')
     resumable = [path for path in states if isinstance(states[path], int)]
     for path in sorted(resumable, key=states.__getitem__, reverse=True):
-        if (reason := damage(path)) is None:
+        if (reason := corruption_reason(path)) is None:
             return path, damaged
         damaged[path] = reason
     return None, damaged

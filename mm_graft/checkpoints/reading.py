@@ -1,33 +1,20 @@
-"""Read checkpoint files without running code from them."""
+"""Read checkpoint files without running code from them, within bounds, and never damaged."""
 
+import os
 import pickle
-import re
+from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
-import torch
 from torch import Tensor
 
+from mm_graft.checkpoints.archive import read_archive, read_legacy
 from mm_graft.checkpoints.layouts import StateDict
+from mm_graft.checkpoints.unpickler import UnsafePickleError
+from mm_graft.files import open_regular
 
 CONTAINERS = ('state_dict', 'model', 'module')
-
-
-class _Ignored:
-    """Stands in for what a Runner's checkpoint holds beside tensors (logged values); takes anything, does nothing."""
-
-    def __init__(self, *args):
-        pass
-
-    def __setstate__(self, state):
-        pass
-
-
-# The logged values of a Runner pickle bound methods and numpy scalars. Opening them as they are would allow `getattr`
-# to a stranger's file, so each of these names is read as the inert class above.
-RUNNER_GLOBALS = [(_Ignored, name) for name in (
-    'builtins.getattr', 'mmengine.logging.history_buffer.HistoryBuffer', 'numpy.dtype', 'numpy.ndarray',
-    'numpy._core.multiarray._reconstruct', 'numpy._core.multiarray.scalar', 'numpy.core.multiarray._reconstruct',
-    'numpy.core.multiarray.scalar')]
 
 
 class CheckpointError(ValueError):
@@ -35,10 +22,9 @@ class CheckpointError(ValueError):
 
 
 def read_checkpoint(path: str | Path) -> StateDict:
-    """The tensors of a ``.pth``, ``.pt``, ``.tar`` or ``.safetensors`` file, by name, on the CPU.
+    """The tensors of a checkpoint by name, on the CPU; see :func:`read_content` for the formats.
 
-    Pickles are opened with ``weights_only=True``: nothing in the file is executed. Containers (``state_dict``,
-    ``model``, ``module``) are opened.
+    Containers (``state_dict``, ``model``, ``module``) are opened.
 
     Raises:
         CheckpointError: no such file, damaged, not safe to open, or without tensors.
@@ -69,60 +55,77 @@ def read_parts(path: str | Path) -> tuple[StateDict, dict[str, str]]:
     return tensors, rest
 
 
-def read_content(path: str | Path) -> object:
-    """What a file holds: the tensors of a ``.safetensors``, whatever was pickled of others; no code is run.
+def read_content(source: str | Path | BinaryIO, tensors: bool = True, device_of: Callable | None = None) -> object:
+    """What a file holds; nothing in it can run code, and what is damaged is refused.
+
+    Known by their content, not by their name: PyTorch's archives, its files of before 1.6, and safetensors. Values are
+    built of plain types, tensors, NumPy's arrays and the host's logs and configs; an object of any other class is an
+    :class:`mm_graft.checkpoints.unpickler.Inert`, and a call of anything else is an error.
+
+    Args:
+        source: path, or an open file.
+        tensors: whether to read the tensors' content. Without it they are on the device ``meta`` and unchecked.
+        device_of: device that the file names → the one for the tensors; the CPU by default.
 
     Raises:
-        CheckpointError: no such file, damaged, or not safe to open.
+        CheckpointError: no such file, no regular one, damaged, or not safe to open.
     """
-    path = _existing(path)
-    return _read_safetensors(path) if path.suffix == '.safetensors' else _read_pickle(path)
+    named = isinstance(source, str | Path)
+    name = source if named else getattr(source, 'name', 'given as an open file')
+    file = _open(source) if named else source
+    try:
+        return _read(file, name, tensors, device_of)
+    except UnsafePickleError as error:
+        raise CheckpointError(f'checkpoint {name} would run code when opened by PyTorch ({error}), and was not opened; '
+                              'ask for its state dict alone, saved by torch.save or as safetensors') from error
+    except CheckpointError:
+        raise
+    except Exception as error:  # a damaged file can fail anywhere in a reader (struct, zipfile, unicode, memory, …)
+        raise CheckpointError(f'checkpoint {name} is damaged or no checkpoint: {_first_line(error)}') from error
+    finally:
+        if named:
+            file.close()
 
 
-def read_metadata(path: str | Path) -> dict[str, str]:
-    """The texts in the header of a ``.safetensors`` file.
+def _open(path: str | Path) -> BinaryIO:
+    if os.path.isdir(path):
+        raise CheckpointError(f'checkpoint {path} is a folder; give the path of a file in it')
+    try:
+        return open_regular(path)
+    except FileNotFoundError as error:
+        raise CheckpointError(f'checkpoint {path} does not exist; give the path of a file') from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f'checkpoint {path} cannot be opened: {error}') from error
 
-    Raises:
-        CheckpointError: no such file, or damaged.
-    """
+
+def _read(file: BinaryIO, name: object, tensors: bool, device_of: Callable | None) -> object:
+    file.seek(0)
+    start = file.read(9)
+    file.seek(257)
+    is_tar = file.read(5) == b'ustar'
+    file.seek(0)
+    if start[8:] == b'{':
+        return _read_safetensors(file)
+    if start.startswith(b'PK'):
+        return read_archive(file, tensors, device_of)
+    if is_tar:
+        raise CheckpointError(f'checkpoint {name} is a tar archive, as PyTorch wrote until 2017 or as a download is '
+                              'packed; unpack it and give the file in it')
+    if start.startswith(b'\x80'):
+        return read_legacy(file)
+    raise pickle.UnpicklingError('it begins neither as an archive nor as a pickle nor as safetensors')
+
+
+def _read_safetensors(file: BinaryIO) -> StateDict:
+    """Tensors by name, with the texts of the header as the attribute ``metadata``."""
     from safetensors import safe_open
-    path = _existing(path)
-    try:
-        with safe_open(path, 'pt') as file:
-            return file.metadata() or {}
-    except Exception as error:  # as above
-        raise CheckpointError(f'checkpoint {path} is damaged or no safetensors file: {_first_line(error)}') from error
-
-
-def _existing(path: str | Path) -> Path:
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f'checkpoint {path} does not exist; give the path of a file')
-    return path
-
-
-def _read_pickle(path: Path) -> object:
-    try:
-        with torch.serialization.safe_globals(RUNNER_GLOBALS):
-            return torch.load(path, map_location='cpu', weights_only=True)
-    except pickle.UnpicklingError as error:
-        refused = re.search(r'GLOBAL ([\w.]+)|but got (.+)', str(error))
-        if refused is None:
-            raise CheckpointError(f'checkpoint {path} is damaged or no PyTorch file') from error
-        raise CheckpointError(
-            f'checkpoint {path} needs {refused.group(1) or refused.group(2)} to open, which could run code; if you '
-            'trust its source, load it once with torch.load(weights_only=False), save its state dict alone, and use '
-            'that file') from error
-    except Exception as error:  # a damaged file can fail anywhere in the reader (struct, zipfile, memory, unicode, …)
-        raise CheckpointError(f'checkpoint {path} is damaged or no PyTorch file: {_first_line(error)}') from error
-
-
-def _read_safetensors(path: Path) -> StateDict:
-    from safetensors.torch import load_file
-    try:
-        return load_file(path)
-    except Exception as error:  # as above
-        raise CheckpointError(f'checkpoint {path} is damaged or no safetensors file: {_first_line(error)}') from error
+    from safetensors.torch import load
+    if not isinstance(getattr(file, 'name', None), str | Path):
+        return OrderedDict(load(file.read()))
+    with safe_open(file.name, 'pt') as opened:
+        tensors = OrderedDict((name, opened.get_tensor(name)) for name in opened.keys())  # noqa: SIM118 - no mapping
+        tensors.metadata = opened.metadata() or {}
+    return tensors
 
 
 def _first_line(error: Exception) -> str:

@@ -8,7 +8,7 @@ from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
-from mm_graft.checkpoints.intact import WHOLE, damage, newest_intact
+from mm_graft.checkpoints.intact import WHOLE, corruption_reason, newest_intact
 from mm_graft.checkpoints.reading import CheckpointError
 from mm_graft.engine.reliability.resumed_settings import adopt, record_names
 from mm_graft.files import remove_abandoned
@@ -84,7 +84,7 @@ class SafeCheckpointHook(CheckpointHook):
         folder = self._folder(runner)
         remove_abandoned(folder, '.pth')
         if runner._load_from:
-            reason = damage(runner._load_from)
+            reason = corruption_reason(runner._load_from)
             return runner._load_from, reason and self._refusal(runner._load_from, reason)
         path, damaged = newest_intact(folder)
         for file, reason in damaged.items():
