@@ -29,7 +29,7 @@ def open_regular(path: str | Path) -> BinaryIO:
         ValueError: a directory, a pipe, a device or a socket.
     """
     _check_regular(path, os.stat(path).st_mode)
-    file = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), 'rb')  # noqa: SIM115 - the caller closes it
+    file = open(path, 'rb', opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
     try:
         _check_regular(path, os.fstat(file.fileno()).st_mode)  # it may have changed since
     except ValueError:

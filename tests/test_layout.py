@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / 'mm_graft'
 ROOMS = {'models', 'engine', 'datasets', 'evaluation', 'analysis'}
 DOORS = {'commands'}  # above all rooms: may import any of them
-FLOOR = {path.stem for path in PACKAGE.glob('*.py')} | {'checkpoints', 'sharding'}
+FLOOR = {path.stem for path in PACKAGE.glob('*.py')} | {'checkpoints', 'host'}
 # which sibling folders of models a folder of models may import, besides the single files of models that all share
 WITHIN_MODELS = {
     'selfsup': {'losses', 'targets', 'masks'},

@@ -7,7 +7,7 @@ from pathlib import Path
 from mmengine.config import DictAction
 
 from mm_graft.checkpoints import read_checkpoint
-from mm_graft.commands.running import build_runner, check_folders, clean_errors, load_config, safe_loading
+from mm_graft.commands.running import build_runner, check_folders, clean_errors, load_config
 
 
 def parse_args() -> argparse.Namespace:
@@ -26,13 +26,13 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    with clean_errors(), safe_loading():
+    with clean_errors():
         cfg = load_config(args.config, args.cfg_options)
         if not cfg.get('test_dataloader'):
             raise ValueError(f'{args.config} has no test_dataloader; a pre-training config has nothing to test, '
                              'use tools/evaluate.py for its checkpoints')
         check_folders(cfg, 'test_dataloader')
-        read_checkpoint(args.checkpoint)  # the host would open it even if that runs code
+        read_checkpoint(args.checkpoint)  # a clear error before anything is built
         cfg.launcher, cfg.load_from = args.launcher, args.checkpoint
         cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
         runner = build_runner(cfg)

@@ -14,7 +14,6 @@ from mm_graft.commands.running import (
     clean_errors,
     join_processes,
     load_config,
-    safe_loading,
 )
 from mm_graft.engine.hooks.sharding_check_hook import ShardingCheckHook
 
@@ -65,7 +64,7 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> Config:
 def main() -> None:
     args = parse_args()
     started = StartedHook()
-    with clean_errors(started), safe_loading():
+    with clean_errors(started):
         cfg = merge_args(load_config(args.config, args.cfg_options), args)
         check_paths(cfg)
         check_optimizer(cfg)

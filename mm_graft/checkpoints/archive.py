@@ -12,20 +12,22 @@ import re
 import struct
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import BinaryIO
 
 import torch
 from torch import Tensor
 
 from mm_graft.checkpoints.builders import BUILDERS, SETTERS, VALUES
-from mm_graft.checkpoints.unpickler import Builder, Inert, Name, PlainUnpickler, UnsafePickleError
+from mm_graft.checkpoints.unpickler import Builder, Inert, Name, PlainUnpickler, UnsafePickleError, describe
 
 LEGACY_MAGIC = 0x1950a86a20f9469cfc6c
 MAX_PICKLE = 2**30  # bytes of a record that describes the tensors; the longest logs of a run take 0.2 of that
 MAX_EXPANSION = 2**26  # bytes that all views of tensors together may be larger than their storages
 MAX_DIMENSIONS = 64
 CHUNK = 2**24
+END = 22  # bytes of the end of an archive that has no comment
 STORAGE_DTYPES = {
     'Double': torch.float64, 'Float': torch.float32, 'Half': torch.float16, 'BFloat16': torch.bfloat16,
     'Long': torch.int64, 'Int': torch.int32, 'Short': torch.int16, 'Char': torch.int8, 'Byte': torch.uint8,
@@ -52,6 +54,7 @@ class Reader:
                  device_of: Callable[[str], torch.device] | None = None) -> None:
         self.storage_of, self.device_of = storage_of, device_of
         self.storages: dict[str, torch.UntypedStorage] = {}
+        self.counts: dict[str, int] = {}
         self.expansion = 0
 
     def unpickle(self, file: BinaryIO, size: int) -> object:
@@ -86,6 +89,7 @@ class Reader:
         if key not in self.storages:
             storage, device = self.storage_of(key, size), self.device_of and self.device_of(str(location))
             self.storages[key] = torch.UntypedStorage(size, device=device).copy_(storage) if device else storage
+            self.counts[key] = count
         if self.storages[key].nbytes() != size:
             raise pickle.UnpicklingError(f'storage {key} of two sizes')
         return Storage(self.storages[key], dtype)
@@ -135,7 +139,7 @@ class Reader:
         function, kind, inner, *_ = args
         builder = self.builders().get(function.name) if isinstance(function, Name) else None
         if builder is None or builder == self.from_type or not isinstance(inner, tuple):
-            raise UnsafePickleError(function.name if isinstance(function, Name) else repr(function))
+            raise UnsafePickleError(describe(function))
         result = builder(inner)
         named = kind.name if isinstance(kind, Name) else '?'
         if named == 'torch.nn.parameter.Parameter' and not isinstance(result, torch.nn.Parameter):
@@ -154,21 +158,29 @@ class Archive:
     """
 
     def __init__(self, file: BinaryIO) -> None:
-        self.zip = zipfile.ZipFile(file)
+        try:
+            self.zip = zipfile.ZipFile(file)
+        except zipfile.BadZipFile as error:
+            raise zipfile.BadZipFile(f'its end or its directory is missing ({error})') from error
         entries = self.zip.infolist()
-        names = [entry.filename for entry in entries]
-        folders = {name.split('/')[0] for name in names}
-        if len(set(names)) < len(names) or len(folders) != 1:
-            raise zipfile.BadZipFile('its records have the same names, or are in several folders')
-        if sum(entry.file_size for entry in entries) > file.seek(0, os.SEEK_END):
-            raise zipfile.BadZipFile('its records together are larger than the file')
-        self.folder = folders.pop()
-        self.records = {entry.filename[len(self.folder) + 1:]: entry for entry in entries}
-        for entry in entries:
-            if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
-                raise zipfile.BadZipFile(f'its record {entry.filename} is compressed, which PyTorch does not do')
+        self.folder = entries[0].filename.split('/')[0] if entries else ''
+        self.records = {entry.filename.removeprefix(f'{self.folder}/'): entry for entry in entries}
         if any(name.startswith('code/') or name == 'constants.pkl' for name in self.records):
             raise UnsafePickleError('the code of a TorchScript archive')
+        if reason := self._oddity(file, entries):
+            raise zipfile.BadZipFile(f'no archive of PyTorch\'s: {reason}')
+
+    def _oddity(self, file: BinaryIO, entries: list[zipfile.ZipInfo]) -> str | None:
+        """What two readers could understand in two ways, and what is larger than the file."""
+        size = file.seek(0, os.SEEK_END)
+        file.seek(-END, os.SEEK_END)
+        if file.read(4) != b'PK\5\6' or min(entry.header_offset for entry in entries) != 0:
+            return 'something stands before or behind it'
+        if len(self.records) < len(entries) or {entry.filename.split('/')[0] for entry in entries} != {self.folder}:
+            return 'its records have the same names, or are in several folders'
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+            return 'its records are compressed'
+        return 'its records together are larger than it' if sum(entry.file_size for entry in entries) > size else None
 
     def read(self, name: str, limit: int = MAX_PICKLE) -> bytes:
         """A record that is small.
@@ -178,7 +190,17 @@ class Archive:
         """
         if name not in self.records or self.records[name].file_size > limit:
             raise zipfile.BadZipFile(f'its record {name} is missing, or larger than {limit} bytes')
-        return self.zip.read(self.records[name])
+        with self._checked(name) as record:
+            return record.read()
+
+    @contextmanager
+    def _checked(self, name: str) -> Iterator[BinaryIO]:
+        """A record to be read to its end, where it is compared with its checksum."""
+        try:
+            with self.zip.open(self.records[name]) as record:
+                yield record
+        except zipfile.BadZipFile as error:
+            raise zipfile.BadZipFile(f'its record {name} does not match its checksum or header ({error})') from error
 
     def storage(self, key: str, size: int) -> torch.UntypedStorage:
         """A record as a storage.
@@ -190,7 +212,7 @@ class Archive:
         found = self.records[name].file_size if name in self.records else 'no'
         if found != size:
             raise zipfile.BadZipFile(f'its record {name} has {found} bytes, not {size}')
-        with self.zip.open(self.records[name]) as record:
+        with self._checked(name) as record:
             storage = torch.UntypedStorage(size)
             fill(storage, record)
             record.read(1)  # also of an empty record the checksum is compared
@@ -263,10 +285,9 @@ def read_legacy(file: BinaryIO) -> object:
         raise pickle.UnpicklingError('other storages than the tensors need')
     for key in keys:
         count, = struct.unpack('<q', file.read(8))
-        storage = reader.storages[key]
-        if storage.nbytes() % max(count, 1) or bool(count) != bool(storage.nbytes()):
+        if count != reader.counts[key]:
             raise pickle.UnpicklingError(f'storage {key} of two sizes')
-        fill(storage, file)
+        fill(reader.storages[key], file)
     if file.read(1):
         raise pickle.UnpicklingError('more bytes than storages')
     return content

@@ -42,7 +42,7 @@ def _bytearray(args: tuple) -> bytearray:
     if isinstance(content, str):  # how protocol 2 writes it
         content = content.encode('latin1')
     if not isinstance(content, bytes):
-        raise pickle.UnpicklingError('a bytearray of a mere size')  # it would ask for that much memory
+        raise pickle.UnpicklingError('bytes of a mere size')  # it would ask for that much memory
     return bytearray(content)
 
 
@@ -116,6 +116,7 @@ def _set_dtype(owner: np.dtype, state: object) -> None:
 
 def _set_array(owner: np.ndarray, state: object) -> None:
     _, shape, dtype, fortran, content = state
+    content = content.encode('latin1') if isinstance(content, str) else content  # written by Python 2
     if not isinstance(dtype, np.dtype) or not isinstance(content, bytes):
         raise pickle.UnpicklingError('a NumPy array of objects')
     if not all(type(size) is int and size >= 0 for size in shape):
@@ -137,6 +138,7 @@ def _set_history(owner: HistoryBuffer, state: object) -> None:
 
 BUILDERS: dict[str, Builder] = {
     '_codecs.encode': _bytes,
+    'builtins.bytes': lambda args: bytes(_bytearray(args)),
     'builtins.bytearray': _bytearray,
     'builtins.set': _container(set, list, tuple, set, frozenset),
     'builtins.frozenset': _container(frozenset, list, tuple, set, frozenset),

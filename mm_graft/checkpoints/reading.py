@@ -3,15 +3,17 @@
 import os
 import pickle
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from torch import Tensor
 
 from mm_graft.checkpoints.archive import read_archive, read_legacy
+from mm_graft.checkpoints.builders import BUILDERS, SETTERS, VALUES
 from mm_graft.checkpoints.layouts import StateDict
-from mm_graft.checkpoints.unpickler import UnsafePickleError
+from mm_graft.checkpoints.unpickler import PlainUnpickler, UnsafePickleError
 from mm_graft.files import open_regular
 
 CONTAINERS = ('state_dict', 'model', 'module')
@@ -70,11 +72,30 @@ def read_content(source: str | Path | BinaryIO, tensors: bool = True, device_of:
     Raises:
         CheckpointError: no such file, no regular one, damaged, or not safe to open.
     """
+    with _opened(source) as (file, name):
+        return _read(file, name, tensors, device_of)
+
+
+def read_pickle(source: str | Path | BinaryIO) -> object:
+    """What a pickle without tensors holds, as :func:`read_content` builds it.
+
+    Raises:
+        CheckpointError: no such file, no regular one, damaged, or not safe to open.
+    """
+    with _opened(source) as (file, _):
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        return PlainUnpickler(file, size, BUILDERS, SETTERS, VALUES).load()
+
+
+@contextmanager
+def _opened(source: str | Path | BinaryIO) -> Iterator[tuple[BinaryIO, object]]:
+    """A file and how to call it; what goes wrong with it becomes an error that names it."""
     named = isinstance(source, str | Path)
     name = source if named else getattr(source, 'name', 'given as an open file')
     file = _open(source) if named else source
     try:
-        return _read(file, name, tensors, device_of)
+        yield file, name
     except UnsafePickleError as error:
         raise CheckpointError(f'checkpoint {name} would run code when opened by PyTorch ({error}), and was not opened; '
                               'ask for its state dict alone, saved by torch.save or as safetensors') from error

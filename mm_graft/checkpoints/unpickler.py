@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import BinaryIO, ClassVar
 
-MAX_OPCODES = 5_000_000  # of one pickle; the largest that were seen have 200,000. Each may cost some 100 bytes
+MAX_OPCODES = 1_000_000  # of one pickle, each up to some 200 bytes; a run of ViT-L has 40,000
 MAX_NAME = 1000
 # Python 2's names, which protocol 2 writes to this day, and NumPy 1's
 MODULES = {'__builtin__': 'builtins', 'copy_reg': 'copyreg', 'numpy.core.multiarray': 'numpy._core.multiarray',
@@ -121,7 +121,7 @@ class PlainUnpickler(pickle._Unpickler):
     def call(self, function: object, args: object) -> None:
         """Push what a call gives."""
         if not isinstance(function, Name) or not isinstance(args, tuple):
-            raise UnsafePickleError(f'a call of {function!r}')
+            raise UnsafePickleError(describe(function))
         builder = self.builders.get(function.name)
         if builder is None:
             check_harmless(function.name)
@@ -134,7 +134,7 @@ class PlainUnpickler(pickle._Unpickler):
     def load_newobj_ex(self) -> None:
         keywords, args, cls = self.stack.pop(), self.stack.pop(), self.stack.pop()
         if keywords:
-            raise UnsafePickleError(f'a call of {cls!r} with keywords')
+            raise UnsafePickleError(f'{describe(cls)} with keywords')
         self.call(cls, args)
 
     def load_build(self) -> None:
@@ -211,6 +211,15 @@ class _BoundedReader:
 
     def readinto(self, buffer: bytearray) -> int:
         raise pickle.UnpicklingError('a buffer outside the pickle')
+
+
+def describe(function: object) -> str:
+    """What is called, for a message: a name, also where a pickle makes it up of several."""
+    if not isinstance(function, Name | Inert):
+        return f'a call of a {type(function).__name__}'
+    if isinstance(function, Inert) and function.name == 'builtins.getattr' and len(function.args) == 2:
+        return f'{describe(function.args[0])}.{function.args[1]}'
+    return function.name
 
 
 def check_harmless(name: str) -> None:

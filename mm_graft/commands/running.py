@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from pickle import UnpicklingError
 
 from mmengine.config import Config
 from mmengine.device import get_device
@@ -17,13 +16,12 @@ from mmengine.registry import MODEL_WRAPPERS, RUNNERS
 from mmengine.runner import Runner
 from torch import distributed, nn
 
-from mm_graft.checkpoints.reading import CheckpointError
 from mm_graft.commands.config_keys import RUNNER_KEYS, check_keys
+from mm_graft.host.safe_opening import safe_opening
 
 TRACEBACK = 'MM_GRAFT_TRACEBACK'
 INPUT_ERRORS = (ValueError, TypeError, KeyError, AttributeError, AssertionError, ImportError, RuntimeError, NameError,
                 SyntaxError, OSError, subprocess.CalledProcessError)
-FORCE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
 CHECKPOINT_KEY = re.compile(r'(^|\.)(mim_checkpoint|load_from)$|^custom_hooks\.\d+\.checkpoint$')
 
 
@@ -47,12 +45,13 @@ class CPUDataParallel(MMDistributedDataParallel):
 
 @contextmanager
 def clean_errors(started: StartedHook | None = None) -> Iterator[None]:
-    """Turn an error of the inputs into one line on stderr and exit status 1.
+    """Turn an error of the inputs into one line on stderr and exit status 1, and let no file run code meanwhile.
 
     Errors after ``started`` keep their traceback, and all do if the environment has MM_GRAFT_TRACEBACK=1.
     """
     try:
-        yield
+        with safe_opening():
+            yield
     except INPUT_ERRORS as error:
         if os.environ.get(TRACEBACK) or (started is not None and started.started):
             raise
@@ -64,25 +63,6 @@ def one_line(error: Exception) -> str:
     """What an error says, without breaks; its name where it says nothing."""
     message = error.args[0] if isinstance(error, KeyError) and error.args else error
     return ' '.join(str(message).split()) or type(error).__name__
-
-
-@contextmanager
-def safe_loading() -> Iterator[None]:
-    """Let nothing run code from a checkpoint: MMEngine opens in that way what it cannot open safely.
-
-    Raises:
-        CheckpointError: for such a file.
-    """
-    before = os.environ.get(FORCE)
-    os.environ[FORCE] = '1'
-    try:
-        yield
-    except UnpicklingError as error:
-        raise CheckpointError('a checkpoint needs more than tensors and plain values to open, which could run code; if '
-                              'you trust its source, let tools/convert.py or torch.save write its state dict alone, '
-                              f'and use that file ({str(error).splitlines()[0]})') from error
-    finally:
-        os.environ.pop(FORCE) if before is None else os.environ.update({FORCE: before})
 
 
 def load_config(path: str, options: dict | None = None) -> Config:

@@ -6,8 +6,8 @@ import pytest
 import torch
 from mmengine.fileio import get_file_backend
 
-from mm_graft.checkpoints.intact import WHOLE, damage, newest_intact, training_iteration
-from mm_graft.checkpoints.reading import CheckpointError
+from mm_graft.checkpoints.intact import WHOLE, corruption_reason, newest_intact, training_iteration
+from mm_graft.checkpoints.reading import CheckpointError, read_content
 from tests.checkpoints.test_reading import damaged
 
 
@@ -33,18 +33,18 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one_and_no_other(tmp_path,
 
 
 def content(path):
-    loaded = torch.load(path, weights_only=True)
+    loaded = read_content(path)
     return loaded['state_dict']['w'].tolist(), loaded['meta'], loaded['optimizer']
 
 
 def test_every_change_that_matters_is_seen(tmp_path):
     whole = state(tmp_path / 'whole.pth')
-    assert damage(whole) is None
+    assert corruption_reason(whole) is None
     expected, victim, rng, seen = content(whole), tmp_path / 'alone' / 'victim.pth', random.Random(0), 0
     victim.parent.mkdir()
     for _ in range(300):
         victim.write_bytes(damaged(whole.read_bytes(), rng))
-        if damage(victim):
+        if corruption_reason(victim):
             seen += 1
         elif newest_intact(tmp_path / 'alone')[0]:  # bytes between records, which nobody reads
             assert content(victim) == expected
@@ -55,7 +55,7 @@ def test_every_change_that_matters_is_seen(tmp_path):
 def test_a_cut_file_is_seen(tmp_path, length):
     path = state(tmp_path / 'a.pth')
     path.write_bytes(path.read_bytes()[:length])
-    assert 'no whole archive' in damage(path)
+    assert 'is damaged or no checkpoint' in corruption_reason(path)
 
 
 def test_one_flipped_bit_in_the_weights_is_seen_and_its_record_named(tmp_path):
@@ -63,8 +63,8 @@ def test_one_flipped_bit_in_the_weights_is_seen_and_its_record_named(tmp_path):
     raw = bytearray(path.read_bytes())
     raw[raw.index(torch.arange(40.).numpy().tobytes()) + 7] ^= 1
     path.write_bytes(raw)
-    assert 'sum of its record' in damage(path)
-    assert 'data/0' in damage(path)
+    assert 'does not match its checksum' in corruption_reason(path)
+    assert 'data/0' in corruption_reason(path)
 
 
 def test_a_run_goes_on_from_training_states_only(tmp_path):
@@ -86,11 +86,11 @@ class Exploit:
 
 def test_looking_for_a_checkpoint_runs_no_code(tmp_path):
     state(tmp_path / 'evil.pth', 9, evil=Exploit(tmp_path / 'ran'))
-    with pytest.raises(CheckpointError, match=r'evil\.pth cannot be read'):
+    with pytest.raises(CheckpointError, match=r'evil\.pth would run code'):
         training_iteration(tmp_path / 'evil.pth')
     path, wrong = newest_intact(tmp_path)
     assert path is None
-    assert 'without running code' in wrong[tmp_path / 'evil.pth']
+    assert 'would run code' in wrong[tmp_path / 'evil.pth']
     assert not (tmp_path / 'ran').exists()
 
 

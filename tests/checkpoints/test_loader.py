@@ -132,7 +132,7 @@ def test_code_in_a_file_is_not_run(backbone, tmp_path, beside):
     trace, before = tmp_path / 'was_here', snapshot(backbone)
     hostile = Hostile(f'touch {trace}')
     content = {'state_dict': backbone.state_dict(), 'meta': hostile} if beside else hostile
-    with pytest.raises(CheckpointError, match=r'hostile\.pth needs \w+\.system to open.*could run code'):
+    with pytest.raises(CheckpointError, match=r'hostile\.pth would run code.*\w+\.system'):
         load_backbone(backbone, save(content, tmp_path / 'hostile.pth'))
     assert not trace.exists()
     assert equal(backbone, before)
@@ -158,7 +158,7 @@ def test_a_plain_pickle_is_refused(tmp_path):
 def test_a_cut_file_is_called_damaged(path, share):
     content = Path(path).read_bytes()
     Path(path).write_bytes(content[:int(share * len(content))])
-    with pytest.raises(CheckpointError, match=r'mae\.pth is damaged or no PyTorch file'):
+    with pytest.raises(CheckpointError, match=r'mae\.pth is damaged or no checkpoint'):
         read_checkpoint(path)
 
 
@@ -174,7 +174,7 @@ def test_a_file_that_is_no_checkpoint_is_called_so(tmp_path, content, suffix):
 def test_a_missing_file_and_a_folder_are_named(tmp_path):
     with pytest.raises(CheckpointError, match=r'nowhere\.pth does not exist; give the path'):
         read_checkpoint(tmp_path / 'nowhere.pth')
-    with pytest.raises(CheckpointError, match='does not exist'):
+    with pytest.raises(CheckpointError, match='is a folder'):
         read_checkpoint(tmp_path)
 
 

@@ -1,9 +1,14 @@
 """Files that are damaged, hostile or something else end in a `CheckpointError`, or are read as what they are."""
 
+import argparse
 import contextlib
 import json
+import os
+import pickle
 import random
+import re
 import struct
+import zipfile
 
 import pytest
 import torch
@@ -20,7 +25,9 @@ from mm_graft.checkpoints import (
     read_checkpoint,
 )
 from mm_graft.checkpoints.files import read_provenance
-from mm_graft.checkpoints.reading import read_metadata, read_parts
+from mm_graft.checkpoints.intact import corruption_reason, newest_intact, training_iteration
+from mm_graft.checkpoints.reading import read_content, read_parts, read_pickle
+from tests.hostile_files import extension_registered, write_hostile_files
 
 GOLDEN = ('mae_tiny.pth', 'mocov3_tiny.pth.tar', 'conmim_checkpoint-*.pth', 'localmim_checkpoint-*.pth')
 
@@ -107,6 +114,62 @@ def test_tensors_of_wrong_rank_end_in_clean_errors(golden, tmp_path):
                     convert_file(tmp_path / 'a.pth', tmp_path / 'b.pth', None, 'mmpretrain', grid=(3, 3))
 
 
+NEVER_RAN = {'newobj', 'newobj with keywords', 'copyreg', 'python 2 copyreg', 'twice, good first', 'two folders',
+             'nested', 'behind a good one', 'TorchScript'}
+OPENED = {'setstate'}  # an object of some class of data, which stays an inert record
+
+
+@pytest.fixture
+def hostile(tmp_path):
+    """Files by mechanism, and the folder that they make if they run."""
+    (tmp_path / 'hostile').mkdir()
+    with extension_registered():
+        yield write_hostile_files(tmp_path / 'hostile', tmp_path / 'ran'), tmp_path / 'ran'
+
+
+def test_the_hostile_files_do_run_where_nothing_holds_them(hostile):
+    files, ran = hostile
+    for what, path in files.items():
+        if what in NEVER_RAN or what.startswith('header'):
+            continue
+        with contextlib.suppress(Exception):
+            torch.load(path, weights_only=False) if path.suffix == '.pth' else pickle.loads(path.read_bytes())
+        if what == 'before 1.6, magic':
+            with contextlib.suppress(Exception):
+                pickle.loads(path.read_bytes())
+        assert ran.exists(), what
+        ran.rmdir()
+
+
+ROUTES = {
+    'read_content': read_content, 'read_checkpoint': read_checkpoint, 'read_provenance': read_provenance,
+    'training_iteration': training_iteration,
+    'open file': lambda path: read_content(path.open('rb')),
+    'load_backbone': lambda path: load_backbone(torch.nn.Linear(1, 1), path),
+    'convert_file': lambda path: convert_file(path, path.parent / 'out.pth', None, 'timm'),
+    'publish_file': lambda path: publish_file(path, path.parent, 'public'),
+}
+
+
+@pytest.mark.parametrize('route', ROUTES)
+def test_no_file_runs_code_and_its_error_names_it(hostile, route):
+    files, ran = hostile
+    for what, path in files.items():
+        into_tensors = route in ('read_checkpoint', 'load_backbone', 'convert_file', 'publish_file')
+        refused = pytest.raises(CheckpointError, match=re.escape(str(path)))
+        with refused if into_tensors or what not in OPENED else contextlib.nullcontext():
+            ROUTES[route](path)
+        assert not ran.exists(), what
+
+
+def test_no_file_of_a_folder_runs_code_when_a_run_looks_for_its_last(hostile):
+    files, ran = hostile
+    folder = next(iter(files.values())).parent
+    assert newest_intact(folder)[0] is None
+    assert all(corruption_reason(path) for what, path in files.items() if what not in OPENED)
+    assert not ran.exists()
+
+
 @pytest.mark.parametrize('length', [2**63 - 1, 2**40, 10**6, 0])
 def test_huge_and_empty_headers_of_safetensors_are_refused(tmp_path, length):
     (tmp_path / 'a.safetensors').write_bytes(struct.pack('<Q', length) + b'{}' * 10)
@@ -137,12 +200,55 @@ def test_what_stands_beside_the_tensors_is_named(tmp_path):
 def test_a_record_of_provenance_is_read_as_carefully_as_tensors(tmp_path):
     for suffix in ('.pth', '.safetensors'):
         (tmp_path / f'a{suffix}').write_bytes(b'no checkpoint')
-        with pytest.raises(CheckpointError, match='is damaged or no'):
+        with pytest.raises(CheckpointError, match='is damaged or no checkpoint'):
             read_provenance(tmp_path / f'a{suffix}')
         with pytest.raises(CheckpointError, match='does not exist'):
             read_provenance(tmp_path / f'b{suffix}')
     torch.save([torch.zeros(1)], tmp_path / 'list.pth')
     assert read_provenance(tmp_path / 'list.pth') is None
     save_file({'a': torch.zeros(1)}, tmp_path / 'plain.safetensors')
-    assert read_metadata(tmp_path / 'plain.safetensors') == {}
+    assert read_content(tmp_path / 'plain.safetensors').metadata == {}
     assert read_provenance(tmp_path / 'plain.safetensors') is None
+
+
+def test_files_of_trainings_that_keep_their_arguments_are_read(tmp_path):
+    args = argparse.Namespace(lr=1., output_dir='x', norm=None)
+    torch.save({'model': {'cls_token': torch.ones(1)}, 'args': args, 'epoch': 3}, tmp_path / 'a.pth')
+    tensors, rest = read_parts(tmp_path / 'a.pth')
+    assert tensors['cls_token'].item() == 1
+    assert set(rest) == {'args', 'epoch'}
+
+
+def test_formats_are_known_by_their_content(tmp_path):
+    save_file({'a': torch.ones(1)}, tmp_path / 'a.pth')
+    torch.save({'a': torch.ones(1)}, tmp_path / 'a.safetensors')
+    assert read_checkpoint(tmp_path / 'a.pth').keys() == read_checkpoint(tmp_path / 'a.safetensors').keys() == {'a'}
+
+
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / 'a.pth')
+    for path, reason in ((tmp_path / 'a.pth', 'a pipe'), ('/dev/zero', 'a device'), (tmp_path, 'a folder'),
+                         (tmp_path / 'none', 'does not exist')):
+        for reader in (read_checkpoint, training_iteration, read_provenance):
+            with pytest.raises(CheckpointError, match=f'{path}.* {reason}'):
+                reader(path)
+    path, wrong = newest_intact(tmp_path)
+    assert path is None
+    assert 'a pipe' in wrong[tmp_path / 'a.pth']
+
+
+def test_a_bare_pickle_runs_nothing_either(hostile):
+    files, ran = hostile
+    with zipfile.ZipFile(files['tar'].parent / '0.pth') as archive:
+        reduce = archive.read('archive/data.pkl')
+    (ran.parent / 'a.pkl').write_bytes(reduce)
+    for path in (files['bare pickle'], ran.parent / 'a.pkl'):
+        with pytest.raises(CheckpointError, match=f'{path} would run code'):
+            read_pickle(path)
+    assert not ran.exists()
+
+
+def test_a_pickle_of_annotations_is_data(tmp_path):
+    content = {'metainfo': {'classes': ('a', )}, 'data_list': [{'img_path': 'a.jpg', 'gt_label': 0}]}
+    (tmp_path / 'a.pkl').write_bytes(pickle.dumps(content))
+    assert read_pickle(tmp_path / 'a.pkl') == content

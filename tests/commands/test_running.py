@@ -1,20 +1,15 @@
 import os
 
 import pytest
-import torch
 from mmengine.config import Config
-from mmengine.runner import CheckpointLoader
 
-from mm_graft.checkpoints.reading import CheckpointError
 from mm_graft.commands.running import (
-    FORCE,
     TRACEBACK,
     StartedHook,
     check_folders,
     check_paths,
     clean_errors,
     load_config,
-    safe_loading,
     slurm_to_torch,
 )
 
@@ -120,26 +115,6 @@ def test_a_file_that_is_no_config_is_named(tmp_path):
     (tmp_path / 'other.py').write_text('import os\nhere = os.getcwd()\n')
     with pytest.raises(ValueError, match=r'other\.py has nothing that a run reads.*is it a config'):
         load_config(str(tmp_path / 'other.py'))
-
-
-class Exploit:
-    """Creates a file when it is unpickled."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return type(self.path).touch, (self.path, )
-
-
-@pytest.mark.parametrize('before', [None, '0'])
-def test_a_checkpoint_from_a_stranger_runs_no_code_through_the_host_either(tmp_path, monkeypatch, before):
-    monkeypatch.setenv(FORCE, before) if before else monkeypatch.delenv(FORCE, raising=False)
-    torch.save({'state_dict': {'weight': torch.zeros(1)}, 'evil': Exploit(tmp_path / 'ran')}, tmp_path / 'file.pth')
-    with pytest.raises(CheckpointError, match='could run code; if you trust its source'), safe_loading():
-        CheckpointLoader.load_checkpoint(str(tmp_path / 'file.pth'))
-    assert not (tmp_path / 'ran').exists()
-    assert os.environ.get(FORCE) == before
 
 
 def test_a_slurm_step_is_told_to_torch(monkeypatch, tmp_path):

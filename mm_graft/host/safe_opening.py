@@ -1,0 +1,97 @@
+"""While a command or a run is active, whatever opens a pickled file opens it with this package's reader.
+
+``torch.load(weights_only=True)`` does not suffice: MMEngine puts ``getattr`` on PyTorch's allow-list, through which a
+file reaches any function (docs/allow_list.md), falls back to an unrestricted load where the environment does not
+forbid it, and executes the text of a config that a checkpoint of MMCV's may hold.
+"""
+
+import io
+import pickle
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import BinaryIO
+
+import torch
+from mmengine.logging import print_log
+
+from mm_graft.checkpoints.reading import read_content, read_pickle
+
+# modules of the hosts that read pickles of their users' by themselves: annotations, CIFAR, arrays of segmentation
+READERS_OF_PICKLES = ('mmengine.fileio.handlers.pickle_handler', 'mmpretrain.datasets.cifar', 'mmseg.utils.io')
+
+
+def load(f: str | Path | BinaryIO, map_location: object = None, *args: object, **kwargs: object) -> object:
+    """``torch.load`` by :func:`mm_graft.checkpoints.reading.read_content`.
+
+    ``map_location`` is a device or None; of a function or a dictionary the tensors are on the CPU, from where every
+    loader copies them.
+    """
+    content = read_content(f, device_of=_devices(map_location))
+    meta = content.get('meta') if isinstance(content, dict) else None
+    if isinstance(meta, dict) and 'config' in meta:  # MMEngine executes it when it resumes, to compare numbers of GPUs
+        del meta['config']
+        print_log(f'the config text in {f} (meta.config) is not executed', logger='current')
+    return content
+
+
+def _devices(map_location: object) -> Callable[[str], torch.device | None] | None:
+    """Device in a file → the one that is wanted; None stands for the CPU."""
+    if isinstance(map_location, str | torch.device | int):
+        device = torch.device(map_location)
+        return None if device.type == 'cpu' else lambda _: device
+    if map_location is None and torch.cuda.is_available():
+        return lambda location: torch.device(location) if location.startswith('cuda') else None
+    return None
+
+
+def _load_pickle(file: BinaryIO, **_: object) -> object:
+    return read_pickle(file)
+
+
+def _loads_pickle(content: bytes, **_: object) -> object:
+    return read_pickle(io.BytesIO(content))
+
+
+SAFE_PICKLE = SimpleNamespace(**{**vars(pickle), 'load': _load_pickle, 'loads': _loads_pickle})
+
+
+class _ReaderImports(MetaPathFinder):
+    """Gives the hosts' readers of pickles the safe one as they are imported."""
+
+    def __init__(self, protect: Callable[[ModuleType], None]) -> None:
+        self.protect = protect
+
+    def find_spec(self, fullname: str, path: object, target: object = None) -> ModuleSpec | None:
+        """The module as it would be found otherwise, which is protected after it has run."""
+        spec = PathFinder.find_spec(fullname, path, target) if fullname in READERS_OF_PICKLES else None
+        if spec is not None:
+            run = spec.loader.exec_module
+            spec.loader.exec_module = lambda module: (run(module), self.protect(module))
+        return spec
+
+
+@contextmanager
+def safe_opening() -> Iterator[None]:
+    """Let no file run code, whoever opens it: ``torch.load`` and the hosts' readers of pickles are replaced.
+
+    May be nested.
+    """
+    with ExitStack() as undo:
+        def protect(module: ModuleType) -> None:
+            undo.callback(setattr, module, 'pickle', module.pickle)
+            module.pickle = SAFE_PICKLE
+
+        undo.callback(setattr, torch, 'load', torch.load)
+        torch.load = load
+        for name in READERS_OF_PICKLES:
+            if name in sys.modules:
+                protect(sys.modules[name])
+        finder = _ReaderImports(protect)
+        sys.meta_path.insert(0, finder)
+        undo.callback(sys.meta_path.remove, finder)
+        yield
