@@ -30,7 +30,7 @@ register_backend(WHOLE, WholeFileBackend, force=True)
 
 
 def corruption_reason(path: str | Path) -> str | None:
-    """What is wrong with a checkpoint, or None: all of it is read as a run would read it, and compared."""
+    """What follows "checkpoint PATH" in an error about it, or None: all of it is read as a run reads it."""
     try:
         read_content(path)
     except CheckpointError as error:

@@ -88,7 +88,7 @@ class SafeCheckpointHook(CheckpointHook):
             return runner._load_from, reason and self._refusal(runner._load_from, reason)
         path, damaged = newest_intact(folder)
         for file, reason in damaged.items():
-            runner.logger.warning(f'checkpoint {file} is damaged: {reason}; it is left alone')
+            runner.logger.warning(f'checkpoint {file} {reason}; it is left alone')
         if path is None and damaged:
             return None, f'no checkpoint in {folder} is whole; remove {", ".join(map(str, damaged))} to start anew'
         runner.logger.info(f'resume from {path}' if path else f'no checkpoint in {folder}; the run starts anew')
@@ -97,7 +97,7 @@ class SafeCheckpointHook(CheckpointHook):
     def _refusal(self, path: str, reason: str) -> str:
         other, _ = newest_intact(Path(path).parent)
         remedy = f'the newest whole one beside it is {other}' if other else 'there is no whole one beside it'
-        return f'checkpoint {path} is damaged: {reason}; {remedy}'
+        return f'checkpoint {path} {reason}; {remedy}'
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         with clear_write_errors(self.out_dir):

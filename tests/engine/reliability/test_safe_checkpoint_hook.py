@@ -71,7 +71,7 @@ def test_a_damaged_last_state_is_named_and_the_one_before_is_used(folder, monkey
     warnings = []
     monkeypatch.setattr(logging.Logger, 'warning', lambda self, text, *args: warnings.append(text))
     assert resumed(folder) == (['epoch_2.pth'], 8)
-    assert [text for text in warnings if 'epoch_3.pth is damaged: no whole archive' in text]
+    assert [text for text in warnings if 'epoch_3.pth is damaged or no checkpoint' in text]
 
 
 def test_where_nothing_is_whole_the_run_does_not_start_anew_by_itself(folder):
