@@ -10,7 +10,7 @@ Note:     200 epochs, layer decay 0.75 and batch 1022 as in the authors' command
           rest as in fine-tuning. Between projector layer and classifier is neither batch norm nor ReLU, as in the code
 """
 
-_base_ = ['../_base_/finetune_graft.py', '../_base_/runtime.py']
+_base_ = ['../_base_/finetune_graft.py', '../_base_/runtime.py', '../_base_/adamw_cosine.py']
 
 max_epochs = 200
 batch_size = 1022
@@ -18,23 +18,16 @@ base_lr = 3e-5  # per 256 images
 checkpoint = 'checkpoints/graft_vit-b.pth.tar'
 data_list = 'meta/10percent.txt'  # below the data's folder; `path label` lines, see tools/make_split.py
 
-train_dataloader = dict(
-    batch_size=146, dataset=dict(split='', data_prefix='train', ann_file=data_list))
+train_dataloader = dict(batch_size=146, dataset=dict(split='', data_prefix='train', ann_file=data_list))
 custom_hooks = [dict(type='mm_graft.LoadBackboneHook', checkpoint=checkpoint, projection='neck.layer')]
 model = dict(
     neck=dict(type='mm_graft.FirstProjection', in_channels=768, out_channels=4096),
     head=dict(in_channels=4096))
 
 optim_wrapper = dict(
-    type='mm_graft.AutocastOptimWrapper',
-    constructor='mm_graft.GraftOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=base_lr * batch_size / 256, betas=(0.9, 0.999), weight_decay=0.05),
+    optimizer=dict(lr=base_lr * batch_size / 256, betas=(0.9, 0.999), weight_decay=0.05),
     paramwise_cfg=dict(layer_decay_rate=0.75, custom_keys=dict(cls_token=dict(decay_mult=0.0))))
-param_scheduler = dict(
-    type='mm_graft.WarmupCosineLR',
-    warmup=5,
-    min_ratio=1e-6 / (base_lr * batch_size / 256),
-    convert_to_iter_based=True)
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+param_scheduler = dict(warmup=5, min_ratio=1e-6 / (base_lr * batch_size / 256))
+train_cfg = dict(max_epochs=max_epochs)
 auto_scale_lr = dict(base_batch_size=batch_size)
 randomness = dict(seed=0, diff_rank_seed=True)

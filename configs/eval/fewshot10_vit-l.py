@@ -9,7 +9,7 @@ Differs:  bf16 without a gradient scaler instead of fp16 with one
 Note:     layer decay 0.65 and drop path 0.1 as in the authors' command
 """
 
-_base_ = ['../_base_/finetune_graft.py', '../_base_/runtime.py']
+_base_ = ['../_base_/finetune_graft.py', '../_base_/runtime.py', '../_base_/adamw_cosine.py']
 
 max_epochs = 400
 batch_size = 1024
@@ -17,8 +17,7 @@ base_lr = 3e-5  # per 256 images
 checkpoint = 'checkpoints/graft_vit-l.pth.tar'
 data_list = 'meta/10percent.txt'  # below the data's folder; `path label` lines, see tools/make_split.py
 
-train_dataloader = dict(
-    batch_size=64, dataset=dict(split='', data_prefix='train', ann_file=data_list))
+train_dataloader = dict(batch_size=64, dataset=dict(split='', data_prefix='train', ann_file=data_list))
 custom_hooks = [dict(type='mm_graft.LoadBackboneHook', checkpoint=checkpoint, projection='neck.layer')]
 model = dict(
     backbone=dict(arch='large', drop_path_rate=0.1),
@@ -26,16 +25,10 @@ model = dict(
     head=dict(in_channels=4096))
 
 optim_wrapper = dict(
-    type='mm_graft.AutocastOptimWrapper',
     accumulative_counts=2,
-    constructor='mm_graft.GraftOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=base_lr * batch_size / 256, betas=(0.9, 0.999), weight_decay=0.05),
+    optimizer=dict(lr=base_lr * batch_size / 256, betas=(0.9, 0.999), weight_decay=0.05),
     paramwise_cfg=dict(layer_decay_rate=0.65, custom_keys=dict(cls_token=dict(decay_mult=0.0))))
-param_scheduler = dict(
-    type='mm_graft.WarmupCosineLR',
-    warmup=5,
-    min_ratio=1e-6 / (base_lr * batch_size / 256),
-    convert_to_iter_based=True)
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+param_scheduler = dict(warmup=5, min_ratio=1e-6 / (base_lr * batch_size / 256))
+train_cfg = dict(max_epochs=max_epochs)
 auto_scale_lr = dict(base_batch_size=batch_size // 2)  # images of one forward pass on all devices
 randomness = dict(seed=0, diff_rank_seed=True)

@@ -9,7 +9,7 @@ Expected: 83.9; from MAE 83.6, from MoCo v3 83.2 (paper, Table 3); not run here
 Differs:  bf16 without a gradient scaler instead of fp16 with one
 """
 
-_base_ = ['../_base_/finetune_graft.py', '../_base_/runtime.py']
+_base_ = ['../_base_/finetune_graft.py', '../_base_/runtime.py', '../_base_/adamw_cosine.py']
 
 max_epochs = 100
 batch_size = 1024
@@ -19,15 +19,9 @@ checkpoint = 'checkpoints/graft_vit-b.pth.tar'
 custom_hooks = [dict(type='mm_graft.LoadBackboneHook', checkpoint=checkpoint)]
 
 optim_wrapper = dict(
-    type='mm_graft.AutocastOptimWrapper',
-    constructor='mm_graft.GraftOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=base_lr * batch_size / 256, betas=(0.9, 0.999), weight_decay=0.05),
+    optimizer=dict(lr=base_lr * batch_size / 256, betas=(0.9, 0.999), weight_decay=0.05),
     paramwise_cfg=dict(layer_decay_rate=0.6, custom_keys=dict(cls_token=dict(decay_mult=0.0))))
-param_scheduler = dict(
-    type='mm_graft.WarmupCosineLR',
-    warmup=5,
-    min_ratio=1e-6 / (base_lr * batch_size / 256),
-    convert_to_iter_based=True)
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+param_scheduler = dict(warmup=5, min_ratio=1e-6 / (base_lr * batch_size / 256))
+train_cfg = dict(max_epochs=max_epochs)
 auto_scale_lr = dict(base_batch_size=batch_size)
 randomness = dict(seed=0, diff_rank_seed=True)

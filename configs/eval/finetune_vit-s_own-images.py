@@ -11,7 +11,7 @@ Devices:  one GPU of 16 GB or more; the rate is for a batch of 256, use --auto-s
 Expected: nothing is published for this setting; not run here
 """
 
-_base_ = ['../_base_/finetune_graft.py', '../_base_/runtime.py']
+_base_ = ['../_base_/finetune_graft.py', '../_base_/runtime.py', '../_base_/adamw_cosine.py']
 
 max_epochs = 100
 batch_size = 256
@@ -30,11 +30,8 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 
 optim_wrapper = dict(
-    type='mm_graft.AutocastOptimWrapper',
-    constructor='mm_graft.GraftOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=lr * batch_size / 256, betas=(0.9, 0.999), weight_decay=0.05),
+    optimizer=dict(lr=lr * batch_size / 256, betas=(0.9, 0.999), weight_decay=0.05),
     paramwise_cfg=dict(layer_decay_rate=0.65, custom_keys=dict(cls_token=dict(decay_mult=0.0))))
-param_scheduler = dict(
-    type='mm_graft.WarmupCosineLR', warmup=5, min_ratio=1e-6 / (lr * batch_size / 256), convert_to_iter_based=True)
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+param_scheduler = dict(warmup=5, min_ratio=1e-6 / (lr * batch_size / 256))
+train_cfg = dict(max_epochs=max_epochs)
 auto_scale_lr = dict(base_batch_size=batch_size)

@@ -10,7 +10,7 @@ Note:     without new blocks: linear probing of that block, tools/evaluate.py --
           starts at 1 and 0; the authors load the pre-trained final norm
 """
 
-_base_ = ['../_base_/finetune_graft.py', '../_base_/runtime.py']
+_base_ = ['../_base_/finetune_graft.py', '../_base_/runtime.py', '../_base_/adamw_cosine.py']
 
 max_epochs = 100
 batch_size = 1024
@@ -25,15 +25,9 @@ model = dict(
     neck=dict(type='mm_graft.NewBlocks', embed_dims=768, num_blocks=new_blocks, num_heads=12, drop_path_rate=0.1))
 
 optim_wrapper = dict(
-    type='mm_graft.AutocastOptimWrapper',
-    constructor='mm_graft.GraftOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=base_lr * batch_size / 256, betas=(0.9, 0.999), weight_decay=0.05),
+    optimizer=dict(lr=base_lr * batch_size / 256, betas=(0.9, 0.999), weight_decay=0.05),
     paramwise_cfg=dict(layer_decay_rate=1.0, custom_keys=dict(cls_token=dict(decay_mult=0.0))))
-param_scheduler = dict(
-    type='mm_graft.WarmupCosineLR',
-    warmup=5,
-    min_ratio=1e-6 / (base_lr * batch_size / 256),
-    convert_to_iter_based=True)
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+param_scheduler = dict(warmup=5, min_ratio=1e-6 / (base_lr * batch_size / 256))
+train_cfg = dict(max_epochs=max_epochs)
 auto_scale_lr = dict(base_batch_size=batch_size)
 randomness = dict(seed=0, diff_rank_seed=True)

@@ -9,7 +9,7 @@ Devices:  1 V100, 0.42 GPU hours an epoch against 0.48 without freezing (paper, 
 Expected: fine-tuned 82.5 (paper, Table 2); not run here
 """
 
-_base_ = ['../_base_/localmim_vit.py', '../_base_/imagenet_mae.py', '../_base_/runtime.py']
+_base_ = ['../_base_/localmim_vit.py', '../_base_/imagenet_mae.py', '../_base_/runtime.py', '../_base_/adamw_cosine.py']
 
 max_epochs = 100
 warmup_epochs = 10
@@ -21,9 +21,7 @@ t0 = 0.8  # before the cube: the stem trains for t0³ = 51.2 % of the run
 train_dataloader = dict(batch_size=256)
 
 optim_wrapper = dict(
-    type='mm_graft.AutocastOptimWrapper',
-    constructor='mm_graft.GraftOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=lr, betas=(0.9, 0.95), weight_decay=0.05),
+    optimizer=dict(lr=lr, betas=(0.9, 0.95), weight_decay=0.05),
     # decoders and tap norms follow the global cosine until their block freezes
     paramwise_cfg=dict(
         by_depth=True, custom_keys={'neck.': dict(global_rate=True), 'tap_norms.': dict(global_rate=True)}))
@@ -33,9 +31,8 @@ param_scheduler = dict(
     how='cubic',
     rates='scaled',  # initial learning rate of a layer: base / t_i
     warmup=warmup_epochs,
-    min_ratio=1e-6 / lr,
-    convert_to_iter_based=True)
+    min_ratio=1e-6 / lr)
 custom_hooks = [dict(type='mm_graft.FreezeOutHook')]
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+train_cfg = dict(max_epochs=max_epochs)
 default_hooks = dict(checkpoint=dict(interval=5))
 auto_scale_lr = dict(base_batch_size=batch_size)

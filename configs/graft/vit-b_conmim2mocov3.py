@@ -9,7 +9,12 @@ Devices:  as for MAE, 64 devices with 64 images each
 Expected: nothing published; not run here
 """
 
-_base_ = ['../_base_/mocov3_vit.py', '../_base_/imagenet_two_views.py', '../_base_/runtime.py']
+_base_ = [
+    '../_base_/mocov3_vit.py',
+    '../_base_/imagenet_two_views.py',
+    '../_base_/runtime.py',
+    '../_base_/adamw_cosine.py',
+]
 
 max_epochs = 300
 warmup_epochs = 40
@@ -32,11 +37,9 @@ model = dict(
         init_cfg=dict(type='Pretrained', checkpoint=mim_checkpoint, prefix='momentum_encoder.module.0.')))
 
 optim_wrapper = dict(
-    type='mm_graft.AutocastOptimWrapper',
-    constructor='mm_graft.GraftOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=base_lr * batch_size / 256, weight_decay=0.1),
+    optimizer=dict(lr=base_lr * batch_size / 256, weight_decay=0.1),
     paramwise_cfg=dict(stage_lr_mult=stage_lr_mult))
-param_scheduler = dict(type='mm_graft.WarmupCosineLR', warmup=warmup_epochs, convert_to_iter_based=True)
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+param_scheduler = dict(warmup=warmup_epochs)
+train_cfg = dict(max_epochs=max_epochs)
 custom_hooks = [dict(type='mm_graft.StageLRLoggerHook')]
 auto_scale_lr = dict(base_batch_size=batch_size)

@@ -9,7 +9,7 @@ Then:     tools/dist_train.sh configs/graft/vit-b_mae2mocov3.py 64 --cfg-options
 Note:     the host's position table is MoCo v3's, the transpose of the authors'; it goes along in the checkpoint
 """
 
-_base_ = ['../_base_/mae_vit.py', '../_base_/imagenet_mae.py', '../_base_/runtime.py']
+_base_ = ['../_base_/mae_vit.py', '../_base_/imagenet_mae.py', '../_base_/runtime.py', '../_base_/adamw_cosine.py']
 
 max_epochs = 1600
 warmup_epochs = 40
@@ -17,10 +17,8 @@ batch_size = 4096
 base_lr = 1.5e-4  # per 256 images
 
 optim_wrapper = dict(
-    type='mm_graft.AutocastOptimWrapper',
-    constructor='mm_graft.GraftOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=base_lr * batch_size / 256, betas=(0.9, 0.95), weight_decay=0.05),
+    optimizer=dict(lr=base_lr * batch_size / 256, betas=(0.9, 0.95), weight_decay=0.05),
     paramwise_cfg=dict(stage_lr_mult=[1.0]))
-param_scheduler = dict(type='mm_graft.WarmupCosineLR', warmup=warmup_epochs, convert_to_iter_based=True)
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+param_scheduler = dict(warmup=warmup_epochs)
+train_cfg = dict(max_epochs=max_epochs)
 auto_scale_lr = dict(base_batch_size=batch_size)

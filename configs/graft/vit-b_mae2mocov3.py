@@ -8,7 +8,12 @@ Devices:  64 V100, 64 images each (the authors); hours not stated
 Expected: linear 77.7, 1 % 65.5, 10 % 77.8, fine-tuning 83.9 (paper, Tables 2 and 3); not run here
 """
 
-_base_ = ['../_base_/mocov3_vit.py', '../_base_/imagenet_two_views.py', '../_base_/runtime.py']
+_base_ = [
+    '../_base_/mocov3_vit.py',
+    '../_base_/imagenet_two_views.py',
+    '../_base_/runtime.py',
+    '../_base_/adamw_cosine.py',
+]
 
 max_epochs = 300
 warmup_epochs = 40
@@ -19,11 +24,9 @@ stage_lr_mult = [0.1, 0.1, 1.0]
 model = dict(mim_checkpoint='checkpoints/mae_pretrain_vit_base.pth')
 
 optim_wrapper = dict(
-    type='mm_graft.AutocastOptimWrapper',
-    constructor='mm_graft.GraftOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=base_lr * batch_size / 256, weight_decay=0.1),
+    optimizer=dict(lr=base_lr * batch_size / 256, weight_decay=0.1),
     paramwise_cfg=dict(stage_lr_mult=stage_lr_mult))
-param_scheduler = dict(type='mm_graft.WarmupCosineLR', warmup=warmup_epochs, convert_to_iter_based=True)
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+param_scheduler = dict(warmup=warmup_epochs)
+train_cfg = dict(max_epochs=max_epochs)
 custom_hooks = [dict(type='mm_graft.StageLRLoggerHook')]
 auto_scale_lr = dict(base_batch_size=batch_size)

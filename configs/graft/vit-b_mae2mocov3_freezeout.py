@@ -10,7 +10,12 @@ Note:     the stages' rates are those of the graft, each layer's cosine ends at 
           block 4 at 135, block 8 at 207, block 12 with the run. Check a result against a graft that stops earlier
 """
 
-_base_ = ['../_base_/mocov3_vit.py', '../_base_/imagenet_two_views.py', '../_base_/runtime.py']
+_base_ = [
+    '../_base_/mocov3_vit.py',
+    '../_base_/imagenet_two_views.py',
+    '../_base_/runtime.py',
+    '../_base_/adamw_cosine.py',
+]
 
 max_epochs = 300
 warmup_epochs = 40
@@ -22,17 +27,14 @@ t0 = 0.65  # before the cube: the stem trains for t0³ = 27.5 % of the run
 model = dict(mim_checkpoint='checkpoints/mae_pretrain_vit_base.pth')
 
 optim_wrapper = dict(
-    type='mm_graft.AutocastOptimWrapper',
-    constructor='mm_graft.GraftOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=base_lr * batch_size / 256, weight_decay=0.1),
+    optimizer=dict(lr=base_lr * batch_size / 256, weight_decay=0.1),
     paramwise_cfg=dict(stage_lr_mult=stage_lr_mult, by_depth=True))
 param_scheduler = dict(
     type='mm_graft.FreezeOutLR',
     t0=t0,
     how='cubic',
     rates='unscaled',  # scaled would speed up the lower layers, which grafting wants slow
-    warmup=warmup_epochs,
-    convert_to_iter_based=True)
+    warmup=warmup_epochs)
 custom_hooks = [dict(type='mm_graft.FreezeOutHook')]
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+train_cfg = dict(max_epochs=max_epochs)
 auto_scale_lr = dict(base_batch_size=batch_size)

@@ -9,7 +9,12 @@ Expected: linear 74.9, fine-tuning 83.6; VICReg from scratch, 100 epochs (`model
 Note:     epochs and learning rates of this graft are not published; those of the MoCo v3 graft stand in
 """
 
-_base_ = ['../_base_/mocov3_vit.py', '../_base_/imagenet_two_views.py', '../_base_/runtime.py']
+_base_ = [
+    '../_base_/mocov3_vit.py',
+    '../_base_/imagenet_two_views.py',
+    '../_base_/runtime.py',
+    '../_base_/adamw_cosine.py',
+]
 
 max_epochs = 300
 warmup_epochs = 40
@@ -36,11 +41,9 @@ model = dict(
     head=dict(type='mm_graft.VICRegLoss', invariance_weight=25.0, variance_weight=25.0, covariance_weight=1.0))
 
 optim_wrapper = dict(
-    type='mm_graft.AutocastOptimWrapper',
-    constructor='mm_graft.GraftOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=base_lr * batch_size / 256, weight_decay=0.1),
+    optimizer=dict(lr=base_lr * batch_size / 256, weight_decay=0.1),
     paramwise_cfg=dict(stage_lr_mult=stage_lr_mult))
-param_scheduler = dict(type='mm_graft.WarmupCosineLR', warmup=warmup_epochs, convert_to_iter_based=True)
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+param_scheduler = dict(warmup=warmup_epochs)
+train_cfg = dict(max_epochs=max_epochs)
 custom_hooks = [dict(type='mm_graft.StageLRLoggerHook')]
 auto_scale_lr = dict(base_batch_size=batch_size)

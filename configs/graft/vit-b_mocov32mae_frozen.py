@@ -9,7 +9,7 @@ Note:     how many blocks the paper froze is not stated; its Figure 2 draws two 
           from MoCo v3 too, the decoder is new, and the recipe is MAE's for 100 epochs
 """
 
-_base_ = ['../_base_/mae_vit.py', '../_base_/imagenet_mae.py', '../_base_/runtime.py']
+_base_ = ['../_base_/mae_vit.py', '../_base_/imagenet_mae.py', '../_base_/runtime.py', '../_base_/adamw_cosine.py']
 
 max_epochs = 100
 warmup_epochs = 40
@@ -19,12 +19,10 @@ stage_lr_mult = [0.0, 0.0, 1.0]  # 0 freezes
 checkpoint = 'checkpoints/vit-b-300ep.pth.tar'
 
 optim_wrapper = dict(
-    type='mm_graft.AutocastOptimWrapper',
-    constructor='mm_graft.GraftOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=base_lr * batch_size / 256, betas=(0.9, 0.95), weight_decay=0.05),
+    optimizer=dict(lr=base_lr * batch_size / 256, betas=(0.9, 0.95), weight_decay=0.05),
     paramwise_cfg=dict(stage_lr_mult=stage_lr_mult))
-param_scheduler = dict(type='mm_graft.WarmupCosineLR', warmup=warmup_epochs, convert_to_iter_based=True)
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+param_scheduler = dict(warmup=warmup_epochs)
+train_cfg = dict(max_epochs=max_epochs)
 find_unused_parameters = True  # the model is wrapped before the stages are frozen
 custom_hooks = [
     # position table and all: MoCo v3's is the transpose of MAE's, and the blocks know no other

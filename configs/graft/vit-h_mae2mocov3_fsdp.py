@@ -10,7 +10,12 @@ Note:     stages and anchor carry over from vit-l_mae2mocov3.py: four stages, as
           the lower two learn slowly and are anchored
 """
 
-_base_ = ['../_base_/mocov3_vit.py', '../_base_/imagenet_two_views.py', '../_base_/runtime.py']
+_base_ = [
+    '../_base_/mocov3_vit.py',
+    '../_base_/imagenet_two_views.py',
+    '../_base_/runtime.py',
+    '../_base_/adamw_cosine.py',
+]
 
 max_epochs = 300
 warmup_epochs = 40
@@ -22,19 +27,14 @@ mim_checkpoint = 'checkpoints/mae_pretrain_vit_huge.pth'
 runner_type = 'mm_graft.FullyShardedRunner'
 model_wrapper_cfg = dict(param_dtype='bfloat16')  # blocks are gathered and computed in it; shards stay in fp32
 
-model = dict(
-    mim_checkpoint=mim_checkpoint,
-    backbone=dict(arch='huge', patch_size=14),
-    neck=dict(in_channels=1280))
+model = dict(mim_checkpoint=mim_checkpoint, backbone=dict(arch='huge', patch_size=14), neck=dict(in_channels=1280))
 train_dataloader = dict(batch_size=32)
 
 optim_wrapper = dict(
-    type='mm_graft.AutocastOptimWrapper',
-    constructor='mm_graft.GraftOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=base_lr * batch_size / 256, weight_decay=0.1),
+    optimizer=dict(lr=base_lr * batch_size / 256, weight_decay=0.1),
     paramwise_cfg=dict(stage_lr_mult=stage_lr_mult))
-param_scheduler = dict(type='mm_graft.WarmupCosineLR', warmup=warmup_epochs, convert_to_iter_based=True)
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+param_scheduler = dict(warmup=warmup_epochs)
+train_cfg = dict(max_epochs=max_epochs)
 custom_hooks = [
     dict(type='mm_graft.StageLRLoggerHook'),
     # class token and the first 16 of 32 blocks

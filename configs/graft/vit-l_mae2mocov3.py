@@ -10,7 +10,12 @@ Expected: linear 81.0, 1 % 69.3, 10 % 80.1, fine-tuning 85.9 (paper, Tables 2 an
 Note:     the paper calls the anchor an l2 distance; the authors' code sums absolute differences (p=1, the default)
 """
 
-_base_ = ['../_base_/mocov3_vit.py', '../_base_/imagenet_two_views.py', '../_base_/runtime.py']
+_base_ = [
+    '../_base_/mocov3_vit.py',
+    '../_base_/imagenet_two_views.py',
+    '../_base_/runtime.py',
+    '../_base_/adamw_cosine.py',
+]
 
 max_epochs = 300
 warmup_epochs = 40
@@ -23,12 +28,10 @@ model = dict(mim_checkpoint=mim_checkpoint, backbone=dict(arch='large'), neck=di
 train_dataloader = dict(batch_size=26)
 
 optim_wrapper = dict(
-    type='mm_graft.AutocastOptimWrapper',
-    constructor='mm_graft.GraftOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=base_lr * batch_size / 256, weight_decay=0.1),
+    optimizer=dict(lr=base_lr * batch_size / 256, weight_decay=0.1),
     paramwise_cfg=dict(stage_lr_mult=stage_lr_mult))
-param_scheduler = dict(type='mm_graft.WarmupCosineLR', warmup=warmup_epochs, convert_to_iter_based=True)
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+param_scheduler = dict(warmup=warmup_epochs)
+train_cfg = dict(max_epochs=max_epochs)
 custom_hooks = [
     dict(type='mm_graft.StageLRLoggerHook'),
     # class token and the first 12 of 24 blocks

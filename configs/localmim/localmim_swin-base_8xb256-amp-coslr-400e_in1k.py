@@ -9,7 +9,7 @@ Differs:  bf16 without a gradient scaler instead of fp16 with one;
           hidden windows are encoded as mask tokens, not dropped; another mask for every image, not one a batch
 """
 
-_base_ = ['../_base_/imagenet_mae.py', '../_base_/runtime.py']
+_base_ = ['../_base_/imagenet_mae.py', '../_base_/runtime.py', '../_base_/adamw_cosine.py']
 
 max_epochs = 400
 warmup_epochs = 40
@@ -48,15 +48,12 @@ train_pipeline = [
 train_dataloader = dict(batch_size=256, dataset=dict(pipeline=train_pipeline))
 
 optim_wrapper = dict(
-    type='mm_graft.AutocastOptimWrapper',
-    constructor='mm_graft.GraftOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=lr, betas=(0.9, 0.95), weight_decay=0.05),
+    optimizer=dict(lr=lr, betas=(0.9, 0.95), weight_decay=0.05),
     # Swin's stages differ in length, so one rate for all
     paramwise_cfg=dict(
         stage_lr_mult=[1.0],
         custom_keys={'token': dict(decay_mult=0.0), 'position_bias': dict(decay_mult=0.0)}))
-param_scheduler = dict(
-    type='mm_graft.WarmupCosineLR', warmup=warmup_epochs, min_ratio=0.0, convert_to_iter_based=True)
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+param_scheduler = dict(warmup=warmup_epochs, min_ratio=0.0)
+train_cfg = dict(max_epochs=max_epochs)
 default_hooks = dict(checkpoint=dict(interval=20))
 auto_scale_lr = dict(base_batch_size=batch_size)

@@ -10,7 +10,7 @@ Expected: fine-tuned 83.3 (authors' README), 83.2 (arXiv 2312.02194, Table 2), 8
 Differs:  bf16 without a gradient scaler instead of fp16 with one
 """
 
-_base_ = ['../_base_/localmim_vit.py', '../_base_/imagenet_mae.py', '../_base_/runtime.py']
+_base_ = ['../_base_/localmim_vit.py', '../_base_/imagenet_mae.py', '../_base_/runtime.py', '../_base_/adamw_cosine.py']
 
 max_epochs = 100
 warmup_epochs = 10
@@ -21,13 +21,10 @@ lr = base_lr * batch_size / 256
 train_dataloader = dict(batch_size=256)
 
 optim_wrapper = dict(
-    type='mm_graft.AutocastOptimWrapper',
-    constructor='mm_graft.GraftOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=lr, betas=(0.9, 0.95), weight_decay=0.05),
+    optimizer=dict(lr=lr, betas=(0.9, 0.95), weight_decay=0.05),
     # one rate for all; 1-D tensors are not decayed, class and mask tokens are
     paramwise_cfg=dict(stage_lr_mult=[1.0]))
-param_scheduler = dict(
-    type='mm_graft.WarmupCosineLR', warmup=warmup_epochs, min_ratio=1e-6 / lr, convert_to_iter_based=True)
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+param_scheduler = dict(warmup=warmup_epochs, min_ratio=1e-6 / lr)
+train_cfg = dict(max_epochs=max_epochs)
 default_hooks = dict(checkpoint=dict(interval=5))
 auto_scale_lr = dict(base_batch_size=batch_size)

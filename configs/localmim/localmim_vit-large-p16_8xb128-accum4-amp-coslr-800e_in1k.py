@@ -9,7 +9,7 @@ Differs:  bf16 without a gradient scaler instead of fp16 with one
 Note:     the warm-up of 40 epochs is that of the authors' 1600-epoch recipe; the targets depend on the seed
 """
 
-_base_ = ['../_base_/localmim_vit.py', '../_base_/imagenet_mae.py', '../_base_/runtime.py']
+_base_ = ['../_base_/localmim_vit.py', '../_base_/imagenet_mae.py', '../_base_/runtime.py', '../_base_/adamw_cosine.py']
 
 max_epochs = 800
 warmup_epochs = 40
@@ -25,14 +25,11 @@ model = dict(
 train_dataloader = dict(batch_size=128)
 
 optim_wrapper = dict(
-    type='mm_graft.AutocastOptimWrapper',
     accumulative_counts=4,
-    constructor='mm_graft.GraftOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=lr, betas=(0.9, 0.95), weight_decay=0.05),
+    optimizer=dict(lr=lr, betas=(0.9, 0.95), weight_decay=0.05),
     # one rate for all; 1-D tensors are not decayed, class and mask tokens are
     paramwise_cfg=dict(stage_lr_mult=[1.0]))
-param_scheduler = dict(
-    type='mm_graft.WarmupCosineLR', warmup=warmup_epochs, min_ratio=1e-6 / lr, convert_to_iter_based=True)
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+param_scheduler = dict(warmup=warmup_epochs, min_ratio=1e-6 / lr)
+train_cfg = dict(max_epochs=max_epochs)
 default_hooks = dict(checkpoint=dict(interval=20))
 auto_scale_lr = dict(base_batch_size=batch_size // 4)  # images of one forward pass on all devices

@@ -12,7 +12,12 @@ Expected: 83.3 (authors' README), 83.2 (arXiv 2312.02194, Table 2), after 1600 e
 Differs:  bf16 without a gradient scaler instead of fp16 with one
 """
 
-_base_ = ['../_base_/localmim_finetune.py', '../_base_/imagenet_finetune.py', '../_base_/runtime.py']
+_base_ = [
+    '../_base_/localmim_finetune.py',
+    '../_base_/imagenet_finetune.py',
+    '../_base_/runtime.py',
+    '../_base_/adamw_cosine.py',
+]
 
 max_epochs = 100
 warmup_epochs = 20
@@ -22,12 +27,9 @@ checkpoint = 'work_dirs/localmim_vit-base-p16_8xb256-amp-coslr-100e_in1k/epoch_1
 custom_hooks = [dict(type='mm_graft.LoadBackboneHook', checkpoint=checkpoint)]
 
 optim_wrapper = dict(
-    type='mm_graft.AutocastOptimWrapper',
-    constructor='mm_graft.GraftOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=lr, betas=(0.9, 0.999), weight_decay=0.05),
+    optimizer=dict(lr=lr, betas=(0.9, 0.999), weight_decay=0.05),
     paramwise_cfg=dict(
         layer_decay_rate=0.75, custom_keys=dict(cls_token=dict(decay_mult=0.0), pos_embed=dict(decay_mult=0.0))))
-param_scheduler = dict(
-    type='mm_graft.WarmupCosineLR', warmup=warmup_epochs, min_ratio=1e-6 / lr, convert_to_iter_based=True)
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=5)
+param_scheduler = dict(warmup=warmup_epochs, min_ratio=1e-6 / lr)
+train_cfg = dict(max_epochs=max_epochs, val_interval=5)
 auto_scale_lr = dict(base_batch_size=batch_size)

@@ -11,7 +11,12 @@ Differs:  bf16 without a gradient scaler instead of fp16 with one
 Note:     batch and final rate are those of ViT-B; for ViT-L only the other numbers are known to us
 """
 
-_base_ = ['../_base_/localmim_finetune.py', '../_base_/imagenet_finetune.py', '../_base_/runtime.py']
+_base_ = [
+    '../_base_/localmim_finetune.py',
+    '../_base_/imagenet_finetune.py',
+    '../_base_/runtime.py',
+    '../_base_/adamw_cosine.py',
+]
 
 max_epochs = 50
 warmup_epochs = 5
@@ -20,17 +25,12 @@ lr = 3e-3
 checkpoint = 'work_dirs/localmim_vit-large-p16_8xb128-accum4-amp-coslr-800e_in1k/epoch_800.pth'
 custom_hooks = [dict(type='mm_graft.LoadBackboneHook', checkpoint=checkpoint)]
 
-model = dict(
-    backbone=dict(arch='large', drop_path_rate=0.2),
-    head=dict(in_channels=1024))
+model = dict(backbone=dict(arch='large', drop_path_rate=0.2), head=dict(in_channels=1024))
 
 optim_wrapper = dict(
-    type='mm_graft.AutocastOptimWrapper',
-    constructor='mm_graft.GraftOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=lr, betas=(0.9, 0.999), weight_decay=0.05),
+    optimizer=dict(lr=lr, betas=(0.9, 0.999), weight_decay=0.05),
     paramwise_cfg=dict(
         layer_decay_rate=0.75, custom_keys=dict(cls_token=dict(decay_mult=0.0), pos_embed=dict(decay_mult=0.0))))
-param_scheduler = dict(
-    type='mm_graft.WarmupCosineLR', warmup=warmup_epochs, min_ratio=1e-6 / lr, convert_to_iter_based=True)
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=5)
+param_scheduler = dict(warmup=warmup_epochs, min_ratio=1e-6 / lr)
+train_cfg = dict(max_epochs=max_epochs, val_interval=5)
 auto_scale_lr = dict(base_batch_size=batch_size)

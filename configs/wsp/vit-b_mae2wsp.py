@@ -13,7 +13,7 @@ Recipe:   the paper's text, as far as it was at hand, fixes the order (MAE, then
           for ViTs, not checked against the paper's appendix
 """
 
-_base_ = ['../_base_/wsp_vit.py', '../_base_/tagged_images.py', '../_base_/runtime.py']
+_base_ = ['../_base_/wsp_vit.py', '../_base_/tagged_images.py', '../_base_/runtime.py', '../_base_/adamw_cosine.py']
 
 max_epochs = 1
 warmup_epochs = 0.05
@@ -23,10 +23,8 @@ lr = 4e-4
 model = dict(mim_checkpoint='checkpoints/mae_pretrain_vit_base.pth')
 
 optim_wrapper = dict(
-    type='mm_graft.AutocastOptimWrapper',
-    constructor='mm_graft.GraftOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=lr, betas=(0.9, 0.95), weight_decay=0.1),
+    optimizer=dict(lr=lr, betas=(0.9, 0.95), weight_decay=0.1),
     paramwise_cfg=dict(stage_lr_mult=[1.0]))
-param_scheduler = dict(type='mm_graft.WarmupCosineLR', warmup=warmup_epochs, convert_to_iter_based=True)
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+param_scheduler = dict(warmup=warmup_epochs)
+train_cfg = dict(max_epochs=max_epochs)
 auto_scale_lr = dict(base_batch_size=batch_size)

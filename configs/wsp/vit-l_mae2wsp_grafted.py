@@ -14,7 +14,7 @@ Recipe:   the paper's text, as far as it was at hand, fixes the order (MAE, then
 Note:     rates and anchor are those of configs/graft/vit-l_mae2mocov3.py
 """
 
-_base_ = ['../_base_/wsp_vit.py', '../_base_/tagged_images.py', '../_base_/runtime.py']
+_base_ = ['../_base_/wsp_vit.py', '../_base_/tagged_images.py', '../_base_/runtime.py', '../_base_/adamw_cosine.py']
 
 max_epochs = 1
 warmup_epochs = 0.05
@@ -26,12 +26,10 @@ mim_checkpoint = 'checkpoints/mae_pretrain_vit_large.pth'
 model = dict(mim_checkpoint=mim_checkpoint, backbone=dict(arch='large'), head=dict(in_channels=1024))
 
 optim_wrapper = dict(
-    type='mm_graft.AutocastOptimWrapper',
-    constructor='mm_graft.GraftOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=lr, betas=(0.9, 0.95), weight_decay=0.1),
+    optimizer=dict(lr=lr, betas=(0.9, 0.95), weight_decay=0.1),
     paramwise_cfg=dict(stage_lr_mult=stage_lr_mult))
-param_scheduler = dict(type='mm_graft.WarmupCosineLR', warmup=warmup_epochs, convert_to_iter_based=True)
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+param_scheduler = dict(warmup=warmup_epochs)
+train_cfg = dict(max_epochs=max_epochs)
 custom_hooks = [
     dict(type='mm_graft.StageLRLoggerHook'),
     dict(type='mm_graft.WeightAnchor', checkpoint=mim_checkpoint, weight=1e-5, max_depth=12),

@@ -6,17 +6,16 @@ Devices:  one CPU core, minutes; see docs/segmentation.md
 Data:     CamVid at 240 × 180 as data/camvid/{img_dir,ann_dir}/{train,val,test}
 """
 
-_base_ = ['_base_/mae.py', '../../../configs/_base_/runtime.py']
+_base_ = ['_base_/mae.py', '../../../configs/_base_/runtime.py', '../../../configs/_base_/adamw_cosine.py']
 
 max_epochs = 100
 lr = 1.5e-3
 
 optim_wrapper = dict(
     type='OptimWrapper',
-    constructor='mm_graft.GraftOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=lr, betas=(0.9, 0.95), weight_decay=0.05),
+    optimizer=dict(lr=lr, betas=(0.9, 0.95), weight_decay=0.05),
     paramwise_cfg=dict(stage_lr_mult=[1.0]))
-param_scheduler = dict(type='mm_graft.WarmupCosineLR', warmup=5, convert_to_iter_based=True)
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+param_scheduler = dict(warmup=5)
+train_cfg = dict(max_epochs=max_epochs)
 default_hooks = dict(checkpoint=dict(interval=max_epochs), logger=dict(interval=22))
 auto_scale_lr = dict(base_batch_size=16)

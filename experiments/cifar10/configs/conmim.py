@@ -6,7 +6,7 @@ Devices:  one CPU core (docs/results.md has the times); `full`: one GPU
 Expected: docs/results.md; size `full` was not run here
 """
 
-_base_ = ['../../../configs/_base_/runtime.py', '_base_/data.py']
+_base_ = ['../../../configs/_base_/runtime.py', '../../../configs/_base_/adamw_cosine.py', '_base_/data.py']
 
 max_epochs = _base_.epochs
 width = 64
@@ -61,10 +61,9 @@ model = dict(
 
 optim_wrapper = dict(
     type='OptimWrapper',
-    constructor='mm_graft.GraftOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=_base_.mim_lr, betas=(0.9, 0.98), weight_decay=0.05),
+    optimizer=dict(lr=_base_.mim_lr, betas=(0.9, 0.98), weight_decay=0.05),
     clip_grad=dict(max_norm=3.0),
     paramwise_cfg=dict(
         stage_lr_mult=[1.0], custom_keys=dict(cls_token=dict(decay_mult=0.0), pos_embed=dict(decay_mult=0.0))))
-param_scheduler = dict(type='mm_graft.WarmupCosineLR', warmup=_base_.warmup, convert_to_iter_based=True)
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+param_scheduler = dict(warmup=_base_.warmup)
+train_cfg = dict(max_epochs=max_epochs)

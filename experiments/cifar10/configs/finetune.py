@@ -7,7 +7,7 @@ Needs:    a checkpoint of this folder as `checkpoint`; not ConMIM, whose ViT has
 Expected: docs/results.md; size `full` was not run here
 """
 
-_base_ = ['../../../configs/_base_/runtime.py', '_base_/data.py']
+_base_ = ['../../../configs/_base_/runtime.py', '../../../configs/_base_/adamw_cosine.py', '_base_/data.py']
 
 max_epochs = 5
 base_lr = 1.6e-2  # per 256 images; five epochs want a high one
@@ -47,10 +47,9 @@ val_cfg = dict()
 
 optim_wrapper = dict(
     type='OptimWrapper',
-    constructor='mm_graft.GraftOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=base_lr * batch_size / 256, weight_decay=0.05),
+    optimizer=dict(lr=base_lr * batch_size / 256, weight_decay=0.05),
     paramwise_cfg=dict(layer_decay_rate=0.75, custom_keys=dict(cls_token=dict(decay_mult=0.0))))
-param_scheduler = dict(type='mm_graft.WarmupCosineLR', warmup=1, convert_to_iter_based=True)
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=max_epochs)
+param_scheduler = dict(warmup=1)
+train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 custom_hooks = [dict(type='mm_graft.LoadBackboneHook', checkpoint=checkpoint)]
 auto_scale_lr = dict(base_batch_size=batch_size)

@@ -7,7 +7,12 @@ Note:     each image comes three times: two views, and once as MAE takes it
 Expected: docs/results.md; size `full` was not run here
 """
 
-_base_ = ['../../../configs/_base_/runtime.py', '_base_/data.py', '_base_/mocov3.py']
+_base_ = [
+    '../../../configs/_base_/runtime.py',
+    '../../../configs/_base_/adamw_cosine.py',
+    '_base_/data.py',
+    '_base_/mocov3.py',
+]
 
 max_epochs = _base_.epochs
 decoder_width = 48
@@ -46,9 +51,8 @@ model = dict(
 
 optim_wrapper = dict(
     type='OptimWrapper',
-    constructor='mm_graft.GraftOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=_base_.contrastive_lr, weight_decay=0.1),
+    optimizer=dict(lr=_base_.contrastive_lr, weight_decay=0.1),
     paramwise_cfg=dict(stage_lr_mult=[1.0]))
-param_scheduler = dict(type='mm_graft.WarmupCosineLR', warmup=_base_.warmup, convert_to_iter_based=True)
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+param_scheduler = dict(warmup=_base_.warmup)
+train_cfg = dict(max_epochs=max_epochs)
 custom_hooks = [dict(type='mm_graft.GradientConflictHook', losses=['loss_pixels', 'loss_contrast'], interval=100)]

@@ -6,7 +6,12 @@ Devices:  one CPU core (docs/results.md has the times); `full`: one GPU
 Expected: docs/results.md; size `full` was not run here
 """
 
-_base_ = ['../../../configs/_base_/runtime.py', '_base_/data.py', '_base_/localmim.py']
+_base_ = [
+    '../../../configs/_base_/runtime.py',
+    '../../../configs/_base_/adamw_cosine.py',
+    '_base_/data.py',
+    '_base_/localmim.py',
+]
 
 max_epochs = _base_.epochs
 
@@ -14,9 +19,8 @@ train_dataloader = dict(dataset=dict(pipeline=_base_.plain_image))
 
 optim_wrapper = dict(
     type='OptimWrapper',
-    constructor='mm_graft.GraftOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=_base_.mim_lr, betas=(0.9, 0.95), weight_decay=0.05),
+    optimizer=dict(lr=_base_.mim_lr, betas=(0.9, 0.95), weight_decay=0.05),
     paramwise_cfg=dict(stage_lr_mult=[1.0]))
-param_scheduler = dict(type='mm_graft.WarmupCosineLR', warmup=_base_.warmup, convert_to_iter_based=True)
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+param_scheduler = dict(warmup=_base_.warmup)
+train_cfg = dict(max_epochs=max_epochs)
 default_hooks = dict(checkpoint=dict(max_keep_ckpts=-1))  # each epoch's is a run that stopped early

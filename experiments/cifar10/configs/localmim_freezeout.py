@@ -6,7 +6,12 @@ Devices:  one CPU core (docs/results.md has the times); `full`: one GPU
 Expected: docs/results.md; size `full` was not run here
 """
 
-_base_ = ['../../../configs/_base_/runtime.py', '_base_/data.py', '_base_/localmim.py']
+_base_ = [
+    '../../../configs/_base_/runtime.py',
+    '../../../configs/_base_/adamw_cosine.py',
+    '_base_/data.py',
+    '_base_/localmim.py',
+]
 
 max_epochs = _base_.epochs
 t0 = 0.65  # before the cube: the stem trains for t0³ = 27.5 % of the run
@@ -15,17 +20,10 @@ train_dataloader = dict(dataset=dict(pipeline=_base_.plain_image))
 
 optim_wrapper = dict(
     type='OptimWrapper',
-    constructor='mm_graft.GraftOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=_base_.mim_lr, betas=(0.9, 0.95), weight_decay=0.05),
+    optimizer=dict(lr=_base_.mim_lr, betas=(0.9, 0.95), weight_decay=0.05),
     # decoders and tap norms follow the global cosine until their block freezes
     paramwise_cfg=dict(
         by_depth=True, custom_keys={'neck.': dict(global_rate=True), 'tap_norms.': dict(global_rate=True)}))
-param_scheduler = dict(
-    type='mm_graft.FreezeOutLR',
-    t0=t0,
-    how='cubic',
-    rates='scaled',
-    warmup=_base_.warmup,
-    convert_to_iter_based=True)
+param_scheduler = dict(type='mm_graft.FreezeOutLR', t0=t0, how='cubic', rates='scaled', warmup=_base_.warmup)
 custom_hooks = [dict(type='mm_graft.FreezeOutHook')]
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+train_cfg = dict(max_epochs=max_epochs)

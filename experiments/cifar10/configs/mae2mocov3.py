@@ -7,7 +7,12 @@ Needs:    experiments/cifar10/configs/mae.py, trained for half of its epochs, as
 Expected: docs/results.md; size `full` was not run here
 """
 
-_base_ = ['../../../configs/_base_/runtime.py', '_base_/data.py', '_base_/mocov3.py']
+_base_ = [
+    '../../../configs/_base_/runtime.py',
+    '../../../configs/_base_/adamw_cosine.py',
+    '_base_/data.py',
+    '_base_/mocov3.py',
+]
 
 max_epochs = _base_.epochs // 2  # the other half was MAE's
 stage_lr_mult = [0.1, 0.1, 1.0]
@@ -16,9 +21,8 @@ model = dict(mim_checkpoint='work_dirs/mae/epoch_3.pth')
 
 optim_wrapper = dict(
     type='OptimWrapper',
-    constructor='mm_graft.GraftOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=_base_.contrastive_lr, weight_decay=0.1),
+    optimizer=dict(lr=_base_.contrastive_lr, weight_decay=0.1),
     paramwise_cfg=dict(stage_lr_mult=stage_lr_mult))
-param_scheduler = dict(type='mm_graft.WarmupCosineLR', warmup=_base_.warmup, convert_to_iter_based=True)
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+param_scheduler = dict(warmup=_base_.warmup)
+train_cfg = dict(max_epochs=max_epochs)
 custom_hooks = [dict(type='mm_graft.StageLRLoggerHook')]

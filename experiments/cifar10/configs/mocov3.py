@@ -6,14 +6,18 @@ Devices:  one CPU core (docs/results.md has the times); `full`: one GPU
 Expected: docs/results.md; size `full` was not run here
 """
 
-_base_ = ['../../../configs/_base_/runtime.py', '_base_/data.py', '_base_/mocov3.py']
+_base_ = [
+    '../../../configs/_base_/runtime.py',
+    '../../../configs/_base_/adamw_cosine.py',
+    '_base_/data.py',
+    '_base_/mocov3.py',
+]
 
 max_epochs = _base_.epochs
 
 optim_wrapper = dict(
     type='OptimWrapper',
-    constructor='mm_graft.GraftOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=_base_.contrastive_lr, weight_decay=0.1),
+    optimizer=dict(lr=_base_.contrastive_lr, weight_decay=0.1),
     paramwise_cfg=dict(stage_lr_mult=[1.0, 1.0, 1.0]))
-param_scheduler = dict(type='mm_graft.WarmupCosineLR', warmup=_base_.warmup, convert_to_iter_based=True)
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+param_scheduler = dict(warmup=_base_.warmup)
+train_cfg = dict(max_epochs=max_epochs)

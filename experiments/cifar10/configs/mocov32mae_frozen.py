@@ -7,7 +7,12 @@ Needs:    experiments/cifar10/configs/mocov3.py, trained for half of its epochs,
 Expected: docs/results.md; size `full` was not run here
 """
 
-_base_ = ['../../../configs/_base_/runtime.py', '_base_/data.py', '_base_/mae.py']
+_base_ = [
+    '../../../configs/_base_/runtime.py',
+    '../../../configs/_base_/adamw_cosine.py',
+    '_base_/data.py',
+    '_base_/mae.py',
+]
 
 max_epochs = _base_.epochs // 2  # the other half was MoCo v3's
 stage_lr_mult = [0.0, 0.0, 1.0]  # 0 freezes
@@ -17,11 +22,10 @@ train_dataloader = dict(dataset=dict(pipeline=_base_.plain_image))
 
 optim_wrapper = dict(
     type='OptimWrapper',
-    constructor='mm_graft.GraftOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=_base_.mim_lr, betas=(0.9, 0.95), weight_decay=0.05),
+    optimizer=dict(lr=_base_.mim_lr, betas=(0.9, 0.95), weight_decay=0.05),
     paramwise_cfg=dict(stage_lr_mult=stage_lr_mult))
-param_scheduler = dict(type='mm_graft.WarmupCosineLR', warmup=_base_.warmup, convert_to_iter_based=True)
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+param_scheduler = dict(warmup=_base_.warmup)
+train_cfg = dict(max_epochs=max_epochs)
 custom_hooks = [
     # position table and all: MoCo v3's is the transpose of MAE's, and the blocks know no other
     dict(type='mm_graft.LoadBackboneHook', checkpoint=checkpoint),

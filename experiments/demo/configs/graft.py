@@ -4,7 +4,12 @@ Command:  make demo, or tools/train.py experiments/demo/configs/graft.py after e
 Devices:  two CPU cores, a few minutes
 """
 
-_base_ = ['../../../configs/_base_/runtime.py', '_base_/fashion_mnist.py', '_base_/mocov3.py']
+_base_ = [
+    '../../../configs/_base_/runtime.py',
+    '../../../configs/_base_/adamw_cosine.py',
+    '_base_/fashion_mnist.py',
+    '_base_/mocov3.py',
+]
 
 max_epochs = 4
 
@@ -12,9 +17,8 @@ model = dict(mim_checkpoint='work_dirs/demo/mae/epoch_12.pth')
 
 optim_wrapper = dict(
     type='OptimWrapper',
-    constructor='mm_graft.GraftOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=1.5e-3, weight_decay=0.1),
+    optimizer=dict(lr=1.5e-3, weight_decay=0.1),
     paramwise_cfg=dict(stage_lr_mult=[0.1, 0.1, 1.0]))
-param_scheduler = dict(type='mm_graft.WarmupCosineLR', warmup=1, convert_to_iter_based=True)
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+param_scheduler = dict(warmup=1)
+train_cfg = dict(max_epochs=max_epochs)
 custom_hooks = [dict(type='mm_graft.StageLRLoggerHook')]

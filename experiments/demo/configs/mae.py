@@ -4,7 +4,7 @@ Command:  make demo, or tools/train.py experiments/demo/configs/mae.py after it 
 Devices:  two CPU cores, about a minute
 """
 
-_base_ = ['../../../configs/_base_/runtime.py', '_base_/fashion_mnist.py']
+_base_ = ['../../../configs/_base_/runtime.py', '../../../configs/_base_/adamw_cosine.py', '_base_/fashion_mnist.py']
 
 max_epochs = 12
 arch = dict(embed_dims=96, num_layers=6, num_heads=3, feedforward_channels=384)
@@ -36,8 +36,7 @@ model = dict(
 
 optim_wrapper = dict(
     type='OptimWrapper',
-    constructor='mm_graft.GraftOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=2e-3, betas=(0.9, 0.95), weight_decay=0.05),
+    optimizer=dict(lr=2e-3, betas=(0.9, 0.95), weight_decay=0.05),
     paramwise_cfg=dict(stage_lr_mult=[1.0]))
-param_scheduler = dict(type='mm_graft.WarmupCosineLR', warmup=1, convert_to_iter_based=True)
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+param_scheduler = dict(warmup=1)
+train_cfg = dict(max_epochs=max_epochs)

@@ -4,15 +4,19 @@ Command:  make demo, or tools/train.py experiments/demo/configs/mocov3.py after 
 Devices:  two CPU cores, a few minutes
 """
 
-_base_ = ['../../../configs/_base_/runtime.py', '_base_/fashion_mnist.py', '_base_/mocov3.py']
+_base_ = [
+    '../../../configs/_base_/runtime.py',
+    '../../../configs/_base_/adamw_cosine.py',
+    '_base_/fashion_mnist.py',
+    '_base_/mocov3.py',
+]
 
 max_epochs = 4
 
 optim_wrapper = dict(
     type='OptimWrapper',
-    constructor='mm_graft.GraftOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=1.5e-3, weight_decay=0.1),
+    optimizer=dict(lr=1.5e-3, weight_decay=0.1),
     paramwise_cfg=dict(stage_lr_mult=[1.0, 1.0, 1.0]))
-param_scheduler = dict(type='mm_graft.WarmupCosineLR', warmup=1, convert_to_iter_based=True)
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+param_scheduler = dict(warmup=1)
+train_cfg = dict(max_epochs=max_epochs)
 custom_hooks = [dict(type='mm_graft.StageLRLoggerHook')]

@@ -9,7 +9,11 @@ Devices:  one CPU core, a minute
 Results:  docs/weak_supervision.md, whose tool draws 100 images a class; the first 1,000 are taken here
 """
 
-_base_ = ['../../../configs/_base_/runtime.py', '../../demo/configs/_base_/fashion_mnist.py']
+_base_ = [
+    '../../../configs/_base_/runtime.py',
+    '../../../configs/_base_/adamw_cosine.py',
+    '../../demo/configs/_base_/fashion_mnist.py',
+]
 
 max_epochs = 12
 # of 1e-3, 4e-3 and 1.6e-2 the best for random weights, and for MAE as good as 4e-3, on images used nowhere else
@@ -69,9 +73,8 @@ val_cfg = dict()
 
 optim_wrapper = dict(
     type='OptimWrapper',
-    constructor='mm_graft.GraftOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=base_lr * batch_size / 256, weight_decay=0.05),
+    optimizer=dict(lr=base_lr * batch_size / 256, weight_decay=0.05),
     paramwise_cfg=dict(layer_decay_rate=0.75, custom_keys=dict(cls_token=dict(decay_mult=0.0))))
-param_scheduler = dict(type='mm_graft.WarmupCosineLR', warmup=1, convert_to_iter_based=True)
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=2)
+param_scheduler = dict(warmup=1)
+train_cfg = dict(max_epochs=max_epochs, val_interval=2)
 custom_hooks = [dict(type='mm_graft.LoadBackboneHook', checkpoint=checkpoint)]

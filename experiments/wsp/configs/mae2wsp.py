@@ -9,7 +9,11 @@ Devices:  one CPU core, a minute
 Results:  docs/weak_supervision.md
 """
 
-_base_ = ['../../../configs/_base_/runtime.py', '_base_/tagged_fashion_mnist.py']
+_base_ = [
+    '../../../configs/_base_/runtime.py',
+    '../../../configs/_base_/adamw_cosine.py',
+    '_base_/tagged_fashion_mnist.py',
+]
 
 max_epochs = 4
 mim_checkpoint = 'work_dirs/demo/mae/epoch_12.pth'
@@ -18,8 +22,7 @@ model = dict(mim_checkpoint=mim_checkpoint)
 
 optim_wrapper = dict(
     type='OptimWrapper',
-    constructor='mm_graft.GraftOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1),
+    optimizer=dict(lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1),
     paramwise_cfg=dict(stage_lr_mult=[1.0]))
-param_scheduler = dict(type='mm_graft.WarmupCosineLR', warmup=0.2, convert_to_iter_based=True)
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+param_scheduler = dict(warmup=0.2)
+train_cfg = dict(max_epochs=max_epochs)

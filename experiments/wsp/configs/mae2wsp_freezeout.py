@@ -8,7 +8,11 @@ Devices:  one CPU core, a minute
 Results:  docs/weak_supervision.md
 """
 
-_base_ = ['../../../configs/_base_/runtime.py', '_base_/tagged_fashion_mnist.py']
+_base_ = [
+    '../../../configs/_base_/runtime.py',
+    '../../../configs/_base_/adamw_cosine.py',
+    '_base_/tagged_fashion_mnist.py',
+]
 
 max_epochs = 4
 t0 = 0.65  # before the cube
@@ -18,10 +22,8 @@ model = dict(mim_checkpoint=mim_checkpoint)
 
 optim_wrapper = dict(
     type='OptimWrapper',
-    constructor='mm_graft.GraftOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1),
+    optimizer=dict(lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1),
     paramwise_cfg=dict(stage_lr_mult=[0.1, 0.1, 1.0], by_depth=True))
-param_scheduler = dict(
-    type='mm_graft.FreezeOutLR', t0=t0, how='cubic', rates='unscaled', warmup=0.2, convert_to_iter_based=True)
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+param_scheduler = dict(type='mm_graft.FreezeOutLR', t0=t0, how='cubic', rates='unscaled', warmup=0.2)
+train_cfg = dict(max_epochs=max_epochs)
 custom_hooks = [dict(type='mm_graft.FreezeOutHook')]
