@@ -1,88 +1,132 @@
-"""Images that cannot be read are named, counted and replaced."""
+"""Loading images: every kind of file by one rule, and bad ones named, counted and replaced."""
 
-import io
 import logging
+from hashlib import blake2b
 
-import mmcv
 import torch
-from mmcv.transforms import LoadImageFromFile
-from mmengine.fileio import get
+from mmcv.transforms import LoadImageFromFile as HostLoader
 from mmengine.logging import print_log
-from PIL import Image
 
+from mm_graft.image_files import MAX_PIXELS, BadImageError, Rules, decode_image, read_image_bytes
 from mm_graft.registry import TRANSFORMS
 
-ENDS = {b'\xff\xd8': b'\xff\xd9', b'\x89PNG': b'IEND'}  # how a file begins → what stands near its end
-WORKERS = 256
+LOSSES = ('depth', 'transparency', 'frames')
 
 
-def image_damage(content: bytes, max_pixels: int) -> str | None:
-    """What is wrong with an image file, or None, without decoding it where its end is there.
+class SharedSet:
+    """A set of texts that forked or spawned processes fill together, as 64-bit hashes in a table of shared memory.
 
-    OpenCV turns the first half of a JPEG file into an image with a grey rest and no error; and it decodes what a few
-    bytes promise up to 2³⁰ pixels.
+    Without a lock: of two processes that write into one slot at the same moment one loses, and its text counts as new
+    the next time.
+
+    Args:
+        capacity: how many texts there may be.
     """
-    try:
-        image = Image.open(io.BytesIO(content))
-    except Exception as error:  # of any decoder
-        return f'{type(error).__name__}: no known image format' if content else 'the file is empty'
-    if image.width * image.height > max_pixels:
-        return f'{image.width} x {image.height} pixels are more than max_pixels={max_pixels}'
-    end = next((end for start, end in ENDS.items() if content.startswith(start)), None)
-    if end is not None and end not in content[-64:]:
+
+    def __init__(self, capacity: int) -> None:
+        self.table = torch.zeros(2 ** (2 * capacity + 1).bit_length(), dtype=torch.int64).share_memory_()
+
+    def __len__(self) -> int:
+        return int(self.table.count_nonzero())
+
+    def add(self, text: str) -> bool:
+        """Add a text; whether it is new. A full table takes no more."""
+        return self.add_hash(int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), signed=True) or 1)
+
+    def add_hash(self, value: int) -> bool:
+        """Add a text by its hash, one of :meth:`hashes`."""
+        for step in range(len(self.table)):
+            slot = (value + step) % len(self.table)
+            found = int(self.table[slot])
+            if found in (0, value):
+                self.table[slot] = value
+                return found == 0
+        return False
+
+    def hashes(self) -> list[int]:
+        """What is in the set, sorted."""
+        return sorted(self.table[self.table != 0].tolist())
+
+
+@TRANSFORMS.register_module()
+class LoadImageFromFile(HostLoader):
+    """The host's ``LoadImageFromFile`` by the rules of :mod:`mm_graft.image_files` on size, depth and transparency.
+
+    Standard images (eight bits, opaque) have the host's pixels. The first image of which something is lost on the way
+    to eight bits is named in the log, with what there was.
+
+    Args:
+        max_pixels: larger images are bad.
+        value_range: for images of more than eight bits, the values that become 0 and 255, such as ``(0, 4095)``; or
+            ``'image'`` to spread the values of each.
+        background: gray level behind transparent pixels.
+        kwargs: as for the host's.
+
+    Raises:
+        BadImageError: (in use) an image that cannot be used; names it and the reason.
+    """
+
+    def __init__(self, *args, max_pixels: int = MAX_PIXELS, value_range: tuple[float, float] | str | None = None,
+                 background: int = 255, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.rules = Rules(max_pixels, value_range, background)
+        self.told = torch.zeros(len(LOSSES), dtype=torch.uint8).share_memory_()  # by any process
+
+    def transform(self, results: dict) -> dict | None:
+        """Load."""
+        path = results['img_path']
         try:
-            image.load()
-        except Exception as error:  # as above
-            return f'{type(error).__name__}: {error}'
-    return None
+            decoded = decode_image(read_image_bytes(path, self.backend_args), self.rules, self.color_type,
+                                   self.imdecode_backend)
+        except BadImageError as error:
+            return self.bad_image(path, str(error))
+        for loss, found in decoded.losses.items():
+            self._tell(LOSSES.index(loss), f'image {path} has {found} (said of the first such image only)')
+        image, size = decoded.image, decoded.image.shape[:2]
+        return {**results, 'img': image.astype('float32') if self.to_float32 else image, 'img_shape': size,
+                'ori_shape': size}
+
+    def bad_image(self, path: str, reason: str) -> None:
+        """What is done with an image that cannot be used; None as the sample leaves it to the data set."""
+        if not self.ignore_empty:
+            raise BadImageError(f'image {path} cannot be used: {reason}')
+
+    def _tell(self, loss: int, message: str) -> None:
+        if not self.told[loss]:
+            self.told[loss] = 1
+            print_log(message, logger='current', level=logging.WARNING)
 
 
 @TRANSFORMS.register_module()
 class TolerantLoadImageFromFile(LoadImageFromFile):
-    """The host's ``LoadImageFromFile``, which does not end a run for one bad image, up to a limit.
+    """The same, which does not end a run for one bad image, up to a limit.
 
     A missing, empty, cut or unreadable image, and one of absurd size, is named in the log and left out; the host's
     ``BaseDataset`` then takes another one at random (with `RNGStateHook` the same in a resumed run). Bits flipped in
-    a JPEG's data decode to wrong colours and are not noticed.
+    a JPEG's data decode to wrong colors and are not noticed.
 
     Args:
-        max_bad: how many times a bad image may be met in a run, over all processes of one loader; one more is an error.
-        max_pixels: larger images are bad.
-        kwargs: as for the host's.
+        max_bad: how many files may be bad, however often they are met, over all processes of one loader (each process
+            of a distributed run has its own) and, with `BadImagesHook`, over resumed runs; one more is an error.
+        kwargs: as above.
 
     Raises:
         ValueError: a negative limit.
-        RuntimeError: more bad images than ``max_bad``.
+        RuntimeError: more bad files than ``max_bad``.
     """
 
-    def __init__(self, *args, max_bad: int = 100, max_pixels: int = 2**26, **kwargs) -> None:
+    def __init__(self, *args, max_bad: int = 100, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        if max_bad < 0 or max_pixels < 1:
-            raise ValueError(f'max_bad={max_bad} and max_pixels={max_pixels} are limits; choose ≥ 0 and ≥ 1')
+        if max_bad < 0:
+            raise ValueError(f'max_bad={max_bad} is a number of files; choose at least 0')
         self.max_bad = max_bad
-        self.max_pixels = max_pixels
-        self.counts = torch.zeros(WORKERS, dtype=torch.int64).share_memory_()  # one per process: nothing is locked
+        self.bad_files = SharedSet(max_bad + 1)
 
-    def transform(self, results: dict) -> dict | None:
-        """Load, or return None after having said why."""
-        path = results['img_path']
-        try:
-            content = get(path, backend_args=self.backend_args)
-            reason = image_damage(content, self.max_pixels)
-            image = None if reason else mmcv.imfrombytes(content, self.color_type, backend=self.imdecode_backend)
-        except Exception as error:  # of any file system or decoder
-            reason, image = f'{type(error).__name__}: {error}', None
-        if image is None:
-            self._count(path, reason or 'the decoder gives nothing')
-            return None
-        size = image.shape[:2]
-        return {**results, 'img': image.astype('float32') if self.to_float32 else image, 'img_shape': size,
-                'ori_shape': size}
-
-    def _count(self, path: str, reason: str) -> None:
-        worker = torch.utils.data.get_worker_info()
-        self.counts[worker.id % WORKERS if worker else 0] += 1
-        total = int(self.counts.sum())
+    def bad_image(self, path: str, reason: str) -> None:
+        """Name the file when it is met for the first time."""
+        if not self.bad_files.add(path):
+            return
+        total = len(self.bad_files)
         message = f'image {path} cannot be used ({reason}); bad image {total} of at most {self.max_bad}'
         if total > self.max_bad:
             raise RuntimeError(f'{message}; repair the data, or raise max_bad')

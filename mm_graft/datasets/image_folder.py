@@ -1,0 +1,50 @@
+"""A folder of one's own images, with every file seen: used, or passed over and counted."""
+
+from collections.abc import Sequence
+
+from mmengine.fileio import LocalBackend, get_file_backend
+from mmengine.logging import print_log
+from mmpretrain.datasets import CustomDataset
+
+from mm_graft.image_files import EXTENSIONS
+from mm_graft.image_folders import list_images
+from mm_graft.registry import DATASETS
+
+
+@DATASETS.register_module()
+class ImageFolder(CustomDataset):
+    """The host's ``CustomDataset``, which says at the start what it uses and what it passes over, and why.
+
+    How we differ: every format that can be decoded is read, in any case of the ending; hidden folders, and folders
+    without an image, are no classes; ``classes`` are *names*: an image's label is the place of its folder's name in
+    ``classes``, so that a validation set in which a class is missing has the numbers of the training set (the host
+    numbers the folders that there are). Folders on other storage than disks, and lists (``ann_file``), are read as
+    the host does.
+
+    Args:
+        extensions: endings of images.
+        kwargs: as for the host's; ``classes`` also as a file with a name a line.
+
+    Raises:
+        ValueError: no images, or (with labels) no folder of a class.
+    """
+
+    def __init__(self, *args, extensions: Sequence[str] = EXTENSIONS, **kwargs) -> None:
+        super().__init__(*args, extensions=extensions, **kwargs)
+
+    def _find_samples(self) -> list:
+        """Paths, with labels if there are; called by the host where there is no list."""
+        if not isinstance(get_file_backend(self.img_prefix, enable_singleton=True), LocalBackend):
+            return super()._find_samples()
+        classes = self.CLASSES if self.with_label else None
+        images = list_images(self.img_prefix, self.with_label, classes, self.extensions)
+        print_log(str(images), logger='current')
+        if not images.names:
+            hint = ('put the images of each class into a folder of its name, or set with_label=False' if self.with_label
+                    else 'check the path')
+            raise ValueError(f'no images are used of {images}; {hint}')
+        if not self.with_label:
+            return images.names
+        self.folder_to_idx = {name: number for number, name in enumerate(images.classes)}
+        self._metainfo['classes'] = images.classes
+        return list(zip(images.names, images.labels))

@@ -1,0 +1,250 @@
+"""Image files from anywhere → eight bits a channel, by stated rules and within bounds; or the reason why not.
+
+- Bounds: only regular files are opened; bytes, pixels and aspect are looked at before anything is decoded.
+- Damage: a file that ends early is refused, also where a decoder would fill the rest with gray.
+- Depth: sixteen bits keep their upper eight, floats from 0 to 1 are scaled by 255, portable pixmaps by the maximum that
+  they state; other pixel types need a range. ``value_range`` spreads a range instead.
+- Transparent pixels show ``background``, white by default. Palettes, gray and CMYK become color.
+- The orientation that a camera noted (EXIF) is applied; of several frames the first is taken.
+
+What is lost on the way is told with the image, so that a loader can say it.
+"""
+
+import io
+import warnings
+from dataclasses import dataclass, field
+
+import cv2
+import mmcv
+import numpy as np
+from mmengine.fileio import LocalBackend, get_file_backend
+from PIL import Image, ImageOps, UnidentifiedImageError, features
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+from mm_graft.files import read_small_bytes
+
+# formats that are opened (others can run programs, PostScript above all) → endings that their files have
+FORMATS = {
+    'JPEG': ('.jpg', '.jpeg', '.jpe', '.jfif', '.jif'), 'PNG': ('.png', '.apng'), 'BMP': ('.bmp', '.dib'),
+    'WEBP': ('.webp', ), 'TIFF': ('.tif', '.tiff'), 'GIF': ('.gif', ), 'PPM': ('.ppm', '.pgm', '.pbm', '.pnm'),
+    **({'JPEG2000': ('.jp2', '.j2k', '.j2c')} if features.check('jpg_2000') else {}),
+    **({'AVIF': ('.avif', )} if features.check('avif') else {})}
+EXTENSIONS = tuple(ending for endings in FORMATS.values() for ending in endings)
+MAX_BYTES = 2**28
+MAX_PIXELS = 2**26
+MAX_ASPECT = 128  # a strip scaled to 256 pixels on its short side would otherwise fill the memory
+FEW_BITS = 2**14  # sixteen-bit images with nothing from here on most likely hold 10, 12 or 14 bits
+ENDS = {b'\xff\xd8': b'\xff\xd9', b'\x89PNG': b'IEND'}  # how a file begins → what stands near its end
+WIDTH, HEIGHT, SAMPLES = 256, 257, 277  # tags of TIFF
+
+
+class BadImageError(ValueError):
+    """An image that cannot be used; the message says why, without the name of the file."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How an image becomes eight bits.
+
+    Attributes:
+        max_pixels: larger images are refused.
+        value_range: values that become 0 and 255, or ``'image'`` for the smallest and largest of each image; None: see
+            the module.
+        background: gray level behind transparent pixels.
+
+    Raises:
+        ValueError: no such range, limit or level.
+    """
+
+    max_pixels: int = MAX_PIXELS
+    value_range: tuple[float, float] | str | None = None
+    background: int = 255
+
+    def __post_init__(self) -> None:
+        wanted = self.value_range
+        if wanted not in (None, 'image') and (isinstance(wanted, str) or len(wanted) != 2 or wanted[0] >= wanted[1]):
+            raise ValueError(f"value_range={wanted!r}; give the values that become 0 and 255, 'image', or None")
+        if not 0 <= self.background <= 255 or self.max_pixels < 1:
+            raise ValueError(f'background={self.background}, max_pixels={self.max_pixels}: a gray level from 0 to 255, '
+                             'and at least 1')
+
+
+DEFAULT = Rules()
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """An image, and what was lost on the way to it.
+
+    Attributes:
+        image: (H, W, 3) in BGR, or (H, W) in gray; uint8.
+        losses: 'depth', 'transparency' or 'frames' → what there was, for a message.
+    """
+
+    image: np.ndarray
+    losses: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says about its image: its size, more than eight bits, color, transparency, the largest value.
+
+    ``picture`` is Pillow's, not decoded yet; None for a TIFF whose pixel type Pillow does not know.
+    """
+
+    size: tuple[int, int]
+    deep: bool
+    color: bool
+    alpha: bool
+    maximum: int | None
+    picture: Image.Image | None
+
+
+def read_image_bytes(path: str, backend_args: dict | None = None) -> bytes:
+    """Content of an image file, local or of another backend of the host.
+
+    Raises:
+        BadImageError: it cannot be read, is no regular file, or has more than ``MAX_BYTES``.
+    """
+    try:
+        backend = get_file_backend(path, backend_args=backend_args, enable_singleton=True)
+        return read_small_bytes(path, MAX_BYTES) if isinstance(backend, LocalBackend) else backend.get(path)
+    except Exception as error:  # of any file system
+        raise BadImageError(f'{type(error).__name__}: {error}') from error
+
+
+def decode_image(content: bytes, rules: Rules = DEFAULT, color_type: str = 'color', backend: str = 'cv2') -> Decoded:
+    """Decode the content of an image file.
+
+    Args:
+        content: of the file.
+        rules: of this module.
+        color_type: as in the host's ``LoadImageFromFile``; what is neither 'color' nor 'grayscale' is left to the host.
+        backend: ``imdecode_backend`` there.
+
+    Raises:
+        BadImageError: damaged, too large, or of a pixel type that has no rule.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # Pillow's, of sizes and metadata
+        try:
+            header = read_header(content)
+            check_bounds(header, content, rules.max_pixels)
+            if color_type not in ('color', 'grayscale') or not (header.deep or header.alpha):
+                image, losses = mmcv.imfrombytes(content, flag=color_type, backend=backend), {}
+            else:
+                image, losses = _flatten(*_planes(content, header), header, rules)
+                image = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) if color_type == 'grayscale' else image
+        except BadImageError:
+            raise
+        except Exception as error:  # of any decoder
+            raise BadImageError(f'{type(error).__name__}: {error}') from error
+    if image is None:
+        raise BadImageError(f'{header.picture.format} of mode {header.picture.mode}: the decoder gives nothing')
+    frames = getattr(header.picture, 'n_frames', 1) if getattr(header.picture, 'format', '') != 'MPO' else 1
+    return Decoded(image, losses | ({'frames': f'{frames} frames, of which the first is used'} if frames > 1 else {}))
+
+
+def read_header(content: bytes) -> Header:
+    """What stands at the beginning of an image file.
+
+    Raises:
+        BadImageError: no format of ``FORMATS``.
+    """
+    if not content:
+        raise BadImageError('the file is empty')
+    try:
+        picture = Image.open(io.BytesIO(content), formats=list(FORMATS))
+    except UnidentifiedImageError:
+        return _tiff_header(content)
+    arguments = picture.tile[0][3] if picture.tile else None
+    arguments = arguments if isinstance(arguments, tuple) else (arguments, )
+    maximum = arguments[1] if picture.format == 'PPM' and len(arguments) > 1 else None
+    deep = picture.mode[0] in 'IF' or ';16' in str(arguments[0]) or (maximum or 255) != 255
+    alpha = picture.mode in ('RGBA', 'LA', 'PA', 'RGBa', 'La') or 'transparency' in picture.info
+    color = picture.mode[:3] == 'RGB' or picture.mode in ('P', 'PA', 'CMYK', 'YCbCr', 'LAB')
+    return Header(picture.size, deep, color, alpha, maximum, picture)
+
+
+def _tiff_header(content: bytes) -> Header:
+    tags = ImageFileDirectory_v2(content[:8]) if content[:4] in (b'II*\0', b'MM\0*') else None
+    if tags is None:
+        raise BadImageError('no known image format')
+    file = io.BytesIO(content)
+    file.seek(tags.next)
+    tags.load(file)
+    return Header((tags[WIDTH], tags[HEIGHT]), True, tags.get(SAMPLES, 1) > 1, False, None, None)
+
+
+def check_bounds(header: Header, content: bytes, max_pixels: int) -> None:
+    """See that an image is worth decoding, and, where a decoder would not say it, that the file does not end early.
+
+    Raises:
+        BadImageError: it is not.
+    """
+    width, height = header.size
+    if width * height > max_pixels:
+        raise BadImageError(f'{width} x {height} pixels are more than max_pixels={max_pixels}')
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise BadImageError(f'{width} x {height} pixels: one side is more than {MAX_ASPECT} times the other')
+    end = next((end for start, end in ENDS.items() if content.startswith(start)), None)
+    if end is not None and end not in content[-64:]:
+        header.picture.copy()  # decodes it, without using up what comes later
+
+
+def _planes(content: bytes, header: Header) -> tuple[np.ndarray, np.ndarray | None]:
+    """Color (H, W, 3) in BGR or gray (H, W), and the opacity (H, W) if there is one, both at the depth of the file."""
+    if header.alpha and not header.deep:
+        pixels = np.asarray(ImageOps.exif_transpose(header.picture).convert('RGBA'))
+        return pixels[..., 2::-1], pixels[..., 3]
+    flag = cv2.IMREAD_ANYDEPTH | (cv2.IMREAD_COLOR if header.color else cv2.IMREAD_GRAYSCALE)
+    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED if header.alpha else flag)
+    if pixels is None:
+        raise BadImageError('more than eight bits a channel, of which the decoder makes nothing')
+    return (pixels[..., :3], pixels[..., 3]) if header.alpha and pixels.shape[-1] == 4 else (pixels, None)
+
+
+def _flatten(color: np.ndarray, opacity: np.ndarray | None, header: Header, rules: Rules) -> tuple[np.ndarray, dict]:
+    losses = {}
+    if color.dtype != np.uint8 or header.maximum:
+        color, lost = to_eight_bits(color, rules.value_range, header.maximum)
+        losses.update({'depth': lost} if lost else {})
+    color = np.ascontiguousarray(color if color.ndim == 3 else np.repeat(color[..., None], 3, axis=2))
+    if opacity is not None and (opacity < np.iinfo(opacity.dtype).max).any():
+        share = opacity[..., None] / np.iinfo(opacity.dtype).max
+        color = np.rint(share * color + (1 - share) * rules.background).astype(np.uint8)
+        losses['transparency'] = f'transparent pixels, which show gray level {rules.background}'
+    return color, losses
+
+
+def to_eight_bits(
+    values: np.ndarray, value_range: tuple[float, float] | str | None = None, maximum: int | None = None,
+) -> tuple[np.ndarray, str]:
+    """Values of any type as uint8, and what a message should say about it (empty if nothing).
+
+    Args:
+        values: of any shape.
+        value_range: see :class:`Rules`.
+        maximum: the largest value that the file allows for, if it says so.
+
+    Raises:
+        BadImageError: not finite, or outside 0 to 1 (floats) or of 32 bits, without a range.
+    """
+    low, high = float(values.min()), float(values.max())
+    said = f'{values.dtype} values from {low:.6g} to {high:.6g}'
+    if not np.isfinite((low, high)).all():
+        raise BadImageError(f'{said}: not finite')
+    if value_range is not None:
+        low, high = (low, max(high, low + 1e-12)) if value_range == 'image' else value_range
+        spread = (np.clip(values.astype(np.float64), low, high) - low) / (high - low)
+        return np.rint(255 * spread).astype(np.uint8), ''
+    if maximum is not None:
+        return np.rint(values * (255 / maximum)).astype(np.uint8), ''
+    if values.dtype == np.uint16:
+        bits = max(8, int(high).bit_length())
+        dark = (f'{said} of 65535: the upper eight bits are used, which is dark; value_range=(0, {2**bits - 1}) would '
+                'spread them')
+        return (values >> 8).astype(np.uint8), dark if high < FEW_BITS else ''
+    if values.dtype.kind == 'f' and low >= 0 and high <= 1:
+        return np.rint(255 * values).astype(np.uint8), ''
+    raise BadImageError(f"{said} have no natural range; give the loader value_range=(low, high) or 'image'")

@@ -1,0 +1,147 @@
+"""Which files of a folder are images, which classes they have, and what is passed over: the one place that says so."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mm_graft.image_files import EXTENSIONS
+
+SYSTEM_FOLDERS = {'__MACOSX', '@eaDir', '$RECYCLE.BIN', 'System Volume Information', 'lost+found', '__pycache__'}
+NAMED = 10  # classes and endings that a message names
+
+
+@dataclass(frozen=True)
+class ImageList:
+    """Images below a folder.
+
+    Attributes:
+        root: the folder.
+        names: paths of the images below it, with ``/``; sorted, class by class.
+        labels: a number for each image, empty without classes.
+        classes: names of the classes; a class's place is its number.
+        empty: folders beside those of the classes that hold no image, which are no classes.
+        missing: classes that were asked for by name and have no image.
+        passed_over: (why, ending) → number of files and folders.
+    """
+
+    root: str
+    names: list[str] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    classes: tuple[str, ...] = ()
+    empty: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    passed_over: Counter = field(default_factory=Counter)
+
+    def __str__(self) -> str:
+        """One line: what is used, what is passed over and why."""
+        parts = [f'{self.root}: {len(self.names)} images' + (f' of {len(self.classes)} classes' if self.labels else '')]
+        reasons = Counter()
+        for (reason, _), count in self.passed_over.items():
+            reasons[reason] += count
+        if reasons:
+            parts.append('passed over: ' + ', '.join(
+                f'{count} {reason}{self._endings(reason)}' for reason, count in reasons.most_common()))
+        if self.empty:
+            parts.append(f'without an image, so no classes: {shorten(self.empty)}')
+        if self.missing:
+            parts.append(f'classes without an image here: {shorten(self.missing)}')
+        return '; '.join(parts)
+
+    def _endings(self, reason: str) -> str:
+        endings = Counter({ending: count for (why, ending), count in self.passed_over.items() if why == reason})
+        shown = [f'{ending} {count}' for ending, count in endings.most_common(NAMED) if ending]
+        return f' ({", ".join(shown)})' if shown else ''
+
+
+def list_images(
+    root: str | Path, labeled: bool = False, classes: Sequence[str] | None = None,
+    extensions: Sequence[str] = EXTENSIONS,
+) -> ImageList:
+    """Look through a folder on disk, links followed, hidden files and folders left out.
+
+    Args:
+        root: the folder.
+        labeled: the folders right below ``root`` are classes, numbered by sorted name, and hold images at any depth.
+        classes: with ``labeled``: names of the classes in the order of their numbers; other folders are passed over.
+        extensions: endings of images, in any case.
+
+    Raises:
+        FileNotFoundError: no such folder.
+        ValueError: a class stands twice in ``classes``.
+    """
+    if not Path(root).is_dir():
+        raise FileNotFoundError(f'{root} is no folder; give the folder above the images')
+    if classes is not None and len(set(classes)) < len(classes):
+        raise ValueError(f'duplicate class in classes={list(classes)}')
+    passed_over: Counter = Counter()
+    endings = tuple({ending.lower() for ending in extensions})
+    if not labeled:
+        names = sorted(_walk(str(root), '', endings, passed_over, ()))
+        return ImageList(str(root), names, passed_over=passed_over)
+    folders = {}
+    for entry in sorted(os.scandir(root), key=lambda entry: entry.name):
+        if not entry.is_dir():
+            passed_over[_why_not(entry, endings) or 'outside the folders of classes', _ending(entry.name)] += 1
+        elif is_hidden(entry.name):
+            passed_over['hidden', ''] += 1
+        elif classes is not None and entry.name not in classes:
+            passed_over['folders of other classes', ''] += 1
+        else:
+            folders[entry.name] = sorted(_walk(str(root), entry.name, endings, passed_over, ()))
+    found = [name for name, images in folders.items() if images]
+    names = tuple(found if classes is None else classes)
+    numbers = {name: number for number, name in enumerate(names)}
+    return ImageList(
+        str(root), [image for name in found for image in folders[name]],
+        [numbers[name] for name in found for _ in folders[name]], names,
+        tuple(name for name in folders if not folders[name] and classes is None),
+        tuple(name for name in names if name not in found), passed_over)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is of no account: hidden (``.ipynb_checkpoints``, ``._photo.jpg``), or the system's."""
+    return name.startswith('.') or name in SYSTEM_FOLDERS
+
+
+def shorten(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    return ', '.join(names[:NAMED]) + (f' and {len(names) - NAMED} more' if len(names) > NAMED else '')
+
+
+def _walk(root: str, below: str, endings: tuple[str, ...], passed_over: Counter, above: tuple) -> Iterator[str]:
+    """Images in ``root/below``, as paths below ``root``."""
+    folder = os.path.join(root, below)
+    try:
+        status = os.stat(folder)
+        entries = list(os.scandir(folder))
+    except OSError:
+        passed_over['folders that cannot be read', ''] += 1
+        return
+    here = status.st_dev, status.st_ino
+    if here in above:
+        passed_over['links to a folder above', ''] += 1
+        return
+    for entry in entries:
+        name = f'{below}/{entry.name}' if below else entry.name
+        if entry.is_dir() and not is_hidden(entry.name):
+            yield from _walk(root, name, endings, passed_over, (*above, here))
+        elif reason := _why_not(entry, endings):
+            passed_over[reason, _ending(entry.name)] += 1
+        else:
+            yield name
+
+
+def _why_not(entry: os.DirEntry, endings: tuple[str, ...]) -> str | None:
+    if is_hidden(entry.name):
+        return 'hidden'
+    if not entry.name.lower().endswith(endings):
+        return 'without the ending of an image format that is read'
+    if not entry.is_file():
+        return 'no regular files or broken links'
+    return None
+
+
+def _ending(name: str) -> str:
+    return '' if is_hidden(name) else os.path.splitext(name)[1].lower()
