@@ -62,7 +62,8 @@ class Rules:
 
     def __post_init__(self) -> None:
         wanted = self.value_range
-        if wanted not in (None, 'image') and (isinstance(wanted, str) or len(wanted) != 2 or wanted[0] >= wanted[1]):
+        pair = isinstance(wanted, list | tuple) and len(wanted) == 2 and wanted[0] < wanted[1]
+        if not pair and wanted not in (None, 'image'):
             raise ValueError(f"value_range={wanted!r}; give the values that become 0 and 255, 'image', or None")
         if not 0 <= self.background <= 255 or self.max_pixels < 1:
             raise ValueError(f'background={self.background}, max_pixels={self.max_pixels}: a gray level from 0 to 255, '
@@ -167,13 +168,15 @@ def read_header(content: bytes) -> Header:
 
 
 def _tiff_header(content: bytes) -> Header:
-    tags = ImageFileDirectory_v2(content[:8]) if content[:4] in (b'II*\0', b'MM\0*') else None
-    if tags is None:
-        raise BadImageError('no known image format')
-    file = io.BytesIO(content)
-    file.seek(tags.next)
-    tags.load(file)
-    return Header((tags[WIDTH], tags[HEIGHT]), True, tags.get(SAMPLES, 1) > 1, False, None, None)
+    try:
+        tags = ImageFileDirectory_v2(content[:8])
+        file = io.BytesIO(content)
+        file.seek(tags.next)
+        tags.load(file)
+        size, samples = (int(tags[WIDTH]), int(tags[HEIGHT])), int(tags.get(SAMPLES, 1))
+    except Exception as error:  # of a file that is no TIFF, or a damaged one
+        raise BadImageError('no known image format') from error
+    return Header(size, True, samples > 1, False, None, None)
 
 
 def check_bounds(header: Header, content: bytes, max_pixels: int) -> None:

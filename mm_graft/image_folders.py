@@ -50,7 +50,7 @@ class ImageList:
         return '; '.join(parts)
 
     def _endings(self, reason: str) -> str:
-        endings = Counter({ending: count for (why, ending), count in self.passed_over.items() if why == reason})
+        endings = Counter({ending: count for (why, ending), count in sorted(self.passed_over.items()) if why == reason})
         shown = [f'{ending} {count}' for ending, count in endings.most_common(NAMED) if ending]
         return f' ({", ".join(shown)})' if shown else ''
 

@@ -24,9 +24,16 @@ model = dict(backbone=dict(arch='deit-small'), head=dict(in_channels=384, num_cl
 train_dataloader = dict(
     batch_size=batch_size,
     dataset=dict(
-        _delete_=True, type='CustomDataset', data_root='data/own_labelled/train', pipeline=_base_.train_pipeline))
+        _delete_=True,
+        type='mm_graft.ImageFolder',
+        data_root='data/own_labelled/train',
+        pipeline=_base_.train_pipeline))
 val_dataloader = dict(
-    dataset=dict(_delete_=True, type='CustomDataset', data_root='data/own_labelled/val', pipeline=_base_.test_pipeline))
+    dataset=dict(
+        _delete_=True,
+        type='mm_graft.ImageFolder',
+        data_root='data/own_labelled/val',
+        pipeline=_base_.test_pipeline))
 test_dataloader = val_dataloader
 
 optim_wrapper = dict(

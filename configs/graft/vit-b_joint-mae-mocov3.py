@@ -64,7 +64,7 @@ plain_image = [
     dict(type='RandomFlip', prob=0.5),
 ]
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='mm_graft.TolerantLoadImageFromFile'),
     dict(
         type='MultiView',
         num_views=[1, 1, 1],

@@ -30,7 +30,11 @@ model = dict(
 train_dataloader = dict(
     batch_size=batch_size,
     dataset=dict(
-        _delete_=True, type='CustomDataset', data_root='data/own', with_label=False, pipeline=_base_.train_pipeline))
+        _delete_=True,
+        type='mm_graft.ImageFolder',
+        data_root='data/own',
+        with_label=False,
+        pipeline=_base_.train_pipeline))
 
 optim_wrapper = dict(
     optimizer=dict(lr=base_lr * batch_size / 256, weight_decay=0.1),

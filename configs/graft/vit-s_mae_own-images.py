@@ -19,7 +19,11 @@ model = dict(backbone=dict(arch='deit-small'), neck=dict(embed_dim=384))
 train_dataloader = dict(
     batch_size=batch_size,
     dataset=dict(
-        _delete_=True, type='CustomDataset', data_root='data/own', with_label=False, pipeline=_base_.train_pipeline))
+        _delete_=True,
+        type='mm_graft.ImageFolder',
+        data_root='data/own',
+        with_label=False,
+        pipeline=_base_.train_pipeline))
 
 optim_wrapper = dict(
     optimizer=dict(lr=base_lr * batch_size / 256, betas=(0.9, 0.95), weight_decay=0.05),

@@ -33,7 +33,7 @@ model = dict(
     target_generator=dict(type='mm_graft.HOGTarget', nbins=18, cells=[8, 16, 32, 32], random_bias=True),
     head=dict(type='mm_graft.LocalMIMHead'))
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='mm_graft.TolerantLoadImageFromFile'),
     dict(
         type='RandomResizedCrop',
         scale=224,

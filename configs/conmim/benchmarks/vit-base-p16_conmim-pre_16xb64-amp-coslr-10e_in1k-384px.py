@@ -23,12 +23,12 @@ model = dict(
     backbone=dict(
         img_size=384, init_cfg=dict(type='Pretrained', checkpoint=load_from, prefix='backbone.', resize=True)))
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='mm_graft.TolerantLoadImageFromFile'),
     dict(type='RandomResizedCrop', scale=384, backend='pillow', interpolation='bicubic'),
     *_base_.train_pipeline[2:],
 ]
 test_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='mm_graft.LoadImageFromFile'),
     dict(type='Resize', scale=(384, 384), backend='pillow', interpolation='bicubic'),
     dict(type='PackInputs'),
 ]

@@ -26,12 +26,12 @@ model = dict(
         init_cfg=dict(type='Pretrained', checkpoint=load_from, prefix='backbone.', resize=True)),
     head=dict(in_channels=384))
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='mm_graft.TolerantLoadImageFromFile'),
     dict(type='RandomResizedCrop', scale=384, backend='pillow', interpolation='bicubic'),
     *_base_.train_pipeline[2:],
 ]
 test_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='mm_graft.LoadImageFromFile'),
     dict(type='Resize', scale=(384, 384), backend='pillow', interpolation='bicubic'),
     dict(type='PackInputs'),
 ]

@@ -1,8 +1,3 @@
-import logging
-import random
-import struct
-import zlib
-
 import cv2
 import numpy as np
 import pytest
@@ -11,45 +6,14 @@ from mmengine.registry import TRANSFORMS
 from mmpretrain.datasets import CustomDataset
 from torch.utils.data import DataLoader
 
-from mm_graft.datasets.transforms.tolerant_image import TolerantLoadImageFromFile, image_damage
-
-LIMIT = 2**26
+from mm_graft.datasets.transforms.tolerant_image import LoadImageFromFile, SharedSet, TolerantLoadImageFromFile
+from mm_graft.image_files import BadImageError
+from tests.test_image_files import RAMP, png_of
 
 
 def encoded(suffix):
     pixels = cv2.resize(np.random.default_rng(0).integers(0, 255, (6, 8, 3), dtype=np.uint8), (120, 90))
     return cv2.imencode(suffix, pixels)[1].tobytes()
-
-
-def png_of(width, height):
-    """A few bytes that promise many pixels."""
-    def chunk(kind, data):
-        return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
-    head = struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0)
-    return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', head) + chunk(b'IDAT', zlib.compress(bytes(100))) + chunk(b'IEND', b'')
-
-
-@pytest.mark.parametrize('suffix', ['.jpg', '.png', '.bmp', '.webp'])
-def test_whole_images_are_fine(suffix):
-    assert image_damage(encoded(suffix), LIMIT) is None
-    assert image_damage(encoded(suffix) + bytes(100), LIMIT) is None
-
-
-@pytest.mark.parametrize('suffix', ['.jpg', '.png'])
-@pytest.mark.parametrize('share', [0.0, 0.01, 0.3, 0.9, 0.99])
-def test_cut_images_are_seen(suffix, share):
-    content = encoded(suffix)
-    assert image_damage(content[:int(share * len(content))], LIMIT)
-
-
-@pytest.mark.parametrize('size', [(100000, 100000), (30000, 30000), (8193, 8192)])
-def test_images_that_would_fill_the_memory_are_not_decoded(size):
-    assert 'DecompressionBomb' in (found := image_damage(png_of(*size), LIMIT)) or 'pixels are more than' in found
-
-
-def test_the_limit_counts_pixels():
-    assert image_damage(encoded('.png'), 120 * 90) is None
-    assert '120 x 90 pixels are more than max_pixels=10799' in image_damage(encoded('.png'), 120 * 90 - 1)
 
 
 @pytest.fixture
@@ -62,7 +26,6 @@ def folder(tmp_path):
 @pytest.fixture
 def warnings(monkeypatch):
     found = []
-    monkeypatch.setattr(logging.Logger, 'log', lambda self, level, text, *args: found.append(text))
     monkeypatch.setattr('mm_graft.datasets.transforms.tolerant_image.print_log', lambda text, **_: found.append(text))
     return found
 
@@ -109,20 +72,83 @@ def test_too_many_are_an_error_over_all_processes(folder, warnings):
         list(loader)
 
 
-def test_damaged_bytes_end_in_an_image_or_a_reason(folder, warnings):
-    rng, transform, path = random.Random(0), TolerantLoadImageFromFile(max_bad=10**6), folder / 'victim'
-    for _ in range(150):
-        content = bytearray(encoded(rng.choice(['.jpg', '.png', '.bmp'])))
-        for _ in range(rng.choice((1, 5, 50))):
-            content[rng.randrange(min(len(content), rng.choice((40, 10**6))))] = rng.randrange(256)
-        path.write_bytes(content[:rng.randrange(len(content))] if rng.random() < 0.3 else content)
-        result = transform({'img_path': str(path)})
-        assert result is None or result['img'].ndim == 3
-    assert 10 < int(transform.counts.sum()) < 150
-    assert isinstance(transform.counts, torch.Tensor)
+def test_a_file_counts_once_however_often_it_is_met(folder, warnings):
+    data = dataset(folder, max_bad=2)
+    data.full_init()
+    for index in (3, 4):
+        (folder / f'{index:02}.jpg').write_bytes(b'not a jpeg!')
+    for workers in (0, 2):
+        for _ in range(5):  # epochs
+            list(DataLoader(data, batch_size=1, num_workers=workers, collate_fn=list))
+    assert len([line for line in warnings if 'bad image' in line]) == 2
+    loader = data.pipeline.transforms[0]
+    assert len(loader.bad_files) == 2
+    (folder / '05.jpg').unlink()
+    with pytest.raises(RuntimeError, match='bad image 3 of at most 2; repair the data, or raise max_bad'):
+        list(DataLoader(data, batch_size=1, collate_fn=list))
 
 
-@pytest.mark.parametrize('limits', [{'max_bad': -1}, {'max_pixels': 0}])
+def test_no_bad_image_at_all_may_be_allowed(folder, warnings):
+    (folder / 'bad.jpg').write_bytes(b'')
+    with pytest.raises(RuntimeError, match='bad image 1 of at most 0'):
+        TolerantLoadImageFromFile(max_bad=0)({'img_path': str(folder / 'bad.jpg')})
+
+
+def test_the_strict_loader_names_file_and_reason(folder):
+    path = folder / 'bad.jpg'
+    path.write_bytes(b'no image')
+    with pytest.raises(BadImageError, match=f'image {path} cannot be used: no known image format'):
+        LoadImageFromFile()({'img_path': str(path)})
+    assert LoadImageFromFile(ignore_empty=True)({'img_path': str(path)}) is None
+
+
+@pytest.mark.parametrize('workers', [0, 3])
+def test_a_loss_of_depth_is_told_once_by_all_processes_and_epochs_together(tmp_path, warnings, workers):
+    for index in range(12):
+        cv2.imwrite(str(tmp_path / f'{index:02}.png'), RAMP)
+    data = dataset(tmp_path)
+    for _ in range(2):
+        list(DataLoader(data, batch_size=1, num_workers=workers, collate_fn=list))
+    assert data.pipeline.transforms[0].told.tolist() == [1, 0, 0]
+    said = [line for line in warnings if 'uint16 values from 0 to 4095 of 65535' in line]
+    assert len(said) == (not workers)  # the others' lines are in their memory
+    data[0]
+    assert len(warnings) == len(said)
+
+
+def test_rules_come_from_the_config(tmp_path, warnings):
+    cv2.imwrite(str(tmp_path / 'ct.png'), RAMP)
+    loaded = TRANSFORMS.build(dict(type='mm_graft.TolerantLoadImageFromFile', value_range=[0, 4095]))
+    assert loaded({'img_path': str(tmp_path / 'ct.png')})['img'].max() == 255
+    assert warnings == []
+    assert TolerantLoadImageFromFile(max_pixels=4095)({'img_path': str(tmp_path / 'ct.png')}) is None
+    assert '64 x 64 pixels are more than max_pixels=4095' in warnings[-1]
+
+
+def test_the_set_holds_each_text_once_and_starts_again_from_its_hashes():
+    texts = [f'images/{number}.jpg' for number in range(200)]
+    found = SharedSet(200)
+    assert [found.add(text) for text in texts] == [True] * 200
+    assert [found.add(text) for text in texts] == [False] * 200
+    assert len(found) == len(set(found.hashes())) == 200
+    other = SharedSet(200)
+    assert all(other.add_hash(value) for value in found.hashes())
+    assert not other.add(texts[7])
+    assert other.add('another')
+
+
+def test_processes_fill_one_set():
+    found = SharedSet(8)
+    processes = [torch.multiprocessing.get_context('fork').Process(
+        target=lambda rank: [found.add('common'), found.add(f'of process {rank}')], args=(rank, )) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert len(found) == 3
+
+
+@pytest.mark.parametrize('limits', [{'max_bad': -1}, {'max_pixels': 0}, {'value_range': 3}])
 def test_limits_are_checked(limits):
-    with pytest.raises(ValueError, match='are limits'):
+    with pytest.raises(ValueError, match=next(iter(limits))):
         TolerantLoadImageFromFile(**limits)
