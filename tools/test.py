@@ -7,6 +7,7 @@ from pathlib import Path
 from mmengine.config import DictAction
 
 from mm_graft.checkpoints import read_checkpoint
+from mm_graft.commands.data_checks import ClassNamesHook
 from mm_graft.commands.running import build_runner, check_folders, clean_errors, load_config
 
 
@@ -39,6 +40,7 @@ def main() -> None:
         if args.out:
             from mmengine.evaluator import DumpResults
             runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
+        runner.register_hook(ClassNamesHook('test_dataloader'))
         runner.test()
 
 

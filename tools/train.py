@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mmengine.config import Config, ConfigDict, DictAction
 
+from mm_graft.commands.data_checks import ClassNamesHook
 from mm_graft.commands.run_checks import BatchSizeHook, check_data, check_optimizer
 from mm_graft.commands.running import (
     StartedHook,
@@ -73,6 +74,7 @@ def main() -> None:
         runner.register_hook(started)
         runner.register_hook(ShardingCheckHook())
         runner.register_hook(BatchSizeHook())
+        runner.register_hook(ClassNamesHook('train_dataloader'))
         check_data(runner)
         runner.train()
 

@@ -10,6 +10,7 @@ default_hooks = dict(
     checkpoint=dict(type='mm_graft.SafeCheckpointHook', interval=1, max_keep_ckpts=3, save_last=True),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     rng=dict(type='mm_graft.RNGStateHook'),  # a killed and resumed run ends with the same bits
+    bad_images=dict(type='mm_graft.BadImagesHook'),
     preemption=dict(type='mm_graft.PreemptionHook'),
     non_finite=dict(type='mm_graft.NonFiniteGuardHook', patience=10))
 

@@ -125,17 +125,16 @@ def check_advisories() -> Check:
 
 
 def count_images(folder: str | Path) -> str:
-    """Number of files with the suffix of an image below a folder.
+    """What training would use of a folder and what it would pass over, in one line.
 
     Raises:
         FileNotFoundError: no such folder, or no image in it.
     """
-    if not Path(folder).is_dir():
-        raise FileNotFoundError(f'{folder} is no folder')
-    number = sum(path.suffix.lower() in ('.jpg', '.jpeg', '.png', '.bmp', '.webp') for path in Path(folder).rglob('*'))
-    if not number:
-        raise FileNotFoundError(f'no image below {folder}')
-    return f'{number} images below {folder}'
+    from mm_graft.image_folders import list_images
+    images = list_images(folder)
+    if not images.names:
+        raise FileNotFoundError(f'no image below {images}')
+    return str(images)
 
 
 def check_config(path: str, options: dict | None = None) -> str:

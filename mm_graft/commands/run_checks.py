@@ -10,6 +10,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mm_graft.commands.data_checks import check_data_sets
 from mm_graft.depth import unwrap
 from mm_graft.models.grids import check_grids
 
@@ -51,7 +52,7 @@ def check_optimizer(cfg: Config) -> None:
 
 
 def check_data(runner: Runner) -> None:
-    """See that the training images make at least one batch, have as many classes as the classifier, and fit its grid.
+    """See that training images make a batch, have the classes of the validation images, and fit classifier and grid.
 
     Raises:
         ValueError: names the numbers and the options to give.
@@ -59,6 +60,8 @@ def check_data(runner: Runner) -> None:
     if runner.train_loop is None:
         return
     check_length(runner)
+    loops = {'train_dataloader': runner.train_loop, 'val_dataloader': runner.val_loop}
+    check_data_sets({name: loop.dataloader.dataset for name, loop in loops.items() if loop is not None})
     if isinstance(runner.model, nn.Module):  # runners that shard build it later
         check_grids(unwrap(runner.model))
     check_classes(runner.cfg, getattr(runner.train_dataloader.dataset, 'metainfo', None) or {})

@@ -32,6 +32,12 @@ class ImageFolder(CustomDataset):
     def __init__(self, *args, extensions: Sequence[str] = EXTENSIONS, **kwargs) -> None:
         super().__init__(*args, extensions=extensions, **kwargs)
 
+    def number_by(self, classes: Sequence[str]) -> None:
+        """Number the classes by their places in ``classes``, as if these had been given."""
+        self._metainfo['classes'] = tuple(classes)
+        self._fully_initialized = False
+        self.full_init()
+
     def _find_samples(self) -> list:
         """Paths, with labels if there are; called by the host where there is no list."""
         if not isinstance(get_file_backend(self.img_prefix, enable_singleton=True), LocalBackend):
@@ -45,6 +51,8 @@ class ImageFolder(CustomDataset):
             raise ValueError(f'no images are used of {images}; {hint}')
         if not self.with_label:
             return images.names
+        if images.missing and set(images.missing) == set(images.classes):
+            raise ValueError(f'no folder of {images} has the name of a class; look at `classes`')
         self.folder_to_idx = {name: number for number, name in enumerate(images.classes)}
         self._metainfo['classes'] = images.classes
         return list(zip(images.names, images.labels))

@@ -37,9 +37,10 @@ class Warnings:
 
 def runner(count=64, batch=64, classes=0, **cfg):
     loop = EpochBasedTrainLoop.__new__(EpochBasedTrainLoop)
+    loop.dataloader = loader = DataLoader(Images(count, classes), batch, drop_last=True)
     optim = dict(optimizer=dict(type='AdamW', lr=1e-3))
-    return SimpleNamespace(model=None, train_dataloader=DataLoader(Images(count, classes), batch, drop_last=True),
-                           train_loop=loop, cfg=Config(dict(optim_wrapper=optim, **cfg)), logger=Warnings())
+    return SimpleNamespace(model=None, train_dataloader=loader, train_loop=loop, val_loop=None, logger=Warnings(),
+                           cfg=Config(dict(optim_wrapper=optim, **cfg)))
 
 
 def warnings_of(run):

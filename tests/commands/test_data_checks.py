@@ -1,0 +1,106 @@
+import re
+from types import SimpleNamespace
+
+import pytest
+from mmengine.dataset import RepeatDataset
+from mmengine.registry import DATASETS, init_default_scope
+
+from mm_graft.commands.data_checks import ClassNamesHook, check_data_sets, check_folder, number_by_name
+from tests.test_image_folders import put
+
+
+def build(root, type_='CustomDataset', **kwargs):
+    init_default_scope('mmpretrain')
+    return DATASETS.build(dict(type=type_, data_root=str(root), pipeline=[], **kwargs))
+
+
+def labels_of(dataset):
+    return {dataset.get_data_info(index)['gt_label'] for index in range(len(dataset))}
+
+
+@pytest.fixture
+def told(monkeypatch):
+    lines = []
+    monkeypatch.setattr('mm_graft.commands.data_checks.print_log', lambda line, **_: lines.append(line))
+    return lines
+
+
+def test_a_class_that_is_missing_in_validation_is_refused_by_name_and_the_remedy_mends_it(tmp_path):
+    put(tmp_path, *(f'train/{name}/1.png' for name in 'abc'), *(f'val/{name}/1.png' for name in 'ac'))
+    train, val = build(tmp_path / 'train'), build(tmp_path / 'val')
+    with pytest.raises(ValueError, match=r'3 classes and val_dataloader 2.*only in train_dataloader: b') as error:
+        check_data_sets({'train_dataloader': train, 'val_dataloader': val})
+    key, value = re.search(r'--cfg-options val_dataloader\.dataset\.(\w+)=(\S+)', str(error.value)).groups()
+    val = build(tmp_path / 'val', **{'type_' if key == 'type' else key: value})
+    assert labels_of(val) == {0, 1}
+    check_data_sets({'train_dataloader': train, 'val_dataloader': RepeatDataset(val, 1)})
+    assert labels_of(val) == {0, 2}
+    assert val.metainfo['classes'] == ('a', 'b', 'c')
+
+
+@pytest.mark.parametrize(('theirs', 'named'), [
+    ('abd', 'only in val: d; only in train: c'), ('abcd', 'only in val: d'), ('cba', 'the order differs')])
+@pytest.mark.parametrize('type_', ['CustomDataset', 'mm_graft.ImageFolder'])
+def test_other_classes_are_refused_whatever_the_data_set(tmp_path, theirs, named, type_):
+    put(tmp_path, *(f'{name}/1.png' for name in theirs))
+    val = build(tmp_path, type_) if theirs != 'cba' else SimpleNamespace(metainfo={'classes': tuple(theirs)})
+    with pytest.raises(ValueError, match=named):
+        number_by_name({'train': ('a', 'b', 'c'), 'val': val})
+
+
+def test_sets_without_names_and_sets_of_the_same_names_pass(tmp_path):
+    put(tmp_path, 'a/1.png')
+    number_by_name({'train': build(tmp_path, with_label=False), 'val': build(tmp_path)})
+    number_by_name({'train': build(tmp_path), 'val': build(tmp_path), 'test': build(tmp_path)})
+    number_by_name({'train': SimpleNamespace(), 'val': build(tmp_path)})
+
+
+def test_a_class_of_which_the_host_reads_nothing_is_refused_with_the_endings(tmp_path):
+    put(tmp_path, 'a/1.jpg', 'b/1.webp', 'b/2.webp', 'c/1.jpg')
+    with pytest.raises(ValueError, match=r'no image: b \(left out: \.webp 2\).*train_dataloader.dataset.type=mm_graft'):
+        check_folder('train_dataloader', build(tmp_path))
+    check_folder('train_dataloader', build(tmp_path, 'mm_graft.ImageFolder'))
+
+
+@pytest.mark.parametrize('folder', ['.ipynb_checkpoints', 'empty'])
+def test_what_the_host_takes_for_a_class_and_is_none_is_refused(tmp_path, folder):
+    put(tmp_path, 'a/1.jpg', f'{folder}/readme.txt')
+    with pytest.raises(ValueError, match=f'no image: {folder}'):
+        check_folder('train_dataloader', build(tmp_path))
+
+
+@pytest.mark.parametrize('options', [{'with_label': False}, {}])
+def test_images_that_the_host_leaves_out_are_counted(tmp_path, told, options):
+    put(tmp_path, 'a/1.jpg', 'a/2.webp', 'a/3.TIFF', 'a/4.webp')
+    check_folder('train_dataloader', build(tmp_path, **options))
+    line, = told
+    assert f'3 of 4 images below {tmp_path}' in line
+    assert '(.webp 2, .tiff 1)' in line
+    assert '--cfg-options train_dataloader.dataset.type=mm_graft.ImageFolder' in line
+
+
+def test_nothing_is_said_where_nothing_is_left_out_or_a_list_names_the_images(tmp_path, told):
+    put(tmp_path, 'a/1.jpg', 'b/2.png')
+    check_folder('train_dataloader', build(tmp_path))
+    (tmp_path / 'list.txt').write_text('a/1.jpg 0\n')
+    put(tmp_path, 'c/3.webp')
+    check_folder('train_dataloader', build(tmp_path, ann_file='list.txt'))
+    check_folder('train_dataloader', SimpleNamespace())
+    assert told == []
+
+
+@pytest.mark.parametrize(('loader', 'resume', 'refused'), [
+    ('test_dataloader', False, True), ('train_dataloader', True, True), ('train_dataloader', False, False)])
+def test_a_checkpoint_is_tested_and_resumed_with_the_classes_that_it_was_trained_on(tmp_path, loader, resume, refused):
+    put(tmp_path, 'a/1.png', 'c/1.png')
+    data = SimpleNamespace(dataset=build(tmp_path))
+    runner = SimpleNamespace(_resume=resume, train_dataloader=data, test_dataloader=data)
+    checkpoint = {'meta': {'dataset_meta': {'classes': ('a', 'b', 'c')}}}
+    hook = ClassNamesHook(loader)
+    if refused:
+        with pytest.raises(ValueError, match=f'the checkpoint has 3 classes and {loader} 2.*only in the checkpoint: b'):
+            hook.after_load_checkpoint(runner, checkpoint)
+    else:
+        hook.after_load_checkpoint(runner, checkpoint)
+    for known in ({'meta': {'dataset_meta': {'classes': ('a', 'c')}}}, {'meta': {}}, {}):
+        hook.after_load_checkpoint(runner, known)
