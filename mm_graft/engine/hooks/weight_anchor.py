@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mm_graft.checkpoints import backbone_tensors
 from mm_graft.depth import depth_map, find_backbone, unwrap
+from mm_graft.host.extra_loss import add_loss, remove_losses
 from mm_graft.registry import HOOKS
 from mm_graft.sharding import FULLY_SHARD, local_shard, refuse_sharding, shard_like, sharding_of, sum_over_shards
 
@@ -73,20 +74,16 @@ class WeightAnchor(Hook):
         parameters, anchors = self.pairs(model)
         if runner.iter == 0:
             self._compare_start(model, parameters, anchors)
-        parse_losses = model.parse_losses
 
-        def parse_with_anchor(losses: dict) -> tuple:
+        def term() -> Tensor:
             distance = weight_distance([local_shard(parameter) for parameter in parameters], anchors, self.p)
-            term = self.weight * (sum_over_shards(distance) if in_shards else distance)
-            # MMEngine logs the total as `loss`, unless a term of that name hides it
-            terms = {'loss_task' if name == 'loss' else name: value for name, value in losses.items()}
-            return parse_losses({**terms, 'loss_anchor': term})
+            return self.weight * (sum_over_shards(distance) if in_shards else distance)
 
-        model.parse_losses = parse_with_anchor
+        add_loss(model, 'loss_anchor', term)
 
     def after_train(self, runner: Runner) -> None:
         """Leave the model as it was."""
-        vars(unwrap(runner.model)).pop('parse_losses', None)
+        remove_losses(unwrap(runner.model))
 
     def _compare_start(self, model: torch.nn.Module, parameters: list[Tensor], anchors: list[Tensor]) -> None:
         apart = sum(not torch.equal(local_shard(parameter), anchor) for parameter, anchor in zip(parameters, anchors))
