@@ -4,6 +4,7 @@ Only regular files are opened (symbolic links to them too): a pipe could block f
 """
 
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -56,6 +57,20 @@ def read_small_bytes(path: str | Path, limit: int = LIMIT) -> bytes:
     if len(content) > limit:
         raise ValueError(f'{path} has more than {limit} bytes, the most that is read of such a file')
     return content
+
+
+def sha256_of_file(path: str | Path) -> str:
+    """SHA-256 of a file's content, in hex.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: no regular file.
+    """
+    digest = hashlib.sha256()
+    with open_regular(path) as file:
+        while chunk := file.read(2**20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def read_small_text(path: str | Path, limit: int = LIMIT) -> str:

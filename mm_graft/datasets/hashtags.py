@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from mm_graft.files import read_small_text
+
 # a letter must be in it (`#1` is a number); no hashtag begins inside a word, a URL or an HTML entity (`&#39;`)
 HASHTAG = re.compile(r'(?<![\w&/])#(\w*[^\W\d_]\w*)')
 
@@ -19,7 +21,7 @@ def extract_hashtags(text: str) -> list[str]:
     return list(dict.fromkeys(HASHTAG.findall(unicodedata.normalize('NFKC', text).casefold())))
 
 
-def normalise_tag(name: str) -> str:
+def normalize_tag(name: str) -> str:
     """A name as it would stand behind a #: ``'Golden Retriever'`` and ``'#goldenRetriever'`` → ``goldenretriever``."""
     return re.sub(r'[\W_]+', '', unicodedata.normalize('NFKC', name).casefold())
 
@@ -30,7 +32,7 @@ class LabelSet:
 
     Attributes:
         names: name of every label; its place is the label's number.
-        by_tag: normalised tag → numbers of the labels that it means.
+        by_tag: normalized tag → numbers of the labels that it means.
     """
 
     names: tuple[str, ...]
@@ -40,7 +42,7 @@ class LabelSet:
         """Numbers of the labels that tags mean, each once and ascending, and the tags that mean none."""
         labels, unmapped = set(), []
         for tag in tags:
-            meant = self.by_tag.get(normalise_tag(tag), ())
+            meant = self.by_tag.get(normalize_tag(tag), ())
             labels.update(meant)
             if not meant:
                 unmapped.append(tag)
@@ -63,31 +65,30 @@ def read_synsets(path: str | Path) -> LabelSet:
     ``LOC_synset_mapping.txt`` and ``words.txt`` look like. A tag that is a lemma of several synsets means all of them.
 
     Raises:
-        ValueError: no synset, one without lemmas, or one that stands there twice.
+        ValueError: no synset, one without lemmas, or a duplicate.
     """
     rows = []
     for line in _lines(path):
         synset, _, lemmas = line.replace('\t', ' ').partition(' ')
-        rows.append((synset, [lemma for lemma in lemmas.split(',') if normalise_tag(lemma)]))
+        rows.append((synset, [lemma for lemma in lemmas.split(',') if normalize_tag(lemma)]))
     return _label_set(path, rows, shared=True)
 
 
 def _lines(path: str | Path) -> list[str]:
-    with open(path, encoding='utf-8') as file:
-        return [line.strip() for line in file if line.strip()]
+    return [line.strip() for line in read_small_text(path).splitlines() if line.strip()]
 
 
 def _label_set(path: str | Path, rows: list[tuple[str, list[str]]], shared: bool) -> LabelSet:
     by_tag: dict[str, tuple[int, ...]] = {}
     for number, (name, tags) in enumerate(rows):
-        if not any(map(normalise_tag, tags)):
+        if not any(map(normalize_tag, tags)):
             raise ValueError(f'{path}: {name!r} has no tag that means it; write its words behind it, between commas')
-        for tag in {normalise_tag(tag) for tag in tags}:
+        for tag in {normalize_tag(tag) for tag in tags}:
             if tag in by_tag and not shared:
-                raise ValueError(f'{path}: the tag {tag!r} stands there twice; keep one of its lines')
+                raise ValueError(f'{path}: duplicate tag {tag!r}; keep one of its lines')
             by_tag[tag] = (*by_tag.get(tag, ()), number)
     names = tuple(name for name, _ in rows)
     if len(set(names)) < len(names) or not names:
         twice = next((name for name in names if names.count(name) > 1), None)
-        raise ValueError(f'{path}: ' + (f'{twice!r} stands there twice' if twice else 'there is no label in it'))
+        raise ValueError(f'{path}: ' + (f'duplicate label {twice!r}' if twice else 'there is no label in it'))
     return LabelSet(names, by_tag)

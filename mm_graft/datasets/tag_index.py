@@ -2,10 +2,10 @@
 
 The file is read once, line by line; its text never lies in memory. What stays are three arrays on disk that every
 process maps: 8 bytes for the place of a row, 8 for the beginning of its labels and 4 for each label, so a hundred
-million images of two labels take 2.4 GB that the data loader's workers share.
+million images of two labels take 2.4 GB that the data loader's workers share. An index is found again by the content of
+the captions, of the label file and by the settings, and is used only if its arrays are those that were written.
 """
 
-import csv
 import hashlib
 import json
 import shutil
@@ -13,21 +13,24 @@ from array import array
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import mkdtemp
 
 import numpy as np
 
 from mm_graft.datasets.hashtags import LabelSet, extract_hashtags
+from mm_graft.files import parse_json, read_lines, read_small_json, sha256_of_file
 
+ARRAYS = ('places', 'starts', 'labels')
 REMEMBERED = 100_000  # different unmapped tags; above twice as many the rarest are forgotten
 REPORTED = 100
+NAMED = 5  # broken rows
 Parse = Callable[[str], dict]
 
 
-def parse_json(line: str) -> dict:
+def parse_json_row(line: str) -> dict:
     """A row of JSON lines."""
-    row = json.loads(line)
+    row = parse_json(line)
     if not isinstance(row, dict):
         raise ValueError('a row of JSON lines must be an object')
     return row
@@ -36,7 +39,7 @@ def parse_json(line: str) -> dict:
 def parse_tsv(columns: tuple[str, ...]) -> Parse:
     """Rows of tab-separated values, in columns of these names; a file has no header and quotes mean nothing."""
     def parse(line: str) -> dict:
-        values = next(csv.reader([line.rstrip('\r\n')], delimiter='\t', quoting=csv.QUOTE_NONE))
+        values = line.rstrip('\r\n').split('\t')
         if len(values) != len(columns):
             raise ValueError(f'{len(values)} values for the columns {columns}')
         return dict(zip(columns, values))
@@ -52,9 +55,10 @@ class TagIndex:
         places: (N,) byte at which each row begins.
         starts: (N + 1,) where the labels of each row begin in ``labels``.
         labels: (T,) labels of all rows, one after another.
-        counts: what was seen: ``rows`` in the file, of them ``broken`` (not to be parsed, or no image), ``untagged``
-            (no hashtag), ``unlabelled`` (no hashtag that means a label) and ``kept``; ``tags``, of them ``unmapped``
-            (they mean no label); and ``most_unmapped``, the most frequent of these with their number.
+        counts: what was seen: ``rows`` in the file, of them ``broken`` (not to be parsed, or no usable image),
+            ``untagged`` (no hashtag), ``unlabelled`` (no hashtag that means a label) and ``kept``; ``tags``, of them
+            ``unmapped`` (they mean no label); ``most_unmapped``, the most frequent of these with their number; and
+            ``first_broken``, line and reason of the first broken rows.
     """
 
     places: np.ndarray
@@ -67,22 +71,55 @@ class TagIndex:
         return self.labels[self.starts[row]:self.starts[row + 1]]
 
     def save(self, folder: Path) -> None:
-        """Write the folder whole or not at all."""
+        """Write the folder whole or not at all, in place of one that is there."""
         folder.parent.mkdir(parents=True, exist_ok=True)
         part = Path(mkdtemp(dir=folder.parent))
-        for name in ('places', 'starts', 'labels'):
+        for name in ARRAYS:
             np.save(part / f'{name}.npy', getattr(self, name))
-        (part / 'counts.json').write_text(json.dumps(self.counts))
+        written = {f'{name}.npy': sha256_of_file(part / f'{name}.npy') for name in ARRAYS}
+        (part / 'counts.json').write_text(json.dumps({**self.counts, 'sha256': written}))
+        shutil.rmtree(folder, ignore_errors=True)
         try:
             part.rename(folder)
         except OSError:  # another process was faster
             shutil.rmtree(part)
 
     @classmethod
-    def load(cls, folder: Path) -> 'TagIndex':
-        """Map the arrays of a folder into memory."""
-        arrays = (np.load(folder / f'{name}.npy', mmap_mode='r') for name in ('places', 'starts', 'labels'))
-        return cls(*arrays, json.loads((folder / 'counts.json').read_text()))
+    def load(cls, folder: Path, num_labels: int) -> 'TagIndex':
+        """Map the arrays of a folder into memory.
+
+        Args:
+            folder: of :meth:`save`.
+            num_labels: how many labels there are.
+
+        Raises:
+            OSError: it cannot be read.
+            ValueError: it holds something else than what was written, or no index for so many labels.
+        """
+        counts = read_small_json(folder / 'counts.json')
+        written = counts.pop('sha256', None) if isinstance(counts, dict) else None
+        if not isinstance(written, dict) or any(written.get(f'{name}.npy') != sha256_of_file(folder / f'{name}.npy')
+                                                for name in ARRAYS):
+            raise ValueError(f'{folder} is not as it was written')
+        index = cls(*(np.load(folder / f'{name}.npy', mmap_mode='r') for name in ARRAYS), counts)
+        index.check(num_labels)
+        return index
+
+    def check(self, num_labels: int) -> None:
+        """See that the parts fit each other.
+
+        Raises:
+            ValueError: they do not.
+        """
+        places, starts, labels = self.places, self.starts, self.labels
+        fits = (
+            (places.dtype, starts.dtype, labels.dtype) == (np.int64, np.int64, np.int32)
+            and places.ndim == starts.ndim == labels.ndim == 1 and len(starts) == len(places) + 1
+            and self.counts.get('kept') == len(places) and starts[0] == 0 and starts[-1] == len(labels)
+            and (not len(labels) or (labels.min() >= 0 and labels.max() < num_labels)))
+        if not fits:
+            raise ValueError(f'places {places.shape}, starts {starts.shape} and labels {labels.shape} are no index of '
+                             f'{self.counts.get("kept")} rows and {num_labels} labels')
 
 
 @dataclass
@@ -93,6 +130,7 @@ class _Builder:
     labels: array = field(default_factory=lambda: array('i'))
     seen: Counter = field(default_factory=Counter)
     unmapped: Counter = field(default_factory=Counter)
+    first_broken: list[str] = field(default_factory=list)
 
     def add(self, place: int, tags: list[str]) -> None:
         labels, unmapped = self.label_set.labels_of(tags)
@@ -106,38 +144,73 @@ class _Builder:
             self.labels.extend(labels)
             self.starts.append(len(self.labels))
 
+    def skip(self, reason: str) -> None:
+        self.seen['broken'] += 1
+        if len(self.first_broken) < NAMED:
+            self.first_broken.append(f'line {self.seen["rows"]}: {reason}')
+
     def finish(self) -> TagIndex:
         names = ('rows', 'broken', 'untagged', 'unlabelled', 'tags', 'unmapped')
         counts = {**{name: self.seen[name] for name in names}, 'kept': len(self.places),
-                  'most_unmapped': self.unmapped.most_common(REPORTED)}
+                  'most_unmapped': self.unmapped.most_common(REPORTED), 'first_broken': self.first_broken}
         return TagIndex(np.array(self.places, np.int64), np.array(self.starts, np.int64),
                         np.array(self.labels, np.int32), counts)
 
 
 def read_tags(value: str | list[str]) -> list[str]:
-    """Tags of a row: the hashtags in a text, or a list of tags as it is."""
-    return extract_hashtags(value) if isinstance(value, str) else list(value)
+    """Tags of a row: the hashtags in a text, or a list of tags as it is.
+
+    Raises:
+        ValueError: neither.
+    """
+    if isinstance(value, str):
+        return extract_hashtags(value)
+    if not isinstance(value, list) or not all(isinstance(tag, str) for tag in value):
+        raise ValueError(f'{shown(value)} is neither a text nor a list of tags')
+    return value
+
+
+def image_name(value: object) -> str:
+    """The path of an image below the folder of all images.
+
+    Raises:
+        ValueError: no text, or a path that leads out of the folder.
+    """
+    if not isinstance(value, str) or not value or '\0' in value:
+        raise ValueError(f'the image {shown(value)} is no path')
+    if PurePosixPath(value).is_absolute() or '..' in PurePosixPath(value).parts:
+        raise ValueError(f'the image {shown(value)} lies outside the folder of the images')
+    return value
+
+
+def shown(value: object) -> str:
+    """The beginning of a value, for a message."""
+    text = repr(value)
+    return text if len(text) <= 60 else f'{text[:57]}…'
 
 
 def build_index(path: str | Path, label_set: LabelSet, parse: Parse, text_key: str, image_key: str) -> TagIndex:
-    """Read a file of captions once and note the rows that have a label; rows that cannot be parsed are counted."""
+    """Read a file of captions once and note the rows that have a label; rows that cannot be used are counted.
+
+    Raises:
+        ValueError: no regular file, or a line of more than 1 MiB; names file and line.
+    """
     builder, place = _Builder(label_set), 0
-    with open(path, 'rb') as file:
-        for line in file:
-            builder.seen['rows'] += 1
-            try:
-                row = parse(line.decode('utf-8'))
-                if not row[image_key]:
-                    raise ValueError('a row without an image')
-                builder.add(place, read_tags(row[text_key]))
-            except (ValueError, KeyError, TypeError):
-                builder.seen['broken'] += 1
-            place += len(line)
+    for line in read_lines(path):
+        builder.seen['rows'] += 1
+        try:
+            row = parse(line.decode('utf-8'))
+            image_name(row[image_key])
+            builder.add(place, read_tags(row[text_key]))
+        except KeyError as error:
+            builder.skip(f'there is no {error}')
+        except ValueError as error:
+            builder.skip(str(error))
+        place += len(line)
     return builder.finish()
 
 
 def index_key(path: str | Path, label_file: str | Path, *settings: object) -> str:
-    """Name of an index: changes with the file's size and time, the label file's content and the settings."""
-    stat = Path(path).stat()
-    facts = (stat.st_size, stat.st_mtime_ns, hashlib.sha256(Path(label_file).read_bytes()).hexdigest(), *settings)
+    """Name of an index: changes with the content of both files and with the settings."""
+    facts = (sha256_of_file(path), sha256_of_file(label_file), *settings)
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]

@@ -9,8 +9,9 @@ from mmengine.dist import barrier, is_main_process
 from mmengine.logging import print_log
 from mmpretrain.datasets import BaseDataset
 
-from mm_graft.datasets.hashtags import read_synsets, read_vocabulary
-from mm_graft.datasets.tag_index import TagIndex, build_index, index_key, parse_json, parse_tsv
+from mm_graft.datasets.hashtags import LabelSet, read_synsets, read_vocabulary
+from mm_graft.datasets.tag_index import TagIndex, build_index, image_name, index_key, parse_json_row, parse_tsv
+from mm_graft.files import LINE_LIMIT, open_regular
 from mm_graft.registry import DATASETS
 
 
@@ -23,7 +24,8 @@ class TaggedImages(BaseDataset):
     that mean no label are counted: ``dataset.counts``, also in the log.
 
     The text is never held in memory, see :mod:`mm_graft.datasets.tag_index`: at the first use the file is read through
-    once, and what is known then is kept on disk; later runs and all workers map it.
+    once, and what is known then is kept on disk; later runs and all workers map it. What is kept is looked at: where it
+    does not fit the files, or is damaged, it is made anew.
 
     Args:
         ann_file: the rows; JSON lines unless the name ends in ``.tsv``.
@@ -37,7 +39,8 @@ class TaggedImages(BaseDataset):
         kwargs: as for the host's ``BaseDataset``.
 
     Raises:
-        ValueError: not exactly one of ``synsets`` and ``vocabulary``, or no row with a label.
+        ValueError: not exactly one of ``synsets`` and ``vocabulary``, no row with a label, a line of more than 1 MiB,
+            or no regular file.
     """
 
     def __init__(
@@ -49,7 +52,7 @@ class TaggedImages(BaseDataset):
             raise ValueError(f'synsets={synsets!r} and vocabulary={vocabulary!r}: give one of them')
         self.label_file, self.wordnet = synsets or vocabulary, synsets is not None
         self.image_key, self.text_key, self.cache_dir = image_key, text_key, cache_dir
-        self.parse = parse_tsv(tuple(columns)) if ann_file.endswith('.tsv') else parse_json
+        self.parse = parse_tsv(tuple(columns)) if ann_file.endswith('.tsv') else parse_json_row
         self._columns, self._file = tuple(columns), (None, None)
         super().__init__(ann_file=ann_file, indices=indices, serialize_data=False, **kwargs)
 
@@ -61,21 +64,25 @@ class TaggedImages(BaseDataset):
         label_file = root / self.label_file  # an absolute path stays
         labels = (read_synsets if self.wordnet else read_vocabulary)(label_file)
         self._metainfo['classes'] = labels.names
-        key = index_key(self.ann_file, label_file, self.wordnet, self.image_key, self.text_key, self._columns)
-        folder = Path(self.cache_dir or Path(self.ann_file).parent) / f'{Path(self.ann_file).name}.index-{key}'
-
-        def build() -> None:
-            build_index(self.ann_file, labels, self.parse, self.text_key, self.image_key).save(folder)
-
-        if is_main_process() and not folder.is_dir():
-            build()
+        if is_main_process():  # the others find what it has made, unless their machine has a disk of its own
+            self.index = self._load_or_build(labels, label_file)
         barrier()
-        if not folder.is_dir():  # each machine has a disk of its own
-            build()
-        self.index = TagIndex.load(folder)
+        if not is_main_process():
+            self.index = self._load_or_build(labels, label_file)
         self._report()
         self.rows = self._chosen_rows()
         self._fully_initialized = True
+
+    def _load_or_build(self, labels: LabelSet, label_file: Path) -> TagIndex:
+        key = index_key(self.ann_file, label_file, self.wordnet, self.image_key, self.text_key, self._columns)
+        folder = Path(self.cache_dir or Path(self.ann_file).parent) / f'{Path(self.ann_file).name}.index-{key}'
+        if folder.is_dir():
+            try:
+                return TagIndex.load(folder, len(labels.names))
+            except (OSError, ValueError) as error:
+                print_log(f'the index of {self.ann_file} is made anew: {error}', logger='current', level='WARNING')
+        build_index(self.ann_file, labels, self.parse, self.text_key, self.image_key).save(folder)
+        return TagIndex.load(folder, len(labels.names))
 
     @property
     def counts(self) -> dict:
@@ -89,7 +96,7 @@ class TaggedImages(BaseDataset):
     def get_data_info(self, idx: int) -> dict:
         """Path and labels of an image."""
         row = int(self.rows[idx])
-        image = self.parse(self._read_line(int(self.index.places[row])))[self.image_key]
+        image = image_name(self.parse(self._read_line(int(self.index.places[row])))[self.image_key])
         return {'img_path': os.path.join(self.img_prefix, image), 'sample_idx': idx % len(self),
                 'gt_label': self.get_cat_ids(idx)}
 
@@ -110,23 +117,24 @@ class TaggedImages(BaseDataset):
         count = self.counts['kept']
         if not count:
             raise ValueError(f'no row of {self.ann_file} has a label of {self.label_file}: {self.counts}; look at the '
-                             'keys (image_key, text_key) and the tags')
+                             f'keys (image_key={self.image_key!r}, text_key={self.text_key!r}) and the tags')
         if self._indices is None:
             return range(count)
         return np.arange(count)[:self._indices] if isinstance(self._indices, int) else np.asarray(self._indices)
 
     def _report(self) -> None:
-        counts = {name: value for name, value in self.counts.items() if name != 'most_unmapped'}
+        counts = {name: value for name, value in self.counts.items() if isinstance(value, int)}
+        broken = f'; first broken rows: {"; ".join(self.counts["first_broken"])}' if self.counts['broken'] else ''
         print_log(f'{self.ann_file}: {counts}; most frequent tags that mean no label: '
-                  f'{self.counts["most_unmapped"][:10]}', logger='current')
+                  f'{self.counts["most_unmapped"][:10]}{broken}', logger='current')
 
     def _read_line(self, place: int) -> str:
         pid, file = self._file
         if pid != os.getpid():  # a forked worker must not share the place in the file
-            file = open(self.ann_file, 'rb')  # noqa: SIM115 - stays open as long as the data set
+            file = open_regular(self.ann_file)  # stays open as long as the data set
             self._file = os.getpid(), file
         file.seek(place)
-        return file.readline().decode('utf-8')
+        return file.readline(LINE_LIMIT).decode('utf-8')
 
     def __getstate__(self) -> dict:
         """Without the open file, for workers that are spawned."""

@@ -1,6 +1,6 @@
 import pytest
 
-from mm_graft.datasets.hashtags import extract_hashtags, normalise_tag, read_synsets, read_vocabulary
+from mm_graft.datasets.hashtags import extract_hashtags, normalize_tag, read_synsets, read_vocabulary
 
 
 def test_hashtags_are_words_behind_a_hash_that_begins_a_word():
@@ -9,8 +9,8 @@ def test_hashtags_are_words_behind_a_hash_that_begins_a_word():
 
 
 def test_names_and_tags_of_the_same_words_are_the_same():
-    assert normalise_tag('Golden Retriever') == normalise_tag('golden_retriever') == normalise_tag('#goldenRetriever')
-    assert normalise_tag('T-shirt') == 'tshirt'
+    assert normalize_tag('Golden Retriever') == normalize_tag('golden_retriever') == normalize_tag('#goldenRetriever')
+    assert normalize_tag('T-shirt') == 'tshirt'
 
 
 def test_every_line_of_a_vocabulary_is_a_label(tmp_path):
@@ -29,10 +29,10 @@ def test_lemmas_of_a_synset_are_one_label_and_a_homonym_means_every_synset(tmp_p
 
 
 @pytest.mark.parametrize(('text', 'read', 'message'), [
-    ('dog\nDog\n', read_vocabulary, 'twice'),
+    ('dog\nDog\n', read_vocabulary, "duplicate tag 'dog'"),
     ('', read_vocabulary, 'no label'),
     ('!!\n', read_vocabulary, 'no tag'),
-    ('n1 dog\nn1 cat\n', read_synsets, "'n1' stands there twice"),
+    ('n1 dog\nn1 cat\n', read_synsets, "duplicate label 'n1'"),
     ('n1\n', read_synsets, 'no tag that means it'),
 ])
 def test_a_file_that_means_nothing_clear_is_refused(tmp_path, text, read, message):

@@ -1,4 +1,5 @@
 import json
+import os
 import pickle
 
 import cv2
@@ -61,6 +62,38 @@ def test_the_file_is_read_through_once(root, monkeypatch):
     (root / 'synsets.txt').write_text('n1 dog, retriever\nn2 sea, ocean\n')
     with pytest.raises(TypeError):
         build(root)
+
+
+def test_an_index_that_is_damaged_is_made_anew_with_one_line(root, monkeypatch):
+    build(root)
+    said = []
+    monkeypatch.setattr('mm_graft.datasets.tagged_images.print_log', lambda line, **_: said.append(line))
+    labels, = root.glob('*.index-*/labels.npy')
+    np.save(labels, np.load(labels)[::-1].copy())
+    assert [build(root).get_cat_ids(index) for index in range(3)] == [[0], [0, 1], [0, 1]]
+    assert [line for line in said if 'made anew' in line and 'not as it was written' in line]
+    said.clear()
+    assert len(build(root)) == 3
+    assert not [line for line in said if 'made anew' in line]
+
+
+def test_captions_that_changed_at_the_same_size_and_time_have_their_own_labels(root):
+    captions = root / 'captions.jsonl'
+    status = captions.stat()
+    assert build(root).get_cat_ids(0) == [0]
+    captions.write_bytes(captions.read_bytes().replace(b'#dog #love', b'#sea #love'))
+    os.utime(captions, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert build(root).get_cat_ids(0) == [1]
+
+
+def test_rows_that_cannot_be_used_are_named_in_the_log(root, monkeypatch):
+    said = []
+    monkeypatch.setattr('mm_graft.datasets.tagged_images.print_log', lambda line, **_: said.append(line))
+    with (root / 'captions.jsonl').open('a') as file:
+        file.write('{"image": 5, "caption": "#dog"}\n')
+    assert len(build(root)) == 3
+    assert "'broken': 1" in said[0]
+    assert 'first broken rows: line 5: the image 5 is no path' in said[0]
 
 
 def test_the_index_can_lie_elsewhere(root, tmp_path_factory):
