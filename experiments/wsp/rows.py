@@ -12,8 +12,8 @@ from mmengine.logging import MessageHub
 from experiments import demo
 from experiments.scores import frozen_scores, settings_for
 from experiments.training import save_initial_weights
+from experiments.wsp.noisy_captions import FASHION_SYNSETS
 from mm_graft.checkpoints import read_checkpoint
-from mm_graft.datasets.noisy_captions import FASHION_SYNSETS
 from mm_graft.evaluation.datasets import build_dataset, image_labels
 from mm_graft.evaluation.evaluate import evaluate
 from mm_graft.evaluation.fewshot_finetune import finetune_accuracy

@@ -89,7 +89,8 @@ def test_unmapped_tags_are_remembered_up_to_a_limit(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('row', [
     {'image': 5, 'caption': '#dog'}, {'image': '/dev/zero', 'caption': '#dog'},
-    {'image': 'a/../../b', 'caption': '#dog'}, {'image': 'a', 'caption': 7}, {'image': 'a', 'caption': ['dog', 7]}, {'image': 'a\0b', 'caption': '#dog'},
+    {'image': 'a/../../b', 'caption': '#dog'}, {'image': 'a', 'caption': 7},
+    {'image': 'a', 'caption': ['dog', 7]}, {'image': 'a\0b', 'caption': '#dog'},
     '{"image": "a", "caption": ' + '[' * 10000 + ']' * 10000 + '}\n', b'\xff\xfe\n'.decode('latin-1')])
 def test_rows_that_could_not_be_loaded_are_counted_and_named(tmp_path, row):
     rows = [{'image': 'a.png', 'caption': '#dog'}, row, {'image': 'b/..c.png', 'caption': '#cat'}]
@@ -137,7 +138,8 @@ def test_what_was_not_written_so_is_not_loaded(captions, tmp_path):
             ('labels.npy', lambda array: array[::-1]), ('labels.npy', lambda array: array + 100),
             ('starts.npy', lambda array: array[:-1]), ('places.npy', lambda array: array * 0),
             ('counts.json', lambda text: text.replace('"kept": 2', '"kept": 50')),
-            ('counts.json', lambda text: text[:-9]), ('counts.json', lambda text: '[]'), ('counts.json', lambda text: '{"kept": 2}')]:
+            ('counts.json', lambda text: text[:-9]), ('counts.json', lambda text: '[]'),
+            ('counts.json', lambda text: '{"kept": 2}')]:
         with pytest.raises(ValueError, match=r'not as it was written|no index of|no JSON'):
             TagIndex.load(damaged(name, change), 3)
     (damaged('labels.npy', lambda array: array) / 'starts.npy').unlink()

@@ -1,6 +1,6 @@
 """Weak supervision for a CPU: 10,000 images of Fashion-MNIST, 40 % of the class tags wrong, a ViT of 6 × 96.
 
-Data:  python -m experiments.wsp --prepare (mm_graft.datasets.noisy_captions)
+Data:  python -m experiments.wsp --prepare (experiments.wsp.noisy_captions)
 """
 
 num_labels = 20  # ten classes, ten words of context

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
+from experiments.wsp.noisy_captions import FASHION_SYNSETS, noisy_caption, write_noisy_captions
 from mm_graft.datasets.hashtags import extract_hashtags, read_synsets
-from mm_graft.datasets.noisy_captions import FASHION_SYNSETS, noisy_caption, write_noisy_captions
 
 
 def class_labels(labels, captions):
