@@ -116,7 +116,7 @@ def run_config(model, iterations=12, epochs=None, schedule=None, data=None, work
     return dict(
         model=model, work_dir=work_dir or tempfile.mkdtemp(), default_scope='mmpretrain', log_level=logging.ERROR,
         experiment_name=kwargs.pop('experiment_name', f'freezeout{next(COUNTER)}'),
-        train_dataloader=dict(batch_size=4, num_workers=0, dataset=dict(type='mm_graft.NoiseImages', **data),
+        train_dataloader=dict(batch_size=4, num_workers=0, dataset={'type': 'mm_graft.NoiseImages', **data},
                               collate_fn=dict(type=collate), sampler=sampler),
         train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=epochs) if epochs else dict(
             type='IterBasedTrainLoop', max_iters=iterations),

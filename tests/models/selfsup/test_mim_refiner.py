@@ -1,13 +1,16 @@
 import copy
+from itertools import groupby
 
 import pytest
 import torch
 from mmengine.optim import build_optim_wrapper
 
 from mm_graft.checkpoints import CheckpointError, load_backbone
+from mm_graft.depth import unwrap
 from mm_graft.models.selfsup.mim_refiner import encode_views
+from tests.engine.freezing.freezeout_runs import Spy, make_runner
 from tests.models.selfsup.refiner_builders import build, samples, views_of
-from tests.tiny import mae_file
+from tests.tiny import mae_file, refiner
 
 IDS = [3, 5, 8, 9]
 
@@ -178,6 +181,17 @@ def test_heads_of_frozen_blocks_are_switched_off():
     assert not any(name.startswith(('heads.block1', 'heads.block2')) for name in trained(model))
     with pytest.raises(ValueError, match='nothing would be left to learn'):
         model.on_freeze(4)
+
+
+def test_freezeout_switches_heads_off_one_by_one_in_a_run():
+    seen = Spy(lambda runner: (sorted(unwrap(runner.model).live), [
+        int(head.queue.pushed) for head in unwrap(runner.model).heads.values()]))
+    make_runner(refiner(), hooks=[seen], data=dict(type='mm_graft.CroppedNoise', length=8)).train()
+    live, pushed = zip(*seen.log)
+    names = ['block1', 'block2', 'block3']
+    assert [names[index:] for index in range(3)] == [list(group) for group, _ in groupby(live)]
+    for index, name in enumerate(names):
+        assert pushed[-1][index] == 4 * sum(name in heads for heads in live)
 
 
 def test_ddp_is_told_to_leave_the_queues_alone():
