@@ -20,10 +20,12 @@ from mm_graft.checkpoints.layouts import (
     encoder_only,
 )
 from mm_graft.checkpoints.localmim import LOCALMIM, plain_encoder
+from mm_graft.checkpoints.refiner import DATA2VEC2, REFINER
 
 MMPRETRAIN = 'mmpretrain'
 LAYOUTS: dict[str, Layout] = {
-    'mae': MAE, 'timm': TIMM, 'mocov3': MOCOV3, 'graft': MOCOV3, 'conmim': CONMIM, 'localmim': LOCALMIM}
+    'mae': MAE, 'timm': TIMM, 'mocov3': MOCOV3, 'graft': MOCOV3, 'conmim': CONMIM, 'localmim': LOCALMIM,
+    'refiner': REFINER, 'data2vec2': DATA2VEC2}
 KINDS = (*LAYOUTS, MMPRETRAIN)
 BRANCHES = ('base', 'momentum')
 BARE = re.compile(r'^(layers|stages)\.')
@@ -49,6 +51,10 @@ def detect_kind(state_dict: Mapping[str, Tensor]) -> str:
         return 'conmim'
     if has('blocks.') and has('norm.0.'):
         return 'localmim'
+    if has('blocks.') and has('cls_tokens.tokens'):
+        return 'refiner'
+    if has('modality_encoders.IMAGE.'):
+        return 'data2vec2'
     if has('blocks.'):
         return 'timm' if has('head.') and not has('decoder_') else 'mae'
     raise ValueError(f'names such as {names[:3]} belong to no known layout; known are {sorted(KINDS)}')

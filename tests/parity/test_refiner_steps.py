@@ -11,6 +11,7 @@ from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 
 from mm_graft.analysis.param_table import build_on_meta, parameter_table
+from mm_graft.checkpoints import load_backbone
 from mm_graft.checkpoints.layouts import TIMM_TO_MMPRETRAIN
 from mm_graft.commands.running import load_config
 from mm_graft.engine.schedulers.warmup_cosine import WarmupCosineLR, warmup_cosine
@@ -166,6 +167,18 @@ def test_features_after_refinement(stages, steps):
         assert_near(backbone(view)[-1], steps['s3.cls_after_norm'], AFTER)
         backbone.out_indices, backbone.final_norm = range(depth), False
         assert_near(torch.stack(backbone(view)), steps['s3.cls_of_blocks'], AFTER)
+
+
+def test_the_layout_that_the_authors_release_is_read(steps, golden, tmp_path):
+    encoder = below(steps, 's3.after.encoder.')
+    weights = torch.load(golden / 'refiner_encoder.pth', weights_only=True)['model']
+    side = int(steps['cfg_image']) // int(steps['cfg_patch'])
+    grid = weights['pos_embed'][:, 1:].unflatten(1, (side, side))
+    torch.save({'state_dict': {**encoder, 'pos_embed.embed': grid}}, tmp_path / 'maerefined.th')
+    backbone = build_model(steps, 3, None).backbone.eval()
+    assert load_backbone(backbone, str(tmp_path / 'maerefined.th')).kind == 'refiner'
+    with torch.no_grad():
+        assert_near(backbone(views_of(steps, 0)[0])[-1], steps['s3.cls_after_norm'], AFTER)
 
 
 def tables(golden):

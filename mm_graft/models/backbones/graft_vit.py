@@ -49,6 +49,11 @@ class GraftViT(MoCoV3ViT):
         self.class_token_only = class_token_only
         self.pos_embed.requires_grad_(False)
 
+    def _freeze_stages(self) -> None:
+        super()._freeze_stages()
+        if self.frozen_stages >= 0:  # the host's MoCo v3 leaves a norm before the blocks in autograd
+            self.pre_norm.requires_grad_(False)
+
     def init_weights(self) -> None:
         """Initialise as the host, or from a checkpoint.
 

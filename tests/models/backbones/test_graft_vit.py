@@ -248,3 +248,8 @@ def test_patches_that_do_not_divide_the_image_are_refused_and_padded_in_evaluati
     with pytest.raises(ValueError, match='do not divide an image of 36×32'):
         vit.train()(images)
     assert vit.eval()(images)[-1].shape == (1, 16)
+
+
+def test_a_norm_before_the_blocks_is_frozen_with_the_stem():
+    assert build(pre_norm=True, patch_cfg=dict(bias=True), frozen_stages=1).train().frozen_depth == 1
+    assert build(pre_norm=True, patch_cfg=dict(bias=True)).train().frozen_depth == -1

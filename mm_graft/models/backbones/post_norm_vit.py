@@ -1,0 +1,39 @@
+"""The host's ViT with the norms behind attention and MLP: the encoder of data2vec 2.0."""
+
+from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
+from torch import Tensor
+
+from mm_graft.models.backbones.graft_vit import GraftViT
+from mm_graft.registry import MODELS
+
+
+class PostNormBlock(TransformerEncoderLayer):
+    """The host's block as x ← norm(x + attention(x)), x ← norm(x + mlp(x)); parameters have the host's names."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Tokens (B, N, D) through the block."""
+        x = self.ln1(x + self.attn(x))
+        return self.ln2(self.ffn(x, identity=x))
+
+
+@MODELS.register_module()
+class PostNormViT(GraftViT):
+    """``GraftViT`` with a norm before the first block and one behind each half of every block, none at the end.
+
+    data2vec 2.0 (Baevski et al., ICML 2023) is trained so (``layer_norm_first=False`` in fairseq). State-dict keys are
+    the host's: ``pre_norm``, ``layers.i.ln1``, ``layers.i.ln2``.
+
+    Args:
+        kwargs: as for ``GraftViT``.
+
+    Raises:
+        ValueError: ``class_token_only``, which knows blocks with the norms in front.
+    """
+
+    def __init__(self, class_token_only: bool = False, **kwargs) -> None:
+        if class_token_only:
+            raise ValueError('class_token_only=True computes a block with its norms in front; leave it out')
+        patch_cfg = {'bias': True, **kwargs.pop('patch_cfg', {})}  # the host drops it with a norm before the blocks
+        super().__init__(**{**kwargs, 'pre_norm': True, 'final_norm': False, 'patch_cfg': patch_cfg})
+        for block in self.layers:
+            block.__class__ = PostNormBlock  # the host does not let one choose the kind of block
