@@ -44,7 +44,7 @@ def test_the_term_is_zero_at_the_start_and_grows_when_the_encoder_leaves_it(tmp_
     model, hook = start(tmp_path)
     model.backbone.load_state_dict(hook.start.state_dict())
     model.loss(views())
-    assert hook.loss() == pytest.approx(0.0, abs=1e-10)
+    assert hook.loss().item() == pytest.approx(0.0, abs=1e-10)
     with torch.no_grad():
         model.backbone.layers[1].attn.qkv.weight.add_(torch.randn(48, 16))
     model.loss(views())
