@@ -1,0 +1,83 @@
+"""What `mm_graft start` looks at before it plans: the folder's images and this machine."""
+
+import os
+import time
+from collections import Counter
+from pathlib import Path
+
+import torch
+
+from mm_graft.commands.start.plan import Folder, Machine
+from mm_graft.engine.optimizers.autocast_optim_wrapper import has_bfloat16
+from mm_graft.image_files import BadImageError, read_header, read_image_bytes
+from mm_graft.image_folders import ImageList, list_images
+
+SAMPLE = 60  # images whose headers are read
+MATRIX = 768  # side of the matrices whose product is timed
+
+
+def look_at_folder(root: str | Path) -> tuple[Folder, ImageList, list[str]]:
+    """What is in a folder: numbers for the plan, the list of images, and lines to print.
+
+    Raises:
+        FileNotFoundError: no such folder.
+        ValueError: none of the sampled images can be read.
+    """
+    images = list_images(root)
+    sample = images.names[::max(1, len(images.names) // SAMPLE)]
+    sides, channels, formats, bad = [], Counter(), Counter(), []
+    for name in sample:
+        try:
+            header = read_header(read_image_bytes(os.path.join(images.root, name)))
+        except (BadImageError, OSError) as error:
+            bad.append(f'{name}: {error}')
+            continue
+        sides.append(min(header.size))
+        channels[(3 if header.color else 1) + header.alpha] += 1
+        formats['more than 8 bits' if header.deep else '8 bits'] += 1
+    if not sides:
+        why = f'; the first: {bad[0]}' if bad else ''
+        raise ValueError(f'no readable image in {images}{why}; give the folder above the images')
+    median = sorted(sides)[len(sides) // 2]
+    share = len(sides) / len(sample)
+    folder = Folder(int(len(images.names) * share), median, 3)
+    lines = [str(images), f'{len(sides)} sampled: shorter side {min(sides)} to {max(sides)} pixels (median {median}), '
+             + ', '.join(f'{count} with {number} channel{"s" * (number > 1)}' for number, count in channels.items())
+             + ', ' + ', '.join(f'{count} of {kind}' for kind, count in formats.items())]
+    if bad:
+        lines.append(f'{len(bad)} of {len(sample)} sampled cannot be read and will be passed over: {bad[0]}'
+                     + (' …' if len(bad) > 1 else ''))
+    return folder, images, lines
+
+
+def look_at_machine(device: str | None = None) -> Machine:
+    """Devices, cores, memory, and how fast matrices are multiplied here (a tenth of a second is measured).
+
+    Args:
+        device: 'cuda' or 'cpu'; the GPU if there is one.
+    """
+    device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
+    native = has_bfloat16(device)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    return Machine(device, cores, memory_of(device), matrix_rate(device, native), native)
+
+
+def memory_of(device: str) -> float:
+    """GiB that the device has, or that are free on this machine."""
+    if device == 'cuda':
+        return torch.cuda.get_device_properties(0).total_memory / 2 ** 30
+    pages = os.sysconf('SC_AVPHYS_PAGES') if 'SC_AVPHYS_PAGES' in os.sysconf_names else 0
+    return max(1.0, pages * os.sysconf('SC_PAGE_SIZE') / 2 ** 30) if pages else 4.0
+
+
+def matrix_rate(device: str, bfloat16: bool, seconds: float = 0.1) -> float:
+    """Floating-point operations a second in products of two square matrices."""
+    matrix = torch.ones(MATRIX, MATRIX, device=device, dtype=torch.bfloat16 if bfloat16 else torch.float32)
+    products, start = 0, None
+    while start is None or time.perf_counter() - start < seconds:
+        matrix @ matrix
+        if device == 'cuda':
+            torch.cuda.synchronize()
+        products += start is not None
+        start = start or time.perf_counter()  # the first one warms up
+    return 2 * MATRIX ** 3 * products / (time.perf_counter() - start)

@@ -1,0 +1,49 @@
+import os
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mm_graft.commands.start.facts import look_at_folder, look_at_machine, matrix_rate
+
+
+def picture(path, size=(40, 30), mode='RGB'):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.zeros((size[1], size[0]), np.uint8)).convert(mode).save(path)
+
+
+def test_the_folder_is_counted_as_training_counts_it_and_described(tmp_path):
+    for index in range(3):
+        picture(tmp_path / 'a' / f'{index}.jpg')
+    picture(tmp_path / 'b' / 'ü.webp', (64, 100))
+    picture(tmp_path / 'b' / 'gray.png', mode='L')
+    Image.fromarray(np.full((30, 30), 4000, np.uint16)).save(tmp_path / 'deep.png')
+    picture(tmp_path / '.hidden' / 'x.jpg')
+    (tmp_path / 'notes.txt').write_text('no image')
+    (tmp_path / 'broken.jpg').write_bytes(b'not a jpeg')
+    folder, images, lines = look_at_folder(tmp_path)
+    assert len(images.names) == 7
+    assert folder.images == 6
+    assert folder.side == 30
+    text = '\n'.join(lines)
+    for part in ('7 images', '.txt 1', 'hidden', '1 of more than 8 bits', 'broken.jpg', 'shorter side 30 to 64'):
+        assert part in text, part
+
+
+def test_a_folder_without_a_readable_image_is_refused(tmp_path):
+    (tmp_path / 'a.jpg').write_bytes(b'')
+    with pytest.raises(ValueError, match=r'no readable image.*a\.jpg: the file is empty'):
+        look_at_folder(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        look_at_folder(tmp_path / 'nowhere')
+
+
+def test_the_machine_has_cores_memory_and_a_speed():
+    machine = look_at_machine('cpu')
+    assert machine.device == 'cpu'
+    assert 1 <= machine.cores <= os.cpu_count()
+    assert machine.memory >= 1
+    assert machine.flops > 1e8
+    assert look_at_machine().device == ('cuda' if torch.cuda.is_available() else 'cpu')
+    assert matrix_rate('cpu', False, seconds=0.01) > 1e8
