@@ -20,8 +20,8 @@ help:
 
 setup: $(READY)
 
-$(READY): requirements/pinned.txt requirements/runtime.txt requirements/tests.txt setup.py tools/dev/setup_env.sh
-	bash tools/dev/setup_env.sh $(PYTHON)
+$(READY): requirements/pinned.txt requirements/runtime.txt requirements/tests.txt setup.py requirements/setup_env.sh
+	bash requirements/setup_env.sh $(PYTHON)
 
 demo: $(READY)
 	$(RUN) -m experiments.demo
@@ -51,7 +51,7 @@ test-openmmlab: .venv-openmmlab/.complete
 		--ignore tests/engine/reliability/test_preemption_hook.py
 
 .venv-openmmlab/.complete: requirements/openmmlab.txt requirements/runtime.txt requirements/tests.txt
-	bash tools/dev/setup_env.sh $(PYTHON) .venv-openmmlab requirements/openmmlab.txt
+	bash requirements/setup_env.sh $(PYTHON) .venv-openmmlab requirements/openmmlab.txt
 
 docs: $(VENV)/.docs
 	$(RUN) -m sphinx -q -W --keep-going -b html -c docs . docs/_build/html

@@ -7,8 +7,8 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
-MIM_CONTENT = ('configs', 'tools', 'model-index.yml')
-IGNORED = shutil.ignore_patterns('__pycache__', '*.pyc', 'dev')
+MIM_CONTENT = ('configs', 'tools', 'benchmarks', 'model-index.yml')
+IGNORED = shutil.ignore_patterns('__pycache__', '*.pyc')
 
 
 def requirements(name: str) -> list[str]:
@@ -23,7 +23,7 @@ def read_version() -> str:
 
 
 def fill_mim(folder: Path) -> None:
-    """Copy configs, tools and the model index into ``folder``, replacing what an earlier build left."""
+    """Copy configs, tools, benchmarks and the model index into ``folder``, replacing what an earlier build left."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for name in MIM_CONTENT:
@@ -35,7 +35,7 @@ def fill_mim(folder: Path) -> None:
 
 
 def link_mim(folder: Path) -> None:
-    """Link configs, tools and the model index into ``folder``: an editable install follows the checkout."""
+    """Link configs, tools, benchmarks and the model index into ``folder``: an editable install follows the checkout."""
     folder.mkdir(exist_ok=True)
     for name in MIM_CONTENT:
         link = folder / name
@@ -72,6 +72,7 @@ setup(
         'tests': requirements('tests'),
         'export': requirements('export'),
     },
+    entry_points={'console_scripts': ['mm_graft = mm_graft.commands.main:main']},
     cmdclass={'build_py': BuildPy},
     zip_safe=False,
 )

@@ -3,14 +3,21 @@
 import resource
 import statistics
 import time
+from argparse import Namespace
 from collections.abc import Sequence
 
 import torch
+from mmengine.config import Config
 from torch import Tensor
 
 from benchmarks.phase_clock import PhaseClock
 from benchmarks.step_costs import count_flops, reduced_bytes, saved_bytes_per_image
 from benchmarks.training_step import PHASES, TrainingStep
+from mm_graft.engine.freezing.freeze_once import freeze_blocks
+from mm_graft.engine.speed.channels_last_hook import ChannelsLastHook
+from mm_graft.engine.speed.checkpoint_blocks_hook import CheckpointBlocksHook
+from mm_graft.engine.speed.compile_blocks_hook import CompileBlocksHook
+from mm_graft.engine.speed.model_hook import apply_configured
 
 FEW = 2  # images for counting: batch norm needs two
 MATMUL_SIDE = {'cuda': 8192, 'cpu': 1024}
@@ -28,6 +35,44 @@ def matmul_peak(device: torch.device, dtype: torch.dtype, seconds: float = 1.0) 
         if clock.on_gpu:
             torch.cuda.synchronize()
     return 2 * side**3 / (min(step['matmul'] for step in clock.steps()) / 1000)
+
+
+def measure_steps(cfgs: dict[str, Config], args: Namespace) -> dict:
+    """Measure the step of a config, or of two in turns; the result is the first one's, with the other under ``vs``.
+
+    Args:
+        cfgs: by the names that stand in the result.
+        args: ``batch``, ``img_size``, ``freeze``, ``steps``, ``warmup`` and ``device`` of ``mm_graft benchmark step``.
+    """
+    device = args.device or best_device()
+    prepared = [prepare(cfg, args.batch, args.img_size, device, args.freeze) for cfg in cfgs.values()]
+    steps = [step for step, _ in prepared]
+    times = interleave(steps, args.steps, args.warmup)
+    peak = matmul_peak(steps[0].device, steps[0].compute_dtype)
+    results = [{'config': name, 'frozen_blocks': args.freeze, **report(step, costs, taken, peak)}
+               for name, (step, costs), taken in zip(cfgs, prepared, times)]
+    if len(results) > 1:
+        results[0]['vs'] = {**compare(*times, [step.batch_size for step in steps]), 'other': results[1]}
+    return results[0]
+
+
+def prepare(cfg: Config, batch: int | None, img_size: int | None, device: str,
+            frozen: int) -> tuple[TrainingStep, dict]:
+    """A step of a config with its hooks that change the model, and what it costs."""
+    step = TrainingStep(cfg, batch, img_size, device)
+    if frozen:
+        freeze_blocks(step.model, step.optim_wrapper.optimizer, frozen)
+    hooks = cfg.get('custom_hooks')
+    for kind in (ChannelsLastHook, CheckpointBlocksHook):
+        apply_configured(step.model, hooks, kind)
+    costs = count(step)
+    costs['compiled_blocks'] = apply_configured(step.model, hooks, CompileBlocksHook)
+    return step, costs
+
+
+def best_device() -> str:
+    """A GPU where there is one."""
+    return 'cuda' if torch.cuda.is_available() else 'cpu'
 
 
 def count(step: TrainingStep) -> dict:

@@ -15,13 +15,6 @@ One name per idea, in code, configs and logs:
 ==============  ================================================================================================
 """
 
-from mmengine.config import utils as _config_utils
-
 from .version import __version__
 
 __all__ = ['__version__']
-
-
-# mmengine resolves `_base_ = 'mmseg::…'` through a table of distribution names, in which the maintained forks have
-# other names and plugins do not stand. The import name works for all of them.
-_config_utils.MODULE2PACKAGE.update(mm_graft='mm_graft', mmseg='mmseg')

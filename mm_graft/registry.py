@@ -4,15 +4,21 @@ Configs keep ``default_scope='mmpretrain'`` (or ``'mmseg'``) and write ``type='m
 this module and the ``locations`` by itself. Nested under another project's registries the prefix would resolve from
 that project's scope only. Importing one of the locations imports every module below it, which registers its classes: a
 new file needs no line elsewhere.
+
+Importing this module also lets MMEngine find configs of ours and of mmseg: it resolves ``_base_ = 'mmseg::…'`` through
+a table of distribution names, in which the maintained forks have other names and plugins do not stand. The import name
+works for all of them.
 """
 
 from importlib import import_module
 from pkgutil import walk_packages
 
+from mmengine.config import utils as config_utils
 from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import METRICS as MMENGINE_METRICS
+from mmengine.registry import MODEL_WRAPPERS as MMENGINE_MODEL_WRAPPERS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
@@ -20,6 +26,8 @@ from mmengine.registry import PARAM_SCHEDULERS as MMENGINE_PARAM_SCHEDULERS
 from mmengine.registry import RUNNERS as MMENGINE_RUNNERS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
+
+config_utils.MODULE2PACKAGE.update(mm_graft='mm_graft', mmseg='mmseg')
 
 MODELS = Registry('model', parent=MMENGINE_MODELS, scope='mm_graft', locations=['mm_graft.models'])
 DATASETS = Registry('dataset', parent=MMENGINE_DATASETS, scope='mm_graft', locations=['mm_graft.datasets'])
@@ -38,6 +46,8 @@ OPTIM_WRAPPER_CONSTRUCTORS = Registry(
 OPTIM_WRAPPERS = Registry(
     'optim_wrapper', parent=MMENGINE_OPTIM_WRAPPERS, scope='mm_graft', locations=['mm_graft.engine'])
 RUNNERS = Registry('runner', parent=MMENGINE_RUNNERS, scope='mm_graft', locations=['mm_graft.engine'])
+MODEL_WRAPPERS = Registry(
+    'model_wrapper', parent=MMENGINE_MODEL_WRAPPERS, scope='mm_graft', locations=['mm_graft.engine'])
 
 
 def import_submodules(package: str, path: list[str]) -> None:

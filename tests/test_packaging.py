@@ -1,6 +1,7 @@
 """What a wheel carries, and that the files at the top level agree with each other."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,13 +23,23 @@ def built(tmp_path_factory):
     return folder / 'lib' / 'mm_graft'
 
 
-def test_a_wheel_carries_configs_tools_and_model_index(built):
-    sources = {str(path.relative_to(ROOT)) for path in (ROOT / 'configs').rglob('*.py')}
-    carried = {str(path.relative_to(built / '.mim')) for path in (built / '.mim' / 'configs').rglob('*.py')}
-    assert carried == sources
-    assert (built / '.mim' / 'tools' / 'train.py').is_file()
+def test_a_wheel_carries_configs_tools_benchmarks_and_model_index(built):
+    for name in ('configs', 'tools', 'benchmarks'):
+        sources = {str(path.relative_to(ROOT)) for path in (ROOT / name).rglob('*.py')}
+        assert {str(path.relative_to(built / '.mim')) for path in (built / '.mim' / name).rglob('*.py')} == sources
+    assert (built / '.mim' / 'tools' / 'dist_train.sh').is_file()
     assert (built / '.mim' / 'model-index.yml').is_file()
-    assert not (built / '.mim' / 'tools' / 'dev').exists()
+
+
+def test_the_commands_of_a_wheel_find_its_configs_and_benchmarks(built, tmp_path):
+    """`benchmarks` is imported from the wheel's own folder, and a config found there by its name."""
+    program = ("import sys; from mm_graft.commands.main import main; sys.stdout.reconfigure(line_buffering=True); "
+               "main(arguments=['benchmark', 'step', 'graft/vit-s_mae_own-images', '--batch', '2', '--steps', '1', "
+               "'--warmup', '0', '--device', 'cpu']); print(sys.modules['benchmarks'].__file__)")
+    done = subprocess.run([sys.executable, '-c', program], cwd=tmp_path, text=True, capture_output=True, check=False,
+                          timeout=120, env={**os.environ, 'PYTHONPATH': str(built.parent)})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == str(built / '.mim' / 'benchmarks' / '__init__.py')
 
 
 def test_a_wheel_carries_every_module(built):
@@ -60,7 +71,7 @@ def test_what_the_package_and_its_tools_import_is_declared_or_comes_with_the_hos
     declared = {line.lower() for line in (ROOT / 'requirements' / 'runtime.txt').read_text().split()}
     host = {'torch', 'torchvision', 'timm', 'mmengine', 'mmcv', 'mmpretrain', 'mmseg', 'cv2', 'pil', 'yaml'}
     optional = {'onnx', 'onnxscript', 'onnxruntime'}  # requirements/export.txt
-    ours = {'mm_graft', *(path.stem for path in ROOT.glob('tools/**/*.py'))}
+    ours = {'mm_graft', 'benchmarks', *(path.stem for path in ROOT.glob('tools/**/*.py'))}
     imported = set()
     for path in [*ROOT.glob('mm_graft/**/*.py'), *ROOT.glob('tools/**/*.py')]:
         for node in ast.walk(ast.parse(path.read_text())):

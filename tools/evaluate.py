@@ -1,91 +1,13 @@
-#!/usr/bin/env python
-"""Evaluate a checkpoint: kNN, linear probing, few-shot and depth protocols in one pass → JSON, a table, a plot."""
+"""Evaluate a checkpoint by frozen-feature protocols: `mm_graft evaluate`."""
 
-import argparse
+import sys
+from os.path import abspath, dirname
 
-import torch
-from mmengine.config import DictAction
-from mmengine.dist import init_dist
+# this folder holds an inspect.py that is not Python's; the one above holds the package of this checkout
+here = dirname(abspath(__file__))
+sys.path[:] = [dirname(here), *(path for path in sys.path if abspath(path) != here)]
 
-from mm_graft.commands.arguments import Help, at_least_one
-from mm_graft.commands.running import clean_errors, load_config
-from mm_graft.evaluation.evaluate import PROTOCOLS, evaluate
-from mm_graft.evaluation.frozen import EvaluationSettings
-from mm_graft.evaluation.linear_probe import LinearProbeSettings
-from mm_graft.evaluation.protocols import ProtocolSettings
-from mm_graft.evaluation.report import report_table
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
-    parser.add_argument('config', help='with `model.backbone` and data sets; a pre-training config will do')
-    parser.add_argument('checkpoint', help='a checkpoint of any layout that is known here')
-    parser.add_argument('--protocols', nargs='+', default=['knn', 'linear', 'fewshot-1'], choices=PROTOCOLS,
-                        help='what to measure, see docs/evaluation.md')
-    parser.add_argument('--out', help='folder for report.json, report.txt and report.png')
-    parser.add_argument('--branch', choices=('base', 'momentum'), default='base', help='which encoder of a contrastive '
-                        'checkpoint')
-    parser.add_argument('--pool', choices=('cls', 'avg'), default='cls', help='class token, or mean over the patches')
-    parser.add_argument('--cache', default='work_dirs/features', help='folder of extracted features')
-    parser.add_argument('--batch-size', type=at_least_one, default=256, help='images encoded at once')
-    parser.add_argument('--workers', type=int, default=2, help='processes that read images')
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='of the encoder')
-    parser.add_argument('--strict', action='store_true', help='stop at the first corrupt image')
-    parser.add_argument('--seeds', type=at_least_one, default=1, help='repetitions of what is random')
-    parser.add_argument('--seed', type=int, default=0, help='the first seed')
-    parser.add_argument('--ks', type=at_least_one, nargs='+', default=[20, 10, 100, 200],
-                        help='kNN: neighbours; the first is the headline')
-    parser.add_argument('--temperature', type=float, default=0.07, help='kNN: of the votes')
-    parser.add_argument('--linear-epochs', type=at_least_one, default=90, help='linear: passes over the features')
-    parser.add_argument('--linear-batch-size', type=at_least_one, default=4096, help='linear: features a step')
-    parser.add_argument('--batch-norm', action='store_true', help='linear: an affine-free batch norm first')
-    parser.add_argument('--select-on-test', action='store_true', help='linear: choose epoch and head on test images, '
-                        'as the authors do; labelled in the report')
-    parser.add_argument('--lr-as-released', type=int, metavar='WORLD_SIZE', help="linear: the authors' scale of the "
-                        'learning rates, too large by this factor')
-    parser.add_argument('--fewshot-list', help='fewshot-1: file of images, see tools/make_split.py')
-    parser.add_argument('--fewshot-share', type=float, default=0.01, help='fewshot-1: share to draw without a list')
-    parser.add_argument('--fewshot-per-class', type=at_least_one, help='fewshot-1: images a class instead of a share')
-    parser.add_argument('--blocks', type=int, nargs='+', default=[], help='probe-depth: after which blocks '
-                        '(default: half, three quarters and all of them)')
-    parser.add_argument('--new-blocks', type=int, nargs='+', default=[0, 1], help='probe-depth: new blocks behind them')
-    parser.add_argument('--probe-epochs', type=at_least_one, default=20, help='probe-depth: epochs of the new blocks')
-    parser.add_argument('--finetune-recipe', help='fewshot-10: a config such as configs/eval/fewshot10_vit-b.py')
-    parser.add_argument('--finetune-epochs', type=at_least_one, help="fewshot-10: instead of the recipe's")
-    parser.add_argument('--finetune-list', help='fewshot-10: file of images; a class-balanced 10 %% without')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='config overrides, key=value')
-    parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm'), default='none',
-                        help='several processes extract the features together')
-    return parser.parse_args()
-
-
-def settings_of(args: argparse.Namespace) -> EvaluationSettings:
-    linear = LinearProbeSettings(
-        epochs=args.linear_epochs, batch_size=args.linear_batch_size, batch_norm=args.batch_norm, seed=args.seed,
-        as_released=args.lr_as_released is not None, world_size=args.lr_as_released or 1)
-    protocol = ProtocolSettings(
-        ks=tuple(args.ks), temperature=args.temperature, linear=linear, select_on_test=args.select_on_test,
-        seeds=args.seeds, fewshot_list=args.fewshot_list, fewshot_share=args.fewshot_share,
-        fewshot_per_class=args.fewshot_per_class)
-    return EvaluationSettings(
-        protocols=args.protocols, branch=args.branch, pool=args.pool, batch_size=args.batch_size,
-        workers=args.workers, device=args.device, cache=args.cache, strict=args.strict, protocol=protocol,
-        blocks=tuple(args.blocks), new_blocks=tuple(args.new_blocks), probe_epochs=args.probe_epochs,
-        finetune_recipe=args.finetune_recipe, finetune_epochs=args.finetune_epochs, finetune_list=args.finetune_list)
-
-
-def main() -> None:
-    args = parse_args()
-    if args.launcher != 'none' and args.device == 'cpu':
-        torch.distributed.init_process_group('gloo')  # the host's launcher wants a GPU for every process
-    elif args.launcher != 'none':
-        init_dist(args.launcher)
-    with clean_errors():
-        cfg = load_config(args.config, args.cfg_options)
-        report = evaluate(cfg, args.checkpoint, settings_of(args), args.out)
-    if report is not None:
-        print(report_table(report))
-
+from mm_graft.commands.main import main
 
 if __name__ == '__main__':
-    main()
+    main('evaluate')

@@ -20,7 +20,7 @@ from experiments.cifar10.reproduction import Reproduction
 from experiments.cifar10.rows import EQUAL_IMAGES, ROWS, Job, plan
 from experiments.cifar10.sizes import IMAGES
 from experiments.training import ROOT, TimeUpError, last_checkpoint
-from mm_graft.commands.running import clean_errors
+from mm_graft.commands.running import guarded
 from mm_graft.evaluation.make_split import make_split
 
 DATA = Path('data/cifar10')
@@ -110,7 +110,7 @@ def main() -> None:
     args = parse_args()
     deadline = None if args.minutes is None else time.monotonic() + 60 * args.minutes
     MMLogger.get_current_instance().setLevel('ERROR')  # not a line for each initialized parameter
-    with clean_errors():
+    with guarded():
         prepare_data(args.scale)
         run = Reproduction(args.scale, args.out, deadline, commit(ROOT))
         if not args.report_only:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mm_graft.commands.running import clean_errors
+from mm_graft.commands.running import guarded
 
 RECORD = 1 + 3 * 32 * 32
 CLASSES = ('airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck')
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument('archive', type=Path, help='cifar-10-binary.tar.gz')
     parser.add_argument('--out', type=Path, default=Path('data/cifar10'), help='folder (default: %(default)s)')
     args = parser.parse_args()
-    with clean_errors():
+    with guarded():
         try:
             sets = read_records(args.archive)
         except (tarfile.TarError, EOFError) as error:

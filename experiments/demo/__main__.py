@@ -17,7 +17,7 @@ from experiments.demo.report import write_report
 from experiments.fashion_mnist import prepare_fashion_mnist
 from experiments.scores import frozen_scores
 from experiments.training import last_checkpoint, last_epoch, run_training, save_initial_weights, train_command
-from mm_graft.commands.running import clean_errors
+from mm_graft.commands.running import guarded
 
 CONFIGS = Path(__file__).with_name('configs')
 OUT = Path('work_dirs/demo')
@@ -74,7 +74,7 @@ def score_all(seed: int) -> list[dict]:
 
 def main() -> None:
     args = parse_args()
-    with clean_errors():
+    with guarded():
         OUT.mkdir(parents=True, exist_ok=True)
         start = time.time()
         prepare_fashion_mnist('data/fashion_mnist')

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from experiments.lr_grid.grid import Point, draw_grid, grid_points, point_name, read_scores
 from experiments.training import ROOT
-from mm_graft.commands.running import clean_errors, load_config
+from mm_graft.commands.configs import load_config
+from mm_graft.commands.running import guarded
 
 TOOLS = ROOT / 'tools'
 
@@ -48,7 +49,7 @@ def run_point(args: argparse.Namespace, point: Point, folder: Path) -> None:
 
 def main() -> None:
     args = parse_args()
-    with clean_errors():
+    with guarded():
         stages = load_config(args.config).optim_wrapper.get('paramwise_cfg', {}).get('stage_lr_mult', [])
         if len(stages) != 3:
             raise ValueError(f'{args.config} has {len(stages)} stages (`stage_lr_mult`), the grid needs three')
@@ -60,13 +61,13 @@ def main() -> None:
                 for command in commands(args, point, args.work_dir / point_name(point)):
                     print(shlex.join(command))
             return
-    with clean_errors():
+    with guarded():
         for point in left:
             run_point(args, point, args.work_dir / point_name(point))
     scores = read_scores(args.work_dir, points)
     for protocol in args.protocols:
         known = {point: result[protocol] for point, result in scores.items() if protocol in result}
-        with clean_errors():
+        with guarded():
             draw_grid(known, args.multipliers, protocol).savefig(args.work_dir / f'{protocol}.png', dpi=150)
         print(f'{args.work_dir / protocol}.png: {len(known)} of {len(points)} runs')
 

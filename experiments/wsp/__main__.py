@@ -22,7 +22,7 @@ from experiments.fashion_mnist import prepare_fashion_mnist
 from experiments.training import train_command
 from experiments.wsp.noisy_captions import write_noisy_captions
 from experiments.wsp.rows import MAE, ROWS, STARTS, Row, score_curve, score_finetuned, score_frozen, score_tags
-from mm_graft.commands.running import clean_errors
+from mm_graft.commands.running import guarded
 from mm_graft.evaluation.report import write_json
 
 SCORES = ('knn', 'linear', 'fewshot_1', 'finetune_10', 'by_tags', 'retrieval_100')
@@ -109,7 +109,7 @@ def table(rows: Sequence[dict]) -> str:
 
 def main() -> None:
     args = parse_args()
-    with clean_errors():
+    with guarded():
         if not args.prepare:
             keep_noise(args.out, args.noise)
         prepare(args.noise)

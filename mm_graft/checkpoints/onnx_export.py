@@ -37,3 +37,21 @@ def export_onnx(backbone: nn.Module, path: str | Path, image_size: tuple[int, in
         torch.onnx.export(
             encoder, (images, ), part, input_names=['images'], output_names=['tokens'], opset_version=opset,
             dynamo=True, external_data=False, dynamic_shapes={'images': {0: torch.export.Dim('batch')}}, verbose=False)
+
+
+@torch.no_grad()
+def largest_difference(backbone: nn.Module, path: str | Path, image_size: tuple[int, int]) -> float:
+    """Largest difference between onnxruntime and PyTorch over random batches of 1 and 3, relative to the largest value.
+
+    Raises:
+        ImportError: onnxruntime is missing.
+    """
+    import onnxruntime
+    session = onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider'])
+    encoder, worst = Encoder(backbone), 0.0
+    for batch in (1, 3):
+        images = torch.randn(batch, 3, *image_size)
+        expected = encoder(images)
+        actual = torch.from_numpy(session.run(None, {'images': images.numpy()})[0])
+        worst = max(worst, float((actual - expected).abs().max() / expected.abs().max()))
+    return worst

@@ -1,6 +1,12 @@
-"""What the commands share in reading their arguments."""
+"""What the commands share in reading their arguments. Nothing here imports torch or MMEngine: errors come at once."""
 
 import argparse
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import NoReturn
+
+PAIRS = {')': '(', ']': '['}
 
 
 class Help(argparse.ArgumentDefaultsHelpFormatter):
@@ -12,8 +18,59 @@ class Help(argparse.ArgumentDefaultsHelpFormatter):
         return super()._get_help_string(action)
 
 
+class Overrides(argparse.Action):
+    """``--cfg-options key=value …`` of OpenMMLab, a dict; what is no ``key=value`` is an error of the command line."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Sequence[str],
+                 option_string: str | None = None) -> None:
+        """Check the form, then let MMEngine read the values: numbers, booleans, None, lists and tuples."""
+        for text in values:
+            key, given, value = text.partition('=')
+            if not given or not all(key.split('.')):
+                parser.error(f'{option_string} {text!r}: expected KEY=VALUE, such as train_dataloader.batch_size=64')
+            if not balanced(value):
+                parser.error(f'{option_string} {text!r}: brackets do not match; write lists as KEY=[1,2], no spaces')
+        from mmengine.config import DictAction
+        DictAction(option_strings=[option_string], dest=self.dest)(parser, namespace, values, option_string)
+
+
+def balanced(text: str) -> bool:
+    """Whether each bracket of a text is closed by one of its kind, in order."""
+    opened = []
+    for character in text:
+        if character in PAIRS.values():
+            opened.append(character)
+        elif character in PAIRS and (not opened or opened.pop() != PAIRS[character]):
+            return False
+    return not opened
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """The option that every command with a config has."""
+    parser.add_argument('--cfg-options', nargs='+', action=Overrides, metavar='KEY=VALUE',
+                        help='overrides of the config, such as max_epochs=100 model.backbone.drop_path_rate=0.1')
+
+
+def add_launcher(parser: argparse.ArgumentParser) -> None:
+    """How several processes were started, as OpenMMLab's launchers say it."""
+    parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none',
+                        help='what started the processes')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by old launchers')
+
+
+def check_files(what: str, *paths: str) -> None:
+    """See that input files exist, before anything slow begins.
+
+    Raises:
+        FileNotFoundError: the first that does not.
+    """
+    for path in paths:
+        if '://' not in path and not Path(path).exists():
+            raise FileNotFoundError(f'{what} {path} does not exist; give the path of a file')
+
+
 def at_least_one(text: str) -> int:
-    """A whole number from 1 on, for ``add_argument(type=…)``.
+    """An integer from 1 on, for ``add_argument(type=…)``.
 
     Raises:
         argparse.ArgumentTypeError: it is none.
@@ -23,5 +80,12 @@ def at_least_one(text: str) -> int:
     except ValueError:
         number = 0
     if number < 1:
-        raise argparse.ArgumentTypeError(f'{text!r} is no whole number from 1 on')
+        raise argparse.ArgumentTypeError(f'expected an integer ≥ 1, got {text!r}')
     return number
+
+
+def refuse(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> NoReturn:
+    """End with the arguments that a command does not know, and the options that are called alike."""
+    known = [name for action in parser._actions for name in action.option_strings]
+    near = [found for word in unknown for found in get_close_matches(word.split('=')[0], known, 1)]
+    parser.error(f'unknown arguments: {" ".join(unknown)}' + (f'; did you mean {", ".join(near)}?' if near else ''))

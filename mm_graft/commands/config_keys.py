@@ -1,16 +1,25 @@
 """Which keys of a config count once it has been read: those that a Runner reads. The others only served to write it."""
 
-from collections.abc import Iterable, Iterator
+from __future__ import annotations
+
+from collections.abc import Iterable
 from difflib import get_close_matches
-from inspect import signature
+from typing import TYPE_CHECKING
 
-from mmengine.config import Config
-from mmengine.runner import Runner
+from mm_graft.commands.nested import nodes
 
-# beside the Runner's arguments: what it looks up in its config, and what the FlexibleRunner takes
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+# the Runner's arguments, written out because importing the Runner takes seconds
+ARGUMENTS = ('model', 'work_dir', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'train_cfg', 'val_cfg',
+             'test_cfg', 'auto_scale_lr', 'optim_wrapper', 'param_scheduler', 'val_evaluator', 'test_evaluator',
+             'default_hooks', 'custom_hooks', 'data_preprocessor', 'load_from', 'resume', 'launcher', 'env_cfg',
+             'log_processor', 'log_level', 'visualizer', 'default_scope', 'randomness', 'experiment_name')
+# what it looks up in its config, and what the FlexibleRunner takes
 LOOKED_UP = ('runner_type', 'model_wrapper_cfg', 'find_unused_parameters', 'sync_bn', 'activation_checkpointing',
              'efficient_conv_bn_eval', 'compile', 'strategy', 'init_weights_for_test_or_val')
-RUNNER_KEYS = frozenset({*signature(Runner.__init__).parameters, *LOOKED_UP}) - {'self', 'cfg'}
+RUNNER_KEYS = frozenset({*ARGUMENTS, *LOOKED_UP})
 CALLED = {'base_lr': 'lr', 'warmup_epochs': 'warmup', 'warmup_iters': 'end'}  # where the value has another name
 
 
@@ -37,14 +46,5 @@ def places_of(cfg: Config, variable: str) -> list[str]:
     """Keys that a Runner reads where a variable of the config went, by name or because they hold the same thing."""
     value, name = cfg[variable], CALLED.get(variable, variable)
     telling = bool(value) and isinstance(value, str | dict | list | tuple)
-    nodes = (node for key in cfg if key in RUNNER_KEYS for node in _nodes(cfg[key], key))
-    return [key for key, node in nodes if key.rsplit('.', 1)[-1] == name or (telling and node == value)]
-
-
-def _nodes(node: object, path: str) -> Iterator[tuple[str, object]]:
-    """A value and everything in it, as (dotted key, value)."""
-    yield path, node
-    if not isinstance(node, dict | list | tuple):
-        return
-    for key, child in node.items() if isinstance(node, dict) else enumerate(node):
-        yield from _nodes(child, f'{path}.{key}')
+    found = (node for key in cfg if key in RUNNER_KEYS for node in nodes(cfg[key], key))
+    return [key for key, node in found if key.rsplit('.', 1)[-1] == name or (telling and node == value)]

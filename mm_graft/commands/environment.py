@@ -1,6 +1,6 @@
 """What a machine has for training, what is wrong with it, and what to do about that."""
 
-import importlib.util
+import importlib
 import os
 import platform
 import shutil
@@ -114,16 +114,6 @@ def attempt(name: str, action: Callable[[], str], fix: str) -> Check:
         return Check(name, ' '.join(f'{type(error).__name__}: {error}'.split()), False, fix)
 
 
-def check_advisories() -> Check:
-    """Whether a known security advisory concerns what is installed."""
-    from mm_graft.commands.advisories import ADVISORIES, AS_OF, concerning
-    found = concerning({name: number for name in {advisory.package for advisory in ADVISORIES}
-                        if (number := version(name))})
-    value = ', '.join(f'{name} {number} ({advisory.identifier})' for name, number, advisory in found)
-    return Check('advisories', value or f'none known here, as of {AS_OF}', not found,
-                 '; '.join(str(advisory) for *_, advisory in found))
-
-
 def count_images(folder: str | Path) -> str:
     """What training would use of a folder and what it would pass over, in one line.
 
@@ -143,7 +133,7 @@ def check_config(path: str, options: dict | None = None) -> str:
     Raises:
         Exception: whatever is wrong with it.
     """
-    from mm_graft.commands.running import check_paths, load_config
+    from mm_graft.commands.configs import check_paths, load_config
     cfg = load_config(path, options)
     check_paths(cfg)
     return f'{path} is read; its data and checkpoints are there'
@@ -158,8 +148,6 @@ def examine(config: str | None = None, data: str | None = None, folder: str = '.
               *(check_family(package) for package in FAMILY)]
     if checks[1].ok:  # torch can be imported
         checks += [check_devices(), check_backends()]
-    if importlib.util.find_spec('packaging'):
-        checks.append(check_advisories())
     checks += check_space(folder)
     if data:
         checks.append(attempt('data', lambda: count_images(data), 'give the folder above the images'))

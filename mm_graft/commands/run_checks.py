@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mm_graft.commands.data_checks import check_data_sets
+from mm_graft.commands.nested import value_at
 from mm_graft.depth import unwrap
 from mm_graft.models.grids import check_grids
 
@@ -89,14 +90,6 @@ def check_classes(cfg: Config, metainfo: dict) -> None:
         raise ValueError(
             f'the training images have {classes} classes, but {stated}; '
             f'--cfg-options {" ".join(f"{key}={classes}" for key in numbers)}')
-
-
-def value_at(cfg: Config, key: str) -> object:
-    """What stands under a dotted key, None if nothing does."""
-    node = cfg
-    for part in key.split('.'):
-        node = node.get(part) if hasattr(node, 'get') else None
-    return node
 
 
 def batch_size(loader: DataLoader) -> int | None:

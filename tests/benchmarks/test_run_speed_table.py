@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_a_table_and_its_numbers_are_written(tmp_path):
     done = subprocess.run(
-        [sys.executable, ROOT / 'benchmarks/run_speed_table.py', '--out', tmp_path, '--methods', 'MAE', '--width',
+        [sys.executable, '-m', 'mm_graft', 'benchmark', 'table', '--out', tmp_path, '--methods', 'MAE', '--width',
          'tiny', '--blocks', '3', '--batch', '2', '--img-size', '32', '--steps', '1', '--warmup', '1', '--no-compile',
          '--device', 'cpu'], cwd=ROOT, text=True, capture_output=True, timeout=300,
         env={**os.environ, 'PYTHONPATH': str(ROOT)})

@@ -1,13 +1,8 @@
 import argparse
-import runpy
-import sys
-from pathlib import Path
 
 import pytest
 
-from mm_graft.commands.arguments import Help, at_least_one
-
-ROOT = Path(__file__).parents[2]
+from mm_graft.commands.arguments import Help, add_overrides, at_least_one, balanced, check_files
 
 
 def test_numbers_from_one_on_pass():
@@ -16,7 +11,7 @@ def test_numbers_from_one_on_pass():
 
 @pytest.mark.parametrize('text', ['0', '-1', '1.5', 'many'])
 def test_other_numbers_and_words_do_not(text):
-    with pytest.raises(argparse.ArgumentTypeError, match='no whole number from 1 on'):
+    with pytest.raises(argparse.ArgumentTypeError, match='expected an integer ≥ 1'):
         at_least_one(text)
 
 
@@ -31,18 +26,33 @@ def test_help_shows_the_defaults_that_there_are():
     assert text.count('default') == 2
 
 
-@pytest.mark.parametrize('command', ['evaluate.py', 'analyze.py conflict'])
-def test_every_option_says_what_it_is(command, monkeypatch):
-    silent = []
-    add = argparse.ArgumentParser.add_argument
+@pytest.mark.parametrize(('text', 'fits'), [('', True), ('[(1,2),[3]]', True), ('[1', False), ('1]', False),
+                                            ('([1)]', False)])
+def test_brackets_must_match_in_order_and_kind(text, fits):
+    assert balanced(text) is fits
 
-    def look(parser, *names, **settings):
-        silent.extend(() if settings.get('help') else [names])
-        return add(parser, *names, **settings)
 
-    monkeypatch.setattr(argparse.ArgumentParser, 'add_argument', look)
-    tool, *words = command.split()
-    monkeypatch.setattr(sys, 'argv', [tool, *words, '--help'])
-    with pytest.raises(SystemExit):
-        runpy.run_path(str(ROOT / 'tools' / tool), run_name='__main__')
-    assert silent == []
+@pytest.fixture
+def parser():
+    found = argparse.ArgumentParser(prog='command')
+    add_overrides(found)
+    return found
+
+
+def test_overrides_are_read_as_openmmlab_reads_them(parser):
+    args = parser.parse_args(['--cfg-options', 'a.b=1', 'c=[1,(2,x)]', 'd=None', '--cfg-options', 'e=true', 'f=1e-3'])
+    assert args.cfg_options == {'a.b': 1, 'c': [1, (2, 'x')], 'd': None, 'e': True, 'f': 1e-3}
+
+
+@pytest.mark.parametrize('text', ['a', '=1', 'a..b=1', '.a=1', 'a.=1', 'a=[1', 'a=(1]'])
+def test_what_is_no_override_is_an_error_of_the_command_line(parser, capsys, text):
+    with pytest.raises(SystemExit) as end:
+        parser.parse_args(['--cfg-options', text])
+    assert end.value.code == 2
+    assert f'command: error: --cfg-options {text!r}: ' in capsys.readouterr().err
+
+
+def test_files_must_exist_but_addresses_need_not(tmp_path):
+    check_files('picture', str(tmp_path), 'https://host/a.png')
+    with pytest.raises(FileNotFoundError, match=r'picture no/where\.png does not exist'):
+        check_files('picture', str(tmp_path), 'no/where.png')

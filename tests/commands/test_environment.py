@@ -1,22 +1,13 @@
-import json
-import runpy
-import sys
-from pathlib import Path
-
 import pytest
-import torch
 
 from mm_graft.commands import environment
 from mm_graft.commands.environment import (
-    check_advisories,
     check_family,
     check_import,
     check_space,
     count_images,
     examine,
 )
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -39,16 +30,6 @@ def test_the_maintained_family_is_right_and_the_others_are_named(installed):
     installed()
     assert check_family('mmpretrain').fix == 'pip install onedl-mmpretrain'
     assert check_family('mmsegmentation').ok is None
-
-
-def test_a_known_advisory_is_a_finding_with_its_remedy(installed):
-    installed(torch='2.9.1', pillow='13.0.0')
-    check = check_advisories()
-    assert check.ok is False
-    assert check.value == 'torch 2.9.1 (CVE-2026-24747), torch 2.9.1 (CVE-2026-4538)'
-    assert 'use torch 2.10.0 or later' in check.fix
-    installed(torch='2.11.0', pillow='13.0.0')
-    assert check_advisories().ok
 
 
 def test_a_broken_binary_is_a_finding_and_no_crash(tmp_path, monkeypatch):
@@ -86,27 +67,3 @@ def test_a_config_is_read_and_its_paths_looked_for(tmp_path):
     check = examine(config=str(tmp_path / 'config.py'))[-1]
     assert (check.name, check.ok) == ('config', False)
     assert 'checkpoint no/where.pth (load_from) does not exist' in check.value
-
-
-def run(monkeypatch, capsys, *arguments):
-    monkeypatch.setattr(sys, 'argv', ['doctor.py', *arguments])
-    with pytest.raises(SystemExit) as end:
-        runpy.run_path(str(ROOT / 'tools' / 'doctor.py'), run_name='__main__')
-    return int(end.value.code), capsys.readouterr().out
-
-
-def test_the_command_prints_everything_and_says_what_to_fix(tmp_path, monkeypatch, capsys):
-    status, text = run(monkeypatch, capsys, '--data', str(tmp_path))
-    assert status == 1
-    assert f'torch           {torch.__version__}' in text
-    assert 'WRONG data' in text
-    assert 'data: give the folder above the images' in text
-
-
-def test_the_command_speaks_json(monkeypatch, capsys):
-    status, text = run(monkeypatch, capsys, '--json')
-    report = json.loads(text)
-    assert report['ok'] is (status == 0)
-    names = [check['name'] for check in report['checks']]
-    assert {'python', 'torch', 'torchvision', 'mmengine', 'mmpretrain', 'devices', 'distributed', 'disk'} <= set(names)
-    assert all({'name', 'value', 'ok', 'fix'} == set(check) for check in report['checks'])

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mm_graft.analysis.param_table import build_on_meta, parameter_table
-from mm_graft.commands.running import load_config
+from mm_graft.commands.configs import load_config
 
 PUBLISHED = [(batch, 1.0, [1.5e-5, 1.5e-5, 1.5e-4]) for batch in (4096, 2080)]
 CONFIGS = Path(__file__).parents[2] / 'configs' / 'graft'

@@ -13,7 +13,7 @@ from mmpretrain.structures import DataSample
 from mm_graft.analysis.param_table import build_on_meta, parameter_table
 from mm_graft.checkpoints import load_backbone
 from mm_graft.checkpoints.layouts import TIMM_TO_MMPRETRAIN
-from mm_graft.commands.running import load_config
+from mm_graft.commands.configs import load_config
 from mm_graft.engine.schedulers.warmup_cosine import WarmupCosineLR, warmup_cosine
 from tests.parity.builders import MEAN, STD, vit_arch
 from tests.parity.refiner_data import AFTER, assert_head, assert_near, below, fill_head, head_config, play, read

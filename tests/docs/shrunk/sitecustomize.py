@@ -8,10 +8,10 @@ from pathlib import Path
 
 
 class SmallConfigs(importlib.abc.MetaPathFinder):
-    """Wrap `load_config` of `mm_graft.commands.running` as soon as that is imported."""
+    """Wrap `load_config` of `mm_graft.commands.configs` as soon as that is imported."""
 
     def find_spec(self, name, path, target=None):
-        if name != 'mm_graft.commands.running':
+        if name != 'mm_graft.commands.configs':
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)

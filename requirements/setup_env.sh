@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Build an environment. Usage: tools/dev/setup_env.sh [PYTHON [VENV [REQUIREMENTS]]]; default: .venv, the pinned stack.
+# Build an environment. Usage: requirements/setup_env.sh [PYTHON [VENV [REQUIREMENTS]]]; default: .venv, the pinned stack.
 # Works on a bare Debian/Ubuntu: what is missing there (venv, libGL) is installed by apt as root, or named.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/.."
 python=${1:-python3}
 venv=${2:-.venv}
 stack=${3:-requirements/pinned.txt}

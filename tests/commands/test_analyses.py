@@ -1,9 +1,4 @@
-"""The command as a user would give it, run inside this process."""
-
 import json
-import runpy
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +8,6 @@ from PIL import Image
 
 from tests.models.selfsup.test_joint_mim_cl import config
 
-TOOL = Path(__file__).parents[2] / 'tools' / 'analyze.py'
 CONFIG = """
 default_scope = 'mmpretrain'
 model = {model!r}
@@ -47,16 +41,15 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def run(folder, monkeypatch):
-    """Call a sub-command on both checkpoints; gives what it wrote as JSON."""
+def analyze(folder, run):
+    """Run an analysis on both checkpoints; gives what it wrote as JSON."""
 
     def call(command: str, *options: str, both: bool = True) -> dict:
         subjects = [folder / 'joint.py', folder / 'epoch_0.pth']
         subjects += ['--also', folder / 'joint.py', folder / 'epoch_1.pth'] if both else []
         out = folder / 'new' / 'out'
         arguments = [command, *subjects, '--out', out, '--batch-size', 2, '--device', 'cpu', *options]
-        monkeypatch.setattr(sys, 'argv', [str(TOOL), *map(str, arguments)])
-        runpy.run_path(str(TOOL), run_name='__main__')
+        run('analyze', *arguments)
         return json.loads((out / f'{command}.json').read_text())
 
     return call
@@ -66,62 +59,56 @@ def picture(folder, name):
     return Image.open(folder / 'new' / 'out' / f'{name}.png').format == 'PNG'
 
 
-def test_conflict_of_both_checkpoints_stands_in_one_figure(run, folder):
-    report = run('conflict', '--batches', '3')
+def test_conflict_of_both_checkpoints_stands_in_one_figure(analyze, folder):
+    report = analyze('conflict', '--batches', '3')
     assert list(report['models']) == ['joint epoch_0', 'joint epoch_1']
     cosines = np.array(report['models']['joint epoch_0']['cosine'])
     assert cosines.shape == (3, 4)
     assert np.abs(cosines).max() <= 1
-    assert run('conflict', '--batches', '3') == report
+    assert analyze('conflict', '--batches', '3') == report
     assert picture(folder, 'conflict')
 
 
-def test_a_term_that_the_algorithm_lacks_is_one_line_of_error(run, capsys):
+def test_a_term_that_the_algorithm_lacks_is_one_line_of_error(analyze, capsys):
     with pytest.raises(SystemExit):
-        run('conflict', '--losses', 'loss_pixels', 'loss_other')
+        analyze('conflict', '--losses', 'loss_pixels', 'loss_other')
     assert "'loss_other' is no scalar with a gradient" in capsys.readouterr().err
 
 
-def test_attention_distance_of_the_test_set_or_of_files(run, folder):
-    report = run('attention-distance', '--labels', 'a', 'b')
+def test_attention_distance_of_the_test_set_or_of_files(analyze, folder):
+    report = analyze('attention-distance', '--labels', 'a', 'b')
     assert list(report['models']) == ['a', 'b']
     assert report['images'] == 8
     assert np.array(report['models']['a']['per_head']).shape == (4, 2)
     files = [str(path) for path in sorted((folder / 'test').rglob('*.png'))]
-    again = run('attention-distance', '--labels', 'a', 'b', '--images', *files)
+    again = analyze('attention-distance', '--labels', 'a', 'b', '--images', *files)
     assert again['images'] == 8
     np.testing.assert_allclose(  # the test set is scaled and cropped, files are covered
         again['models']['b']['per_block'], report['models']['b']['per_block'], rtol=0.05)
     assert picture(folder, 'attention-distance')
 
 
-def test_vic_is_measured_on_two_training_views(run, folder):
-    report = run('vic', '--batches', '2')
+def test_vic_is_measured_on_two_training_views(analyze, folder):
+    report = analyze('vic', '--batches', '2')
     assert report['images'] == 4
     assert {name: len(values) for name, values in report['models']['joint epoch_1'].items()} == dict.fromkeys(
         ('norm', 'invariance', 'variance', 'covariance'), 4)
     assert picture(folder, 'vic')
 
 
-def test_tsne_shows_the_chosen_classes(run, folder):
-    report = run('tsne', '--per-class', '3', '--perplexity', '2')
+def test_tsne_shows_the_chosen_classes(analyze, folder):
+    report = analyze('tsne', '--per-class', '3', '--perplexity', '2')
     assert report['labels'] == [0, 0, 0, 1, 1, 1]
     assert np.array(report['models']['joint epoch_0']['points']).shape == (6, 2)
     assert picture(folder, 'tsne')
 
 
-def test_attention_maps_and_neighbours_become_pictures(run, folder):
-    report = run('attention-map', '--count', '3')
+def test_attention_maps_and_neighbours_become_pictures(analyze, folder):
+    report = analyze('attention-map', '--count', '3')
     assert np.array(report['models']['joint epoch_0']['maps']).shape == (3, 4, 4)
     assert picture(folder, 'attention-map')
-    report = run('patch-retrieval', '--query', '1', '5', '--neighbours', '4', '--count', '4')
+    report = analyze('patch-retrieval', '--query', '1', '5', '--neighbours', '4', '--count', '4')
     assert len(report['models']['joint epoch_0']['patches']) == 4
     assert picture(folder, 'patch-retrieval-2')
-    run('patch-retrieval', '--count', '4', both=False)
+    analyze('patch-retrieval', '--count', '4', both=False)
     assert picture(folder, 'patch-retrieval')
-
-
-def test_names_must_differ(run, capsys):
-    with pytest.raises(SystemExit):
-        run('tsne', '--labels', 'a', 'a')
-    assert 'need as many different names' in capsys.readouterr().err

@@ -1,0 +1,209 @@
+"""What ``mm_graft analyze`` computes, saves and draws; :mod:`mm_graft.commands.analyze` defines its arguments."""
+
+import json
+from argparse import Namespace
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.registry import DATASETS, MODELS, init_default_scope
+from torch import Tensor
+
+from mm_graft.analysis import attention_distance as distances
+from mm_graft.analysis import attention_map as maps
+from mm_graft.analysis import (
+    gradient_conflict,
+    reconstruction_figure,
+    segmentation_figure,
+)
+from mm_graft.analysis import patch_retrieval as retrieval
+from mm_graft.analysis import tsne as plane
+from mm_graft.analysis import vic as terms
+from mm_graft.analysis.data import balanced, image_batches, spread, training_batches
+from mm_graft.analysis.reconstruction import load_model, read_images, reconstruct
+from mm_graft.checkpoints import read_checkpoint
+from mm_graft.commands.analyze import Subject
+from mm_graft.commands.configs import check_folders
+from mm_graft.encoders import Encoder, load_encoder, normalization_of, preprocessor_config
+from mm_graft.evaluation.datasets import build_datasets, class_names, image_labels
+from mm_graft.evaluation.features import encode
+from mm_graft.gradients import terms_conflict
+
+
+def encoders_of(args: Namespace, subjects: list[Subject]) -> dict[str, Encoder]:
+    """The encoders, by name."""
+    return {subject.label: load_encoder(subject.cfg, subject.checkpoint, args.branch).to(args.device)
+            for subject in subjects}
+
+
+def pixel_batches(args: Namespace, cfg: Config, encoder: Encoder) -> Iterator[Tensor]:
+    """Images (B, 3, H, W) in 0…255, of the files or of the test set."""
+    if args.images:
+        pixels = torch.from_numpy(read_images(args.images, encoder.image_size)).permute(0, 3, 1, 2)
+        yield from pixels.split(args.batch_size)
+    else:
+        _, dataset = build_datasets(cfg)
+        indices = spread(len(dataset), args.count)
+        yield from image_batches(dataset, indices, normalization_of(cfg)['to_rgb'], args.batch_size)
+
+
+def all_pixels(args: Namespace, cfg: Config, encoder: Encoder) -> tuple[Tensor, np.ndarray]:
+    """The same at once, (B, 3, H, W), and as pictures (B, H, W, 3)."""
+    pixels = torch.cat(list(pixel_batches(args, cfg, encoder)))
+    return pixels, pixels.permute(0, 2, 3, 1).byte().numpy()
+
+
+def save(args: Namespace, models: dict, figure: object, **settings) -> None:
+    """Write the JSON, and the figure if it is not written yet."""
+    args.out.mkdir(parents=True, exist_ok=True)
+    content = {'analysis': args.analysis, 'seed': args.seed, **settings, 'models': models}
+    (args.out / f'{args.analysis}.json').write_text(json.dumps(content, indent=1, allow_nan=False) + '\n')
+    if figure is not None:
+        figure.savefig(args.out / f'{args.analysis}.png', dpi=150)
+    print(f'{args.out / args.analysis}.json and .png: {", ".join(models)}')
+
+
+def conflict(args: Namespace, subjects: list[Subject]) -> None:
+    """Cosines of the gradients of two losses."""
+    init_default_scope(subjects[0].cfg.get('default_scope', 'mmpretrain'))
+    batches = training_batches(subjects[0].cfg, args.batches, args.batch_size, args.workers, args.seed)
+    found = {}
+    for subject in subjects:
+        model = load_model(subject.cfg, subject.checkpoint).to(args.device).train()
+        torch.manual_seed(args.seed)
+
+        def measure(batch: dict, model: torch.nn.Module = model) -> object:
+            data = model.data_preprocessor(batch, True)
+            return terms_conflict(model, lambda: model(**data, mode='loss'), tuple(args.losses))
+
+        found[subject.label] = gradient_conflict.conflict_over_batches(model, measure, batches)
+    models = {label: gradient_conflict.conflict_summary(cosines) for label, cosines in found.items()}
+    save(args, models, gradient_conflict.draw_conflict(found), losses=args.losses, batch_size=args.batch_size,
+         batches=len(batches))
+
+
+def attention_distance(args: Namespace, subjects: list[Subject]) -> None:
+    """Mean distance from a patch to what it attends to."""
+    found, count = {}, 0
+    for subject, encoder in zip(subjects, encoders_of(args, subjects).values()):
+        batches = list(pixel_batches(args, subjects[0].cfg, encoder))
+        count = sum(map(len, batches))
+        found[subject.label] = distances.attention_distances(encoder.encode_pixels, batches, encoder.grid,
+                                                             encoder.patch_size)
+    models = {label: {'per_block': result.per_block.tolist(), 'per_head': result.per_head.tolist(),
+                      'mass_on_extra': result.mass_on_extra.mean((1, 2)).tolist()} for label, result in found.items()}
+    figure = distances.draw_attention_distance({label: result.per_head.numpy() for label, result in found.items()})
+    save(args, models, figure, images=count, unit='pixels')
+
+
+def vic(args: Namespace, subjects: list[Subject]) -> None:
+    """VICReg's terms.
+
+    Raises:
+        ValueError: the training data give no two views.
+    """
+    encoders = encoders_of(args, subjects)
+    first = next(iter(encoders.values()))
+    preprocessor = MODELS.build({'type': 'SelfSupDataPreprocessor', **preprocessor_config(subjects[0].cfg)})
+    preprocessor.to(args.device)
+    batches = training_batches(subjects[0].cfg, args.batches, args.batch_size, args.workers, args.seed)
+    views = [preprocessor(batch, True)['inputs'] for batch in batches]
+    if not isinstance(views[0], list | tuple) or len(views[0]) < 2:
+        raise ValueError('the training data of the first config give no two views; put a contrastive config first')
+    pixels = [[first.denormalize(view) for view in pair[:2]] for pair in views]
+    found = {label: terms.vic_by_block(encoder, encoder.encode_pixels, pixels)._asdict()
+             for label, encoder in encoders.items()}
+    values = {label: {name: term.cpu().numpy() for name, term in parts.items()} for label, parts in found.items()}
+    models = {label: {name: term.tolist() for name, term in parts.items()} for label, parts in values.items()}
+    save(args, models, terms.draw_vic(values), images=sum(len(pair[0]) for pair in views))
+
+
+def tsne(args: Namespace, subjects: list[Subject]) -> None:
+    """Features of test images in the plane."""
+    encoders = encoders_of(args, subjects)
+    _, dataset = build_datasets(subjects[0].cfg)
+    labels, bgr = image_labels(dataset), normalization_of(subjects[0].cfg)['to_rgb']
+    chosen = balanced(labels, args.classes, args.per_class)
+    points = {}
+    for label, encoder in encoders.items():
+        with torch.inference_mode():
+            features = torch.cat([encode(encoder.backbone, encoder.normalize(pixels), args.pool).float().cpu()
+                                  for pixels in image_batches(dataset, chosen, bgr, args.batch_size)])
+        points[label] = plane.embed(features.numpy(), args.perplexity, args.seed)
+    names = list(class_names(dataset)) or [str(index) for index in range(labels.max() + 1)]
+    models = {label: {'points': places.tolist()} for label, places in points.items()}
+    save(args, models, plane.draw_points(points, labels[chosen], names), labels=labels[chosen].tolist(),
+         perplexity=args.perplexity)
+
+
+def attention_map(args: Namespace, subjects: list[Subject]) -> None:
+    """Attention of the class token."""
+    encoders = encoders_of(args, subjects)
+    pixels, pictures = all_pixels(args, subjects[0].cfg, next(iter(encoders.values())))
+    found = {label: maps.class_attention_maps(
+        maps.attention_weights(encoder.encode_pixels, pixels, args.block), encoder.grid).cpu().numpy()
+        for label, encoder in encoders.items()}
+    save(args, {label: {'maps': values.tolist()} for label, values in found.items()}, None, block=args.block)
+    maps.draw_attention_maps(pictures, found, args.out / f'{args.analysis}.png')
+
+
+def patch_retrieval(args: Namespace, subjects: list[Subject]) -> None:
+    """Patches that are most like one, a picture for each checkpoint."""
+    encoders = encoders_of(args, subjects)
+    pixels, pictures = all_pixels(args, subjects[0].cfg, next(iter(encoders.values())))
+    models = {}
+    args.out.mkdir(parents=True, exist_ok=True)
+    for index, (label, encoder) in enumerate(encoders.items()):
+        with torch.inference_mode():
+            tokens = torch.cat([encoder.patch_tokens(part) for part in pixels.split(args.batch_size)])
+        found = retrieval.nearest_patches(tokens, *args.query, args.neighbours)
+        models[label] = {name: values.tolist() for name, values in found._asdict().items()}
+        retrieval.draw_neighbours(pictures, encoder.grid, tuple(args.query), found,
+                                  args.out / f'{_numbered(args.analysis, index, encoders)}.png')
+    save(args, models, None, query=args.query)
+
+
+def reconstruction(args: Namespace, subjects: list[Subject]) -> None:
+    """What is seen, hidden and predicted, a picture for each checkpoint."""
+    models = {}
+    args.out.mkdir(parents=True, exist_ok=True)
+    for index, subject in enumerate(subjects):
+        model = load_model(subject.cfg, subject.checkpoint).to(args.device)
+        torch.manual_seed(args.seed)
+        results = reconstruct(model, read_images(args.images, tuple(model.backbone.img_size)))
+        models[subject.label] = {'hidden': [float(result.mask.mean()) for result in results]}
+        name = _numbered(args.analysis, index, subjects)
+        reconstruction_figure.draw(results).savefig(args.out / f'{name}.png', dpi=args.dpi)
+    save(args, models, None, images=args.images)
+
+
+def segmentation(args: Namespace, subjects: list[Subject]) -> None:
+    """Predicted classes of test images.
+
+    Raises:
+        ValueError: the test set has no such image.
+    """
+    cfg = subjects[0].cfg
+    check_folders(cfg, 'test_dataloader')
+    init_default_scope(cfg.default_scope)
+    data = DATASETS.build(cfg.test_dataloader.dataset)
+    if not all(0 <= index < len(data) for index in args.indices):
+        raise ValueError(f'--indices {args.indices}: the test set has the images 0 to {len(data) - 1}')
+    samples = [data[index] for index in args.indices]
+    images = [sample['inputs'].permute(1, 2, 0).numpy()[..., ::-1] for sample in samples]  # BGR → RGB
+    truth = [sample['data_samples'].gt_sem_seg.data[0].numpy() for sample in samples]
+    columns, models = {'truth': truth}, {}
+    for subject in subjects:
+        model = MODELS.build(subject.cfg.model)
+        model.load_state_dict(read_checkpoint(subject.checkpoint), strict=True)
+        model.to(args.device).eval()
+        columns[subject.label] = [segmentation_figure.predict(model, sample) for sample in samples]
+        models[subject.label] = {'pixels_right': [float((predicted == true).mean())
+                                                  for predicted, true in zip(columns[subject.label], truth)]}
+    figure = segmentation_figure.draw(images, columns, data.metainfo['classes'], data.metainfo['palette'])
+    save(args, models, figure, indices=args.indices)
+
+
+def _numbered(name: str, index: int, among: object) -> str:
+    return name if len(among) == 1 else f'{name}-{index + 1}'

@@ -1,0 +1,143 @@
+"""The papers' analyses of one or more checkpoints → a JSON file and a figure, both named after the analysis."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from mm_graft.commands.arguments import add_overrides, at_least_one, check_files
+from mm_graft.commands.configs import load_config
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+
+class Subject(NamedTuple):
+    """One checkpoint that is looked at."""
+
+    label: str
+    cfg: Config
+    checkpoint: str
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What all analyses take."""
+    parser.add_argument('config', help='config of the training')
+    parser.add_argument('checkpoint', help='a checkpoint of any layout that is known here; for `conflict`, '
+                        '`reconstruction` and `segmentation` a whole one of the config')
+    parser.add_argument('--also', nargs=2, action='append', default=[], metavar=('CONFIG', 'CHECKPOINT'),
+                        help='another one in the same figure; may be repeated')
+    parser.add_argument('--labels', nargs='+', help='names in the figure, in order (default: of the configs)')
+    parser.add_argument('--out', type=Path, default=Path('work_dirs/analysis'), help='folder of JSON and figure')
+    parser.add_argument('--branch', choices=('base', 'momentum'), default='base',
+                        help='which encoder of a contrastive checkpoint')
+    parser.add_argument('--batch-size', type=at_least_one, default=32, help='images at once')
+    parser.add_argument('--seed', type=int, default=0, help='of what is random: order of the images, masks, t-SNE')
+    parser.add_argument('--device', help='of the models (default: a GPU where there is one)')
+    add_overrides(parser)
+
+
+def training_arguments(parser: argparse.ArgumentParser) -> None:
+    """Batches of the training data."""
+    add_arguments(parser)
+    parser.add_argument('--batches', type=at_least_one, default=16, help='of the training data')
+    parser.add_argument('--workers', type=int, default=0, help='processes that read images')
+
+
+def conflict_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which two losses."""
+    training_arguments(parser)
+    parser.add_argument('--losses', nargs=2, default=['loss_pixels', 'loss_contrast'], metavar=('FIRST', 'SECOND'),
+                        help='two terms of what the algorithm returns')
+
+
+def image_arguments(parser: argparse.ArgumentParser, count: int = 8) -> None:
+    """Files, or images of the test set."""
+    add_arguments(parser)
+    parser.add_argument('--images', nargs='+', help='picture files; without them images of the test set')
+    parser.add_argument('--count', type=at_least_one, default=count, help='of the test set, evenly spread')
+
+
+def map_arguments(parser: argparse.ArgumentParser) -> None:
+    """Whose attention."""
+    image_arguments(parser)
+    parser.add_argument('--block', type=int, default=-1, help='from 0, or negative from the end')
+
+
+def retrieval_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which patch to look for."""
+    image_arguments(parser, 32)
+    parser.add_argument('--query', type=int, nargs=2, default=[0, 0], metavar=('IMAGE', 'PATCH'),
+                        help='index of the image, and of its patch in row-major order')
+    parser.add_argument('--neighbours', type=at_least_one, default=10, help='patches to find')
+
+
+def tsne_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which images, and how t-SNE places them."""
+    add_arguments(parser)
+    parser.add_argument('--classes', type=at_least_one, default=10, help='the first ones of the test set')
+    parser.add_argument('--per-class', type=at_least_one, default=50, help='images of each')
+    parser.add_argument('--perplexity', type=float, default=30.0, help='of t-SNE: about how many neighbours count')
+    parser.add_argument('--pool', choices=('cls', 'avg'), default='cls', help='class token, or mean over the patches')
+
+
+def reconstruction_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which pictures to hide parts of."""
+    add_arguments(parser)
+    parser.add_argument('--images', nargs='+', required=True, help='picture files; their centres are used')
+    parser.add_argument('--dpi', type=at_least_one, default=150, help='of the picture')
+
+
+def segmentation_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which images of the test set."""
+    add_arguments(parser)
+    parser.add_argument('--indices', type=int, nargs='+', default=[0], help='of the test images')
+
+
+def check(args: argparse.Namespace) -> list[Subject]:
+    """The configs; checkpoints and pictures exist."""
+    subjects = subjects_of(args)
+    check_files('checkpoint', *(subject.checkpoint for subject in subjects))
+    check_files('picture', *(getattr(args, 'images', None) or ()))
+    return subjects
+
+
+def run(name: str, args: argparse.Namespace, subjects: list[Subject]) -> None:
+    """Compute, save and draw."""
+    import torch
+
+    from mm_graft.commands import analyses
+    args.analysis = name
+    args.device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
+    getattr(analyses, name.replace('-', '_'))(args, subjects)
+
+
+def subjects_of(args: argparse.Namespace) -> list[Subject]:
+    """What is looked at, each under a name of its own.
+
+    Raises:
+        ValueError: two have the same name, or there are not as many names as checkpoints.
+    """
+    pairs = [(args.config, args.checkpoint), *args.also]
+    stems = [Path(config).stem for config, _ in pairs]
+    labels = args.labels or [stem if stems.count(stem) == 1 else f'{stem} {Path(checkpoint).stem}'
+                             for stem, (_, checkpoint) in zip(stems, pairs)]
+    if len(labels) != len(pairs) or len(set(labels)) != len(pairs):
+        raise ValueError(f'{len(pairs)} checkpoints need as many different names, not {labels}; give --labels')
+    return [Subject(label, load_config(config, args.cfg_options), checkpoint)
+            for label, (config, checkpoint) in zip(labels, pairs)]
+
+
+COMMANDS = {name: (text, arguments, check, partial(run, name)) for name, text, arguments in (
+    ('conflict', 'where the gradients of two losses conflict, per block (grafting, Figs. 1 and 8)', conflict_arguments),
+    ('attention-distance', 'how far the heads look, per block (grafting, Fig. 7)', partial(image_arguments, count=64)),
+    ('vic', 'variance, invariance and covariance of two views, per block (grafting, Fig. 6)', training_arguments),
+    ('tsne', 'features of the test set in the plane (grafting, Fig. 3)', tsne_arguments),
+    ('attention-map', 'what the class token attends to (ConMIM, Fig. 3)', map_arguments),
+    ('patch-retrieval', 'patches of other images that are most like one (ConMIM, Fig. 4)', retrieval_arguments),
+    ('reconstruction', "what a masked-image model sees, hides and predicts: MAE's pixels, LocalMIM's HOG or pixels",
+     reconstruction_arguments),
+    ('segmentation', 'image, truth and predictions of segmentation checkpoints, a column each', segmentation_arguments),
+)}

@@ -1,0 +1,106 @@
+"""Configs by path or by name, read with what the command line overrides, and the files that they name.
+
+A name that leads nowhere is an error before MMEngine is imported.
+"""
+
+from __future__ import annotations
+
+import re
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mm_graft.commands.config_keys import RUNNER_KEYS, check_keys
+from mm_graft.commands.messages import INPUT_ERRORS, one_line
+from mm_graft.commands.nested import leaves
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+CONTENT = ('configs', 'tools', 'benchmarks')
+CHECKPOINT_KEY = re.compile(r'(^|\.)(mim_checkpoint|load_from)$|^custom_hooks\.\d+\.checkpoint$')
+
+
+def content_root() -> Path:
+    """The folder with ``configs/`` and ``benchmarks/``: the checkout, or what a wheel carries in ``mm_graft/.mim``.
+
+    Raises:
+        FileNotFoundError: neither has them.
+    """
+    package = Path(__file__).resolve().parents[1]
+    for root in (package.parent, package / '.mim'):
+        if all((root / name).is_dir() for name in CONTENT):
+            return root
+    raise FileNotFoundError(f'{package} has no {", ".join(CONTENT)} beside it or in .mim; install mm_graft again')
+
+
+def find_config(name: str) -> Path:
+    """A config file by its path, or by its name below the configs of mm_graft (``graft/vit-b_mae2mocov3``).
+
+    Raises:
+        FileNotFoundError: there is none; names those that are called alike.
+    """
+    root = content_root()
+    for folder in (Path(), root / 'configs', root):
+        for path in (folder / name, folder / f'{name}.py'):
+            if path.is_file():
+                return path
+    names = [str(path.relative_to(root / 'configs').with_suffix('')) for path in sorted(root.glob('configs/*/**/*.py'))
+             if '_base_' not in path.parts]
+    near = get_close_matches(name.removeprefix('configs/').removesuffix('.py'), names, 3)
+    hint = f'did you mean {" or ".join(near)}?' if near else f'the configs of mm_graft are in {root / "configs"}'
+    raise FileNotFoundError(f'config {name} does not exist; {hint}')
+
+
+def load_config(name: str, options: dict | None = None) -> Config:
+    """Read a config, found as by :func:`find_config`, and merge ``--cfg-options`` into it.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file cannot be read as a config, or an option would change nothing.
+    """
+    path = find_config(name)
+    from mmengine.config import Config
+
+    import mm_graft.registry  # noqa: F401 - teaches MMEngine where `_base_ = 'mmseg::…'` and `'mm_graft::…'` are
+    try:
+        cfg = Config.fromfile(path)
+    except INPUT_ERRORS as error:
+        raise ValueError(f'config {path} cannot be read: {one_line(error)}') from error
+    if not RUNNER_KEYS.intersection(cfg):
+        raise ValueError(f'config {path} has nothing that a run reads (model, train_dataloader, …); is it a config?')
+    if options:
+        check_keys(cfg, options)
+        cfg.merge_from_dict(options)
+    return cfg
+
+
+def check_paths(cfg: Config) -> None:
+    """See that the data and checkpoints that a training reads exist, before anything is built.
+
+    Raises:
+        FileNotFoundError: names the key, the path and what to do.
+    """
+    check_folders(cfg, 'train_dataloader', 'val_dataloader')
+    for key, value in leaves(cfg):
+        if CHECKPOINT_KEY.search(key) and _is_path(value) and not Path(value).is_file():
+            raise FileNotFoundError(
+                f'checkpoint {value} ({key}) does not exist; put it there, or say where it is by '
+                f'--cfg-options {key}=/path/to/file.pth')
+
+
+def check_folders(cfg: Config, *loaders: str) -> None:
+    """See that the folders exist from which these loaders read.
+
+    Raises:
+        FileNotFoundError: names the key, the path and what to do.
+    """
+    for key, value in (leaf for name in loaders for leaf in leaves(cfg.get(name), name)):
+        if key.endswith('.data_root') and _is_path(value) and not Path(value).is_dir():
+            raise FileNotFoundError(
+                f'data folder {value} ({key}) does not exist; put the data there, or say where it is by '
+                f'--cfg-options {key}=/path/to/data')
+
+
+def _is_path(value: object) -> bool:
+    return isinstance(value, str) and bool(value) and '://' not in value

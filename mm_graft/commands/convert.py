@@ -1,0 +1,118 @@
+"""Convert checkpoints: between the authors', mmpretrain's and timm's layouts, to a published encoder, to ONNX."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mm_graft.commands.arguments import add_overrides, check_files
+from mm_graft.commands.configs import load_config
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+KINDS = ('mae', 'timm', 'mocov3', 'graft', 'conmim', 'localmim', 'mmpretrain')
+
+
+def layout_arguments(parser: argparse.ArgumentParser) -> None:
+    """From which file and layout to which."""
+    parser.add_argument('source', help='checkpoint file')
+    parser.add_argument('target', help='new file, .pth or .safetensors')
+    _add_origin(parser)
+    parser.add_argument('--to', default='mmpretrain', choices=KINDS, help='layout of the target')
+    parser.add_argument(
+        '--grid', type=int, nargs=2, metavar=('ROWS', 'COLUMNS'),
+        help='interpolate positions to this grid of patches (512 pixels and patches of 16: 32 32); default: keep them')
+
+
+def check_source(args: argparse.Namespace) -> None:
+    """See that the file exists."""
+    check_files('checkpoint', args.source)
+
+
+def layout(args: argparse.Namespace, inputs: None) -> None:
+    """Convert, and say what was left out."""
+    from mm_graft.checkpoints import convert_file
+    record = convert_file(
+        args.source, args.target, args.kind, args.to, args.branch, tuple(args.grid) if args.grid else None)
+    reasons = record['dropped']
+    print(f'{args.source} ({record["from"]}) → {args.target} ({args.to}), {len(reasons)} entries left out')
+    for reason in sorted(set(reasons.values())):
+        names = [name for name in reasons if reasons[name] == reason]
+        print(f'  {reason}: {", ".join(names[:4])}{f" … ({len(names)})" if len(names) > 4 else ""}')
+
+
+def publish_arguments(parser: argparse.ArgumentParser) -> None:
+    """From which file to which folder and name."""
+    parser.add_argument('source', help='checkpoint file')
+    parser.add_argument('folder', help='where to put NAME-HASH.pth')
+    parser.add_argument('--name', help='how the new name begins (default: that of the source)')
+    _add_origin(parser)
+    parser.add_argument('--plain', action='store_true', help="LocalMIM's last tap norm becomes the final norm")
+    parser.add_argument('--safetensors', action='store_true', help='instead of .pth')
+
+
+def publish(args: argparse.Namespace, inputs: None) -> None:
+    """Write the encoder alone, and print its path."""
+    from mm_graft.checkpoints import publish_file
+    name = args.name or Path(args.source).name.split('.')[0]
+    suffix = '.safetensors' if args.safetensors else '.pth'
+    print(publish_file(args.source, args.folder, name, args.kind, args.branch, suffix, args.plain))
+
+
+def onnx_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which encoder, to which file."""
+    parser.add_argument('config', help='with `model.backbone`; a pre-training config will do')
+    parser.add_argument('checkpoint', help='a checkpoint of any layout that is known here')
+    parser.add_argument('target', help='new file, .onnx')
+    parser.add_argument('--branch', default='base', choices=('base', 'momentum'),
+                        help='which encoder of a contrastive checkpoint')
+    parser.add_argument('--resize', action='store_true', help="interpolate positions to the config's image size")
+    add_overrides(parser)
+
+
+def check_onnx(args: argparse.Namespace) -> Config:
+    """The config; the checkpoint exists."""
+    cfg = load_config(args.config, args.cfg_options)
+    check_files('checkpoint', args.checkpoint)
+    return cfg
+
+
+def onnx(args: argparse.Namespace, cfg: Config) -> None:
+    """Export; what does not compute what PyTorch does is removed again.
+
+    Raises:
+        ValueError: the outputs differ.
+    """
+    from mm_graft.checkpoints.onnx_export import export_onnx, largest_difference
+    from mm_graft.encoders import load_encoder
+    backbone = load_encoder(cfg, args.checkpoint, args.branch, args.resize).backbone
+    size = cfg.model.backbone.get('img_size', 224)
+    size = (size, size) if isinstance(size, int) else tuple(size)
+    export_onnx(backbone, args.target, size)
+    try:
+        worst = largest_difference(backbone, args.target, size)
+    except ImportError:
+        print(f'{args.target}: not checked, onnxruntime is not installed (requirements/export.txt)')
+        return
+    print(f'{args.target}: any batch, {size[0]} × {size[1]} pixels; differs from PyTorch by {worst:.1e}')
+    if not worst <= 1e-4:  # NaN too
+        Path(args.target).unlink()
+        raise ValueError(f'{args.target} did not compute what the checkpoint does and is removed')
+
+
+def _add_origin(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--from', dest='kind', choices=KINDS, help='layout of the source (default: detected)')
+    parser.add_argument('--branch', default='base', choices=('base', 'momentum'),
+                        help='which encoder of a contrastive checkpoint becomes the encoder of the target')
+
+
+COMMANDS = {
+    'layout': ("between the authors', mmpretrain's and timm's layouts; nothing is lost without being named",
+               layout_arguments, check_source, layout),
+    'publish': ('the encoder of a checkpoint alone, without optimizer, heads and log, under a name with its hash',
+                publish_arguments, check_source, publish),
+    'onnx': ('the encoder of a checkpoint as an ONNX file; checked against PyTorch where onnxruntime is installed',
+             onnx_arguments, check_onnx, onnx),
+}

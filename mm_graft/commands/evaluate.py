@@ -1,0 +1,106 @@
+"""Evaluate a checkpoint: kNN, linear probing, few-shot and depth protocols in one pass → JSON, a table, a plot."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from mm_graft.commands.arguments import add_overrides, at_least_one, check_files
+from mm_graft.commands.configs import load_config
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+    from mm_graft.evaluation.frozen import EvaluationSettings
+
+PROTOCOLS = ('knn', 'linear', 'fewshot-1', 'linear-augmented', 'probe-depth', 'fewshot-10')
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What is evaluated, on what, and the settings of each protocol."""
+    parser.add_argument('config', help='with `model.backbone` and data sets; a pre-training config will do')
+    parser.add_argument('checkpoint', help='a checkpoint of any layout that is known here')
+    parser.add_argument('--protocols', nargs='+', default=['knn', 'linear', 'fewshot-1'], choices=PROTOCOLS,
+                        help='what to measure, see docs/evaluation.md')
+    parser.add_argument('--out', help='folder for report.json, report.txt and report.png')
+    parser.add_argument('--branch', choices=('base', 'momentum'), default='base', help='which encoder of a contrastive '
+                        'checkpoint')
+    parser.add_argument('--pool', choices=('cls', 'avg'), default='cls', help='class token, or mean over the patches')
+    parser.add_argument('--cache', default='work_dirs/features', help='folder of extracted features')
+    parser.add_argument('--batch-size', type=at_least_one, default=256, help='images encoded at once')
+    parser.add_argument('--workers', type=int, default=2, help='processes that read images')
+    parser.add_argument('--device', help='of the encoder (default: a GPU where there is one)')
+    parser.add_argument('--strict', action='store_true', help='stop at the first corrupt image')
+    parser.add_argument('--seeds', type=at_least_one, default=1, help='repetitions of what is random')
+    parser.add_argument('--seed', type=int, default=0, help='the first seed')
+    add_overrides(parser)
+    parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm'), default='none',
+                        help='several processes extract the features together')
+    add_protocol_arguments(parser)
+
+
+def add_protocol_arguments(parser: argparse.ArgumentParser) -> None:
+    """Settings of one protocol each."""
+    parser.add_argument('--ks', type=at_least_one, nargs='+', default=[20, 10, 100, 200],
+                        help='kNN: neighbours; the first is the headline')
+    parser.add_argument('--temperature', type=float, default=0.07, help='kNN: of the votes')
+    parser.add_argument('--linear-epochs', type=at_least_one, default=90, help='linear: passes over the features')
+    parser.add_argument('--linear-batch-size', type=at_least_one, default=4096, help='linear: features a step')
+    parser.add_argument('--batch-norm', action='store_true', help='linear: an affine-free batch norm first')
+    parser.add_argument('--select-on-test', action='store_true', help='linear: choose epoch and head on test images, '
+                        'as the authors do; labelled in the report')
+    parser.add_argument('--lr-as-released', type=int, metavar='WORLD_SIZE', help="linear: the authors' scale of the "
+                        'learning rates, too large by this factor')
+    parser.add_argument('--fewshot-list', help='fewshot-1: file of images, see `mm_graft split`')
+    parser.add_argument('--fewshot-share', type=float, default=0.01, help='fewshot-1: share to draw without a list')
+    parser.add_argument('--fewshot-per-class', type=at_least_one, help='fewshot-1: images a class instead of a share')
+    parser.add_argument('--blocks', type=int, nargs='+', default=[], help='probe-depth: after which blocks '
+                        '(default: half, three quarters and all of them)')
+    parser.add_argument('--new-blocks', type=int, nargs='+', default=[0, 1], help='probe-depth: new blocks behind them')
+    parser.add_argument('--probe-epochs', type=at_least_one, default=20, help='probe-depth: epochs of the new blocks')
+    parser.add_argument('--finetune-recipe', help='fewshot-10: a config such as configs/eval/fewshot10_vit-b.py')
+    parser.add_argument('--finetune-epochs', type=at_least_one, help="fewshot-10: instead of the recipe's")
+    parser.add_argument('--finetune-list', help='fewshot-10: file of images; a class-balanced 10 %% without')
+
+
+def check(args: argparse.Namespace) -> Config:
+    """The config; the checkpoint exists."""
+    cfg = load_config(args.config, args.cfg_options)
+    check_files('checkpoint', args.checkpoint)
+    return cfg
+
+
+def run(args: argparse.Namespace, cfg: Config) -> None:
+    """Evaluate, and print the table on the main process."""
+    import torch
+    from mmengine.dist import init_dist
+
+    from mm_graft.evaluation.evaluate import evaluate
+    from mm_graft.evaluation.report import report_table
+    args.device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
+    if args.launcher != 'none' and args.device == 'cpu':
+        torch.distributed.init_process_group('gloo')  # the host's launcher wants a GPU for every process
+    elif args.launcher != 'none':
+        init_dist(args.launcher)
+    report = evaluate(cfg, args.checkpoint, settings_of(args), args.out)
+    if report is not None:
+        print(report_table(report))
+
+
+def settings_of(args: argparse.Namespace) -> EvaluationSettings:
+    """The arguments as the settings of an evaluation."""
+    from mm_graft.evaluation.frozen import EvaluationSettings
+    from mm_graft.evaluation.linear_probe import LinearProbeSettings
+    from mm_graft.evaluation.protocols import ProtocolSettings
+    linear = LinearProbeSettings(
+        epochs=args.linear_epochs, batch_size=args.linear_batch_size, batch_norm=args.batch_norm, seed=args.seed,
+        as_released=args.lr_as_released is not None, world_size=args.lr_as_released or 1)
+    protocol = ProtocolSettings(
+        ks=tuple(args.ks), temperature=args.temperature, linear=linear, select_on_test=args.select_on_test,
+        seeds=args.seeds, fewshot_list=args.fewshot_list, fewshot_share=args.fewshot_share,
+        fewshot_per_class=args.fewshot_per_class)
+    return EvaluationSettings(
+        protocols=args.protocols, branch=args.branch, pool=args.pool, batch_size=args.batch_size,
+        workers=args.workers, device=args.device, cache=args.cache, strict=args.strict, protocol=protocol,
+        blocks=tuple(args.blocks), new_blocks=tuple(args.new_blocks), probe_epochs=args.probe_epochs,
+        finetune_recipe=args.finetune_recipe, finetune_epochs=args.finetune_epochs, finetune_list=args.finetune_list)

@@ -1,0 +1,52 @@
+"""Test a checkpoint with the data and metrics of its config: classification, segmentation."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mm_graft.commands.arguments import add_launcher, add_overrides, check_files
+from mm_graft.commands.configs import check_folders, load_config
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """OpenMMLab's flags."""
+    parser.add_argument('config', help='config file, or the name of one of ours')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('--work-dir', help='folder for logs (default: work_dirs/<name of the config>)')
+    parser.add_argument('--out', help='file for the predictions (.pkl)')
+    add_overrides(parser)
+    add_launcher(parser)
+
+
+def check(args: argparse.Namespace) -> Config:
+    """The config as it will be run; its data and the checkpoint exist."""
+    cfg = load_config(args.config, args.cfg_options)
+    if not cfg.get('test_dataloader'):
+        raise ValueError(f'{args.config} has no test_dataloader; a pre-training config has nothing to test, '
+                         'use `mm_graft evaluate` for its checkpoints')
+    check_files('checkpoint', args.checkpoint)
+    check_folders(cfg, 'test_dataloader')
+    cfg.launcher, cfg.load_from = args.launcher, args.checkpoint
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(cfg.filename).stem}'
+    return cfg
+
+
+def run(args: argparse.Namespace, cfg: Config) -> None:
+    """Test."""
+    from mm_graft.checkpoints import read_checkpoint
+    from mm_graft.commands.data_checks import ClassNamesHook
+    from mm_graft.commands.running import build_runner
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    read_checkpoint(args.checkpoint)  # a clear error before anything is built
+    runner = build_runner(cfg)
+    if args.out:
+        from mmengine.evaluator import DumpResults
+        runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
+    runner.register_hook(ClassNamesHook('test_dataloader'))
+    runner.test()

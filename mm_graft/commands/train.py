@@ -1,0 +1,82 @@
+"""Train with any MMEngine config: pre-training, fine-tuning, segmentation."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mm_graft.commands.arguments import add_launcher, add_overrides
+from mm_graft.commands.configs import check_paths, load_config
+from mm_graft.commands.messages import INPUT_ERRORS, ReportedError
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """OpenMMLab's flags."""
+    parser.add_argument('config', help='config file, or the name of one of ours such as graft/vit-b_mae2mocov3')
+    parser.add_argument('--work-dir', help='folder for logs and checkpoints (default: work_dirs/<name of the config>)')
+    parser.add_argument('--resume', nargs='?', const='auto', metavar='CHECKPOINT',
+                        help='continue from CHECKPOINT, or from the latest one in the work dir')
+    parser.add_argument('--amp', action='store_true', help='bf16 autocast, without a gradient scaler')
+    parser.add_argument('--no-validate', action='store_true', help='skip validation')
+    parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate with the batch size')
+    add_overrides(parser)
+    add_launcher(parser)
+
+
+def check(args: argparse.Namespace) -> Config:
+    """The config as it will be run; its data and checkpoints exist."""
+    cfg = merge_args(load_config(args.config, args.cfg_options), args)
+    check_paths(cfg)
+    return cfg
+
+
+def run(args: argparse.Namespace, cfg: Config) -> None:
+    """Train; an error before the first epoch is one of the inputs."""
+    from mm_graft.commands.data_checks import ClassNamesHook
+    from mm_graft.commands.run_checks import BatchSizeHook, check_data, check_optimizer
+    from mm_graft.commands.running import StartedHook, build_runner, join_processes
+    from mm_graft.engine.hooks.sharding_check_hook import ShardingCheckHook
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    check_optimizer(cfg)
+    join_processes(cfg)
+    runner, started = build_runner(cfg), StartedHook()
+    for hook in (started, ShardingCheckHook(), BatchSizeHook(), ClassNamesHook('train_dataloader')):
+        runner.register_hook(hook)
+    check_data(runner)
+    try:
+        runner.train()
+    except INPUT_ERRORS as error:
+        if started.started:
+            raise ReportedError from error
+        raise
+
+
+def merge_args(cfg: Config, args: argparse.Namespace) -> Config:
+    """Put the command line into the config."""
+    from mmengine.config import ConfigDict
+    cfg.launcher = args.launcher
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(cfg.filename).stem}'
+    if args.no_validate:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    if args.amp:
+        cfg.optim_wrapper.type = 'mm_graft.AutocastOptimWrapper'
+    if args.resume is not None:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
+    if args.auto_scale_lr:
+        if 'auto_scale_lr' not in cfg:
+            raise ValueError(f'{args.config} does not say for which batch size its learning rate is; '
+                             'add auto_scale_lr=dict(base_batch_size=…) to it')
+        cfg.auto_scale_lr.enable = True
+    # mmseg pads images of unequal size itself, on the device
+    collate = 'pseudo_collate' if cfg.get('default_scope') == 'mmseg' else 'default_collate'
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        if cfg.get(name):
+            cfg[name] = ConfigDict({'collate_fn': dict(type=collate), **cfg[name]})
+            cfg[name].collate_fn.pop('_scope_', None)  # of an inherited config; the Runner would pass it on
+    return cfg

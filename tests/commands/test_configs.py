@@ -1,0 +1,107 @@
+import shutil
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from mm_graft.commands import configs
+from mm_graft.commands.configs import check_folders, check_paths, content_root, find_config, load_config
+
+ROOT = Path(__file__).parents[2]
+GRAFT = 'graft/vit-b_mae2mocov3'
+
+
+@pytest.mark.parametrize('name', [GRAFT, f'{GRAFT}.py', f'configs/{GRAFT}', f'configs/{GRAFT}.py'])
+def test_a_config_of_ours_is_found_by_its_name_from_any_folder(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    assert find_config(name) == ROOT / 'configs' / f'{GRAFT}.py'
+
+
+@pytest.mark.parametrize('name', [GRAFT, f'{GRAFT}.py'])
+def test_a_file_of_the_current_folder_comes_first(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    Path(f'{GRAFT}.py').parent.mkdir()
+    Path(f'{GRAFT}.py').touch()
+    assert find_config(name) == Path(f'{GRAFT}.py')
+
+
+def test_a_name_that_leads_nowhere_is_an_error_with_those_that_are_called_alike():
+    with pytest.raises(FileNotFoundError, match='did you mean graft/vit-b_mae2mocov3 or'):
+        find_config('configs/graft/vitb_mae2mocov3.py')
+    with pytest.raises(FileNotFoundError, match=f'the configs of mm_graft are in {ROOT}/configs'):
+        find_config('no/where.py')
+
+
+@pytest.mark.parametrize('place', ['', 'mm_graft/.mim'])
+def test_configs_and_benchmarks_are_found_beside_the_package_or_in_it(tmp_path, monkeypatch, place):
+    for name in configs.CONTENT:
+        (tmp_path / place / name).mkdir(parents=True)
+    monkeypatch.setattr(configs, '__file__', str(tmp_path / 'mm_graft' / 'commands' / 'configs.py'))
+    assert content_root() == tmp_path / place
+    shutil.rmtree(tmp_path / place / 'benchmarks')
+    with pytest.raises(FileNotFoundError, match='install mm_graft again'):
+        content_root()
+
+
+def test_options_override_the_file(tmp_path):
+    path = tmp_path / 'config.py'
+    path.write_text('optim_wrapper = dict(lr=1)\ncustom_hooks = [dict(interval=1)]\n')
+    assert load_config(str(path)).optim_wrapper.lr == 1
+    cfg = load_config(str(path), {'optim_wrapper.lr': 2, 'custom_hooks.0.interval': 5})
+    assert (cfg.optim_wrapper.lr, cfg.custom_hooks[0].interval) == (2, 5)
+
+
+def test_a_config_that_does_not_exist_is_named():
+    with pytest.raises(FileNotFoundError, match=r'config nowhere\.py does not exist'):
+        load_config('nowhere.py')
+
+
+MISSING = {
+    'data': (dict(train_dataloader=dict(dataset=dict(data_root='no/where'))), 'train_dataloader.dataset.data_root'),
+    'wrapped data': (dict(train_dataloader=dict(dataset=dict(dataset=dict(data_root='no/where')))),
+                     'train_dataloader.dataset.dataset.data_root'),
+    'data to validate on': (dict(val_dataloader=dict(dataset=dict(data_root='no/where'))),
+                            'val_dataloader.dataset.data_root'),
+    'one of several data sets': (dict(train_dataloader=dict(dataset=dict(datasets=[dict(data_root='no/where')]))),
+                                 'train_dataloader.dataset.datasets.0.data_root'),
+    'MIM checkpoint': (dict(model=dict(mim_checkpoint='no/where')), 'model.mim_checkpoint'),
+    'start': (dict(load_from='no/where'), 'load_from'),
+    'anchor': (dict(custom_hooks=[dict(type='A'), dict(type='mm_graft.WeightAnchor', checkpoint='no/where')]),
+               'custom_hooks.1.checkpoint'),
+}
+
+
+@pytest.mark.parametrize(('cfg', 'key'), MISSING.values(), ids=MISSING)
+def test_a_missing_path_is_named_with_its_key_and_the_option_to_set(cfg, key):
+    with pytest.raises(FileNotFoundError, match=rf'no/where \({key}\) does not exist.*--cfg-options {key}=') as error:
+        check_paths(Config(cfg))
+    assert '\n' not in str(error.value)
+
+
+def test_paths_that_exist_urls_and_absent_ones_pass(tmp_path):
+    file = tmp_path / 'file.pth'
+    file.touch()
+    check_paths(Config(dict(
+        train_dataloader=dict(dataset=dict(data_root=str(tmp_path))), model=dict(mim_checkpoint=str(file)),
+        load_from=None, test_dataloader=dict(dataset=dict(data_root='only read when testing')),
+        custom_hooks=[dict(checkpoint='https://host/file.pth')],
+        default_hooks=dict(checkpoint=dict(type='CheckpointHook')))))
+
+
+def test_only_the_folders_of_the_loaders_that_are_used_must_exist(tmp_path):
+    cfg = Config(dict(train_dataloader=dict(dataset=dict(data_root='no/where')),
+                      test_dataloader=dict(dataset=dict(data_root=str(tmp_path)))))
+    check_folders(cfg, 'test_dataloader', 'val_dataloader')
+    with pytest.raises(FileNotFoundError, match=r'train_dataloader\.dataset\.data_root'):
+        check_folders(cfg, 'train_dataloader', 'test_dataloader')
+
+
+def test_a_file_that_is_no_config_is_named(tmp_path):
+    (tmp_path / 'program.py').write_text('import os\nparser = object.new(os.path.x.y)\n')
+    with pytest.raises(ValueError, match=r'config .*program\.py cannot be read'):
+        load_config(str(tmp_path / 'program.py'))
+    (tmp_path / 'other.py').write_text('import os\nhere = os.getcwd()\n')
+    with pytest.raises(ValueError, match=r'other\.py has nothing that a run reads.*is it a config'):
+        load_config(str(tmp_path / 'other.py'))
+
+

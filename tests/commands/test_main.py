@@ -1,0 +1,79 @@
+import argparse
+import sys
+
+import pytest
+
+from mm_graft import __version__
+from mm_graft.commands.main import NAMES, build_parser, main
+
+SLOW = ('torch', 'numpy', 'mmengine', 'mmpretrain', 'matplotlib')  # MMEngine without torch takes 0.2 s
+LIGHT = f"""
+import sys
+from mm_graft.commands.main import main
+try:
+    main(arguments=sys.argv[1:])
+except SystemExit as end:
+    print(end.code, [name for name in {SLOW} if name in sys.modules])
+"""
+
+
+def leaves(parser, words=()):
+    """All commands, as words, with their parsers."""
+    groups = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    if not groups:
+        yield words, parser
+    for name, child in (item for group in groups for item in group.choices.items()):
+        yield from leaves(child, (*words, name))
+
+
+COMMANDS = dict(leaves(build_parser()))
+
+
+def test_every_option_says_what_it_is_for():
+    silent = [(words, action.dest) for words, parser in COMMANDS.items() for action in parser._actions
+              if not action.help]
+    assert silent == []
+
+
+def test_every_command_says_what_it_does_in_the_list_of_all():
+    text = ' '.join(build_parser().format_help().split())
+    assert all(f' {name} ' in text for name in NAMES)
+
+
+@pytest.mark.parametrize(('words', 'status'), [
+    (['--help'], 0), (['--version'], 0), *(([*words, '--help'], 0) for words in COMMANDS),
+    (['train', 'graft/no-such'], 1), (['train', 'a.py', '--no-such'], 2), (['no-such'], 2),
+    (['train', 'a.py', '--cfg-options', 'a'], 2), (['train', 'a.py', '--cfg-options', 'a=[1'], 2),
+    (['evaluate', 'graft/no-such', 'a.pth'], 1), (['compare', 'no-such'], 1),
+    (['convert', 'layout', 'no-such.pth', 'a.pth'], 1)], ids=str)
+def test_help_and_errors_of_the_command_line_import_nothing_slow(process, words, status):
+    done = process('-c', LIGHT, *words)
+    assert done.stdout.splitlines()[-1] == f'{status} []', done.stderr
+
+
+@pytest.mark.parametrize('words', [
+    ['train', 'graft/vit-b_mae2mocov3'], ['test', 'eval/finetune_vit-b', 'no-such.pth'],
+    ['evaluate', 'eval/finetune_vit-b', 'no-such.pth'], ['train', 'graft/vit-b_mae', '--cfg-options', 'no_such=1'],
+    ['analyze', 'tsne', 'graft/vit-b_mae', 'no-such.pth']], ids=str)
+def test_paths_and_keys_that_a_config_names_are_checked_without_torch(process, words):
+    done = process('-c', LIGHT, *words)
+    assert done.stdout.splitlines()[-1] == "1 ['numpy', 'mmengine']", done.stderr
+    assert 'does not exist' in done.stderr or 'there is no `no_such`' in done.stderr
+
+
+def test_an_unknown_option_is_named_with_the_one_that_is_meant(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(arguments=['train', 'a.py', '--workdir', 'x'])
+    assert end.value.code == 2
+    assert 'unknown arguments: --workdir x; did you mean --work-dir?' in capsys.readouterr().err
+
+
+def test_a_door_leads_to_its_command(monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'argv', ['convert.py', 'layout', '--help'])
+    with pytest.raises(SystemExit):
+        main('convert')
+    assert capsys.readouterr().out.startswith('usage: convert.py layout ')
+
+
+def test_python_can_run_the_package(process):
+    assert process('-m', 'mm_graft', '--version').stdout == f'mm_graft {__version__}\n'

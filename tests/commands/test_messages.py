@@ -1,0 +1,95 @@
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from mm_graft.commands.messages import TRACEBACK, ReportedError, clean_errors, one_line
+
+
+@pytest.fixture(autouse=True)
+def _no_traceback_wanted(monkeypatch):
+    monkeypatch.delenv(TRACEBACK, raising=False)
+
+
+@pytest.mark.parametrize('error', [ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError,
+                                   FileNotFoundError])
+def test_an_error_of_the_inputs_is_one_line_and_a_failure(capsys, error):
+    with pytest.raises(SystemExit) as end, clean_errors():
+        raise error('depth 14 is\n too deep;   choose 1-12')
+    assert end.value.code == 1
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == 'error: depth 14 is too deep; choose 1-12'
+    assert TRACEBACK in second
+
+
+def test_an_error_that_says_nothing_tells_where_it_comes_from():
+    with pytest.raises(AssertionError) as caught:
+        raise AssertionError
+    assert one_line(caught.value).startswith('AssertionError (`raise AssertionError`, test_messages.py:')
+    with pytest.raises(KeyError) as caught:
+        {}['inputs']
+    assert one_line(caught.value).startswith("KeyError: inputs (`{}['inputs']`, test_messages.py:")
+    assert one_line(RuntimeError()) == 'RuntimeError'
+
+
+def test_an_error_of_the_program_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError), clean_errors():
+        1 / 0
+
+
+def test_an_error_of_a_run_that_has_started_keeps_its_traceback():
+    def run():
+        try:
+            raise ValueError('later')
+        except ValueError as error:
+            raise ReportedError from error
+
+    with pytest.raises(ValueError, match='later'), clean_errors():
+        run()
+
+
+def test_the_environment_can_ask_for_the_traceback(monkeypatch):
+    monkeypatch.setenv(TRACEBACK, '1')
+    with pytest.raises(ValueError, match='here'), clean_errors():
+        raise ValueError('here')
+
+
+PROGRAM = """
+import atexit, signal, sys, time
+from mm_graft.commands.messages import clean_errors
+atexit.register(lambda: (print('cleaning up', flush=True), time.sleep(float(sys.argv[1]))))
+with clean_errors():
+    print('ready', flush=True)
+    time.sleep(60)
+"""
+
+
+def interrupted(seconds):
+    """A program that is interrupted, and that then cleans up for so long."""
+    child = subprocess.Popen([sys.executable, '-c', PROGRAM, str(seconds)], text=True, stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE, env={**os.environ, 'PYTHONPATH': os.getcwd()})
+    assert child.stdout.readline() == 'ready\n'
+    child.send_signal(signal.SIGINT)
+    assert child.stdout.readline() == 'cleaning up\n'
+    return child
+
+
+def test_ctrl_c_is_one_line_and_status_130():
+    child = interrupted(0)
+    assert child.communicate(timeout=30)[1] == 'interrupted\n'
+    assert child.returncode == 130
+
+
+def test_a_second_ctrl_c_ends_at_once():
+    child = interrupted(60)
+    child.send_signal(signal.SIGINT)
+    assert child.wait(timeout=30) == -signal.SIGINT
+    child.communicate()
+
+
+def test_ctrl_c_is_as_before_once_a_command_has_ended():
+    with clean_errors():
+        assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

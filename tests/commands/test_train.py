@@ -1,0 +1,83 @@
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.tiny import mae_file
+
+ROOT = Path(__file__).parents[2]
+
+
+def option(text):
+    return '--cfg-options', text
+
+
+REFUSED = {
+    'data folder': (option('train_dataloader.dataset.data_root=no/where'),
+                    ('data folder no/where (train_dataloader.dataset.data_root) does not exist', '--cfg-options')),
+    'checkpoint': (option('model.mim_checkpoint=no/where.pth'),
+                   ('checkpoint no/where.pth (model.mim_checkpoint) does not exist', '--cfg-options')),
+    'foreign checkpoint': (option('model.mim_checkpoint=resnet.pth'), ('resnet.pth', 'no known layout', 'known are')),
+    'other width': (option('model.mim_checkpoint=wide.pth'), ('wide.pth', 'another shape', 'use the same width')),
+    'stages': (option('optim_wrapper.paramwise_cfg.stage_lr_mult=[0.1,0.1,1.0]'),
+               ('3 stages do not divide 4 blocks evenly; choose one of [1, 2, 4]', )),
+    'optimizer': (option('optim_wrapper.optimizer.type=AdamWW'), ("no optimizer 'AdamWW'", 'did you mean')),
+    'data to validate on': (option('val_dataloader.dataset.data_root=no/where'),
+                            ('data folder no/where (val_dataloader.dataset.data_root) does not exist', )),
+    'name of no use': (option('view=1'), ('--cfg-options view would change nothing', 'what was made of it')),
+    'misspelt key': (option('train_cfgg.max_epochs=1'), ('no `train_cfgg` in a config; did you mean `train_cfg`', )),
+    'large batch': (option('train_dataloader.batch_size=256'),
+                    ('8 images are fewer than one batch of 256', '--cfg-options train_dataloader.batch_size=8')),
+    'type': (option('model.type=mm_graft.GraftedMoCoV4'), ('GraftedMoCoV4 is not in', )),
+    'argument': (option('model.momentum=1.5'), ('EMA momentum 1.5', '[0, 1]')),
+    'warm-up': (option('param_scheduler.warmup=9'), ('warmup=', 'shorten it or train longer')),
+    'batch size': (('--auto-scale-lr', ), ('does not say for which batch size', 'auto_scale_lr=dict(base_batch_size=')),
+    'resume': (('--resume', 'no/where.pth'), ('checkpoint no/where.pth (load_from) does not exist', )),
+}
+
+
+@pytest.mark.parametrize(('arguments', 'parts'), REFUSED.values(), ids=REFUSED)
+def test_training_refuses_wrong_inputs_in_one_line_before_it_starts(refused, config, tmp_path, arguments, parts):
+    torch.save({'conv1.weight': torch.zeros(1)}, tmp_path / 'resnet.pth')
+    mae_file(tmp_path / 'wide.pth', width=32)
+    line = refused('train', config, *arguments)
+    assert [part for part in parts if part not in line] == [], line
+    assert not list(tmp_path.glob('work_dirs/*/*.pth'))
+
+
+@pytest.mark.parametrize(('text', 'message'), [('a = (', 'was never closed'), ('a = b', "name 'b' is not defined"),
+                                               ("_base_ = 'no.py'", 'no.py')])
+def test_a_config_that_cannot_be_read_is_one_line(refused, tmp_path, text, message):
+    (tmp_path / 'config.py').write_text(text)
+    assert message in refused('train', tmp_path / 'config.py')
+
+
+def test_a_warning_says_that_the_rate_is_for_another_batch(config, tmp_path, process):
+    with config.open('a') as file:
+        file.write('auto_scale_lr = dict(base_batch_size=4096)\n')
+    done = process('-m', 'mm_graft', 'train', config, '--work-dir', tmp_path / 'run')
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in (done.stdout + done.stderr).splitlines() if 'meant for batches of 4096 images' in line]
+    assert len(lines) == 1
+    assert '--auto-scale-lr' in lines[0]
+
+
+FROZEN = '[0.0,1.0]'
+
+
+@pytest.mark.parametrize('stages', ['[0.1,1.0]', FROZEN])
+def test_two_processes_train_together_with_slow_or_frozen_stages(config, tmp_path, stages, process):
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    done = process('-m', 'torch.distributed.run', '--nproc-per-node=2', f'--master-port={port}',
+                   ROOT / 'tools' / 'train.py', config, '--launcher', 'pytorch', '--work-dir', tmp_path / 'run',
+                   '--cfg-options', f'optim_wrapper.paramwise_cfg.stage_lr_mult={stages}',
+                   f'find_unused_parameters={stages == FROZEN}', CUDA_VISIBLE_DEVICES='')
+    assert done.returncode == 0, done.stdout + done.stderr
+    saved = torch.load(tmp_path / 'run' / 'epoch_2.pth', weights_only=False)
+    assert saved['meta']['iter'] == 4  # 8 images, 2 processes of 2 images each, 2 epochs
+    start = torch.load(tmp_path / 'mae.pth', weights_only=True)['model']
+    kept = torch.equal(saved['state_dict']['backbone.layers.0.ln1.weight'], start['blocks.0.norm1.weight'])
+    assert kept == (stages == FROZEN)
