@@ -91,7 +91,7 @@ def markdown(method: str, rows: Sequence[tuple[str, dict]]) -> str:
 
     Args:
         method: its name.
-        rows: name of each change, and what was measured (``tools/benchmark.py step``'s keys).
+        rows: name of each change, and what was measured (``mm_graft benchmark step``'s keys).
     """
     first = rows[0][1]
     lines = [f'### {method}', '', f'Batch {first["batch"]}, {first["img_size"]} pixels, {first["dtype"]}, '

@@ -1,7 +1,7 @@
 """UperNet on a plain ViT-B/16 for ADE20K at 512 pixels, 160k iterations (the setup of MAE and BEiT).
 
-Data and runtime are mmseg's own; `mmseg::` is found in both families of packages once mm_graft is imported, as by
-the tools of this project.
+Data and runtime are mmseg's own; `mmseg::` is found in both families of packages once mm_graft.registry is imported,
+as by all commands of this project.
 """
 
 _base_ = ['mmseg::_base_/datasets/ade20k.py', 'mmseg::_base_/default_runtime.py']

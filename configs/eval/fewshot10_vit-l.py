@@ -15,7 +15,7 @@ max_epochs = 400
 batch_size = 1024
 base_lr = 3e-5  # per 256 images
 checkpoint = 'checkpoints/graft_vit-l.pth.tar'
-data_list = 'meta/10percent.txt'  # below the data's folder; `path label` lines, see tools/make_split.py
+data_list = 'meta/10percent.txt'  # below the data's folder; `path label` lines, see mm_graft split
 
 train_dataloader = dict(batch_size=64, dataset=dict(split='', data_prefix='train', ann_file=data_list))
 custom_hooks = [dict(type='mm_graft.LoadBackboneHook', checkpoint=checkpoint, projection='neck.layer')]

@@ -6,7 +6,7 @@ Needs:    a checkpoint of a ViT in any layout that is known here, as `checkpoint
 Devices:  8 GPUs, 128 images each; hours not stated
 Expected: after block 9: 78.1 (MoCo v3) and 77.8 (MAE) with one new block (paper, Table 5); not run here
 Differs:  bf16 without a gradient scaler instead of fp16 with one
-Note:     without new blocks: linear probing of that block, tools/evaluate.py --protocols probe-depth. The new norm
+Note:     without new blocks: linear probing of that block, mm_graft evaluate --protocols probe-depth. The new norm
           starts at 1 and 0; the authors load the pre-trained final norm
 """
 

@@ -23,7 +23,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--multipliers', type=float, nargs='+', default=[0.01, 0.1, 1.0],
                         help='of the learning rate (default: the paper\'s, for a base learning rate of 1.5e-4)')
     parser.add_argument('--work-dir', type=Path, help='default: work_dirs/grid_<name of the config>')
-    parser.add_argument('--protocols', nargs='+', default=['linear'], help='of tools/evaluate.py')
+    parser.add_argument('--protocols', nargs='+', default=['linear'], help='of mm_graft evaluate')
     parser.add_argument('--cfg-options', nargs='+', default=[], help='overrides of every run, key=value')
     parser.add_argument('--dry-run', action='store_true', help='print the commands that are left to do')
     return parser.parse_args()

@@ -10,7 +10,7 @@ def compare(runs: Sequence[str | Path], plot: str | Path | None = None) -> str:
     """Table of the top-1 accuracies of runs, and with ``plot`` a figure: bars with intervals, and kNN over k.
 
     Args:
-        runs: folders of ``tools/evaluate.py --out``, or their ``report.json``.
+        runs: folders of ``mm_graft evaluate --out``, or their ``report.json``.
         plot: picture to write.
 
     Raises:

@@ -146,6 +146,6 @@ def _check(
     if missing:
         raise ValueError(
             f'{len(missing)} of {num_classes} classes have no training image: {missing[:10]}; use a class-balanced '
-            'list (tools/make_split.py writes one)')
+            'list (mm_graft split writes one)')
     if not lambda_times_n > 0:
         raise ValueError(f'lambda_times_n={lambda_times_n} is not positive; the authors use {LAMBDA_TIMES_N}')

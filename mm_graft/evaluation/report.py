@@ -24,10 +24,10 @@ def read_report(run: str | Path) -> dict:
     path = Path(run)
     path = path / 'report.json' if path.is_dir() else path
     if not path.is_file():
-        raise ValueError(f'{run} holds no report.json; give the --out folder of a finished tools/evaluate.py')
+        raise ValueError(f'{run} holds no report.json; give the --out folder of a finished mm_graft evaluate')
     report = read_small_json(path)
     if not isinstance(report, dict) or not isinstance(report.get('protocols'), dict):
-        raise ValueError(f'{path} has no "protocols"; give the report of tools/evaluate.py')
+        raise ValueError(f'{path} has no "protocols"; give the report of mm_graft evaluate')
     return report
 
 

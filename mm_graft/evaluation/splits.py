@@ -75,7 +75,7 @@ def read_list(path: str | Path, names: Sequence[str]) -> np.ndarray:
             have or has twice.
     """
     if not Path(path).is_file():
-        raise ValueError(f'few-shot list {path} does not exist; tools/make_split.py writes one')
+        raise ValueError(f'few-shot list {path} does not exist; mm_graft split writes one')
     by_name: dict[str, list[int]] = {}
     for index, name in enumerate(names):
         for known in {name, name.rsplit('/', 1)[-1]}:

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-FREEZEOUT = 'freezeout/localmim-freezeout-t080-scaled_vit-base-p16_8xb256-amp-100e_in1k'
+FREEZEOUT = 'freezeout/localmim-freezeout_vit-base-p16_8xb256-amp-100e_in1k'
 
 
 def test_parameters_have_the_promised_keys(config, tmp_path, run):

@@ -28,9 +28,8 @@ FILES = ('Makefile', )
 FOLDERS = ('configs', 'experiments', 'benchmarks', 'tools', 'mm_graft', 'requirements', 'docs')
 # of others, or hours long whatever the model is: tests/tools runs their parts
 ELSEWHERE = ('make ', 'pip ', 'source ', 'tensorboard ', 'git ', 'sudo ', 'mim ', 'pre-commit ', 'export ',
-             'python -m experiments.cifar10 ', 'python -m experiments.wsp', 'python benchmarks/run_speed_table.py')
+             'python -m experiments.cifar10 ', 'python -m experiments.wsp', 'mm_graft benchmark table')
 # files that the documentation takes for given: the config that they come from, and their layout
-CAMVID = 'experiments/camvid/configs/vit-tiny_upernet_camvid-half.py'
 GIVEN = {
     'mae_pretrain_vit_base.pth': ('graft/vit-b_mae.py', 'mae'),
     'checkpoints/mae_pretrain_vit_base.pth': ('graft/vit-b_mae.py', 'mae'),
@@ -63,7 +62,6 @@ def fingerprint() -> dict[Path, str]:
 def made_small(command: str) -> str:
     """A command for this sandbox: what stands for something is put in, eight processes become two."""
     for old, new in {
-            ' CONFIG "one title=FILE" "another=FILE"': f' {CAMVID} "one=work_dirs/camvid/mae/iter_1.pth"',
             'NNODES=2 NODE_RANK=0 MASTER_ADDR=host PORT=29500 ': '',
             'NNODES=2:4 RDZV_ENDPOINT=host:29400': 'NNODES=1:1 RDZV_ENDPOINT=localhost:0',
             ' FOLDER ': ' data/own ', ' OTHER': ' configs/graft/vit-b_mae.py',
@@ -71,10 +69,9 @@ def made_small(command: str) -> str:
             ' CONFIG ': ' configs/graft/vit-b_mae2mocov3.py ', ' CHECKPOINT': ' graft.pth', ' DIR': ' work_dirs/out',
             ' FILE': ' mae.pth'}.items():
         command = (command + ' ').replace(old, new).strip()
-    command = re.sub(r'--images [\d ]+', '--images 0 1 ', command)
+    command = re.sub(r'--indices [\d ]+', '--indices 0 1 ', command)
     command = re.sub(r'(dist_\w+\.sh \S+(?: \S+\.pth\S*)?) \d+', r'\1 2', re.sub(r'\bGPUS=\d+', 'GPUS=1', command))
-    # srun's stand-in goes on with the run of a chain by one process
-    return first_checkpoint(re.sub(r'(dist_chain\.sh \S+) \d+', r'\1 1', command))
+    return first_checkpoint(command)
 
 
 class Sandbox:
@@ -92,6 +89,7 @@ class Sandbox:
         self.program('sbatch', '#!/bin/sh\nSLURM_JOB_ID=1 exec bash -s\n')
         self.program('scontrol', '#!/bin/sh\necho localhost\n')
         self.program('python', f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+        self.program('mm_graft', f'#!/bin/sh\nexec {sys.executable} -m mm_graft "$@"\n')
         self.program('python3', f'#!/bin/sh\nexec {sys.executable} "$@"\n')
         self.images()
         self.cifar10()
@@ -140,7 +138,7 @@ class Sandbox:
     def provide(self, command: str) -> None:
         """Make the checkpoints that a command or its config reads and no earlier command has written."""
         given = re.findall(r'[\w./-]+\.pth(?:\.tar)?', command)
-        starting = command.split(' --')[0] if re.search('train|doctor|chain', command) else ''
+        starting = command.split(' --')[0] if re.search('train|doctor', command) else ''
         for config in re.findall(r'(?:experiments/\w+/)?configs/\S+\.py', starting):
             cfg = Config.fromfile(ROOT / config)
             hooks = cfg.get('custom_hooks') or []

@@ -30,7 +30,7 @@ class JointMIMCL(BaseSelfSupervisor):
 
     :meth:`contrastive_loss` and :meth:`pixel_loss` give one loss each, and :meth:`loss` one weighted term each under
     the names ``loss_contrast`` and ``loss_pixels``, so that their gradients can be taken apart
-    (``mm_graft.GradientConflictHook``, ``tools/analyze.py conflict``). The cosine does not depend on the weights.
+    (``mm_graft.GradientConflictHook``, ``mm_graft analyze conflict``). The cosine does not depend on the weights.
 
     Args:
         backbone: an encoder that hides patches unless it is called with ``mask=None``, and then gives the class token:
