@@ -35,7 +35,7 @@ def test_the_commands_of_a_wheel_find_its_configs_and_benchmarks(built, tmp_path
     """`benchmarks` is imported from the wheel's own folder, and a config found there by its name."""
     program = ("import sys; from mm_graft.commands.main import main; sys.stdout.reconfigure(line_buffering=True); "
                "main(arguments=['benchmark', 'step', 'graft/vit-s_mae_own-images', '--batch', '2', '--steps', '1', "
-               "'--warmup', '0', '--device', 'cpu']); print(sys.modules['benchmarks'].__file__)")
+               "'--warmup', '0', '--img-size', '32', '--device', 'cpu']); print(sys.modules['benchmarks'].__file__)")
     done = subprocess.run([sys.executable, '-c', program], cwd=tmp_path, text=True, capture_output=True, check=False,
                           timeout=120, env={**os.environ, 'PYTHONPATH': str(built.parent)})
     assert done.returncode == 0, done.stderr
