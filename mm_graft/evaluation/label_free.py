@@ -1,0 +1,78 @@
+r"""How much of its space a representation uses: measures of progress that need no labels.
+
+RankMe (Garrido et al., ICML 2023, arXiv 2210.02885, eq. 1) is the exponential of the entropy of the singular values σ
+of the features, between 1 and their width:
+
+.. math:: p_k = \frac{\sigma_k}{\lVert\sigma\rVert_1} + \varepsilon, \qquad \exp\Bigl(-\sum_k p_k \log p_k\Bigr).
+
+α-ReQ (Agrawal et al., NeurIPS 2022) is the exponent of the power law :math:`\lambda_j \propto j^{-\alpha}` that the
+eigenvalues of the covariance follow; near 1 is best, far above it few directions hold everything.
+
+LiDAR (Thilak et al., ICLR 2024, arXiv 2312.04000, eq. 1 to 4) is RankMe's entropy for the eigenvalues of
+:math:`\Sigma_w^{-1/2} \Sigma_b \Sigma_w^{-1/2}`, the scatter between images measured by that between views of one
+image: directions that augmentations move do not count.
+
+All three compare checkpoints of one method on the same images; none replaces labels across methods.
+"""
+
+import torch
+from torch import Tensor
+
+EPSILON = 1e-7
+DELTA = 1e-4  # added to the diagonal of the scatter between views, as in LiDAR's paper
+
+
+def effective_rank(spectrum: Tensor) -> float:
+    """Exponential of the entropy of a spectrum (K, ) that is not negative; 0 if all of it is 0."""
+    total = spectrum.sum()
+    if total <= 0:
+        return 0.0
+    share = spectrum / total + EPSILON
+    return torch.exp(-(share * share.log()).sum()).item()
+
+
+def rank_me(features: Tensor) -> float:
+    """RankMe of features (N, D), as they are: neither centered nor scaled."""
+    return effective_rank(torch.linalg.svdvals(features.double()))
+
+
+def alpha_req(features: Tensor, first: int = 1, last: int | None = None) -> float:
+    """Exponent α of the eigenvalues' decay, by least squares in logarithms.
+
+    Args:
+        features: (N, D).
+        first: first eigenvalue of the fit, from 1.
+        last: last eigenvalue of the fit; all that are positive if None.
+
+    Raises:
+        ValueError: fewer than two positive eigenvalues in the range.
+    """
+    centered = features.double() - features.double().mean(0)
+    eigenvalues = torch.linalg.svdvals(centered).square() / (len(features) - 1)
+    positive = eigenvalues[eigenvalues > eigenvalues[0] * 1e-12]
+    chosen = positive[first - 1:last]
+    if len(chosen) < 2:
+        raise ValueError(f'{len(positive)} positive eigenvalues leave fewer than two from {first} to {last}; give more '
+                         'images')
+    index = torch.arange(first, first + len(chosen), dtype=torch.float64).log()
+    index, logs = index - index.mean(), chosen.log()
+    return -((index * (logs - logs.mean())).sum() / index.square().sum()).item()
+
+
+def lidar(views: Tensor) -> float:
+    """LiDAR of the features of several views of each image, (images, views, D).
+
+    Raises:
+        ValueError: fewer than two images or two views.
+    """
+    count, per_image, width = views.shape
+    if count < 2 or per_image < 2:
+        raise ValueError(f'{count} images with {per_image} views; LiDAR compares at least two of each')
+    views = views.double()
+    means = views.mean(1)  # (n, q, D) → (n, D)
+    between = torch.cov(means.T)
+    inner = (views - means[:, None]).reshape(-1, width)
+    within = inner.T @ inner / (count * (per_image - 1)) + DELTA * torch.eye(width, dtype=torch.float64)
+    values, vectors = torch.linalg.eigh(within)
+    whitening = vectors @ (values.rsqrt()[:, None] * vectors.T)
+    return effective_rank(torch.linalg.eigvalsh(whitening @ between @ whitening).clamp(min=0))
