@@ -7,6 +7,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.fileio import load
+from mmengine.model import BaseAveragedModel
 from mmengine.registry import HOOKS, MODELS
 
 from mm_graft.analysis.schedule_plot import simulate
@@ -76,7 +77,10 @@ def test_moco_v3_over_frozen_mae_reaches_the_upper_third_and_its_heads_only():
     assert found == upper_third(model) | names(model, 'neck.', 'head.')
 
 
-@pytest.mark.parametrize('name', ['vit-b_mae2mocov3.py', 'vit-b_mae2mocov3_freezeout.py'])
+HOSTS = [f'vit-b_mae2{name}.py' for name in ('simsiam', 'byol', 'simclr', 'barlowtwins')]
+
+
+@pytest.mark.parametrize('name', ['vit-b_mae2mocov3.py', 'vit-b_mae2mocov3_freezeout.py', *HOSTS])
 def test_a_graft_reaches_all_but_the_embeddings_and_learns_slowly_below(name):
     cfg, model, optim_wrapper, found = step(name)
     assert found == names(model, 'backbone.', 'neck.', 'head.') - names(model, *STEM)
@@ -85,6 +89,32 @@ def test_a_graft_reaches_all_but_the_embeddings_and_learns_slowly_below(name):
         for parameter in group['param_names']:
             slow = depths.stage(parameter, 3) < 2
             assert group['lr'] == pytest.approx(cfg.optim_wrapper.optimizer.lr * (0.1 if slow else 1)), parameter
+
+
+@pytest.mark.parametrize('name', HOSTS)
+def test_a_host_method_starts_from_the_checkpoint_below(name, tmp_path):
+    _, mae, _ = build(GRAFT / 'vit-b_mae.py')
+    torch.save({'state_dict': mae.state_dict()}, tmp_path / 'mae.pth')
+    cfg, model, _ = build(GRAFT / name)
+    hook = HOOKS.build({**cfg.custom_hooks[0], 'checkpoint': str(tmp_path / 'mae.pth')})
+    hook.before_train(SimpleNamespace(iter=0, model=model))
+    expected = {key: tensor for key, tensor in mae.backbone.state_dict().items() if key in model.backbone.state_dict()}
+    assert len(expected) > 100
+    for key, tensor in model.backbone.state_dict().items():
+        assert torch.equal(tensor, expected[key]), key
+    backward(cfg, model)
+    for average in (module for module in model.modules() if isinstance(module, BaseAveragedModel)):  # BYOL's target
+        for key, parameter in average.module[0].named_parameters():
+            assert torch.equal(parameter, model.backbone.get_parameter(key)), key
+
+
+@pytest.mark.parametrize('name', ['vit-b_mocov3.py', 'vit-s_mocov3_own-images.py'])
+def test_moco_v3_from_random_weights_has_one_rate_and_decays_every_parameter(name):
+    cfg, model, optim_wrapper, found = step(name)
+    assert found == names(model, 'backbone.', 'neck.', 'head.') - names(model, *STEM)
+    groups = optim_wrapper.optimizer.param_groups
+    assert {name for group in groups for name in group['param_names']} == found
+    assert {(group['lr'], group['weight_decay']) for group in groups} == {(cfg.optim_wrapper.optimizer.lr, 0.1)}
 
 
 def test_grafted_vicreg_has_neither_predictor_nor_slow_encoder_and_reaches_the_rest():

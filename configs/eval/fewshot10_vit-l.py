@@ -31,4 +31,3 @@ optim_wrapper = dict(
 param_scheduler = dict(warmup=5, min_ratio=1e-6 / (base_lr * batch_size / 256))
 train_cfg = dict(max_epochs=max_epochs)
 auto_scale_lr = dict(base_batch_size=batch_size // 2)  # images of one forward pass on all devices
-randomness = dict(seed=0, diff_rank_seed=True)
