@@ -1,150 +1,34 @@
-"""PyTorch's files, read without PyTorch's reader: its zip archives, and the pickles followed by storages of before 1.6.
+"""PyTorch's zip archives, read without PyTorch's reader.
 
-PyTorch's own reader takes what a file says about itself for true: a directory with one flipped bit gives tensors of
-uninitialised memory, and a number in a pickle asks for any amount of it. Here each record is compared with its checksum
-and its size with the file's, before memory is asked for.
+That takes what a file says about itself for true: a directory with one flipped bit gives tensors of uninitialised
+memory. Here each record is compared with its checksum, with the digest that this package's writer puts beside it, and
+with the size that is expected, before memory is asked for.
 """
 
-import io
+import hashlib
+import json
 import os
-import pickle
-import re
-import struct
-import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
 
 import torch
-from torch import Tensor
 
-from mm_graft.checkpoints.builders import BUILDERS, SETTERS, VALUES
-from mm_graft.checkpoints.unpickler import Builder, Inert, Name, PlainUnpickler, UnsafePickleError, describe
+from mm_graft.checkpoints.digest import CHUNK, RECORD
+from mm_graft.checkpoints.unpickler import UnsafePickleError
 
-LEGACY_MAGIC = 0x1950a86a20f9469cfc6c
 MAX_PICKLE = 2**30  # bytes of a record that describes the tensors; the longest logs of a run take 0.2 of that
-MAX_EXPANSION = 2**26  # bytes that all views of tensors together may be larger than their storages
-MAX_DIMENSIONS = 64
-CHUNK = 2**24
 END = 22  # bytes of the end of an archive that has no comment
-STORAGE_DTYPES = {
-    'Double': torch.float64, 'Float': torch.float32, 'Half': torch.float16, 'BFloat16': torch.bfloat16,
-    'Long': torch.int64, 'Int': torch.int32, 'Short': torch.int16, 'Char': torch.int8, 'Byte': torch.uint8,
-    'Bool': torch.bool, 'ComplexFloat': torch.complex64, 'ComplexDouble': torch.complex128, 'Untyped': torch.uint8}
-STORAGE = re.compile(r'torch\.(?:storage\.|cuda\.)?(\w+)Storage')
 
 
-class Storage:
-    """A storage that a pickle refers to."""
+class DamagedRecordError(zipfile.BadZipFile):
+    """A record of an archive is not what was written."""
 
-    def __init__(self, bytes_: torch.UntypedStorage, dtype: torch.dtype) -> None:
-        self.bytes, self.dtype = bytes_, dtype
-
-
-class Reader:
-    """Reads the pickle of one file and the storages that it refers to.
-
-    Args:
-        storage_of: key and size in bytes → storage.
-        device_of: device that the file names → the one to which its storages go.
-    """
-
-    def __init__(self, storage_of: Callable[[str, int], torch.UntypedStorage],
-                 device_of: Callable[[str], torch.device] | None = None) -> None:
-        self.storage_of, self.device_of = storage_of, device_of
-        self.storages: dict[str, torch.UntypedStorage] = {}
-        self.counts: dict[str, int] = {}
-        self.expansion = 0
-
-    def unpickle(self, file: BinaryIO, size: int) -> object:
-        """The value of the pickle at the place of ``file``, of which ``size`` bytes are left."""
-        return PlainUnpickler(file, size, {**BUILDERS, **self.builders()}, SETTERS, VALUES, self.persistent).load()
-
-    def builders(self) -> dict[str, Builder]:
-        """Names that PyTorch writes for tensors."""
-        return {
-            'torch._utils._rebuild_tensor': self.tensor,
-            'torch._utils._rebuild_tensor_v2': self.tensor,
-            'torch._utils._rebuild_tensor_v3': self.tensor_of_dtype,
-            'torch._utils._rebuild_parameter': self.parameter,
-            'torch._utils._rebuild_parameter_with_state': self.parameter,
-            'torch._tensor._rebuild_from_type_v2': self.from_type,
-        }
-
-    def persistent(self, pid: object) -> object:
-        """A storage, or of old whole models a part."""
-        if not isinstance(pid, tuple) or not pid:
-            raise UnsafePickleError('a persistent id that is no storage')
-        if pid[0] == 'module':
-            return pid[1]
-        if pid[0] != 'storage' or len(pid) not in (5, 6) or (len(pid) == 6 and pid[5] is not None):
-            raise UnsafePickleError('a persistent id that is no storage')
-        kind, key, location, count = pid[1:5]
-        match = STORAGE.fullmatch(kind.name) if isinstance(kind, Name) else None
-        dtype = STORAGE_DTYPES.get(match[1]) if match else None
-        if dtype is None or type(count) is not int or count < 0 or not isinstance(key, str):
-            raise pickle.UnpicklingError(f'a storage {kind!r} of {count!r} elements')
-        size = count * dtype.itemsize
-        if key not in self.storages:
-            storage, device = self.storage_of(key, size), self.device_of and self.device_of(str(location))
-            self.storages[key] = torch.UntypedStorage(size, device=device).copy_(storage) if device else storage
-            self.counts[key] = count
-        if self.storages[key].nbytes() != size:
-            raise pickle.UnpicklingError(f'storage {key} of two sizes')
-        return Storage(self.storages[key], dtype)
-
-    def tensor(self, args: tuple) -> object:
-        """Storage, offset, size, stride, and what a loaded tensor does not need."""
-        storage, offset, size, stride, *more = args
-        if more[2:] and more[2]:
-            return Inert('torch.Tensor')  # a conjugate or negative view
-        return self._view(storage, storage.dtype, offset, size, stride)
-
-    def tensor_of_dtype(self, args: tuple) -> object:
-        """The same of a type that storages do not know."""
-        storage, offset, size, stride, _, _, dtype, *_ = args
-        if not isinstance(dtype, torch.dtype):
-            raise pickle.UnpicklingError('a tensor of no type')
-        return self._view(storage, dtype, offset, size, stride)
-
-    def _view(self, storage: Storage, dtype: torch.dtype, offset: int, size: tuple, stride: tuple) -> Tensor:
-        numbers = (offset, *size, *stride)
-        if not all(type(number) is int and 0 <= number < 2**62 for number in numbers) or len(size) != len(stride):
-            raise pickle.UnpicklingError('a tensor of no size')
-        if len(size) > MAX_DIMENSIONS:
-            raise pickle.UnpicklingError(f'a tensor of {len(size)} dimensions')
-        elements, last = 1, offset
-        for length, step in zip(size, stride):
-            elements *= length
-            last += (length - 1) * step
-        room = storage.bytes.nbytes() // dtype.itemsize
-        if elements and last >= room:
-            raise pickle.UnpicklingError(f'a tensor of {tuple(size)} in a storage of {room} elements')
-        self.expansion += max(0, elements - room) * dtype.itemsize
-        if self.expansion > MAX_EXPANSION:
-            raise pickle.UnpicklingError(f'a tensor of {tuple(size)} that repeats {room} elements')
-        return torch.empty(0, dtype=dtype, device=storage.bytes.device).set_(storage.bytes, offset, size, stride)
-
-    def parameter(self, args: tuple) -> object:
-        """Data, whether it has a gradient, and hooks or attributes, which are left out."""
-        data, gradient = args[:2]
-        if not isinstance(data, Tensor):
-            return data
-        learnt = bool(gradient) and (data.is_floating_point() or data.is_complex())
-        return torch.nn.Parameter(data, requires_grad=learnt)
-
-    def from_type(self, args: tuple) -> object:
-        """A tensor with attributes of its own, which are left out, or of a class of its own, which is not built."""
-        function, kind, inner, *_ = args
-        builder = self.builders().get(function.name) if isinstance(function, Name) else None
-        if builder is None or builder == self.from_type or not isinstance(inner, tuple):
-            raise UnsafePickleError(describe(function))
-        result = builder(inner)
-        named = kind.name if isinstance(kind, Name) else '?'
-        if named == 'torch.nn.parameter.Parameter' and not isinstance(result, torch.nn.Parameter):
-            return self.parameter((result, result.requires_grad))
-        return result if named in ('torch.Tensor', 'torch.nn.parameter.Parameter') else Inert(named)
+    def __init__(self, record: str, reason: str, tensors: list[str] = ()) -> None:
+        self.record, self.reason = record, reason
+        named = f' ({", ".join(tensors[:3])})' if tensors else ''
+        super().__init__(f'its record {record}{named} {reason}')
 
 
 class Archive:
@@ -169,6 +53,11 @@ class Archive:
             raise UnsafePickleError('the code of a TorchScript archive')
         if reason := self._oddity(file, entries):
             raise zipfile.BadZipFile(f'no archive of PyTorch\'s: {reason}')
+        self.digests: dict[str, str] = {}
+        if RECORD in self.records:
+            self.digests = json.loads(self.read(RECORD))
+            if self.digests.keys() | {RECORD} != self.records.keys():
+                raise zipfile.BadZipFile('it has not the records that its digest names')
 
     def _oddity(self, file: BinaryIO, entries: list[zipfile.ZipInfo]) -> str | None:
         """What two readers could understand in two ways, and what is larger than the file."""
@@ -186,12 +75,30 @@ class Archive:
         """A record that is small.
 
         Raises:
-            zipfile.BadZipFile: missing, damaged, or larger than ``limit``.
+            DamagedRecordError: missing, damaged, or larger than ``limit``.
         """
         if name not in self.records or self.records[name].file_size > limit:
-            raise zipfile.BadZipFile(f'its record {name} is missing, or larger than {limit} bytes')
+            raise DamagedRecordError(name, f'is missing, or larger than {limit} bytes')
         with self._checked(name) as record:
-            return record.read()
+            content = record.read()
+        self._compare(name, content)
+        return content
+
+    def storage(self, key: str, size: int) -> torch.UntypedStorage:
+        """A record as a storage.
+
+        Raises:
+            DamagedRecordError: missing, damaged, or of another size.
+        """
+        name = f'data/{key}'
+        if name not in self.records or self.records[name].file_size != size:
+            raise DamagedRecordError(name, f'is missing, or has not {size} bytes')
+        with self._checked(name) as record:
+            storage = torch.UntypedStorage(size)
+            fill(storage, record)
+            record.read(1)  # also of an empty record the checksum is compared
+        self._compare(name, memory(storage))
+        return storage
 
     @contextmanager
     def _checked(self, name: str) -> Iterator[BinaryIO]:
@@ -200,23 +107,18 @@ class Archive:
             with self.zip.open(self.records[name]) as record:
                 yield record
         except zipfile.BadZipFile as error:
-            raise zipfile.BadZipFile(f'its record {name} does not match its checksum or header ({error})') from error
+            raise DamagedRecordError(name, f'does not match its checksum or header ({error})') from error
 
-    def storage(self, key: str, size: int) -> torch.UntypedStorage:
-        """A record as a storage.
+    def _compare(self, name: str, content: bytes | memoryview) -> None:
+        if self.digests and self.digests.get(name) != hashlib.sha256(content).hexdigest():
+            raise DamagedRecordError(name, 'does not match its digest')
 
-        Raises:
-            zipfile.BadZipFile: missing, damaged, or of another size.
-        """
-        name = f'data/{key}'
-        found = self.records[name].file_size if name in self.records else 'no'
-        if found != size:
-            raise zipfile.BadZipFile(f'its record {name} has {found} bytes, not {size}')
-        with self._checked(name) as record:
-            storage = torch.UntypedStorage(size)
-            fill(storage, record)
-            record.read(1)  # also of an empty record the checksum is compared
-        return storage
+
+def memory(storage: torch.UntypedStorage) -> memoryview:
+    """The bytes of a storage on the CPU."""
+    if not storage.nbytes():
+        return memoryview(b'')
+    return memoryview(torch.empty(0, dtype=torch.uint8).set_(storage).numpy())
 
 
 def fill(storage: torch.UntypedStorage, file: BinaryIO) -> None:
@@ -226,68 +128,9 @@ def fill(storage: torch.UntypedStorage, file: BinaryIO) -> None:
         EOFError: there are not as many.
     """
     done, size = 0, storage.nbytes()
-    view = memoryview(torch.empty(0, dtype=torch.uint8).set_(storage).numpy()) if size else b''
+    view = memory(storage)
     while done < size:
         step = file.readinto(view[done:done + CHUNK])
         if not step:
             raise EOFError('it ends within a storage')
         done += step
-
-
-def read_archive(file: BinaryIO, tensors: bool = True, device_of: Callable | None = None) -> object:
-    """What ``torch.save`` wrote.
-
-    Args:
-        file: the file.
-        tensors: whether to read the tensors' content; without it they are on the device ``meta``, and nothing of them
-            is compared.
-        device_of: see :class:`Reader`.
-
-    Raises:
-        UnsafePickleError: it would have run code.
-        Exception: damaged; what a damaged archive raises is not to be foreseen.
-    """
-    archive = Archive(file)
-    if archive.records.get('byteorder') and archive.read('byteorder', 16) != sys.byteorder.encode():
-        raise pickle.UnpicklingError('the byte order of another machine')
-    content = archive.read('data.pkl')
-    reader = Reader(archive.storage if tensors else _hollow, device_of)
-    return reader.unpickle(io.BytesIO(content), len(content))
-
-
-def _hollow(_: str, size: int) -> torch.UntypedStorage:
-    return torch.UntypedStorage(size, device='meta')
-
-
-def read_legacy(file: BinaryIO) -> object:
-    """What ``torch.save`` wrote before PyTorch 1.6: four pickles, then the storages one after another, without sums.
-
-    Raises:
-        UnsafePickleError: it would have run code.
-        Exception: damaged; what a damaged file raises is not to be foreseen.
-    """
-    size = file.seek(0, os.SEEK_END)
-    file.seek(0)
-    declared = 0
-
-    def allocate(_: str, count: int) -> torch.UntypedStorage:
-        nonlocal declared
-        declared += count
-        if declared > size:
-            raise pickle.UnpicklingError('storages of more bytes than the file has')
-        return torch.UntypedStorage(count)
-
-    reader = Reader(allocate)
-    magic, protocol, system, content, keys = (reader.unpickle(file, size - file.tell()) for _ in range(5))
-    if magic != LEGACY_MAGIC or protocol != 1001 or not system.get('little_endian', True):
-        raise pickle.UnpicklingError('no PyTorch file, or one of another byte order')
-    if type(keys) is not list or sorted(keys) != sorted(reader.storages):
-        raise pickle.UnpicklingError('other storages than the tensors need')
-    for key in keys:
-        count, = struct.unpack('<q', file.read(8))
-        if count != reader.counts[key]:
-            raise pickle.UnpicklingError(f'storage {key} of two sizes')
-        fill(reader.storages[key], file)
-    if file.read(1):
-        raise pickle.UnpicklingError('more bytes than storages')
-    return content

@@ -1,6 +1,6 @@
 """What calls in a pickle become: containers, NumPy's arrays, the host's logs; each from checked arguments.
 
-Tensors: :mod:`mm_graft.checkpoints.archive`.
+Tensors: :mod:`mm_graft.checkpoints.torch_files`.
 """
 
 import math

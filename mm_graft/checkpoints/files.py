@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from mm_graft.checkpoints import digest
 from mm_graft.checkpoints.kinds import LAYOUTS, MMPRETRAIN, check_encoder, convert, detect_kind, exchange
 from mm_graft.checkpoints.layouts import BASE, Converted, StateDict
 from mm_graft.checkpoints.localmim import plain_encoder
@@ -105,7 +106,8 @@ def serialize(tensors: StateDict, record: dict, kind: str, suffix: str) -> bytes
     tensors = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
     if suffix == '.safetensors':
         from safetensors.torch import save
-        return save(tensors, metadata={PROVENANCE: json.dumps(record), 'format': 'pt'})
+        texts = {PROVENANCE: json.dumps(record), 'format': 'pt', digest.RECORD: digest.of_tensors(tensors)}
+        return save(tensors, texts)
     container = 'state_dict' if kind == MMPRETRAIN else LAYOUTS[kind].container
     if container is None:
         content = OrderedDict(tensors)
@@ -116,6 +118,7 @@ def serialize(tensors: StateDict, record: dict, kind: str, suffix: str) -> bytes
             content['meta'] = {}
     buffer = io.BytesIO()
     torch.save(content, buffer)
+    digest.seal(buffer)
     return buffer.getvalue()
 
 

@@ -1,41 +1,48 @@
-"""Checkpoints of a run that are whole: written so, checked so, found again."""
+"""Checkpoints of a run that are intact: written so, checked so, found again."""
 
 from pathlib import Path
 
 from mmengine.fileio import LocalBackend, register_backend
 
-from mm_graft.checkpoints.reading import CheckpointError, read_content
+from mm_graft.checkpoints.digest import seal
+from mm_graft.checkpoints.reading import CheckpointError, first_non_finite, read_content
 from mm_graft.files import atomic_write
 
-WHOLE = 'mm_graft.whole'
+ATOMIC = 'mm_graft.atomic'
 
 
-class WholeFileBackend(LocalBackend):
-    """The host's local files, except that a written file is there whole or not at all.
+class AtomicBackend(LocalBackend):
+    """The host's local files, but written whole or not at all, and checkpoints with a digest of their content.
 
-    For ``backend_args=dict(backend='mm_graft.whole')``, e.g. of a ``CheckpointHook``.
+    For ``backend_args=dict(backend='mm_graft.atomic')``, e.g. of a ``CheckpointHook``.
     """
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
         """Write under a temporary name, flush to the disk, rename."""
         with atomic_write(filepath) as part:
             part.write_bytes(obj)
+            seal(part)
 
     def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
         """As :meth:`put`."""
         self.put(obj.encode(encoding), filepath)
 
 
-register_backend(WHOLE, WholeFileBackend, force=True)
+register_backend(ATOMIC, AtomicBackend, force=True)
 
 
 def corruption_reason(path: str | Path) -> str | None:
-    """What follows "checkpoint PATH" in an error about it, or None: all of it is read as a run reads it."""
+    """What follows "checkpoint PATH" in an error about it, or None.
+
+    All of the file is read as a run reads it, and no weight may be NaN or infinite.
+    """
     try:
-        read_content(path)
+        content = read_content(path)
     except CheckpointError as error:
         return str(error).removeprefix(f'checkpoint {path} ')
-    return None
+    weights = content.get('state_dict', content) if isinstance(content, dict) else {}
+    name = first_non_finite(weights) if isinstance(weights, dict) else None
+    return name and f'has weights that are NaN or infinite, first {name}'
 
 
 def training_iteration(path: str | Path) -> int | None:
@@ -50,7 +57,7 @@ def training_iteration(path: str | Path) -> int | None:
 
 
 def newest_intact(folder: str | Path) -> tuple[Path | None, dict[Path, str]]:
-    """The whole checkpoint in a folder from which a run goes on furthest, and what is wrong with others.
+    """The intact checkpoint in a folder from which a run goes on furthest, and what is wrong with others.
 
     The order is that of the iterations in the files; names, times and the host's note ``last_checkpoint`` do not count.
     Of damaged files the unreadable ones are named and those that would have been preferred.

@@ -10,7 +10,7 @@ from mm_graft.checkpoints.fit import fit
 from mm_graft.checkpoints.kinds import convert, detect_kind
 from mm_graft.checkpoints.layouts import StateDict
 from mm_graft.checkpoints.localmim import plain_encoder
-from mm_graft.checkpoints.reading import CheckpointError, read_checkpoint
+from mm_graft.checkpoints.reading import CheckpointError, first_non_finite, read_checkpoint
 
 POSITIONS = ('pos_embed', 'relative_position_bias_table')
 
@@ -70,6 +70,9 @@ def backbone_tensors(backbone: nn.Module, path: str | Path, kind: str | None = N
     except (ValueError, TypeError, RuntimeError, LookupError) as error:
         raise CheckpointError(f'checkpoint {path}: {error}') from error
     _check_complete(path, kind, backbone.state_dict(), fitted.tensors)
+    if name := first_non_finite(fitted.tensors):
+        raise CheckpointError(f'checkpoint {path} ({kind}) has weights that are NaN or infinite, first {name}; use an '
+                              'earlier one')
     return fitted.tensors, Coverage(str(path), kind, len(fitted.tensors) - len(fitted.fresh),
                                     {**converted.dropped, **fitted.dropped}, fitted.fresh)
 

@@ -3,16 +3,19 @@
 import os
 import pickle
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+import torch
 from torch import Tensor
 
-from mm_graft.checkpoints.archive import read_archive, read_legacy
+from mm_graft.checkpoints import digest
+from mm_graft.checkpoints.archive import Archive
 from mm_graft.checkpoints.builders import BUILDERS, SETTERS, VALUES
 from mm_graft.checkpoints.layouts import StateDict
+from mm_graft.checkpoints.torch_files import read_archive, read_legacy
 from mm_graft.checkpoints.unpickler import PlainUnpickler, UnsafePickleError
 from mm_graft.files import open_regular
 
@@ -146,7 +149,34 @@ def _read_safetensors(file: BinaryIO) -> StateDict:
     with safe_open(file.name, 'pt') as opened:
         tensors = OrderedDict((name, opened.get_tensor(name)) for name in opened.keys())  # noqa: SIM118 - no mapping
         tensors.metadata = opened.metadata() or {}
+    expected = tensors.metadata.get(digest.RECORD)
+    if expected and expected != digest.of_tensors(tensors):
+        raise ValueError('its tensors do not match its digest')
     return tensors
+
+
+def integrity(path: str | Path) -> str:
+    """By what a file is known to be what was written.
+
+    Raises:
+        CheckpointError: no such file, or damaged.
+    """
+    with _opened(path) as (file, _):
+        start = file.read(9)
+        if start.startswith(b'PK'):
+            return 'its digest' if Archive(file).digests else 'checksums only, as it has no digest'
+        if start[8:] == b'{' and digest.RECORD in (_read_safetensors(file).metadata):
+            return 'its digest'
+        return 'nothing, as its format has no checksums'
+
+
+def first_non_finite(tensors: Mapping[str, object]) -> str | None:
+    """Name of the first tensor with a value that is NaN or infinite; masks, which are infinite on purpose, aside."""
+    for name, tensor in tensors.items():
+        if isinstance(tensor, Tensor) and tensor.is_floating_point() and not str(name).endswith('mask') \
+                and not torch.isfinite(tensor).all():
+            return str(name)
+    return None
 
 
 def _first_line(error: Exception) -> str:

@@ -1,14 +1,13 @@
 import os
-import random
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.fileio import get_file_backend
 
-from mm_graft.checkpoints.intact import WHOLE, corruption_reason, newest_intact, training_iteration
-from mm_graft.checkpoints.reading import CheckpointError, read_content
-from tests.checkpoints.test_reading import damaged
+from mm_graft.checkpoints.intact import ATOMIC, corruption_reason, newest_intact, training_iteration
+from mm_graft.checkpoints.reading import CheckpointError, first_non_finite, integrity
+from tests.damages import DAMAGES, fuzz, small_checkpoint
 
 
 def state(path, iteration=1, **more):
@@ -17,7 +16,7 @@ def state(path, iteration=1, **more):
 
 
 def test_a_file_that_cannot_be_written_leaves_the_old_one_and_no_other(tmp_path, monkeypatch):
-    backend = get_file_backend(str(tmp_path / 'a.pth'), backend_args={'backend': WHOLE})
+    backend = get_file_backend(str(tmp_path / 'a.pth'), backend_args={'backend': ATOMIC})
     backend.put(b'old', tmp_path / 'a.pth')
     backend.put_text('note', tmp_path / 'note')
     assert ((tmp_path / 'a.pth').read_bytes(), (tmp_path / 'note').read_text()) == (b'old', 'note')
@@ -32,23 +31,36 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one_and_no_other(tmp_path,
     assert (tmp_path / 'a.pth').read_bytes() == b'old'
 
 
-def content(path):
-    loaded = read_content(path)
-    return loaded['state_dict']['w'].tolist(), loaded['meta'], loaded['optimizer']
+@pytest.mark.parametrize('rounds', [120, pytest.param(4000, marks=pytest.mark.slow)])
+def test_no_damage_that_changes_content_is_accepted(tmp_path, rounds):
+    counts = fuzz(tmp_path, rounds)
+    assert counts.total() == rounds
+    assert not {key: count for key, count in counts.items() if key[1] == 'WRONG'}
+    assert all(counts[kind, 'refused'] > 0.8 * rounds / len(DAMAGES) for kind in DAMAGES)
 
 
-def test_every_change_that_matters_is_seen(tmp_path):
-    whole = state(tmp_path / 'whole.pth')
-    assert corruption_reason(whole) is None
-    expected, victim, rng, seen = content(whole), tmp_path / 'alone' / 'victim.pth', random.Random(0), 0
-    victim.parent.mkdir()
-    for _ in range(300):
-        victim.write_bytes(damaged(whole.read_bytes(), rng))
-        if corruption_reason(victim):
-            seen += 1
-        elif newest_intact(tmp_path / 'alone')[0]:  # bytes between records, which nobody reads
-            assert content(victim) == expected
-    assert seen > 150
+def test_the_search_for_wrong_content_can_find_it(tmp_path, monkeypatch):
+    monkeypatch.setattr('tests.damages.corruption_reason', lambda path: None)
+    monkeypatch.setattr('tests.damages.read_content', lambda path: path.read_bytes())
+    assert set(fuzz(tmp_path, 8)) == {(kind, 'WRONG') for kind in DAMAGES}
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf'), -float('inf')])
+def test_weights_that_are_no_numbers_are_named(tmp_path, value):
+    weights = {'a': torch.ones(2), 'b': torch.tensor([1., value]), 'attn_mask': torch.tensor([-float('inf')])}
+    assert first_non_finite(weights) == 'b'
+    assert first_non_finite({'a': torch.ones(2), 'n': torch.ones(2, dtype=torch.long), 'mask': weights['b']}) is None
+    torch.save({'meta': {'iter': 9}, 'optimizer': {}, 'state_dict': weights}, tmp_path / 'b.pth')
+    assert corruption_reason(tmp_path / 'b.pth') == 'has weights that are NaN or infinite, first b'
+    state(tmp_path / 'a.pth', 3)
+    assert newest_intact(tmp_path)[0] == tmp_path / 'a.pth'
+
+
+def test_what_the_backend_writes_has_a_digest(tmp_path):
+    assert integrity(small_checkpoint(tmp_path / 'a.pth')) == 'its digest'
+    assert integrity(state(tmp_path / 'b.pth')).startswith('checksums only')
+    torch.save({}, tmp_path / 'c.pth', _use_new_zipfile_serialization=False)
+    assert integrity(tmp_path / 'c.pth').startswith('nothing')
 
 
 @pytest.mark.parametrize('length', [0, 1, 100, -1])

@@ -237,3 +237,13 @@ def test_reading_the_tensors_alone_leaves_the_backbone_as_it_is(backbone, path):
     assert set(tensors) == set(before)
     assert coverage.loaded == len(before)
     assert equal(backbone, before)
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_weights_that_are_no_numbers_are_refused(backbone, tmp_path, value):
+    before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
+    state = dict(before)
+    state['layers.1.ln2.bias'] = torch.full_like(state['layers.1.ln2.bias'], value)
+    with pytest.raises(CheckpointError, match=r'nan\.pth .*NaN or infinite, first layers\.1\.ln2\.bias'):
+        load_backbone(backbone, save({'state_dict': state}, tmp_path / 'nan.pth'))
+    assert equal(backbone, before)

@@ -24,9 +24,11 @@ from mm_graft.checkpoints import (
     publish_file,
     read_checkpoint,
 )
+from mm_graft.checkpoints.digest import of_tensors
 from mm_graft.checkpoints.files import read_provenance
 from mm_graft.checkpoints.intact import corruption_reason, newest_intact, training_iteration
 from mm_graft.checkpoints.reading import read_content, read_parts, read_pickle
+from tests.damages import DAMAGES, damage
 from tests.hostile_files import extension_registered, write_hostile_files
 
 GOLDEN = ('mae_tiny.pth', 'mocov3_tiny.pth.tar', 'conmim_checkpoint-*.pth', 'localmim_checkpoint-*.pth')
@@ -252,3 +254,15 @@ def test_a_pickle_of_annotations_is_data(tmp_path):
     content = {'metainfo': {'classes': ('a', )}, 'data_list': [{'img_path': 'a.jpg', 'gt_label': 0}]}
     (tmp_path / 'a.pkl').write_bytes(pickle.dumps(content))
     assert read_pickle(tmp_path / 'a.pkl') == content
+
+
+def test_no_damaged_safetensors_of_ours_are_read_as_others(files, tmp_path):
+    whole, rng, refused = files[0].read_bytes(), random.Random(0), 0
+    expected = of_tensors(read_checkpoint(files[0]))
+    for index in range(80):
+        (tmp_path / 'victim.safetensors').write_bytes(damage(whole, DAMAGES[index % 4], rng))
+        try:
+            assert of_tensors(read_checkpoint(tmp_path / 'victim.safetensors')) == expected
+        except CheckpointError:
+            refused += 1
+    assert refused > 60

@@ -1,17 +1,19 @@
 """Checkpoints that a crash cannot spoil."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from weakref import finalize
 
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
-from mm_graft.checkpoints.intact import WHOLE, corruption_reason, newest_intact
-from mm_graft.checkpoints.reading import CheckpointError
+from mm_graft.checkpoints.intact import ATOMIC, corruption_reason, newest_intact
+from mm_graft.checkpoints.reading import CheckpointError, integrity
 from mm_graft.engine.reliability.resumed_settings import adopt, record_names
 from mm_graft.files import remove_abandoned
+from mm_graft.host.safe_opening import safe_opening
 from mm_graft.registry import HOOKS
 
 STOPPED = 'stopped.pth'
@@ -22,8 +24,9 @@ class SafeCheckpointHook(CheckpointHook):
     """The host's hook, with checkpoints that are written whole, checked before a resume, and never all removed.
 
     - A file is written under another name, flushed to the disk and renamed, so a name never belongs to half a file.
-    - A run that resumes by itself goes on from the newest file that is whole, by the sums that PyTorch puts into it; a
-      damaged one is named in a warning, and the one before is taken. The main process looks, the others are told.
+    - A run that resumes by itself continues from the newest intact file: its content matches the digest in it (without
+      one, PyTorch's checksums), and its weights are finite. Another is named in a warning, and the one before is taken.
+      The main process looks, the others are told.
     - The host deletes the oldest file before it writes the next one, so at least two are kept; ``max_keep_ckpts=1``
       means 2.
     - What cannot be written (full disk, read-only folder) ends the run with the path, the reason and the file to resume
@@ -38,12 +41,15 @@ class SafeCheckpointHook(CheckpointHook):
     """
 
     def __init__(self, *args, backend_args: dict | None = None, **kwargs) -> None:
-        super().__init__(*args, backend_args=backend_args or dict(backend=WHOLE), **kwargs)
+        super().__init__(*args, backend_args=backend_args or dict(backend=ATOMIC), **kwargs)
         if self.max_keep_ckpts == 1:  # would leave none while the next one is written
             self.max_keep_ckpts = 2
 
     def before_run(self, runner: Runner) -> None:
-        """Choose the file to resume from."""
+        """Choose the file to resume from; until the weights are loaded nothing that is opened can run code."""
+        self._opening = ExitStack()
+        self._opening.enter_context(safe_opening())
+        finalize(self, self._opening.close)  # where the run ends before
         if not runner._resume or runner._has_loaded or '://' in (runner._load_from or ''):
             return
         answer = [self._choose(runner) if is_main_process() else None]
@@ -52,6 +58,13 @@ class SafeCheckpointHook(CheckpointHook):
         if error:
             raise CheckpointError(error)
         runner._resume, runner._load_from = path is not None, path
+
+    def before_train(self, runner: Runner) -> None:
+        """The weights are loaded."""
+        self._opening.close()
+        super().before_train(runner)
+
+    before_val = before_test = lambda self, runner: self._opening.close()
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Before a resume, let the checkpoint be one of the run that is asked for, see :mod:`.resumed_settings`."""
@@ -91,7 +104,8 @@ class SafeCheckpointHook(CheckpointHook):
             runner.logger.warning(f'checkpoint {file} {reason}; it is left alone')
         if path is None and damaged:
             return None, f'no checkpoint in {folder} is whole; remove {", ".join(map(str, damaged))} to start anew'
-        runner.logger.info(f'resume from {path}' if path else f'no checkpoint in {folder}; the run starts anew')
+        runner.logger.info(f'resume from {path}, verified by {integrity(path)}' if path else
+                           f'no checkpoint in {folder}; the run starts anew')
         return path and str(path), None
 
     def _refusal(self, path: str, reason: str) -> str:

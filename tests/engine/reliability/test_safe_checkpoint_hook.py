@@ -146,3 +146,20 @@ def test_a_state_of_the_middle_is_saved_whole_and_preferred(folder):
 def test_other_errors_pass_through(tmp_path):
     with pytest.raises(KeyError), clear_write_errors(tmp_path):
         raise KeyError
+
+
+def test_a_run_outside_of_the_tools_opens_its_file_safely_and_leaves_torch_as_it_was(folder, monkeypatch):
+    original, during = torch.load, []
+    runner = make(folder, epochs=4, resume=True)
+    resume = runner.resume
+    runner.resume = lambda *args, **kwargs: (during.append(torch.load), resume(*args, **kwargs))
+    runner.train()
+    assert during != [original]
+    assert torch.load is original
+
+
+def test_weights_that_are_no_numbers_are_not_resumed(folder):
+    state = torch.load(folder / 'epoch_3.pth', weights_only=False)
+    state['state_dict']['weight'].fill_(float('nan'))
+    torch.save(state, folder / 'epoch_3.pth')
+    assert resumed(folder) == (['epoch_2.pth'], 8)
