@@ -44,12 +44,12 @@ class DepthMap:
         return self.num_blocks + 1
 
     def stage(self, name: str, num_stages: int) -> int:
-        """Stage (0-based) of the parameter ``name`` when the blocks are split into ``num_stages`` equal shares."""
+        """Stage (from 1) of the parameter ``name`` when the blocks are split into ``num_stages`` equal shares."""
         return stage_of_depth(self.depths[name], self.num_blocks, num_stages)
 
 
 def stage_of_depth(depth: int, num_blocks: int, num_stages: int) -> int:
-    """Stage (0-based) of a depth: the first stage also holds the stem, the last everything after the blocks.
+    """Stage (from 1) of a depth: the first stage also holds the stem, the last everything after the blocks.
 
     Raises:
         ValueError: the blocks do not divide evenly into the stages.
@@ -58,7 +58,7 @@ def stage_of_depth(depth: int, num_blocks: int, num_stages: int) -> int:
         divisors = [n for n in range(1, num_blocks + 1) if num_blocks % n == 0]
         raise ValueError(f'{num_stages} stages do not divide {num_blocks} blocks evenly; choose one of {divisors}')
     blocks_per_stage = num_blocks // num_stages
-    return min(max(depth - 1, 0) // blocks_per_stage, num_stages - 1)
+    return min(max(depth - 1, 0) // blocks_per_stage, num_stages - 1) + 1
 
 
 def unwrap(model: nn.Module) -> nn.Module:

@@ -104,16 +104,16 @@ def test_a_number_is_read_whole():
 
 
 def test_stages_split_the_blocks_evenly_with_stem_first_and_rest_last():
-    assert [stage_of_depth(depth, 12, 3) for depth in range(14)] == [0] * 5 + [1] * 4 + [2] * 5
-    assert [stage_of_depth(depth, 4, 1) for depth in range(6)] == [0] * 6
-    assert [stage_of_depth(depth, 4, 4) for depth in range(6)] == [0, 0, 1, 2, 3, 3]
+    assert [stage_of_depth(depth, 12, 3) for depth in range(14)] == [1] * 5 + [2] * 4 + [3] * 5
+    assert [stage_of_depth(depth, 4, 1) for depth in range(6)] == [1] * 6
+    assert [stage_of_depth(depth, 4, 4) for depth in range(6)] == [1, 1, 2, 3, 4, 4]
 
 
 def test_the_stage_of_a_name_is_that_of_its_depth():
     depths = depth_map(MODELS.build(VIT))
-    assert depths.stage('cls_token', 2) == depths.stage('layers.1.ln1.weight', 2) == 0
-    assert depths.stage('layers.2.ln1.weight', 2) == depths.stage('ln1.weight', 2) == 1
-    assert depths.stage('layers.2.ln1.weight', 4) == 2
+    assert depths.stage('cls_token', 2) == depths.stage('layers.1.ln1.weight', 2) == 1
+    assert depths.stage('layers.2.ln1.weight', 2) == depths.stage('ln1.weight', 2) == 2
+    assert depths.stage('layers.2.ln1.weight', 4) == 3
 
 
 @pytest.mark.parametrize('stages', [5, 0, -1, 13])

@@ -30,5 +30,6 @@ optim_wrapper = dict(
     constructor='mm_graft.GraftOptimWrapperConstructor',
     optimizer=dict(type='AdamW', lr=4e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.05),
     paramwise_cfg=dict(
-        layer_decay_rate=0.65, custom_keys=dict(cls_token=dict(decay_mult=0.0), pos_embed=dict(decay_mult=0.0))))
+        layer_decay_rate=0.65,
+        custom_keys=dict(cls_token=dict(decay_mult=0.0), pos_embed=dict(decay_mult=0.0, optional=True))))
 auto_scale_lr = dict(base_batch_size=1024)

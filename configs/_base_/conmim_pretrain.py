@@ -29,5 +29,5 @@ optim_wrapper = dict(
     # mask token and relative positions are decayed; biases, norms, layer scales, the class token and absolute positions
     # (`use_abs_pos_emb=True`) are not
     paramwise_cfg=dict(
-        stage_lr_mult=[1.0], custom_keys=dict(cls_token=dict(decay_mult=0.0), pos_embed=dict(decay_mult=0.0))))
+        custom_keys=dict(cls_token=dict(decay_mult=0.0), pos_embed=dict(decay_mult=0.0, optional=True))))
 auto_scale_lr = dict(base_batch_size=2048)

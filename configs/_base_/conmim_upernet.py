@@ -10,3 +10,5 @@ model = dict(
         rel_pos_interpolation='bilinear',
         with_mask_token=False,
         layer_scale_init_value=0.1))  # overwritten by the checkpoint
+# absolute positions only with `use_abs_pos_emb=True`
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(pos_embed=dict(optional=True))))

@@ -74,8 +74,7 @@ train_pipeline = [
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 
 optim_wrapper = dict(
-    optimizer=dict(lr=base_lr * batch_size / 256, weight_decay=0.1),
-    paramwise_cfg=dict(stage_lr_mult=[1.0]))
+    optimizer=dict(lr=base_lr * batch_size / 256, weight_decay=0.1))
 param_scheduler = dict(warmup=warmup_epochs)
 train_cfg = dict(max_epochs=max_epochs)
 custom_hooks = [

@@ -26,8 +26,7 @@ train_dataloader = dict(
         pipeline=_base_.train_pipeline))
 
 optim_wrapper = dict(
-    optimizer=dict(lr=base_lr * batch_size / 256, betas=(0.9, 0.95), weight_decay=0.05),
-    paramwise_cfg=dict(stage_lr_mult=[1.0]))
+    optimizer=dict(lr=base_lr * batch_size / 256, betas=(0.9, 0.95), weight_decay=0.05))
 param_scheduler = dict(warmup=warmup_epochs)
 train_cfg = dict(max_epochs=max_epochs)
 auto_scale_lr = dict(base_batch_size=batch_size)

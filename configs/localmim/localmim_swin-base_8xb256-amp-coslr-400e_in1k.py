@@ -51,7 +51,6 @@ optim_wrapper = dict(
     optimizer=dict(lr=lr, betas=(0.9, 0.95), weight_decay=0.05),
     # Swin's stages differ in length, so one rate for all
     paramwise_cfg=dict(
-        stage_lr_mult=[1.0],
         custom_keys={'token': dict(decay_mult=0.0), 'position_bias': dict(decay_mult=0.0)}))
 param_scheduler = dict(warmup=warmup_epochs, min_ratio=0.0)
 train_cfg = dict(max_epochs=max_epochs)

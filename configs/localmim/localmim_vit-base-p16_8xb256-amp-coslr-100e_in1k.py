@@ -21,9 +21,8 @@ lr = base_lr * batch_size / 256
 train_dataloader = dict(batch_size=256)
 
 optim_wrapper = dict(
-    optimizer=dict(lr=lr, betas=(0.9, 0.95), weight_decay=0.05),
-    # one rate for all; 1-D tensors are not decayed, class and mask tokens are
-    paramwise_cfg=dict(stage_lr_mult=[1.0]))
+    # 1-D tensors are not decayed, class and mask tokens are
+    optimizer=dict(lr=lr, betas=(0.9, 0.95), weight_decay=0.05))
 param_scheduler = dict(warmup=warmup_epochs, min_ratio=1e-6 / lr)
 train_cfg = dict(max_epochs=max_epochs)
 default_hooks = dict(checkpoint=dict(interval=5))

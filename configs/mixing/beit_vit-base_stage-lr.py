@@ -11,7 +11,8 @@ _base_ = 'mmpretrain::beit/beit_beit-base-p16_8xb256-amp-coslr-300e_in1k.py'
 
 optim_wrapper = dict(
     constructor='mm_graft.GraftOptimWrapperConstructor',
-    paramwise_cfg=dict(stage_lr_mult=[0.1, 1.0, 1.0]))  # beside the base's own custom keys
+    # beside the base's own custom keys, of which one fits nothing: this BEiT has no absolute positions
+    paramwise_cfg=dict(stage_lr_mult=[0.1, 1.0, 1.0], custom_keys={'.pos_embed': None}))
 param_scheduler = [
     dict(type='mm_graft.WarmupCosineLR', warmup=10, min_ratio=1e-5 / 1.5e-3, convert_to_iter_based=True)
 ]

@@ -12,7 +12,7 @@ _base_ = 'mmpretrain::simmim/simmim_swin-base-w6_8xb256-amp-coslr-100e_in1k-192p
 optim_wrapper = dict(
     type='mm_graft.AutocastOptimWrapper',  # bf16 without a scaler
     constructor='mm_graft.GraftOptimWrapperConstructor',
-    paramwise_cfg=dict(by_depth=True))
+    paramwise_cfg=dict(by_depth=True, custom_keys=dict(absolute_pos_embed=None)))  # which this Swin does not have
 # in the place of the base's warm-up and cosine: FreezeOut has both
 param_scheduler = [
     dict(type='mm_graft.FreezeOutLR', t0=0.8, how='cubic', warmup=10, min_ratio=0.0125, convert_to_iter_based=True)

@@ -14,7 +14,10 @@ max_iters = 80000
 norm_cfg = dict(type='BN', requires_grad=True)  # on several GPUs: SyncBN, as the base has it
 
 model = dict(decode_head=dict(norm_cfg=norm_cfg), auxiliary_head=dict(norm_cfg=norm_cfg))
-optim_wrapper = dict(constructor='mm_graft.GraftOptimWrapperConstructor', paramwise_cfg=dict(by_depth=True))
+optim_wrapper = dict(
+    constructor='mm_graft.GraftOptimWrapperConstructor',
+    # the base's key `norm` fits nothing: mmseg's ViT calls its norms ln1 and ln2, and vectors are not decayed here
+    paramwise_cfg=dict(by_depth=True, custom_keys=dict(norm=None)))
 param_scheduler = [
     dict(
         type='mm_graft.FreezeOutLR', t0=0.5, how='linear', rates='unscaled', warmup=1500, end=max_iters, by_epoch=False)

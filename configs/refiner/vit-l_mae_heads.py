@@ -24,8 +24,7 @@ train_dataloader = dict(batch_size=64)
 optim_wrapper = dict(
     type='mm_graft.AutocastOptimWrapper',
     constructor='mm_graft.GraftOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=lr, betas=(0.9, 0.95), weight_decay=1e-5),
-    paramwise_cfg=dict(stage_lr_mult=[1.0]))
+    optimizer=dict(type='AdamW', lr=lr, betas=(0.9, 0.95), weight_decay=1e-5))
 param_scheduler = dict(
     type='mm_graft.WarmupCosineLR', warmup=warmup_epochs, min_ratio=1e-6 / lr, from_zero=False,
     convert_to_iter_based=True)

@@ -23,8 +23,7 @@ lr = 4e-4
 model = dict(mim_checkpoint='checkpoints/mae_pretrain_vit_base.pth')
 
 optim_wrapper = dict(
-    optimizer=dict(lr=lr, betas=(0.9, 0.95), weight_decay=0.1),
-    paramwise_cfg=dict(stage_lr_mult=[1.0]))
+    optimizer=dict(lr=lr, betas=(0.9, 0.95), weight_decay=0.1))
 param_scheduler = dict(warmup=warmup_epochs)
 train_cfg = dict(max_epochs=max_epochs)
 auto_scale_lr = dict(base_batch_size=batch_size)

@@ -13,8 +13,7 @@ lr = 1.5e-3
 
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(lr=lr, betas=(0.9, 0.95), weight_decay=0.05),
-    paramwise_cfg=dict(stage_lr_mult=[1.0]))
+    optimizer=dict(lr=lr, betas=(0.9, 0.95), weight_decay=0.05))
 param_scheduler = dict(warmup=5)
 train_cfg = dict(max_epochs=max_epochs)
 default_hooks = dict(checkpoint=dict(interval=max_epochs), logger=dict(interval=22))

@@ -64,6 +64,6 @@ optim_wrapper = dict(
     optimizer=dict(lr=_base_.mim_lr, betas=(0.9, 0.98), weight_decay=0.05),
     clip_grad=dict(max_norm=3.0),
     paramwise_cfg=dict(
-        stage_lr_mult=[1.0], custom_keys=dict(cls_token=dict(decay_mult=0.0), pos_embed=dict(decay_mult=0.0))))
+        custom_keys=dict(cls_token=dict(decay_mult=0.0), pos_embed=dict(decay_mult=0.0, optional=True))))
 param_scheduler = dict(warmup=_base_.warmup)
 train_cfg = dict(max_epochs=max_epochs)

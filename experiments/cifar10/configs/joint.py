@@ -51,8 +51,7 @@ model = dict(
 
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(lr=_base_.contrastive_lr, weight_decay=0.1),
-    paramwise_cfg=dict(stage_lr_mult=[1.0]))
+    optimizer=dict(lr=_base_.contrastive_lr, weight_decay=0.1))
 param_scheduler = dict(warmup=_base_.warmup)
 train_cfg = dict(max_epochs=max_epochs)
 custom_hooks = [dict(type='mm_graft.GradientConflictHook', losses=['loss_pixels', 'loss_contrast'], interval=100)]

@@ -19,8 +19,7 @@ train_dataloader = dict(dataset=dict(pipeline=_base_.plain_image))
 
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(lr=_base_.mim_lr, betas=(0.9, 0.95), weight_decay=0.05),
-    paramwise_cfg=dict(stage_lr_mult=[1.0]))
+    optimizer=dict(lr=_base_.mim_lr, betas=(0.9, 0.95), weight_decay=0.05))
 param_scheduler = dict(warmup=_base_.warmup)
 train_cfg = dict(max_epochs=max_epochs)
 default_hooks = dict(checkpoint=dict(max_keep_ckpts=-1))  # each epoch's is a run that stopped early

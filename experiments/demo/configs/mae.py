@@ -36,7 +36,6 @@ model = dict(
 
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(lr=2e-3, betas=(0.9, 0.95), weight_decay=0.05),
-    paramwise_cfg=dict(stage_lr_mult=[1.0]))
+    optimizer=dict(lr=2e-3, betas=(0.9, 0.95), weight_decay=0.05))
 param_scheduler = dict(warmup=1)
 train_cfg = dict(max_epochs=max_epochs)

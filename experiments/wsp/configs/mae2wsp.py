@@ -22,7 +22,6 @@ model = dict(mim_checkpoint=mim_checkpoint)
 
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1),
-    paramwise_cfg=dict(stage_lr_mult=[1.0]))
+    optimizer=dict(lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1))
 param_scheduler = dict(warmup=0.2)
 train_cfg = dict(max_epochs=max_epochs)

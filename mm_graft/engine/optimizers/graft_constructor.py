@@ -1,6 +1,6 @@
 """Which layers learn how fast: optimizer groups by stage or by depth."""
 
-import re
+import math
 from collections.abc import Sequence
 
 from mmengine.logging import print_log
@@ -10,19 +10,20 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mm_graft.depth import DepthMap, depth_map, stage_of_depth
+from mm_graft.engine.optimizers.custom_keys import MULTIPLIERS, check_keys, check_settings, custom_settings
 from mm_graft.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from mm_graft.sharding import refuse_sharding, sharding_wrapper
+from mm_graft.spelling import did_you_mean
 
 NORMS = (_BatchNorm, _InstanceNorm, nn.GroupNorm, nn.LayerNorm)
 OTHER_STEPS = frozenset({'fused', 'foreach', 'capturable', 'differentiable'})
-OWN_KEYS = ('norm_decay_mult', 'bias_decay_mult', 'bias_lr_mult', 'flat_decay_mult', 'custom_keys')
-HOST_KEYS = ('dwconv_decay_mult', 'dcn_offset_lr_mult', 'bypass_duplicate')  # without a meaning for the models here
-CHOICES = ('stage_lr_mult', 'layer_decay_rate', 'by_depth')
+KNOWN = ('stage_lr_mult', 'layer_decay_rate', 'by_depth', 'norm_decay_mult', 'bias_decay_mult', 'bias_lr_mult',
+         'flat_decay_mult', 'custom_keys')
 
 
 def stage_multiplier(depth: int, num_blocks: int, stage_lr_mult: Sequence[float]) -> float:
     """Multiplier of the stage that a depth belongs to; the stages split the blocks evenly."""
-    return stage_lr_mult[stage_of_depth(depth, num_blocks, len(stage_lr_mult))]
+    return stage_lr_mult[stage_of_depth(depth, num_blocks, len(stage_lr_mult)) - 1]
 
 
 def geometric_multiplier(depth: int, num_blocks: int, layer_decay_rate: float) -> float:
@@ -30,14 +31,11 @@ def geometric_multiplier(depth: int, num_blocks: int, layer_decay_rate: float) -
     return layer_decay_rate**(num_blocks + 1 - depth)
 
 
-def matching_key(name: str, keys: Sequence[str]) -> str | None:
-    """The longest of ``keys`` that stands in ``name``; a number is never cut (``layers.1`` is not in ``layers.10``).
-
-    It does stand in ``layers.5.ffn.layers.1.weight``, mmpretrain's name of an MLP's second layer: for a block write
-    ``backbone.layers.1``.
-    """
-    fitting = [key for key in keys if re.search(re.escape(key) + (r'(?!\d)' if key[-1:].isdigit() else ''), name)]
-    return max(sorted(fitting), key=len, default=None)
+def without_none(node: object) -> object:
+    """Nested settings without those that are None."""
+    if not isinstance(node, dict):
+        return node
+    return {key: without_none(value) for key, value in node.items() if value is not None}
 
 
 def with_fused_step(optimizer: dict) -> dict:
@@ -52,7 +50,8 @@ class GraftOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     r"""One learning rate per stage (or depth), composed with every other multiplier, in few groups.
 
     The learning rate of a parameter is ``lr · m(depth) · bias_lr_mult · custom lr_mult`` and its weight decay
-    ``weight_decay · shape rule · custom decay_mult``. ``paramwise_cfg`` takes exactly one of
+    ``weight_decay · shape rule · custom decay_mult``. ``paramwise_cfg`` may be left out, which means one stage, or have
+    one of
 
     - ``stage_lr_mult=[0.1, 0.1, 1.0]``: any number of stages that divides the blocks; the first holds the stem too, the
       last everything after the blocks. **0 freezes a stage**: its parameters leave the optimizer and autograd
@@ -62,35 +61,49 @@ class GraftOptimWrapperConstructor(DefaultOptimWrapperConstructor):
       it may be combined with one of the other two;
 
     and beside it mmengine's ``norm_decay_mult``, ``bias_decay_mult``, ``bias_lr_mult``, ``flat_decay_mult`` (of all 1-D
-    parameters, here 0 unless given) and ``custom_keys``. Depths come from :mod:`mm_graft.depth`.
+    parameters, here 0 unless given) and ``custom_keys``, of which several may fit one parameter
+    (:func:`custom_settings`). Depths come from :mod:`mm_graft.depth`. What is None counts as left out.
 
     Against mmengine's own constructor: multipliers of different origin compose instead of replacing each other, a
-    custom key does not cut numbers, and parameters of equal settings share a group (ViT-B in three stages: 6 groups,
-    not 158), each with the keys ``stage`` (1-based, None without stages), ``depth`` (None if groups are by stage),
-    ``num_blocks``, ``num_stages``, ``param_names`` and ``lr_mult``. Adam and AdamW take their step in one kernel
-    (``fused=True``, which differs by rounding) unless the optimizer's config says otherwise. The authors' code
-    (``VITA-Group/layerGraftedPretraining_ICLR23@f1862e1``) has the same rule: class token in the first stage and
-    decayed, 1-D parameters undecayed, norm and heads in the last stage.
+    custom key does not cut numbers, what fits nothing is an error, and parameters of equal settings share a group
+    (ViT-B in three stages: 6 groups, not 158), each with the keys ``stage`` (from 1, None without stages), ``depth``
+    (None if groups are by stage), ``num_blocks``, ``num_stages``, ``param_names`` and ``lr_mult``. Adam and AdamW take
+    their step in one kernel (``fused=True``, which differs by rounding) unless the optimizer's config says otherwise.
+    The authors' code (``VITA-Group/layerGraftedPretraining_ICLR23@f1862e1``) has the same rule: class token in the
+    first stage and decayed, 1-D parameters undecayed, norm and heads in the last stage.
 
     Raises:
-        ValueError: an unknown key, no rule or contradicting ones, a negative multiplier, all stages frozen, stages that
-            do not divide the blocks, a parameter whose depth is unknown, or a wrapper that flattens parameters (FSDP).
+        ValueError: an unknown key or setting, contradicting ones, a negative multiplier, a custom key that fits no
+            parameter, all stages frozen, a multiplier of a stage that nothing trains in, stages that do not divide the
+            blocks, a parameter whose depth is unknown, or a wrapper that flattens parameters (FSDP).
     """
 
     def _validate_cfg(self) -> None:
+        if isinstance(self.paramwise_cfg, dict):
+            self.paramwise_cfg = without_none(self.paramwise_cfg)
+            self._check_decay()
         super()._validate_cfg()
         cfg = self.paramwise_cfg
-        if unknown := sorted(set(cfg) - {*CHOICES, *OWN_KEYS, *HOST_KEYS}):
-            raise ValueError(f'paramwise_cfg has unknown keys {unknown}; known are {[*CHOICES, *OWN_KEYS, *HOST_KEYS]}')
-        if not any(cfg.get(choice) for choice in CHOICES):
-            raise ValueError(f'paramwise_cfg has none of {CHOICES}; give one, e.g. stage_lr_mult=[0.1, 0.1, 1.0]')
+        if unknown := [key for key in cfg if key not in KNOWN]:
+            raise ValueError(f'paramwise_cfg has unknown keys {unknown}; known are {list(KNOWN)}'
+                             f'{did_you_mean(unknown, KNOWN)}')
         if 'stage_lr_mult' in cfg and 'layer_decay_rate' in cfg:
             raise ValueError('stage_lr_mult and layer_decay_rate exclude each other; give one')
+        if 'layer_decay_rate' not in cfg and not cfg.get('by_depth'):
+            cfg.setdefault('stage_lr_mult', [1.0])
         stages = cfg.get('stage_lr_mult', [1.0])
-        if not stages or min(stages) < 0 or max(stages) == 0:
-            raise ValueError(f'stage_lr_mult={list(stages)} must have entries ≥ 0 (0 freezes a stage), not all 0')
+        if not isinstance(stages, Sequence) or not all(0 <= value < math.inf for value in stages) or not any(stages):
+            raise ValueError(f'stage_lr_mult={stages} must be a list of numbers ≥ 0 (0 freezes a stage), not all 0')
         if not 0 < cfg.get('layer_decay_rate', 1.0) <= 1:
             raise ValueError(f'layer_decay_rate={cfg["layer_decay_rate"]} must be in (0, 1]')
+        check_settings(cfg.get('custom_keys', {}), self.optimizer_cfg)
+
+    def _check_decay(self) -> None:
+        cfg = self.paramwise_cfg
+        given = [key for key in cfg if key.endswith('decay_mult')]
+        given += [key for key, settings in cfg.get('custom_keys', {}).items() if 'decay_mult' in settings]
+        if given and self.base_wd is None:
+            raise ValueError(f'{given} multiply a weight decay that the optimizer does not have; give it weight_decay')
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Build the optimizer; frozen stages leave autograd here, which a distributed wrapper has to be told before."""
@@ -105,7 +118,10 @@ class GraftOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     def add_params(self, params: list[dict], module: nn.Module, **kwargs) -> None:
         """Fill ``params`` with the groups of ``module``, the whole model."""
         depths = depth_map(module)
-        self._freeze_stages(module, depths)
+        if 'stage_lr_mult' in self.paramwise_cfg:
+            self._freeze_stages(module, depths, self.paramwise_cfg['stage_lr_mult'])
+        trained = {name: parameter.requires_grad for name, parameter in module.named_parameters()}
+        check_keys(self.paramwise_cfg.get('custom_keys', {}), trained)
         owners = {f'{prefix}.{name}' if prefix else name: owner for prefix, owner in module.named_modules()
                   for name, _ in owner.named_parameters(recurse=False)}
         groups: dict[str, dict] = {}
@@ -119,18 +135,21 @@ class GraftOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         params.extend(groups.values())
         self._report(params)
 
-    def _freeze_stages(self, model: nn.Module, depths: DepthMap) -> None:
-        multipliers = self.paramwise_cfg.get('stage_lr_mult', [])
-        if 0 not in multipliers:
-            return
+    def _freeze_stages(self, model: nn.Module, depths: DepthMap, multipliers: Sequence[float]) -> None:
+        training = set()
         for name, parameter in model.named_parameters():
-            if multipliers[depths.stage(name, len(multipliers))] == 0:
+            stage = depths.stage(name, len(multipliers))
+            if multipliers[stage - 1] == 0:
                 parameter.requires_grad_(False)
+            elif parameter.requires_grad:
+                training.add(stage)
+        if idle := [stage for stage, multiplier in enumerate(multipliers, 1) if multiplier and stage not in training]:
+            raise ValueError(f'stage_lr_mult={list(multipliers)}: nothing in stages {idle} trains (frozen before, for '
+                             'instance by the backbone), so their multipliers change nothing; write 0 for them')
 
     def _settings(self, name: str, parameter: nn.Parameter, owner: nn.Module, depths: DepthMap) -> dict:
         cfg, depth = self.paramwise_cfg, depths.depths[name]
-        custom = cfg.get('custom_keys', {})
-        custom = custom.get(matching_key(name, list(custom)), {})
+        custom = custom_settings(name, cfg.get('custom_keys', {}))
         lr_mult, stage = self._depth_multiplier(depth, depths.num_blocks)
         if name.endswith('.bias') and not isinstance(owner, NORMS):
             lr_mult *= cfg.get('bias_lr_mult', 1.0)
@@ -146,13 +165,13 @@ class GraftOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         if self.base_wd is not None:
             settings['weight_decay'] = self.base_wd * self._shape_rule(name, parameter, owner) * custom.get(
                 'decay_mult', 1.0)
-        return settings | {key: value for key, value in custom.items() if key not in ('lr_mult', 'decay_mult')}
+        return settings | {key: value for key, value in custom.items() if key not in MULTIPLIERS}
 
     def _depth_multiplier(self, depth: int, num_blocks: int) -> tuple[float, int | None]:
         cfg = self.paramwise_cfg
         if 'stage_lr_mult' in cfg:
             stages = cfg['stage_lr_mult']
-            return stage_multiplier(depth, num_blocks, stages), 1 + stage_of_depth(depth, num_blocks, len(stages))
+            return stage_multiplier(depth, num_blocks, stages), stage_of_depth(depth, num_blocks, len(stages))
         return geometric_multiplier(depth, num_blocks, cfg.get('layer_decay_rate', 1.0)), None
 
     def _shape_rule(self, name: str, parameter: nn.Parameter, owner: nn.Module) -> float:
