@@ -74,17 +74,24 @@ class TrainingStep:
                 self.optim_wrapper.backward(loss)
             if self.optim_wrapper.should_update():
                 with clock.phase('optimizer'):
-                    self.optim_wrapper.step()
+                    with self.averages_timed(clock):
+                        self.optim_wrapper.step()
                     self.optim_wrapper.zero_grad()
 
     @contextmanager
-    def watch_averages(self, clock: PhaseClock) -> Iterator[None]:
-        """While open, every moving average of the model, wherever it is updated, is the phase ``ema``."""
-        averages = [module for module in self.model.modules() if isinstance(module, BaseAveragedModel)]
-        with ExitStack() as stack:
-            for average in averages:
-                average.update_parameters = clock.timed('ema', average.update_parameters)
-                stack.callback(delattr, average, 'update_parameters')
+    def averages_timed(self, clock: PhaseClock) -> Iterator[None]:
+        """Around the optimizer's step: what follows its own kernels is the phase ``ema``.
+
+        PyTorch calls the hooks of one optimizer before those of all optimizers, which move momentum encoders.
+        """
+        averages = any(isinstance(module, BaseAveragedModel) for module in self.model.modules())
+        with ExitStack() as ema:
+            def end_of_kernels(*_: object) -> None:
+                if averages:
+                    ema.enter_context(clock.phase('ema'))
+
+            handle = self.optim_wrapper.optimizer.register_step_post_hook(end_of_kernels)
+            ema.callback(handle.remove)
             yield
 
     @property

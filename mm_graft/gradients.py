@@ -117,21 +117,16 @@ def full_precision(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Let forwards happen as if they had not: averaged copies stand still, and buffers are put back afterwards."""
+    """Let forwards happen as if they had not: buffers are restored afterwards, and averages too.
+
+    No loss of this package moves an average; the host's MoCo v3 moves its own in ``loss``.
+    """
     averages = [module for module in unwrap(model).modules() if isinstance(module, BaseAveragedModel)]
-    buffers = list(unwrap(model).buffers())
-    before = [buffer.clone() for buffer in buffers]
-    for average in averages:
-        average.update_parameters = _stand_still
+    kept = [*unwrap(model).buffers(), *(parameter for average in averages for parameter in average.parameters())]
+    before = [tensor.detach().clone() for tensor in kept]
     try:
         yield
     finally:
-        for average in averages:
-            del average.update_parameters
         with torch.no_grad():
-            for buffer, value in zip(buffers, before):
-                buffer.copy_(value)
-
-
-def _stand_still(model: nn.Module) -> None:
-    """In place of an average's update."""
+            for tensor, value in zip(kept, before):
+                tensor.copy_(value)

@@ -28,6 +28,8 @@ LAYOUTS: dict[str, Layout] = {
     'refiner': REFINER, 'data2vec2': DATA2VEC2}
 KINDS = (*LAYOUTS, MMPRETRAIN)
 BRANCHES = ('base', 'momentum')
+AVERAGE = 'momentum_encoder.module.'
+AVERAGED = re.compile(r'^((?:.+\.)?module\.(?:0\.)?)(.+)$')
 BARE = re.compile(r'^(layers|stages)\.')
 BLOCK_TENSOR = re.compile(r'^layers\.(\d+)\.(.+)$')
 
@@ -83,6 +85,30 @@ def read_model(state_dict: StateDict, kind: str | None = None) -> Converted:
     return model
 
 
+def name_average(model: Converted) -> Converted:
+    """A model of mmpretrain's, with an average of its encoder under the host's name.
+
+    Models may call their average as they like, and average the backbone alone (``teacher.module.cls_token``) or with a
+    projector (``momentum_encoder.module.0.cls_token``).
+
+    Raises:
+        ValueError: several averages of the encoder, and none has the host's name.
+    """
+    encoder = {name[len(BASE):] for name in model.backbone if name.startswith(BASE)}
+    found = (AVERAGED.match(name) for name in model.backbone)
+    starts = {match.group(1) for match in found if match and match.group(2) in encoder}
+    start = next((start for start in starts if start.startswith(AVERAGE)), min(starts, default=MOMENTUM))
+    if len(starts) > 1 and not start.startswith(AVERAGE):
+        raise ValueError(f'the encoder has several averages, {sorted(starts)}; leave one of them in the file')
+    if start == MOMENTUM:
+        return model
+    root = start.removesuffix('0.')
+    renamed = {name: MOMENTUM + name[len(start):] if name.startswith(start) else AVERAGE + name[len(root):]
+               for name in model.backbone if name.startswith(root)}
+    return replace(model, backbone={renamed.get(name, name): tensor for name, tensor in model.backbone.items()},
+                   sources={**model.sources, **{new: name for name, new in renamed.items()}})
+
+
 def choose_branch(model: Converted, branch: str = 'base') -> Converted:
     """The model with its slowly moving encoder (and projector) in the place of the other, if ``branch`` says so.
 
@@ -93,6 +119,7 @@ def choose_branch(model: Converted, branch: str = 'base') -> Converted:
         raise ValueError(f'unknown branch {branch!r}; choose base or momentum')
     if branch == 'base':
         return model
+    model = name_average(model)
     if not any(name.startswith(MOMENTUM) for name in model.backbone):
         raise ValueError('the checkpoint has no momentum encoder (`momentum_encoder.*`), only one encoder; use '
                          "branch=base (ConMIM's authors keep the teacher in a file of its own, checkpoint_copy-N.pth)")

@@ -10,19 +10,22 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 _WATCHING: 'weakref.WeakSet[nn.Module]' = weakref.WeakSet()
 
 
-def moves(optimizer: Optimizer, module: nn.Module) -> bool:
+def trains(optimizer: Optimizer, module: nn.Module) -> bool:
     """Whether the optimizer holds a parameter of the module."""
-    own = {id(parameter) for parameter in module.parameters()}
-    return any(id(parameter) in own for group in optimizer.param_groups for parameter in group['params'])
+    own = set(module.parameters())
+    return any(parameter in own for group in optimizer.param_groups for parameter in group['params'])
 
 
 def call_after_steps(module: nn.Module, method: Callable[[nn.Module], None]) -> None:
     """Have ``method(module)`` called after every step of an optimizer that holds a parameter of ``module``.
 
-    The step itself says that it is done: to the exact step under gradient accumulation, with fused optimizers (which
-    leave no trace in the parameters' version counters), under DDP (whose train loop goes past a model's own
-    ``train_step``), and in a loop without Runner. Calling it again changes nothing; a copy of the module has to be
-    watched on its own; a module that is gone is forgotten.
+    PyTorch's hook for the steps of all optimizers is the one place that every path passes. The model's own
+    ``train_step`` is not: ``DistributedDataParallel`` and FSDP have theirs, which go past it. A hook of the Runner is
+    not there in a loop without one, and would have to stand in every config. So a step counts exactly when it is made:
+    once under gradient accumulation, not if it is skipped, and with fused optimizers too.
+
+    Calling it again changes nothing; a copy of the module has to be watched on its own; a module that is gone is
+    forgotten.
     """
     if module in _WATCHING:
         return
@@ -31,7 +34,7 @@ def call_after_steps(module: nn.Module, method: Callable[[nn.Module], None]) -> 
 
     def after_step(optimizer: Optimizer, args: tuple, kwargs: dict) -> None:
         watched = reference()
-        if watched is not None and moves(optimizer, watched):
+        if watched is not None and trains(optimizer, watched):
             method(watched)
 
     handle = register_optimizer_step_post_hook(after_step)

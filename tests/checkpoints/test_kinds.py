@@ -29,6 +29,36 @@ def test_the_branch_decides_which_encoder_is_the_encoder(branch):
     assert ('momentum_encoder.module.0.cls_token' in whole.backbone) == (branch == 'base')
 
 
+@pytest.mark.parametrize('average', ['momentum_encoder.module.', 'teacher.module.', 'a.tutor.module.0.'])
+def test_an_average_has_any_name_and_may_be_of_the_encoder_alone(average):
+    own = {f'backbone.{name}': tensor for name, tensor in convert(encoder()).backbone.items()}
+    slow = {name.replace('backbone.', average): tensor + 1 for name, tensor in own.items()}
+    beside = {'neck.fc0.weight': torch.zeros(2)}
+    if average.endswith('0.'):
+        beside[f'{average[:-2]}1.fc0.weight'] = torch.ones(2)
+    model = {**own, **slow, **beside}
+    found = convert(model, branch='momentum')
+    assert all(tensor is slow[average + name] for name, tensor in found.backbone.items())
+    assert len(found.backbone) == len(own)
+    assert found.dropped['backbone.cls_token'] == 'the other encoder'
+    assert len(found.backbone) + len(found.dropped) == len(model)
+    assert exchange(model, None, 'mmpretrain').backbone == model
+    if average.endswith('0.'):
+        neck = choose_branch(read_model(model), 'momentum').backbone['neck.fc0.weight']
+        assert neck is model['a.tutor.module.1.fc0.weight']
+
+
+def test_of_several_averages_the_one_with_the_hosts_name_is_meant():
+    own = {f'backbone.{name}': tensor for name, tensor in convert(encoder()).backbone.items()}
+    model = dict(own)
+    for average in ('early.module.', 'late.module.'):
+        model |= {name.replace('backbone.', average): tensor for name, tensor in own.items()}
+    with pytest.raises(ValueError, match=r"several averages.*early\.module.*late\.module"):
+        convert(model, branch='momentum')
+    named = {name.replace('late.', 'momentum_encoder.'): tensor for name, tensor in model.items()}
+    assert convert(named, branch='momentum').backbone['cls_token'] is named['momentum_encoder.module.cls_token']
+
+
 def test_everything_left_out_has_the_name_of_the_source_and_a_reason():
     converted = convert(contrastive(), branch='momentum')
     assert converted.dropped['module.predictor.0.weight'] == 'predictor'

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.optim import optimizer as torch_optimizer
 
-from mm_graft.models.step_watch import call_after_steps, moves
+from mm_graft.models.step_watch import call_after_steps, trains
 
 
 class Counter(nn.Linear):
@@ -45,8 +45,8 @@ def test_steps_of_others_do_not_count_and_a_copy_is_watched_on_its_own():
     call_after_steps(copy, Counter.count)
     step(copy)
     assert (module.steps, copy.steps) == (1, 2)
-    assert moves(torch.optim.SGD(copy.parameters()), copy)
-    assert not moves(torch.optim.SGD(copy.parameters()), module)
+    assert trains(torch.optim.SGD(copy.parameters()), copy)
+    assert not trains(torch.optim.SGD(copy.parameters()), module)
 
 
 def test_a_module_that_is_gone_leaves_nothing_behind():

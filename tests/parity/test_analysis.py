@@ -79,7 +79,7 @@ def joint(data, golden, read_npz):
     missing, left_over = model.load_state_dict(tensors, strict=False)
     assert not left_over
     assert all(name.startswith('momentum_encoder.') or '.bn' in name for name in missing)
-    model.momentum_encoder.copy_from(model.base_encoder)
+    model.start_momentum_encoders()
     return model.train()
 
 

@@ -66,7 +66,7 @@ class Case:
             },
             'teacher': {'momentum': float(self.data['momentum']), 'max_iters': 10**9},
         })
-        for network, modules in (('student', model.student), ('teacher', model.momentum_encoder.module)):
+        for network, modules in (('student', (model.backbone, model.neck)), ('teacher', model.momentum_encoder.module)):
             state = self.state(network)
             modules[0].load_state_dict(conmim_to_mmpretrain(state).backbone)
             modules[1].load_state_dict(conmim_projector(state))
@@ -167,7 +167,7 @@ def teacher_parameters(model) -> dict[str, torch.Tensor]:
 
 def test_teacher_follows_by_the_authors_average(case):
     model = case.model()
-    model.momentum_encoder.update_parameters(model.student)
+    model.update_momentum_encoders()
     assert_checksums(case, 'ema_teacher', teacher_parameters(model))
 
 

@@ -26,8 +26,9 @@ def model(data, golden):
 
 
 def loss_with_momentum(model, data, momentum):
+    """The authors' order: the momentum encoder moves, then it gives keys."""
     model.momentum_encoder.momentum = model.momentum_encoder.end_momentum = momentum
-    model.momentum_encoder.max_iters = 1
+    model.update_momentum_encoders()
     return model.loss([to_input(data['view1']), to_input(data['view2'])])['loss']
 
 
@@ -68,7 +69,8 @@ def test_queries_and_keys_equal_the_authors(model, data):
 
 def test_keys_after_an_ema_step_equal_the_authors(model, data):
     moved = list(model.momentum_encoder.module.parameters())
-    ema_update_([tensor.data for tensor in moved], [tensor.data for tensor in model.base_encoder.parameters()], 0.99)
+    source = [*model.backbone.parameters(), *model.neck.parameters()]
+    ema_update_([tensor.data for tensor in moved], [tensor.data for tensor in source], 0.99)
     for index in (1, 2):
         key = model.momentum_encoder(to_input(data[f'view{index}']))[0]
         np.testing.assert_allclose(key.detach().numpy(), data[f'k{index}_m099'], rtol=1e-8, atol=1e-9)

@@ -40,8 +40,6 @@ def build_model(data, stage, checkpoint):
         momentum=None if stage == 2 else float(data['cfg_ema_decay']), mim_checkpoint=checkpoint,
         num_global_views=data['global_views'].shape[2]))
     model.init_weights()
-    if stage == 3:
-        model.momentum_encoder.max_iters = 1  # its momentum does not change
     return model.double().train()
 
 
@@ -152,7 +150,7 @@ def test_rates_decay_and_gradients_of_the_encoder(stages, steps):
 
 def test_encoder_and_its_average_after_refinement(stages, steps):
     model, _ = stages[3]
-    average = model.momentum_encoder.module[0]
+    average = model.momentum_encoder.module
     for prefix, encoder in (('after', model.backbone), ('ema', average)):
         for name, value in below(steps, f's3.{prefix}.encoder.').items():
             if not name.endswith('pos_embed.embed'):

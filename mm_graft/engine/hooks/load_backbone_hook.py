@@ -49,8 +49,8 @@ class LoadBackboneHook(Hook):
         load_backbone(model.backbone, self.checkpoint, self.kind, self.branch, self.resize)
         if self.projection is not None:
             self._load_projection(model.get_submodule(self.projection))
-        if hasattr(model, 'start_momentum_encoder'):
-            model.start_momentum_encoder()
+        if hasattr(model, 'start_momentum_encoders'):
+            model.start_momentum_encoders()
 
     def _load_projection(self, layer: nn.Linear) -> None:
         weight = first_projection(read_checkpoint(self.checkpoint), self.branch)

@@ -6,7 +6,7 @@ from mmengine.runner import Runner
 
 from mm_graft.depth import unwrap
 from mm_graft.registry import HOOKS
-from mm_graft.sharding import refuse_sharding, sharding_of
+from mm_graft.sharding import FULLY_SHARD, refuse_sharding, sharding_of
 
 
 @HOOKS.register_module()
@@ -24,5 +24,8 @@ class ShardingCheckHook(Hook):
             ValueError: see :func:`mm_graft.sharding.refuse_sharding`.
         """
         for name, module in unwrap(runner.model).named_modules():
-            if isinstance(module, BaseAveragedModel) and 'as_kept' not in vars(module):
-                refuse_sharding(f'{type(module).__name__} (`{name}`)', sharding_of(runner))
+            if not isinstance(module, BaseAveragedModel):
+                continue
+            sharding = sharding_of(runner)
+            if sharding != FULLY_SHARD or not getattr(module, 'supports_shards', False):
+                refuse_sharding(f'{type(module).__name__} (`{name}`)', sharding)

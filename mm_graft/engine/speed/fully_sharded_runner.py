@@ -14,7 +14,7 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor, Shard
+from torch.distributed.tensor import Shard
 
 from mm_graft.depth import blocks_of, encoders_of
 from mm_graft.registry import OPTIM_WRAPPERS, RUNNERS
@@ -77,20 +77,7 @@ def shard_model(model: nn.Module, param_dtype: str | None = None) -> nn.Module:
     fully_shard(model, mp_policy=MixedPrecisionPolicy(cast_forward_inputs=False), **options)
     for module in model.modules():
         module.register_load_state_dict_pre_hook(shard_loaded_weights)
-        if hasattr(module, 'as_kept'):
-            module.as_kept = partial(as_shards, model)
     return model
-
-
-@contextmanager
-def as_shards(model: nn.Module) -> Iterator[None]:
-    """See the parameters outside the blocks as shards, also in the middle of the model's forward."""
-    whole = any(not isinstance(parameter, DTensor) for parameter in model.parameters())
-    if whole:
-        model.reshard()
-    yield
-    if whole:
-        model.unshard()
 
 
 @contextmanager
@@ -185,7 +172,7 @@ class FullyShardedRunner(Runner):
             if isinstance(hook, EMAHook):
                 refuse_sharding('EMAHook', 'FullyShardedRunner')
         for name, module in self.model.named_modules():
-            if isinstance(module, BaseAveragedModel) and not hasattr(module, 'as_kept'):
+            if isinstance(module, BaseAveragedModel) and not getattr(module, 'supports_shards', False):
                 refuse_sharding(f'{type(module).__name__} (`{name}`)', 'FullyShardedRunner')
         shard_model(self.model, **self.shard_options)
         self.sharded = True

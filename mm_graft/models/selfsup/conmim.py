@@ -8,9 +8,8 @@ from mmpretrain.models.selfsup.base import BaseSelfSupervisor
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
-from mm_graft.models.ema import CosineMomentumEMA, copy_unless_loaded
 from mm_graft.models.losses.denoising_contrast import patch_accuracy
-from mm_graft.models.step_watch import call_after_steps
+from mm_graft.models.momentum_encoder import HasMomentumEncoder
 from mm_graft.models.views import pick_views
 from mm_graft.registry import MODELS
 
@@ -37,16 +36,13 @@ def hidden_patches(patch_embed: nn.Module, mask: Tensor, mask_token: Tensor) -> 
 
 
 @MODELS.register_module()
-class ConMIM(BaseSelfSupervisor):
+class ConMIM(HasMomentumEncoder, BaseSelfSupervisor):
     """ConMIM: the hidden patches of a weak view look themselves up among the patches of a strong view.
 
     The student encodes the masked view, the teacher the full view of the same crop and flip; both project every token,
     the class token with them, and ``contrast`` compares the patches. The teacher is an EMA of the student's parameters
     that moves after every optimizer step. It stays in training mode, with batch statistics and drop path of its own.
     ``TencentARC/ConMIM@4263955`` (``engine_for_pretraining.py``), paper eq. 3.
-
-    The teacher moves in the moment in which an optimizer has moved the student, as in the authors' loop: no hook or
-    train loop of its own is needed, accumulated gradients are one step, and a checkpoint holds the teacher after it.
 
     Args:
         backbone: an encoder with ``encode_masked(images, mask)`` (``mm_graft.ConMIMViT``), or a plain ViT of the host,
@@ -76,10 +72,7 @@ class ConMIM(BaseSelfSupervisor):
         self.teacher_view = teacher_view
         self._check_backbone()
         self._own_mask_token()
-        self.momentum_encoder = None
-        if teacher is not None:
-            self.momentum_encoder = CosineMomentumEMA(self.student, **teacher)
-            self.register_load_state_dict_post_hook(copy_unless_loaded)
+        self.momentum_encoder = None if teacher is None else self.follow('backbone', 'neck', **teacher)
 
     def _check_backbone(self) -> None:
         if getattr(self.backbone, 'out_type', None) != 'raw' or getattr(self.backbone, 'cls_token', None) is None:
@@ -103,33 +96,9 @@ class ConMIM(BaseSelfSupervisor):
         elif self.mask_generator is None and self.backbone.mask_token is not None:
             self.backbone.mask_token.requires_grad_(False)  # never used: DDP would wait for its gradient
 
-    @property
-    def student(self) -> nn.Sequential:
-        """Encoder and projector that are trained."""
-        return nn.Sequential(self.backbone, self.neck)
-
     def depth_overrides(self) -> dict[str, int]:
         """A mask token of this model belongs to the stem."""
         return {'mask_token': 0}
-
-    def init_weights(self) -> None:
-        """Initialise the student and start the teacher as its copy."""
-        super().init_weights()
-        self.start_momentum_encoder()
-
-    def start_momentum_encoder(self) -> None:
-        """Make the teacher a copy of the student; called by whoever has loaded weights into the student."""
-        if self.momentum_encoder is not None:
-            self.momentum_encoder.copy_from(self.student)
-
-    def update_teacher(self) -> None:
-        """Move the teacher towards the student; called after every optimizer step of the student."""
-        self.momentum_encoder.update_parameters(self.student)
-
-    def on_freeze(self, frozen_depth: int) -> None:
-        """Let the teacher drop parameters that are frozen and have arrived; called when layers were frozen."""
-        if self.momentum_encoder is not None:
-            self.momentum_encoder.forget_pairs()
 
     def project(self, tokens: Tensor, neck: nn.Module) -> Tensor:
         """Projected patch tokens (B, N, C) of class and patch tokens (B, 1 + N, D), projected together."""
@@ -164,8 +133,6 @@ class ConMIM(BaseSelfSupervisor):
             ValueError: the data do not give both views in one shape.
         """
         masked, full = pick_views(inputs, self.student_view, self.teacher_view)
-        if self.momentum_encoder is not None:
-            call_after_steps(self, ConMIM.update_teacher)
         key = self.keys(full)
         query, mask = self.queries(masked)
         return {'loss_contrast': self.contrast(query, key, mask), 'acc_patch': patch_accuracy(query, key, mask)}

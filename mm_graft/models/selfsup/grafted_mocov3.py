@@ -17,13 +17,13 @@ from torch import Tensor, nn
 
 from mm_graft.checkpoints import load_backbone
 from mm_graft.depth import block_counts, depth_in_backbone
-from mm_graft.models.ema import CosineMomentumEMA, copy_unless_loaded
+from mm_graft.models.momentum_encoder import HasMomentumEncoder
 from mm_graft.models.views import pick_views
 from mm_graft.registry import MODELS
 
 
 @MODELS.register_module()
-class GraftedMoCoV3(MoCoV3):
+class GraftedMoCoV3(HasMomentumEncoder, MoCoV3):
     """MoCo v3 whose encoder and momentum encoder both start from a checkpoint of masked image modelling.
 
     Projector and predictor are new. Which layers learn how fast is the business of the optimizer constructor
@@ -51,25 +51,15 @@ class GraftedMoCoV3(MoCoV3):
     def __init__(self, backbone: dict, neck: dict, head: dict, mim_checkpoint: str | None = None,
                  momentum: float = 0.99, **kwargs) -> None:
         super().__init__(backbone, neck, head, **kwargs)
-        self.momentum_encoder = CosineMomentumEMA(self.base_encoder, momentum)
-        self.register_load_state_dict_post_hook(copy_unless_loaded)
+        self.momentum_encoder = self.follow('backbone', 'neck', momentum=momentum, first=1)
         self.mim_checkpoint = mim_checkpoint
 
-    @property
-    def base_encoder(self) -> nn.Sequential:
-        """Backbone and projector: what the momentum encoder follows."""
-        return nn.Sequential(self.backbone, self.neck)
-
     def init_weights(self) -> None:
-        """Initialise everything, load the checkpoint, and start the momentum encoder as a copy."""
+        """Initialize everything, load the checkpoint, and start the momentum encoder as a copy."""
         super().init_weights()
         if self.mim_checkpoint is not None:
             load_backbone(self.backbone, self.mim_checkpoint)
-        self.start_momentum_encoder()
-
-    def start_momentum_encoder(self) -> None:
-        """Make the momentum encoder a copy; called by whoever has loaded weights into the encoder."""
-        self.momentum_encoder.copy_from(self.base_encoder)
+            self.start_momentum_encoders()
 
     def loss(self, inputs: list[Tensor], data_samples: list | None = None, **kwargs) -> dict[str, Tensor]:
         """The symmetric contrastive loss of two views, each (B, 3, H, W).
@@ -78,7 +68,6 @@ class GraftedMoCoV3(MoCoV3):
             ValueError: the data do not give two views of one shape.
         """
         views = torch.cat(pick_views(inputs, 0, 1))  # 2 × (B, 3, H, W) → (2B, 3, H, W)
-        self.momentum_encoder.update_parameters(self.base_encoder)
         encode, encode_slowly = self.share_prefix(views)
         q1, q2 = project_views(encode, self.neck, views)
         with torch.no_grad():
@@ -105,10 +94,6 @@ class GraftedMoCoV3(MoCoV3):
         blocks = min(depth, self.backbone.num_layers - 1)  # the last one is followed by the output
         tokens, grid = self.backbone.run_lower(views, blocks)
         return tuple(continue_from(encoder, tokens, grid, blocks) for encoder in encoders)
-
-    def on_freeze(self, frozen_depth: int) -> None:
-        """Let the EMA drop parameters that are frozen and have arrived; called when layers were frozen."""
-        self.momentum_encoder.forget_pairs()
 
 
 def continue_from(encoder: nn.Module, tokens: Tensor, grid: tuple[int, int], blocks: int) -> Callable:

@@ -10,9 +10,9 @@ from functools import partial
 
 import torch
 from mmpretrain.models.selfsup.base import BaseSelfSupervisor
-from torch import Tensor, nn
+from torch import Tensor
 
-from mm_graft.models.ema import CosineMomentumEMA, copy_unless_loaded
+from mm_graft.models.momentum_encoder import HasMomentumEncoder
 from mm_graft.models.selfsup.grafted_mocov3 import project_views
 from mm_graft.registry import MODELS
 
@@ -20,7 +20,7 @@ VIEWS = 3
 
 
 @MODELS.register_module()
-class JointMIMCL(BaseSelfSupervisor):
+class JointMIMCL(HasMomentumEncoder, BaseSelfSupervisor):
     """MAE and MoCo v3 on one encoder, their losses added.
 
     Every image comes three times: two contrastive views and one with a crop and a flip only, for MAE. Neither the
@@ -61,29 +61,14 @@ class JointMIMCL(BaseSelfSupervisor):
         self.pixel_head = MODELS.build(pixel_head)
         self.contrast_weight = contrast_weight
         self.pixel_weight = pixel_weight
-        self.momentum_encoder = CosineMomentumEMA(self.base_encoder, momentum)
-        self.register_load_state_dict_post_hook(copy_unless_loaded)
-
-    @property
-    def base_encoder(self) -> nn.Sequential:
-        """Backbone and projector: what the momentum encoder follows."""
-        return nn.Sequential(self.backbone, self.neck)
-
-    def init_weights(self) -> None:
-        """Initialise everything and start the momentum encoder as a copy."""
-        super().init_weights()
-        self.start_momentum_encoder()
-
-    def start_momentum_encoder(self) -> None:
-        """Make the momentum encoder a copy; called by whoever has loaded weights into the encoder."""
-        self.momentum_encoder.copy_from(self.base_encoder)
+        self.momentum_encoder = self.follow('backbone', 'neck', momentum=momentum, first=1)
 
     def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """The class token (B, D) of whole images."""
         return self.backbone(inputs, mask=None)
 
     def contrastive_loss(self, first: Tensor, second: Tensor) -> Tensor:
-        """MoCo v3's symmetric loss of two views, each (B, 3, H, W); the momentum encoder stays as it is."""
+        """MoCo v3's symmetric loss of two views, each (B, 3, H, W)."""
         views = torch.cat((first, second))  # 2 × (B, 3, H, W) → (2B, 3, H, W)
         q1, q2 = project_views(partial(self.backbone, mask=None), self.neck, views)
         with torch.no_grad():
@@ -105,11 +90,5 @@ class JointMIMCL(BaseSelfSupervisor):
         if not isinstance(inputs, list | tuple) or len(inputs) != VIEWS:
             raise ValueError(f'{type(inputs).__name__} of length {len(inputs)} as inputs; give two views and one image '
                              'by MultiView(num_views=[1, 1, 1])')
-        with torch.no_grad():
-            self.momentum_encoder.update_parameters(self.base_encoder)
         return {'loss_contrast': self.contrast_weight * self.contrastive_loss(*inputs[:2]),
                 'loss_pixels': self.pixel_weight * self.pixel_loss(inputs[2])}
-
-    def on_freeze(self, frozen_depth: int) -> None:
-        """Let the EMA drop parameters that are frozen and have arrived; called when layers were frozen."""
-        self.momentum_encoder.forget_pairs()

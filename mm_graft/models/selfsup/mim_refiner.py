@@ -19,9 +19,8 @@ from torch import Tensor, nn
 
 from mm_graft.checkpoints import CheckpointError, load_backbone, read_checkpoint
 from mm_graft.depth import depth_map
-from mm_graft.models.ema import CosineMomentumEMA, copy_unless_loaded
+from mm_graft.models.momentum_encoder import HasMomentumEncoder
 from mm_graft.models.sample_ids import sample_ids, sample_labels
-from mm_graft.models.step_watch import call_after_steps
 from mm_graft.models.support_queue import SupportQueue
 from mm_graft.registry import MODELS
 
@@ -71,7 +70,7 @@ def load_heads(heads: nn.ModuleDict, checkpoint: str) -> None:
 
 
 @MODELS.register_module()
-class MIMRefiner(BaseSelfSupervisor):
+class MIMRefiner(HasMomentumEncoder, BaseSelfSupervisor):
     """One head for each block in the encoder's ``out_indices``, their losses summed with weight 1.
 
     Both stages are this class: stage i has a frozen encoder (``frozen_stages`` = its number of blocks), stage ii starts
@@ -84,7 +83,7 @@ class MIMRefiner(BaseSelfSupervisor):
     little.
 
     The average of the encoder is for evaluation alone (``branch='momentum'`` of the evaluators and
-    ``encoder='momentum_encoder.module.0'`` of hooks); it moves after every optimizer step. A short run wants a small
+    ``encoder='momentum_encoder.module'`` of hooks); it moves after every optimizer step. A short run wants a small
     momentum: 0.9999 over 1,000 steps is 90 % the encoder of the start.
 
     Against the authors' code: look-up and loss in fp32 under autocast; the shifts before a batch norm, whose gradients
@@ -117,10 +116,8 @@ class MIMRefiner(BaseSelfSupervisor):
         self.num_global_views = num_global_views
         self.mim_checkpoint, self.heads_checkpoint = mim_checkpoint, heads_checkpoint
         self._freeze_last_shift()
-        self.momentum_encoder = None
-        if momentum is not None:
-            self.momentum_encoder = CosineMomentumEMA(self.averaged, momentum, momentum)
-            self.register_load_state_dict_post_hook(copy_unless_loaded)
+        self.momentum_encoder = None if momentum is None else self.follow(
+            'backbone', momentum=momentum, end_momentum=momentum)
 
     def _find_blocks(self) -> tuple[int, ...]:
         blocks, last = tuple(getattr(self.backbone, 'out_indices', ())), depth_map(self.backbone).num_blocks - 1
@@ -136,11 +133,6 @@ class MIMRefiner(BaseSelfSupervisor):
                 parameter.requires_grad_(False)
 
     @property
-    def averaged(self) -> nn.Sequential:
-        """What the momentum encoder follows: the encoder."""
-        return nn.Sequential(self.backbone)
-
-    @property
     def _ddp_params_and_buffers_to_ignore(self) -> list[str]:
         """Queues are equal in all processes: DDP must not broadcast half a gigabyte of them before each step."""
         return [f'{path}.{name}' for path, module in self.named_modules() if isinstance(module, SupportQueue)
@@ -153,16 +145,7 @@ class MIMRefiner(BaseSelfSupervisor):
             load_backbone(self.backbone, self.mim_checkpoint)
         if self.heads_checkpoint is not None:
             load_heads(self.heads, self.heads_checkpoint)
-        self.start_momentum_encoder()
-
-    def start_momentum_encoder(self) -> None:
-        """Make the average a copy; called by whoever has loaded weights into the encoder."""
-        if self.momentum_encoder is not None:
-            self.momentum_encoder.copy_from(self.averaged)
-
-    def update_average(self) -> None:
-        """Move the average towards the encoder; called after every optimizer step of the encoder."""
-        self.momentum_encoder.update_parameters(self.averaged)
+        self.start_momentum_encoders()
 
     def on_freeze(self, frozen_depth: int) -> None:
         """Switch off the heads of blocks that no longer train; called when every depth up to this one was frozen.
@@ -178,8 +161,6 @@ class MIMRefiner(BaseSelfSupervisor):
             for parameter in self.heads[name].parameters():
                 parameter.requires_grad_(False)
                 parameter.grad = None
-        if self.momentum_encoder is not None:
-            self.momentum_encoder.forget_pairs()
 
     def loss(self, inputs: list[Tensor], data_samples: list | None = None, **kwargs) -> dict[str, Tensor]:
         """The term of every head, ``loss_block…``, of views (B, 3, H, W), global ones first.
@@ -194,8 +175,6 @@ class MIMRefiner(BaseSelfSupervisor):
         device = inputs[0].device
         ids, labels = sample_ids(data_samples).to(device), sample_labels(data_samples)
         labels = None if labels is None else labels.to(device)
-        if self.momentum_encoder is not None:
-            call_after_steps(self, MIMRefiner.update_average)
         losses = {}
         for (name, head), features in zip(self.heads.items(), encode_views(self.backbone, inputs)):
             terms = head.loss(features, ids, self.num_global_views, labels) if name in self.live else {

@@ -36,10 +36,18 @@ def run():
     return SimpleNamespace(model=Sharded(Averaged()))
 
 
-def test_an_averaged_copy_is_refused_before_training(run):
+def test_an_averaged_copy_is_refused_before_training_unless_it_moves_shards(run, monkeypatch):
     with pytest.raises(ValueError, match=r'ExponentialMovingAverage \(`slow`\) needs full.*Sharded'):
         ShardingCheckHook().before_train(run)
-    run.model.module.slow.as_kept = None  # somebody sees to it that shards are moved
-    ShardingCheckHook().before_train(run)
+    run.model.module.slow.supports_shards = True  # FSDP2's, not those of any wrapper
+    with pytest.raises(ValueError, match='Sharded'):
+        ShardingCheckHook().before_train(run)
+    sharded = SimpleNamespace(model=run.model.module)
+    with monkeypatch.context() as patch:
+        patch.setattr('mm_graft.sharding.DTensor', nn.Parameter)
+        ShardingCheckHook().before_train(sharded)
+        sharded.model.slow.supports_shards = False
+        with pytest.raises(ValueError, match='fully_shard'):
+            ShardingCheckHook().before_train(sharded)
     ShardingCheckHook().before_train(SimpleNamespace(model=Averaged()))
     ShardingCheckHook().before_train(SimpleNamespace(model=Sharded(nn.Linear(2, 2))))

@@ -94,7 +94,7 @@ def test_whatever_loads_weights_loads_them_into_shards(tmp_path):
     whole, model = build(grafted_mocov3()), shard_model(build(grafted_mocov3()))
     for kind in (whole, model):
         load_backbone(kind.backbone, path)
-        kind.momentum_encoder.copy_from(kind.base_encoder)
+        kind.start_momentum_encoders()
     state = full_state_dict(model.state_dict())
     assert all(torch.equal(value, state[name]) for name, value in whole.state_dict().items())
     assert torch.equal(state['momentum_encoder.module.0.cls_token'], state['backbone.cls_token'])

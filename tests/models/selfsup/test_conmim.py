@@ -25,7 +25,7 @@ def teacher_of(model) -> list[torch.Tensor]:
 
 
 def student_of(model) -> list[torch.Tensor]:
-    return [p.detach().clone() for p in model.student.parameters()]
+    return [p.detach().clone() for network in (model.backbone, model.neck) for p in network.parameters()]
 
 
 def average(teacher, student, momentum):

@@ -122,9 +122,9 @@ def test_the_average_moves_after_every_step_and_its_place_is_what_evaluators_ask
     optim_wrapper = build_optim_wrapper(model, dict(optimizer=dict(type='SGD', lr=0.1)))
     before = model.backbone.cls_token.detach().clone()
     for _ in range(2):
-        expected = 0.75 * model.momentum_encoder.module[0].cls_token
+        expected = 0.75 * model.momentum_encoder.module.cls_token
         optim_wrapper.update_params(sum(step(model).values()))
-        torch.testing.assert_close(model.state_dict()['momentum_encoder.module.0.cls_token'],
+        torch.testing.assert_close(model.state_dict()['momentum_encoder.module.cls_token'],
                                    expected + 0.25 * model.backbone.cls_token)
     assert not torch.equal(model.backbone.cls_token, before)
 
@@ -139,7 +139,7 @@ def test_it_starts_from_mae_and_from_the_heads_with_queues_of_the_first_stage(tm
                    heads_checkpoint=str(tmp_path / 'heads.pth'))
     state = first.state_dict()
     for name, value in second.state_dict().items():
-        source = name.removeprefix('momentum_encoder.module.0.') if 'module' in name else name
+        source = name.removeprefix('momentum_encoder.module.') if 'module' in name else name
         source = f'backbone.{source}' if source != name else name
         if name != 'momentum_encoder.steps':
             assert torch.equal(value, state[source]), name
@@ -162,10 +162,10 @@ def test_heads_that_are_missing_or_of_other_sizes_are_refused(tmp_path):
 def test_a_plain_encoder_that_is_loaded_starts_the_average_too(tmp_path):
     model, source = build(), build(momentum=None)
     model.load_state_dict(source.state_dict(), strict=False)
-    assert torch.equal(model.momentum_encoder.module[0].cls_token, source.backbone.cls_token)
+    assert torch.equal(model.momentum_encoder.module.cls_token, source.backbone.cls_token)
     load_backbone(model.backbone, mae_file(tmp_path / 'mae.pth'))
-    model.start_momentum_encoder()
-    assert torch.equal(model.momentum_encoder.module[0].cls_token, model.backbone.cls_token)
+    model.start_momentum_encoders()
+    assert torch.equal(model.momentum_encoder.module.cls_token, model.backbone.cls_token)
 
 
 def test_heads_of_frozen_blocks_are_switched_off():
