@@ -9,6 +9,7 @@ from mm_graft.checkpoints.reading import CheckpointError, first_non_finite, read
 from mm_graft.files import atomic_write
 
 ATOMIC = 'mm_graft.atomic'
+RUN = 'run_id'  # in `meta`: which run a checkpoint is of
 
 
 class AtomicBackend(LocalBackend):
@@ -51,25 +52,39 @@ def training_iteration(path: str | Path) -> int | None:
     Raises:
         CheckpointError: it cannot be opened, or not without running code from it.
     """
+    return (training_meta(path) or {}).get('iter')
+
+
+def training_meta(path: str | Path) -> dict | None:
+    """``meta`` of a file from which a run can go on; None for a file that holds weights alone.
+
+    Raises:
+        CheckpointError: it cannot be opened, or not without running code from it.
+    """
     content = read_content(path, tensors=False)
     meta = content.get('meta') if isinstance(content, dict) and 'optimizer' in content else None
-    return meta.get('iter') if isinstance(meta, dict) else None
+    return meta if isinstance(meta, dict) and isinstance(meta.get('iter'), int) else None
 
 
-def newest_intact(folder: str | Path) -> tuple[Path | None, dict[Path, str]]:
+def newest_intact(folder: str | Path, run: str | None = None) -> tuple[Path | None, dict[Path, str]]:
     """The intact checkpoint in a folder from which a run goes on furthest, and what is wrong with others.
 
-    The order is that of the iterations in the files; names, times and the host's note ``last_checkpoint`` do not count.
-    Of damaged files the unreadable ones are named and those that would have been preferred.
+    The order is that of epochs and iterations in the files; names, times and the host's note ``last_checkpoint`` do not
+    count. Of damaged files the unreadable ones are named and those that would have been preferred.
+
+    Args:
+        folder: where to look.
+        run: identity of the run (``meta['run_id']``) whose files count; all do if None.
     """
     states, damaged = {}, {}
     for path in sorted(Path(folder).glob('*.pth')):
         try:
-            states[path] = training_iteration(path)
+            states[path] = training_meta(path)
         except CheckpointError as error:
             damaged[path] = str(error).removeprefix(f'checkpoint {path} ')
-    resumable = [path for path in states if isinstance(states[path], int)]
-    for path in sorted(resumable, key=states.__getitem__, reverse=True):
+    own = {path: (meta.get('epoch', 0), meta['iter']) for path, meta in states.items()
+           if meta and run in (None, meta.get(RUN))}
+    for path in sorted(own, key=own.__getitem__, reverse=True):
         if (reason := corruption_reason(path)) is None:
             return path, damaged
         damaged[path] = reason

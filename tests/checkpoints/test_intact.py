@@ -118,3 +118,17 @@ def test_the_furthest_whole_state_is_found_whatever_names_and_times_say(tmp_path
     path, wrong = newest_intact(tmp_path)
     assert path == tmp_path / 'stopped.pth'
     assert list(wrong) == [tmp_path / 'epoch_10.pth']
+
+
+def test_epochs_count_before_iterations_whose_length_may_have_changed(tmp_path):
+    for name, epoch, iteration in (('epoch_2', 2, 40), ('epoch_3', 3, 30), ('stopped', 3, 35)):
+        state(tmp_path / f'{name}.pth', meta={'epoch': epoch, 'iter': iteration})
+    assert newest_intact(tmp_path)[0] == tmp_path / 'stopped.pth'
+
+
+def test_files_of_another_run_do_not_count_where_a_run_is_given(tmp_path):
+    for name, run in (('epoch_1', 'a'), ('epoch_2', 'b'), ('epoch_3', None)):
+        state(tmp_path / f'{name}.pth', meta={'epoch': int(name[-1]), 'iter': 4, 'run_id': run})
+    assert newest_intact(tmp_path, 'a') == (tmp_path / 'epoch_1.pth', {})
+    assert newest_intact(tmp_path, 'b') == (tmp_path / 'epoch_2.pth', {})
+    assert newest_intact(tmp_path, 'c') == (None, {})

@@ -7,11 +7,12 @@ from weakref import finalize
 
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import CheckpointHook
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 
-from mm_graft.checkpoints.intact import ATOMIC, corruption_reason, newest_intact
+from mm_graft.checkpoints.intact import ATOMIC, RUN, corruption_reason, newest_intact
 from mm_graft.checkpoints.reading import CheckpointError, integrity
 from mm_graft.engine.reliability.resumed_settings import adopt, record_names
+from mm_graft.engine.reliability.run_folder import LAST, Record, asked_run, hold_folder, new_run, write_record
 from mm_graft.files import remove_abandoned
 from mm_graft.host.safe_opening import safe_opening
 from mm_graft.registry import HOOKS
@@ -24,9 +25,11 @@ class SafeCheckpointHook(CheckpointHook):
     """The host's hook, with checkpoints that are written whole, checked before a resume, and never all removed.
 
     - A file is written under another name, flushed to the disk and renamed, so a name never belongs to half a file.
-    - A run that resumes by itself continues from the newest intact file: its content matches the digest in it (without
-      one, PyTorch's checksums), and its weights are finite. Another is named in a warning, and the one before is taken.
-      The main process looks, the others are told.
+    - A run that resumes by itself continues from the newest intact file of its own: its content matches the digest in it
+      (without one, PyTorch's checksums), and its weights are finite. Another is named in a warning, and the one before
+      is taken. The main process looks, the others are told. What is asked of the run now holds
+      (:mod:`.resumed_settings`).
+    - A folder belongs to one run and to one process at a time (:mod:`.run_folder`).
     - The host deletes the oldest file before it writes the next one, so at least two are kept; ``max_keep_ckpts=1``
       means 2.
     - What cannot be written (full disk, read-only folder) ends the run with the path, the reason and the file to resume
@@ -37,8 +40,11 @@ class SafeCheckpointHook(CheckpointHook):
 
     Raises:
         CheckpointError: before the first iteration, where no checkpoint of those to resume from is whole.
+        ValueError: the folder belongs to another run or process, or the checkpoint to another model or method.
         OSError: a checkpoint cannot be written.
     """
+
+    run: Record | None = None
 
     def __init__(self, *args, backend_args: dict | None = None, **kwargs) -> None:
         super().__init__(*args, backend_args=backend_args or dict(backend=ATOMIC), **kwargs)
@@ -46,18 +52,23 @@ class SafeCheckpointHook(CheckpointHook):
             self.max_keep_ckpts = 2
 
     def before_run(self, runner: Runner) -> None:
-        """Choose the file to resume from; until the weights are loaded nothing that is opened can run code."""
+        """Find out which run this is, and choose the file to resume from.
+
+        Until the weights are loaded nothing that is opened can run code.
+        """
         self._opening = ExitStack()
         self._opening.enter_context(safe_opening())
         finalize(self, self._opening.close)  # where the run ends before
-        if not runner._resume or runner._has_loaded or '://' in (runner._load_from or ''):
+        if self.run is not None or not isinstance(runner._train_loop, BaseLoop):  # a validation or a test
             return
-        answer = [self._choose(runner) if is_main_process() else None]
+        self.folder = checkpoint_folder(runner.work_dir, self.out_dir)
+        answer = [self._begin(runner) if is_main_process() else None]
         broadcast_object_list(answer)
-        path, error = answer[0]
+        self.run, path, error = answer[0]
         if error:
-            raise CheckpointError(error)
-        runner._resume, runner._load_from = path is not None, path
+            raise error
+        if runner._resume:
+            runner._resume, runner._load_from = path is not None, path
 
     def before_train(self, runner: Runner) -> None:
         """The weights are loaded."""
@@ -67,12 +78,14 @@ class SafeCheckpointHook(CheckpointHook):
     before_val = before_test = lambda self, runner: self._opening.close()
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Before a resume, let the checkpoint be one of the run that is asked for, see :mod:`.resumed_settings`."""
-        if runner._resume:
-            adopt(runner, checkpoint, runner._load_from, self._folder(runner))
+        """Before a resume, let the checkpoint be one of the run that is asked for."""
+        if runner._resume and self.run is not None:
+            adopt(runner, checkpoint, runner._load_from, self.folder)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Add what a resume needs to tell parameters by name."""
+        """Add which run it is, and what a resume needs to tell parameters by name."""
+        if self.run is not None:
+            checkpoint['meta'][RUN] = self.run.run
         record_names(runner, checkpoint)
 
     def save_now(self, runner: Runner) -> str:
@@ -86,36 +99,66 @@ class SafeCheckpointHook(CheckpointHook):
             runner.save_checkpoint(self.out_dir, STOPPED, by_epoch=False, backend_args=self.backend_args,
                                    meta=dict(epoch=runner.epoch, iter=iterations))
             if is_main_process():
-                Path(runner.work_dir, 'last_checkpoint').write_text(str(path))
+                Path(runner.work_dir, LAST).write_text(str(path))
         return str(path)
 
-    def _folder(self, runner: Runner) -> Path:
-        return Path(self.out_dir, Path(runner.work_dir).name) if self.out_dir else Path(runner.work_dir)
+    def note(self, **values: object) -> None:
+        """Write down something about the run, in the main process."""
+        self.run = self.run._replace(**values)
+        if is_main_process():
+            write_record(self.folder, self.run)
 
-    def _choose(self, runner: Runner) -> tuple[str | None, str | None]:
-        """Path or None, and what is wrong or None."""
-        folder = self._folder(runner)
-        remove_abandoned(folder, '.pth')
-        if runner._load_from:
-            reason = corruption_reason(runner._load_from)
-            return runner._load_from, reason and self._refusal(runner._load_from, reason)
-        path, damaged = newest_intact(folder)
+    def _begin(self, runner: Runner) -> tuple[Record | None, str | None, Exception | None]:
+        """Which run this is, the file to resume from or None, and what is wrong or None."""
+        try:
+            with clear_write_errors(self.folder):
+                for folder in {runner.work_dir, str(self.folder)}:
+                    hold_folder(folder)
+                remove_abandoned(self.folder, '.pth')
+                run = asked_run(self.folder, runner._resume, runner._load_from)
+                path = self._choose(runner, run) if runner._resume else None
+                if run is None:  # of a version that wrote no identities
+                    run = new_run(path)
+                write_record(self.folder, run)
+                last = Path(runner.work_dir, LAST)
+                last.write_text(path) if path else last.unlink(missing_ok=True)
+        except (ValueError, OSError) as error:
+            return None, None, error
+        return run, path, None
+
+    def _choose(self, runner: Runner, run: Record | None) -> str | None:
+        """The file to resume from, None if there is none.
+
+        Raises:
+            CheckpointError: it is damaged, or all are.
+        """
+        given = runner._load_from
+        if given and '://' in given:
+            return given
+        path, damaged = (None, {}) if given else newest_intact(self.folder, run and run.run)
         for file, reason in damaged.items():
             runner.logger.warning(f'checkpoint {file} {reason}; it is left alone')
         if path is None and damaged:
-            return None, f'no checkpoint in {folder} is whole; remove {", ".join(map(str, damaged))} to start anew'
+            raise CheckpointError(f'no checkpoint in {self.folder} is whole; remove {", ".join(map(str, damaged))} to '
+                                  'start anew')
+        given = given or (path is None and run and run.began_from)
+        if given and (reason := corruption_reason(given)):
+            other, _ = newest_intact(Path(given).parent)
+            remedy = f'the newest whole one beside it is {other}' if other else 'there is no whole one beside it'
+            raise CheckpointError(f'checkpoint {given} {reason}; {remedy}')
+        path = given or path
         runner.logger.info(f'resume from {path}, verified by {integrity(path)}' if path else
-                           f'no checkpoint in {folder}; the run starts anew')
-        return path and str(path), None
-
-    def _refusal(self, path: str, reason: str) -> str:
-        other, _ = newest_intact(Path(path).parent)
-        remedy = f'the newest whole one beside it is {other}' if other else 'there is no whole one beside it'
-        return f'checkpoint {path} {reason}; {remedy}'
+                           f'no checkpoint in {self.folder}; the run starts anew')
+        return str(path) if path else None
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         with clear_write_errors(self.out_dir):
             super()._save_checkpoint_with_step(runner, step, meta)
+
+
+def checkpoint_folder(work_dir: str | Path, out_dir: str | Path | None) -> Path:
+    """Where a run's checkpoints go: its work folder, or a folder of that name in another one."""
+    return Path(out_dir, Path(work_dir).name) if out_dir else Path(work_dir)
 
 
 @contextmanager

@@ -73,7 +73,7 @@ def steps_made(runner):
 def test_a_finite_run_is_that_without_the_guard(tmp_path, fused):
     results = []
     for guard in (True, False):
-        runner, _ = train(tmp_path, guard=guard, fused=fused)
+        runner, _ = train(tmp_path / str(guard), guard=guard, fused=fused)
         runner.train()
         results.append(weights(runner))
     assert torch.equal(*results)
@@ -96,9 +96,9 @@ def test_a_step_that_is_not_finite_changes_nothing_and_names_what_was(tmp_path, 
 
 
 def test_the_step_left_out_is_as_if_the_batch_had_not_been(tmp_path):
-    whole, _ = train(tmp_path, {2: float('nan')})
+    whole, _ = train(tmp_path / 'whole', {2: float('nan')})
     whole.train()
-    without, _ = train(tmp_path)
+    without, _ = train(tmp_path / 'without')
     without._train_dataloader['dataset'] = torch.utils.data.Subset(Values({}), range(5))
     without.train()
     assert torch.equal(weights(whole), weights(without))

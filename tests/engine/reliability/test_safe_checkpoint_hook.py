@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch.utils.data import Dataset
@@ -96,7 +97,7 @@ def test_what_a_killed_writer_left_is_removed(folder):
     for name in ('.epoch_4.pth.a1b2c3d4.part', '.other'):
         (folder / name).touch()
     resumed(folder)
-    assert {path.name for path in folder.glob('.*')} == {'.other'}
+    assert {path.name for path in folder.glob('.*')} == {'.other', '.run.lock'}
 
 
 def test_another_folder_for_checkpoints_is_searched_too(tmp_path):
@@ -111,8 +112,9 @@ def test_two_are_kept_at_least(tmp_path):
     assert {path.name for path in tmp_path.glob('*.pth')} == {'epoch_2.pth', 'epoch_3.pth'}
 
 
+@pytest.mark.parametrize('moment', ['at the start', 'while it trains'])
 @pytest.mark.parametrize('fault', ['full disk', 'vanished folder', 'read-only folder'])
-def test_what_cannot_be_written_names_the_reason_and_the_last_whole_state(folder, monkeypatch, fault):
+def test_what_cannot_be_written_names_the_reason_and_the_last_whole_state(folder, monkeypatch, fault, moment):
     def fail(*args, **kwargs):
         if fault == 'full disk':
             raise OSError(28, 'No space left on device')
@@ -122,12 +124,19 @@ def test_what_cannot_be_written_names_the_reason_and_the_last_whole_state(folder
 
     runner = make(folder, epochs=5, resume=True)
     before = (folder / 'epoch_3.pth').read_bytes()
-    monkeypatch.setattr('mm_graft.files._reserve' if fault != 'full disk' else 'os.fsync', fail)
+    break_down = Hook()
+    break_down.before_train = lambda runner: monkeypatch.setattr(
+        'mm_graft.files._reserve' if fault != 'full disk' else 'os.fsync', fail)
+    if moment == 'while it trains':
+        runner.register_hook(break_down)
+    else:
+        break_down.before_train(runner)
     with pytest.raises(OSError, match=r'no checkpoint could be written to .*whole one is .*epoch_3\.pth.*--resume'):
         runner.train()
+    assert (runner.iter > 6) == (moment == 'while it trains')
     monkeypatch.undo()
     assert (folder / 'epoch_3.pth').read_bytes() == before
-    assert not list(folder.glob('.*'))
+    assert [path.name for path in folder.glob('.*')] == ['.run.lock']
     assert resumed(folder)[0] == ['epoch_3.pth']
 
 
@@ -141,6 +150,58 @@ def test_a_state_of_the_middle_is_saved_whole_and_preferred(folder):
     assert (state['meta']['epoch'], state['meta']['iter']) == (3, 7)
     assert (folder / 'last_checkpoint').read_text() == str(folder / STOPPED)
     assert resumed(folder)[0] == [STOPPED]
+
+
+def test_a_new_run_does_not_begin_among_the_files_of_another(folder):
+    before = {path.name: path.read_bytes() for path in folder.glob('*.pth')}
+    with pytest.raises(ValueError, match=r'has the checkpoints of a run \(epoch_1\.pth, .*--resume.*--work-dir'):
+        make(folder).train()
+    assert {path.name: path.read_bytes() for path in folder.glob('*.pth')} == before
+
+
+def test_a_run_goes_on_from_its_own_files_only(folder):
+    other = folder.parent / 'other'
+    make(other, epochs=5).train()
+    (other / 'epoch_5.pth').rename(folder / 'better.pth')
+    assert resumed(folder) == (['epoch_3.pth'], 8)
+
+
+def test_a_run_that_began_again_from_an_earlier_file_leaves_the_later_ones_behind(folder):
+    """Killed before its first checkpoint it begins again from the same file; then it goes on from its own."""
+    runner = make(folder, epochs=4, resume=True, load_from=str(folder / 'epoch_1.pth'))
+    hook = next(hook for hook in runner.hooks if isinstance(hook, SafeCheckpointHook))
+    hook.after_train_epoch = lambda runner: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        runner.train()
+    assert (folder / 'last_checkpoint').read_text() == str(folder / 'epoch_1.pth')
+    runner = make(folder, epochs=4, resume=True)
+    hook = next(hook for hook in runner.hooks if isinstance(hook, SafeCheckpointHook))
+    hook.before_train_epoch = lambda runner: 1 / 0 if runner.epoch == 2 else None
+    with pytest.raises(ZeroDivisionError):
+        runner.train()
+    assert resumed(folder) == (['epoch_2.pth'], 8)
+
+
+def test_files_from_before_runs_had_an_identity_are_one_run(folder):
+    for path in folder.glob('*.pth'):
+        content = torch.load(path, weights_only=False)
+        del content['meta']['run_id']
+        torch.save(content, path)
+    (folder / 'run.json').unlink()
+    assert resumed(folder) == (['epoch_3.pth'], 8)
+    assert torch.load(folder / 'epoch_4.pth', weights_only=False)['meta']['run_id']
+    assert resumed(folder) == (['epoch_4.pth'], 8)
+
+
+def test_the_note_of_the_last_checkpoint_names_none_of_another_run(folder):
+    for path in folder.glob('*.pth'):
+        path.unlink()
+    runner = make(folder)
+    hook = next(hook for hook in runner.hooks if isinstance(hook, SafeCheckpointHook))
+    hook.before_train_epoch = lambda runner: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        runner.train()
+    assert not (folder / 'last_checkpoint').exists()
 
 
 def test_other_errors_pass_through(tmp_path):

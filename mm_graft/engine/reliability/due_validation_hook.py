@@ -1,0 +1,51 @@
+"""Validations that an interruption took away are made when the run goes on."""
+
+from mmengine.hooks import Hook
+from mmengine.runner import EpochBasedTrainLoop, Runner
+
+from mm_graft.engine.reliability.safe_checkpoint_hook import SafeCheckpointHook
+from mm_graft.registry import HOOKS
+
+
+def validation_is_due(runner: Runner) -> bool:
+    """Whether the loop makes a validation at the place where a run is, between two epochs or iterations."""
+    loop = runner.train_loop
+    if runner.val_loop is None or not runner.iter:
+        return False
+    if isinstance(loop, EpochBasedTrainLoop):
+        if runner.iter != runner.epoch * len(runner.train_dataloader):
+            return False
+        place, last = runner.epoch, runner.max_epochs
+    else:
+        place, last = runner.iter, runner.max_iters
+    loop._decide_current_val_interval()
+    return place >= loop.val_begin and (place % loop.val_interval == 0 or place == last)
+
+
+@HOOKS.register_module()
+class DueValidationHook(Hook):
+    """Make a validation that was due where a resumed run goes on, and that did not come to its end.
+
+    The host validates after it has saved, so a run that is stopped or killed in a validation would go on without it;
+    after the last epoch there would be no final result and no ``save_best``. Which validations came to their end
+    `SafeCheckpointHook` notes in the run's folder; without that hook nothing is made up for. A finished run is told so.
+    """
+
+    priority = 'LOWEST'
+
+    def before_train(self, runner: Runner) -> None:
+        """Make up for a validation, after all others are ready to train."""
+        self.saver = next((hook for hook in runner.hooks if isinstance(hook, SafeCheckpointHook)), None)
+        if self.saver is None or self.saver.run is None:
+            return
+        if validation_is_due(runner) and self.saver.run.validated != runner.iter:
+            runner.logger.info(f'the validation after iteration {runner.iter} did not come to its end; it is made now')
+            self.saver.last_ckpt = self.saver.last_ckpt or runner._load_from  # so that a best score is saved with it
+            runner.val_loop.run()
+        if runner.iter >= runner.max_iters > 0:
+            runner.logger.info(f'the run is finished after {runner.max_iters} iterations; there is nothing to do')
+
+    def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
+        """Note that a validation came to its end."""
+        if getattr(self, 'saver', None) is not None and self.saver.run is not None:
+            self.saver.note(validated=runner.iter)

@@ -1,0 +1,137 @@
+"""A run's folder: which run its files belong to, and which process is at work in it.
+
+A run begins without ``--resume``, or with ``--resume FILE``; it has an identity, which stands in ``run.json`` and in
+its checkpoints. ``--resume`` alone goes on with the run of ``run.json``, and from that run's files only. (The host
+takes whatever file ``last_checkpoint`` names.)
+"""
+
+import fcntl
+import json
+import os
+import socket
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+from uuid import uuid4
+
+from mm_graft.checkpoints.intact import RUN, training_meta
+from mm_graft.checkpoints.reading import CheckpointError
+from mm_graft.files import atomic_write, read_small_json, read_small_text
+
+RECORD, LOCK, LAST = 'run.json', '.run.lock', 'last_checkpoint'
+_held: dict[Path, tuple[int, int]] = {}  # folder → process and descriptor; never closed, so held until the process ends
+
+
+class Record(NamedTuple):
+    """What ``run.json`` says of the run whose files these are.
+
+    Attributes:
+        run: its identity.
+        began_from: the file from which it began, for as long as it has none of its own.
+        validated: the iteration after which its last complete validation was made.
+    """
+
+    run: str
+    began_from: str | None = None
+    validated: int | None = None
+
+
+def hold_folder(folder: str | Path) -> None:
+    """Keep a folder for this process until it ends; again and again, if it likes.
+
+    The lock is the process's (``fcntl``): neither a killed process nor its children, the loader's, can leave it behind.
+    Where the file system has no locks nothing is noticed.
+
+    Raises:
+        ValueError: another process has it; names that one.
+    """
+    folder = Path(folder).resolve()
+    if _held.get(folder, (None, ))[0] == os.getpid():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError) as error:
+        os.close(descriptor)
+        with suppress(OSError, ValueError):
+            error.filename = read_small_text(folder / LOCK, 1000)
+        raise ValueError(f'another run is at work in {folder} ({error.filename or "unknown process"}); give this one '
+                         'another --work-dir, or end that one first') from error
+    except OSError:
+        return
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, f'process {os.getpid()} on {socket.gethostname()}'.encode())
+    _held[folder] = os.getpid(), descriptor
+
+
+def read_record(folder: str | Path) -> Record | None:
+    """What is known of the run in a folder; None where nothing is.
+
+    Raises:
+        ValueError: the record is damaged.
+    """
+    path = Path(folder, RECORD)
+    try:
+        content = read_small_json(path, 2**16)
+        return Record(**{name: content[name] for name in Record._fields})
+    except FileNotFoundError:
+        return None
+    except (LookupError, TypeError) as error:
+        raise ValueError(f'{path} is no record of a run; remove it and give --resume FILE') from error
+
+
+def write_record(folder: str | Path, record: Record) -> None:
+    """Note which run the folder belongs to."""
+    with atomic_write(Path(folder, RECORD)) as part:
+        part.write_text(json.dumps(record._asdict()))
+
+
+def run_files(folder: str | Path) -> dict[Path, str | None]:
+    """Files of a folder from which a run can go on, and the identity of their run (None in files without one)."""
+    found = {}
+    for path in sorted(Path(folder).glob('*.pth')):
+        with suppress(CheckpointError):
+            if (meta := training_meta(path)) is not None:
+                found[path] = meta.get(RUN)
+    return found
+
+
+def asked_run(folder: str | Path, resume: bool, load_from: str | None) -> Record | None:
+    """The run that is asked for: that of the folder, or a new one.
+
+    Args:
+        folder: where its checkpoints are or will be.
+        resume: go on from a file.
+        load_from: that file; None with ``resume``: the newest of the folder's run.
+
+    Returns:
+        its record; None for files that are from before there were identities.
+
+    Raises:
+        ValueError: its files would be mixed with those of another run, or cannot be told from them.
+    """
+    record, files = read_record(folder), run_files(folder)
+    some = ', '.join(path.name for path in list(files)[:3]) + (', …' if len(files) > 3 else '')
+    if not resume or load_from is not None:
+        began_from = str(Path(load_from).resolve()) if resume else None
+        at_home = resume and Path(began_from).parent == Path(folder).resolve()
+        again = resume and record is not None and record.began_from == began_from
+        if files and not at_home and not again:
+            raise ValueError(f'{folder} has the checkpoints of a run ({some}); go on with it by --resume, give another '
+                             '--work-dir, or remove them')
+        return new_run(began_from)
+    if record is None:
+        runs = set(files.values())
+        if len(runs) > 1:
+            raise ValueError(f'{folder} has checkpoints of several runs ({some}); say which is meant by --resume FILE')
+        return None if runs == {None} else Record(*runs) if runs else new_run()
+    if files and record.run not in files.values() and record.began_from is None:
+        raise ValueError(f'{folder} has checkpoints of another run only ({some}); go on with that one by --resume '
+                         'FILE, or remove them')
+    return record
+
+
+def new_run(began_from: str | None = None) -> Record:
+    """A run that there has not been."""
+    return Record(uuid4().hex, began_from)
