@@ -39,12 +39,16 @@ def run(args: argparse.Namespace, cfg: Config) -> None:
     """Train; an error before the first epoch is one of the inputs."""
     from mm_graft.commands.data_checks import ClassNamesHook
     from mm_graft.commands.run_checks import BatchSizeHook, check_data, check_optimizer
+    from mm_graft.commands.run_guards import guard_config, guard_run, take_folder
     from mm_graft.commands.running import StartedHook, build_runner, join_processes
     from mm_graft.engine.hooks.sharding_check_hook import ShardingCheckHook
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     check_optimizer(cfg)
+    guard_config(cfg)
+    take_folder(cfg)
     join_processes(cfg)
     runner, started = build_runner(cfg), StartedHook()
+    guard_run(runner)
     for hook in (started, ShardingCheckHook(), BatchSizeHook(), ClassNamesHook('train_dataloader')):
         runner.register_hook(hook)
     check_data(runner)

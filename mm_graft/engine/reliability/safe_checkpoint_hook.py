@@ -66,6 +66,7 @@ class SafeCheckpointHook(CheckpointHook):
         broadcast_object_list(answer)
         self.run, path, error = answer[0]
         if error:
+            self._opening.close()
             raise error
         if runner._resume:
             runner._resume, runner._load_from = path is not None, path
@@ -79,8 +80,13 @@ class SafeCheckpointHook(CheckpointHook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Before a resume, let the checkpoint be one of the run that is asked for."""
-        if runner._resume and self.run is not None:
+        if not runner._resume or self.run is None:
+            return
+        try:
             adopt(runner, checkpoint, runner._load_from, self.folder)
+        except BaseException:
+            self._opening.close()
+            raise
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Add which run it is, and what a resume needs to tell parameters by name."""

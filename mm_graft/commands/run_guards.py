@@ -1,0 +1,45 @@
+"""What every training has around it, whatever its config says: its folder to itself, and hooks that watch over it."""
+
+import os
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from mm_graft.engine.reliability.due_validation_hook import DueValidationHook
+from mm_graft.engine.reliability.run_folder import asked_run, hold_folder
+from mm_graft.engine.reliability.safe_checkpoint_hook import checkpoint_folder
+
+RANKS = {'pytorch': 'RANK', 'slurm': 'SLURM_PROCID', 'mpi': 'OMPI_COMM_WORLD_RANK'}  # of a process, by launcher
+
+
+def guard_config(cfg: Config) -> None:
+    """Let the host's checkpoints be written and found as :class:`mm_graft.SafeCheckpointHook` does it."""
+    hooks = cfg.get('default_hooks') or {}
+    saver = hooks.get('checkpoint', {})
+    if saver is not None and saver.get('type', 'CheckpointHook') in ('CheckpointHook', 'mmengine.CheckpointHook'):
+        safe = {'interval': 1, **saver, 'type': 'mm_graft.SafeCheckpointHook'}
+        cfg.default_hooks = {**hooks, 'checkpoint': safe}
+
+
+def take_folder(cfg: Config) -> None:
+    """In the main process, keep the run's folder for this process and see that it belongs to this run.
+
+    Comes before anything is written there.
+
+    Raises:
+        ValueError: another process is at work in it, or it has the checkpoints of another run.
+    """
+    if int(os.environ.get(RANKS.get(cfg.get('launcher'), ''), 0)):
+        return
+    saver = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    folder = checkpoint_folder(cfg.work_dir, saver.get('out_dir'))
+    for place in {str(Path(cfg.work_dir).resolve()), str(folder.resolve())}:
+        hold_folder(place)
+    asked_run(folder, bool(cfg.get('resume')), cfg.get('load_from'))
+
+
+def guard_run(runner: Runner) -> None:
+    """Add the hooks that a run needs to keep its promises."""
+    if not any(isinstance(hook, DueValidationHook) for hook in runner.hooks):
+        runner.register_hook(DueValidationHook())

@@ -1,0 +1,74 @@
+import os
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from mm_graft.commands.run_guards import guard_config, guard_run, take_folder
+from mm_graft.engine.reliability.due_validation_hook import DueValidationHook
+from tests.engine.reliability.test_run_folder import in_another_process
+
+
+def guarded(**hooks):
+    cfg = Config(dict(default_hooks=hooks) if hooks else {})
+    guard_config(cfg)
+    return cfg.default_hooks.checkpoint
+
+
+@pytest.mark.parametrize('saver', [{}, {'checkpoint': {}}, {'checkpoint': dict(type='CheckpointHook')}])
+def test_the_hosts_checkpoints_become_safe_ones_with_the_hosts_interval(saver):
+    assert guarded(**saver) == dict(type='mm_graft.SafeCheckpointHook', interval=1)
+
+
+def test_what_a_config_says_of_its_checkpoints_stays():
+    assert guarded(checkpoint=dict(interval=5, by_epoch=False)) == dict(
+        type='mm_graft.SafeCheckpointHook', interval=5, by_epoch=False)
+    assert guarded(checkpoint=dict(type='Own')) == dict(type='Own')
+    assert guarded(checkpoint=None) is None
+
+
+def checkpoint(path):
+    path.parent.mkdir(parents=True)
+    torch.save({'meta': {'iter': 4}, 'optimizer': {}}, path)
+
+
+def run(work_dir, **keys):
+    return Config(dict(work_dir=str(work_dir), launcher='none', **keys))
+
+
+def test_a_used_folder_is_refused_before_anything_is_written(tmp_path):
+    checkpoint(tmp_path / 'used' / 'epoch_1.pth')
+    with pytest.raises(ValueError, match='has the checkpoints of a run'):
+        take_folder(run(tmp_path / 'used'))
+    take_folder(run(tmp_path / 'used', resume=True, load_from=None))
+    take_folder(run(tmp_path / 'new'))
+    assert os.listdir(tmp_path / 'new') == ['.run.lock']
+
+
+def test_checkpoints_that_go_elsewhere_are_looked_for_there(tmp_path):
+    checkpoint(tmp_path / 'out' / 'run' / 'epoch_1.pth')
+    hooks = dict(checkpoint=dict(out_dir=str(tmp_path / 'out')))
+    with pytest.raises(ValueError, match=r'out/run has the checkpoints of a run'):
+        take_folder(run(tmp_path / 'run', default_hooks=hooks))
+    said, _ = in_another_process(lambda: take_folder(run(tmp_path / 'other' / 'run', default_hooks=hooks)))
+    assert 'another run is at work' in said
+
+
+def test_the_main_process_alone_takes_the_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv('RANK', '1')
+    cfg = run(tmp_path / 'run')
+    cfg.launcher = 'pytorch'
+    take_folder(cfg)
+    assert not (tmp_path / 'run').exists()
+    monkeypatch.setenv('RANK', '0')
+    take_folder(cfg)
+    assert (tmp_path / 'run').is_dir()
+
+
+def test_each_hook_is_added_once():
+    runner = SimpleNamespace(hooks=[])
+    runner.register_hook = runner.hooks.append
+    guard_run(runner)
+    guard_run(runner)
+    assert [type(hook) for hook in runner.hooks] == [DueValidationHook]
