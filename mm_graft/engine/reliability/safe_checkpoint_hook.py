@@ -25,9 +25,9 @@ class SafeCheckpointHook(CheckpointHook):
     """The host's hook, with checkpoints that are written whole, checked before a resume, and never all removed.
 
     - A file is written under another name, flushed to the disk and renamed, so a name never belongs to half a file.
-    - A run that resumes by itself continues from the newest intact file of its own: its content matches the digest in it
-      (without one, PyTorch's checksums), and its weights are finite. Another is named in a warning, and the one before
-      is taken. The main process looks, the others are told. What is asked of the run now holds
+    - A run that resumes by itself continues from the newest intact file of its own: its content matches the digest in
+      it (without one, PyTorch's checksums), and its weights are finite. Another is named in a warning, and the one
+      before is taken. The main process looks, the others are told. What is asked of the run now holds
       (:mod:`.resumed_settings`).
     - A folder belongs to one run and to one process at a time (:mod:`.run_folder`).
     - The host deletes the oldest file before it writes the next one, so at least two are kept; ``max_keep_ckpts=1``
