@@ -47,7 +47,7 @@ CHANGES = {
     'floor': {'param_scheduler.min_ratio': 0.5},
     'the host\'s': {'param_scheduler': COSINE},
     'no schedule': {'param_scheduler': None},
-    'own keys': {'optim_wrapper.paramwise_cfg.custom_keys': dict(backbone=dict(lr_mult=2.0), neck=dict(decay_mult=0.0))},
+    'own keys': {'optim_wrapper.paramwise_cfg.custom_keys': dict(backbone=dict(lr_mult=2), neck=dict(decay_mult=0))},
     'host\'s groups': {'optim_wrapper.constructor': 'DefaultOptimWrapperConstructor',
                        'optim_wrapper.paramwise_cfg': dict(norm_decay_mult=0.0)},
 }
