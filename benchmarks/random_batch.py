@@ -32,6 +32,15 @@ def image_size(cfg: Config) -> int:
     return cfg.model.backbone.get('img_size', 224)
 
 
+def view_sizes(pipeline: list[dict], size: int) -> list[int]:
+    """Sides of the views that a pipeline makes of an image: ``size``, and those of smaller crops beside them."""
+    step = next(step for step in pipeline if step['type'] == 'MultiView')
+    crops = [next((part['scale'] for part in transforms if part['type'] in CROPS), size)
+             for transforms in step['transforms']]
+    counts = [step['num_views']] if isinstance(step['num_views'], int) else step['num_views']
+    return [size if crop == crops[0] else crop for count, crop in zip(counts, crops) for _ in range(count)]
+
+
 def input_channels(cfg: Config) -> int:
     """Channels of the images, as the backbone takes them."""
     backbone = cfg.model.backbone
@@ -39,17 +48,19 @@ def input_channels(cfg: Config) -> int:
 
 
 def random_batch(cfg: Config, batch_size: int, size: int) -> dict:
-    """Random uint8 images (B, C, size, size), or two views, with labels, masks or label maps if the config has them."""
+    """Random uint8 images (B, C, size, size), or a list of views, with labels, masks or maps if the config has them."""
     images = torch.randint(0, 256, (batch_size, input_channels(cfg), size, size), dtype=torch.uint8)
     if cfg.get('default_scope') == 'mmseg':
         from mmseg.structures import SegDataSample
         maps = [PixelData(data=torch.randint(0, 2, (1, size, size))) for _ in images]
         return {'inputs': list(images), 'data_samples': [SegDataSample(gt_sem_seg=each) for each in maps]}
     types = transform_types(pipeline_of(cfg))
-    samples = [DataSample().set_gt_label(index % 2) for index in range(batch_size)]
+    samples = [DataSample(metainfo=dict(sample_idx=index)).set_gt_label(index % 2) for index in range(batch_size)]
     if 'SimMIMMaskGenerator' in types:
         for sample in samples:
             sample.mask = (torch.rand(size // 4, size // 4) < 0.6).int()
     if 'MultiView' in types:
-        return {'inputs': [images, torch.randint_like(images, 256)], 'data_samples': samples}
+        views = [torch.randint(0, 256, (*images.shape[:2], side, side), dtype=torch.uint8)
+                 for side in view_sizes(pipeline_of(cfg), size)]
+        return {'inputs': views, 'data_samples': samples}
     return {'inputs': images, 'data_samples': samples}

@@ -15,7 +15,7 @@ from benchmarks.phase_clock import PhaseClock
 from benchmarks.random_batch import image_size, random_batch
 
 PHASES = ('preprocess', 'forward', 'backward', 'optimizer', 'ema')
-WEIGHT_FILES = ('mim_checkpoint', 'checkpoint')
+WEIGHT_FILES = ('mim_checkpoint', 'heads_checkpoint', 'checkpoint')
 
 
 class TrainingStep:

@@ -7,7 +7,12 @@ Devices:  16 GPUs, 64 images each, is ours; the authors' batch is 1024
 Expected: nothing of its own: it gives stage ii a signal to start with; not run here
 """
 
-_base_ = ['../_base_/refiner_vit.py', '../_base_/imagenet_multi_crop.py', '../_base_/runtime.py']
+_base_ = [
+    '../_base_/refiner_vit.py',
+    '../_base_/imagenet_multi_crop.py',
+    '../_base_/runtime.py',
+    '../_base_/adamw_cosine.py',
+]
 
 max_epochs = 20
 warmup_epochs = 4
@@ -21,12 +26,7 @@ model = dict(
     backbone=dict(frozen_stages=24))
 train_dataloader = dict(batch_size=64)
 
-optim_wrapper = dict(
-    type='mm_graft.AutocastOptimWrapper',
-    constructor='mm_graft.GraftOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=lr, betas=(0.9, 0.95), weight_decay=1e-5))
-param_scheduler = dict(
-    type='mm_graft.WarmupCosineLR', warmup=warmup_epochs, min_ratio=1e-6 / lr, from_zero=False,
-    convert_to_iter_based=True)
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+optim_wrapper = dict(optimizer=dict(lr=lr, betas=(0.9, 0.95), weight_decay=1e-5))
+param_scheduler = dict(warmup=warmup_epochs, min_ratio=1e-6 / lr, from_zero=False)
+train_cfg = dict(max_epochs=max_epochs)
 auto_scale_lr = dict(base_batch_size=batch_size)

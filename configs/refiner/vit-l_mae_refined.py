@@ -8,7 +8,12 @@ Devices:  16 GPUs, 64 images each, is ours; the authors' batch is 1024
 Expected: kNN 81.5, linear 82.8, 1 % 76.1, one image a class 57.8 (the authors, by their protocols); not run here
 """
 
-_base_ = ['../_base_/refiner_vit.py', '../_base_/imagenet_multi_crop.py', '../_base_/runtime.py']
+_base_ = [
+    '../_base_/refiner_vit.py',
+    '../_base_/imagenet_multi_crop.py',
+    '../_base_/runtime.py',
+    '../_base_/adamw_cosine.py',
+]
 
 max_epochs = 30
 warmup_epochs = 4
@@ -24,18 +29,14 @@ model = dict(
 train_dataloader = dict(batch_size=64)
 
 optim_wrapper = dict(
-    type='mm_graft.AutocastOptimWrapper',
-    constructor='mm_graft.GraftOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=lr, betas=(0.9, 0.95), weight_decay=0.05),
+    optimizer=dict(lr=lr, betas=(0.9, 0.95), weight_decay=0.05),
     paramwise_cfg=dict(
         layer_decay_rate=0.65,
         custom_keys={
             'backbone.cls_token': dict(decay_mult=0.0),
             'heads': dict(decay_mult=1e-5 / 0.05),
         }))
-param_scheduler = dict(
-    type='mm_graft.WarmupCosineLR', warmup=warmup_epochs, min_ratio=1e-6 / lr, from_zero=False,
-    convert_to_iter_based=True)
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+param_scheduler = dict(warmup=warmup_epochs, min_ratio=1e-6 / lr, from_zero=False)
+train_cfg = dict(max_epochs=max_epochs)
 custom_hooks = [dict(type='mm_graft.StageLRLoggerHook')]
 auto_scale_lr = dict(base_batch_size=batch_size)

@@ -41,6 +41,14 @@ def test_two_views_are_two_and_differ():
     assert not torch.equal(first, second)
 
 
+def test_local_views_keep_their_size_and_samples_have_ids():
+    local = dict(type='mm_graft.FastCrop', scale=24)
+    batch = random_batch(config([dict(type='MultiView', num_views=[1, 1, 3], transforms=[[CROP], [CROP], [local]])]),
+                         2, 64)
+    assert [view.shape[-1] for view in batch['inputs']] == [64, 64, 24, 24, 24]
+    assert [sample.sample_idx for sample in batch['data_samples']] == [0, 1]
+
+
 def test_masks_and_label_maps_come_along_where_the_config_has_them():
     samples = random_batch(config([dict(type='SimMIMMaskGenerator')]), 2, 32)['data_samples']
     assert samples[0].mask.shape == (8, 8)
