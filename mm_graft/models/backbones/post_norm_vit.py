@@ -1,7 +1,7 @@
 """The host's ViT with the norms behind attention and MLP: the encoder of data2vec 2.0."""
 
 from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
-from torch import Tensor
+from torch import Tensor, nn
 
 from mm_graft.models.backbones.graft_vit import GraftViT
 from mm_graft.registry import MODELS
@@ -37,3 +37,8 @@ class PostNormViT(GraftViT):
         super().__init__(**{**kwargs, 'pre_norm': True, 'final_norm': False, 'patch_cfg': patch_cfg})
         for block in self.layers:
             block.__class__ = PostNormBlock  # the host does not let one choose the kind of block
+
+    @property
+    def output_norm(self) -> nn.Module:
+        """The norm that the last block's output leaves, which stands in for a final norm."""
+        return self.layers[-1].ln2

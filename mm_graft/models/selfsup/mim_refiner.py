@@ -38,8 +38,7 @@ def encode_views(backbone: nn.Module, views: Sequence[Tensor]) -> list[Tensor]:
         views: (B, 3, H, W) each.
     """
     parts = [backbone(torch.cat(list(group))) for _, group in groupby(views, key=lambda view: view.shape)]
-    taps = [torch.cat(tap) for tap in zip(*([_vector(output) for output in part] for part in parts))]
-    return taps
+    return [torch.cat([_vector(output) for output in tap]) for tap in zip(*parts)]
 
 
 def _vector(output: Tensor) -> Tensor:
@@ -131,6 +130,8 @@ class MIMRefiner(HasMomentumEncoder, BaseSelfSupervisor):
         for name, parameter in self.backbone.named_parameters():
             if name.endswith('.bias') and depths.depths[name] == depths.last:
                 parameter.requires_grad_(False)
+        if hasattr(self.backbone, 'output_norm'):
+            self.backbone.output_norm.bias.requires_grad_(False)
 
     @property
     def _ddp_params_and_buffers_to_ignore(self) -> list[str]:

@@ -83,6 +83,16 @@ def test_the_shift_of_the_final_norm_had_no_gradient():
     assert model.backbone.ln1.bias.grad.abs().max() < 1e-12 * model.backbone.ln1.weight.grad.abs().max()
 
 
+def test_nor_has_that_of_the_norm_behind_the_last_block_of_data2vec():
+    model = build(backbone=dict(type='mm_graft.PostNormViT')).double()
+    assert not model.backbone.output_norm.bias.requires_grad
+    model.backbone.output_norm.bias.requires_grad_()
+    sum(model.loss([view.double() for view in views_of(IDS)], samples(IDS)).values()).backward()
+    norm = model.backbone.output_norm
+    assert norm.bias.grad.abs().max() < 1e-12 * norm.weight.grad.abs().max()
+    assert model.backbone.layers[2].ln2.bias.grad.abs().max() > 1e-6 * norm.weight.grad.abs().max()
+
+
 def test_a_head_teaches_the_blocks_up_to_its_own():
     model = build()
     step(model)['loss_block2'].backward()
