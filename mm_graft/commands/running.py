@@ -4,12 +4,15 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
+from mmengine.utils.dl_utils import collect_env
 from torch import distributed
 
 from mm_graft.commands.messages import clean_errors
@@ -34,8 +37,22 @@ def guarded() -> Iterator[None]:
 
 
 def build_runner(cfg: Config) -> Runner:
-    """The runner that a config names, or the host's."""
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    """The runner that a config names, or the host's; what it says of the environment and config goes to files.
+
+    The host prints both, some 250 lines, before anything happens. It writes the config beside the log in any case.
+    """
+    level = cfg.get('log_level', 'INFO')
+    runner_cfg = cfg.copy()
+    runner_cfg.log_level = 'WARNING'
+    runner = RUNNERS.build(runner_cfg) if 'runner_type' in cfg else Runner.from_cfg(runner_cfg)
+    for speaker in (runner.logger, *runner.logger.handlers):
+        speaker.setLevel(level)
+    runner.cfg.log_level = level
+    if is_main_process():
+        environment = Path(runner.log_dir) / 'environment.txt'
+        environment.write_text(''.join(f'{name}: {value}\n' for name, value in collect_env().items()))
+        runner.logger.info(f'config and environment: {runner.log_dir}')
+    return runner
 
 
 def join_processes(cfg: Config) -> None:

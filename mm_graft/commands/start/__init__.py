@@ -1,1 +1,38 @@
-"""``mm_graft start``: a folder of images in, a better encoder, pictures and numbers out."""
+"""Train an encoder on a folder of images: looks, plans, trains, and ends with a report; no config needed."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from mm_graft.commands.arguments import check_files
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The folder, and what may be known beside it."""
+    parser.add_argument('images', help='folder with images, in any depth of sub-folders')
+    parser.add_argument('--from', dest='checkpoint', metavar='CHECKPOINT', help='continue from these weights, of any '
+                        'layout that is known here: only the graft is trained')
+    parser.add_argument('--labels', metavar='FOLDER', help='images of known classes, a folder each: adds '
+                        'nearest-neighbor accuracy before and after, and a map of the classes')
+    parser.add_argument('--minutes', type=float, help='time for training (default: two minutes on a CPU, no limit on a '
+                        'GPU)')
+    parser.add_argument('--out', type=Path, help='folder for configs, checkpoints and the report (default: '
+                        'work_dirs/start_<name of the folder>)')
+    parser.add_argument('--device', choices=('cuda', 'cpu'), help='where it is trained (default: a GPU where there is '
+                        'one)')
+    parser.add_argument('--seed', type=int, default=0, help='of weights, order and views')
+    parser.add_argument('--dry-run', action='store_true', help='print the plan, write its configs, and stop')
+
+
+def check(args: argparse.Namespace) -> Path:
+    """The folder for all results; the inputs exist."""
+    check_files('folder', args.images, *([args.labels] if args.labels else []))
+    check_files('checkpoint', *([args.checkpoint] if args.checkpoint else []))
+    return args.out or Path('work_dirs') / f'start_{Path(args.images).resolve().name}'
+
+
+def run(args: argparse.Namespace, out: Path) -> None:
+    """Look, plan, train, show."""
+    from mm_graft.commands.start.session import start
+    start(args, out)

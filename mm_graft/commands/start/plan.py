@@ -102,6 +102,8 @@ class Plan:
         autocast: whether steps run in bfloat16.
         stages: trainings in their order.
         reasons: (what, value, why), in the order of printing.
+        device: what it is trained on.
+        steps_per_epoch: batches of the folder.
     """
 
     encoder: Encoder
@@ -110,6 +112,8 @@ class Plan:
     autocast: bool
     stages: tuple[Stage, ...]
     reasons: tuple[tuple[str, str, str], ...]
+    device: str
+    steps_per_epoch: int
 
     @property
     def seconds(self) -> float:
@@ -148,12 +152,12 @@ def make_plan(folder: Folder, machine: Machine, minutes: float | None = None, gi
         ('encoder', f'{encoder.name}, {encoder.image_size}×{encoder.image_size} pixels, patches of '
          f'{encoder.patch_size}', why_encoder),
         ('batch', f'{batch} images', why_batch),
-        *((stage.name, f'{stage.epochs} epochs ({stage.warmup} of warm-up), learning rate {stage.lr:.2g}',
-           why_epochs(limit, minutes)) for stage in stages),
+        *((stage.name, f'{stage.epochs} epoch{"s" * (stage.epochs > 1)} ({stage.warmup} of warm-up), learning rate '
+           f'{stage.lr:.2g}', why_epochs(limit, minutes)) for stage in stages),
         ('precision', 'bfloat16' if machine.bfloat16 else 'float32',
          'in hardware' if machine.bfloat16 else f'this {machine.device} has no bfloat16 in hardware'),
         ('workers', str(workers), f'{machine.cores} cores'))
-    return Plan(encoder, batch, workers, machine.bfloat16, stages, reasons)
+    return Plan(encoder, batch, workers, machine.bfloat16, stages, reasons, machine.device, folder.images // batch)
 
 
 def choose_encoder(folder: Folder, machine: Machine) -> tuple[Encoder, str]:

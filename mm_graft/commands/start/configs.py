@@ -1,0 +1,84 @@
+"""From a plan to ordinary configs: files that the user owns, edits and runs again by ``mm_graft train``."""
+
+from pathlib import Path
+
+from mmengine.config import Config
+
+from mm_graft.commands.start.plan import Plan, Stage
+
+LEAVES = {'mae': 'graft/vit-s_mae_own-images.py', 'graft': 'graft/vit-s_mae2mocov3_own-images.py'}
+
+
+def stage_config(leaf: Config, plan: Plan, stage: Stage, images: str, work_dir: Path, seed: int,
+                 weights: str | None) -> Config:
+    """The config of one training: the leaf for own images at the sizes of the plan.
+
+    Args:
+        leaf: the config of ``LEAVES``.
+        plan: what was chosen.
+        stage: which training.
+        images: the folder.
+        work_dir: of this training.
+        seed: of weights, order and views.
+        weights: file with the encoder to start from, if any.
+    """
+    cfg = leaf.copy()
+    encoder = plan.encoder
+    cfg.model.backbone.update(arch=encoder.name, img_size=encoder.image_size, patch_size=encoder.patch_size)
+    cfg.train_dataloader.update(
+        batch_size=plan.batch_size, num_workers=plan.workers, persistent_workers=plan.workers > 0,
+        pin_memory=plan.device == 'cuda')
+    cfg.train_dataloader.dataset.data_root = images
+    cfg.optim_wrapper.type = 'mm_graft.AutocastOptimWrapper' if plan.autocast else 'OptimWrapper'
+    cfg.optim_wrapper.optimizer.lr = stage.lr
+    cfg.param_scheduler.warmup = stage.warmup
+    cfg.train_cfg.max_epochs = stage.epochs
+    cfg.auto_scale_lr.base_batch_size = plan.batch_size
+    cfg.default_hooks.checkpoint.update(interval=max(1, stage.epochs // 5), max_keep_ckpts=2)
+    cfg.default_hooks.logger.interval = max(1, min(50, plan.steps_per_epoch))
+    cfg.randomness.seed = seed
+    cfg.work_dir = str(work_dir)
+    if weights is not None:
+        hooks = [hook for hook in cfg.get('custom_hooks', []) if hook.type != 'mm_graft.LoadBackboneHook']
+        cfg.custom_hooks = [dict(type='mm_graft.LoadBackboneHook', checkpoint=weights, resize=True), *hooks]
+    SIZES[stage.name](cfg, plan)
+    return cfg
+
+
+def size_mae(cfg: Config, plan: Plan) -> None:
+    """Decoder and views of masked autoencoding for the encoder."""
+    encoder = plan.encoder
+    cfg.model.neck.update(
+        grid=encoder.image_size // encoder.patch_size, patch_size=encoder.patch_size, embed_dim=encoder.width,
+        decoder_embed_dim=encoder.width // 2, decoder_depth=4, decoder_num_heads=encoder.heads)
+    cfg.model.head.patch_size = encoder.patch_size
+    for step in cfg.train_dataloader.dataset.pipeline:
+        if step.type in ('RandomResizedCrop', 'mm_graft.FastCrop'):
+            step.scale = encoder.image_size
+
+
+def size_graft(cfg: Config, plan: Plan) -> None:
+    """Projector, predictor and views of contrastive learning for the encoder."""
+    encoder = plan.encoder
+    cfg.model.pop('mim_checkpoint', None)
+    cfg.model.neck.update(in_channels=encoder.width, hid_channels=min(4096, 4 * encoder.width))
+    cfg.model.head.predictor.hid_channels = min(4096, 4 * encoder.width)
+    views = next(step for step in cfg.train_dataloader.dataset.pipeline if step.type == 'MultiView')
+    for transforms in views.transforms:
+        for step in transforms:
+            if step.type in ('RandomResizedCrop', 'mm_graft.FastCrop'):
+                step.scale = encoder.image_size
+
+
+SIZES = {'mae': size_mae, 'graft': size_graft}
+
+
+def write_config(cfg: Config, plan: Plan, stage: Stage, path: Path) -> None:
+    """Write a config with the reasons of its choices on top, where a user would change them."""
+    reasons = '\n'.join(f'{what + ":":<11}{value} ({why})' for what, value, why in plan.reasons
+                        if what in (stage.name, 'encoder', 'batch', 'precision', 'workers'))
+    title = {'mae': 'MAE on your own images', 'graft': 'Layer grafting on your own images'}[stage.name]
+    text = f'"""{title}, as `mm_graft start` planned it; yours to change.\n\n{reasons}\n\n' \
+           f'Again:     mm_graft train {path}\n"""\n\n'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text + cfg.pretty_text)

@@ -1,0 +1,198 @@
+"""The page that `mm_graft start` ends with: curves, pictures and numbers, before training and after each part of it."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config
+
+from mm_graft.analysis.gallery import draw_gallery, nearest_images
+from mm_graft.analysis.page import Section, render
+from mm_graft.analysis.patch_pca import draw_patch_pca
+from mm_graft.analysis.reconstruction import load_model, read_images, reconstruct
+from mm_graft.analysis.reconstruction_figure import draw as draw_reconstructions
+from mm_graft.analysis.training_curves import draw_curves, read_scalars
+from mm_graft.analysis.tsne import draw_points, embed
+from mm_graft.encoders import Encoder, build_encoder, load_encoder
+from mm_graft.evaluation.label_free import alpha_req, lidar, rank_me
+from mm_graft.files import atomic_write
+from mm_graft.image_folders import ImageList, list_images
+
+LOOKED_AT = 200  # images that the measures and the gallery take
+SHOWN = 6  # images in a picture
+VIEWS = 4  # crops of an image for LiDAR
+BATCH = 50
+
+
+def write_report(stages: list[Config], images: ImageList, given: str | None, labels: str | None, out: Path,
+                 command: str) -> Path:
+    """Look at the encoder before and after each training, and write ``report.html``; its path.
+
+    Args:
+        stages: configs of the finished trainings, in their order.
+        images: what was trained on.
+        given: checkpoint that the first one started from, random weights if None.
+        labels: folder of images of known classes, if any.
+        out: folder for the page.
+        command: how it was called.
+    """
+    encoders = load_encoders(stages, given)
+    size = next(iter(encoders.values())).image_size
+    pixels = readable([Path(images.root) / name for name in images.names], size)
+    features = {name: class_features(encoder, pixels) for name, encoder in encoders.items()}
+    sections = [measures(encoders, features, pixels)]
+    if labels:
+        sections += labeled(encoders, labels, size)
+    sections += [*reconstructions(stages, pixels), patches(encoders, pixels), gallery(features, pixels),
+                 curves(stages)]
+    page = out / 'report.html'
+    with atomic_write(page) as path:
+        path.write_text(render(f'An encoder for {Path(images.root).name}', str(images), sections, command))
+    return page
+
+
+def load_encoders(stages: list[Config], given: str | None) -> dict[str, Encoder]:
+    """The encoder before training and after each part of it, by what it is called on the page."""
+    cfg = stages[-1]
+    if given:
+        encoders = {'given weights': load_encoder(cfg, given, resize=True)}
+    else:
+        torch.manual_seed(cfg.randomness.seed)
+        random = build_encoder(cfg)
+        random.init_weights()
+        encoders = {'random weights': random.eval()}
+    for stage in stages:
+        file = Path(stage.work_dir) / f'epoch_{stage.train_cfg.max_epochs}.pth'
+        encoders[f'after {Path(stage.work_dir).name}'] = load_encoder(cfg, file)
+    return encoders
+
+
+def readable(paths: list[Path], size: tuple[int, int], count: int = LOOKED_AT) -> np.ndarray:
+    """Centers of up to ``count`` images, evenly spread over the list, (N, H, W, 3); unreadable ones are left out."""
+    pictures = []
+    for path in paths[::max(1, len(paths) // count)][:count]:
+        try:
+            pictures.append(read_images([path], size)[0])
+        except ValueError:
+            continue
+    return np.stack(pictures)
+
+
+def spread(pixels: np.ndarray) -> list[int]:
+    """Indices of some pictures, evenly spaced: the first ones often show one thing."""
+    return list(range(0, len(pixels), max(1, len(pixels) // SHOWN)))[:SHOWN]
+
+
+def to_tensor(pixels: np.ndarray) -> torch.Tensor:
+    """Pictures (N, H, W, 3) → (N, 3, H, W), float, in 0…255."""
+    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float()
+
+
+@torch.no_grad()
+def class_features(encoder: Encoder, pixels: np.ndarray) -> np.ndarray:
+    """What the encoder gives for each picture, (N, D)."""
+    return torch.cat([encoder.encode_pixels(part).float() for part in to_tensor(pixels).split(BATCH)]).numpy()
+
+
+def measures(encoders: dict[str, Encoder], features: dict[str, np.ndarray], pixels: np.ndarray) -> Section:
+    """Label-free measures of every encoder."""
+    rows = [['measure', *encoders]]
+    tensors = {name: torch.from_numpy(part) for name, part in features.items()}
+    rows.append(['RankMe', *(rank_me(part) for part in tensors.values())])
+    rows.append(['LiDAR', *(lidar(crops(encoder, pixels)) for encoder in encoders.values())])
+    rows.append(['α-ReQ', *(decay(part) for part in tensors.values())])
+    return Section('Without labels', 'RankMe and LiDAR count the directions that the features use, LiDAR only those '
+                   'that cropping does not change: more is better, as long as one method is compared with itself. '
+                   f'α-ReQ is the decay of the spectrum; near 1 is good. {len(pixels)} images.', rows)
+
+
+def decay(features: torch.Tensor) -> float | str:
+    """α-ReQ, or a dash where the features have collapsed to fewer than two directions."""
+    try:
+        return alpha_req(features)
+    except ValueError:
+        return '–'
+
+
+def crops(encoder: Encoder, pixels: np.ndarray) -> torch.Tensor:
+    """Features of random crops of some of the images, (images, views, D)."""
+    rng, side = np.random.default_rng(0), pixels.shape[1]
+    keep = max(1, round(0.75 * side))
+    chosen = pixels[:max(2, len(pixels) // 2)]
+    views = []
+    for _ in range(VIEWS):
+        top, left = rng.integers(0, side - keep + 1, 2)
+        part = to_tensor(chosen[:, top:top + keep, left:left + keep])
+        resized = torch.nn.functional.interpolate(part, pixels.shape[1:3], mode='bilinear', antialias=True)
+        with torch.no_grad():
+            views.append(torch.cat([encoder.encode_pixels(batch).float() for batch in resized.split(BATCH)]))
+    return torch.stack(views, 1)
+
+
+def labeled(encoders: dict[str, Encoder], folder: str, size: tuple[int, int]) -> list[Section]:
+    """Accuracy of the nearest neighbors among the labeled images, each left out in turn, and their map."""
+    images = list_images(folder, labeled=True)
+    kept, labels = [], []
+    for name, label in zip(images.names, images.labels):
+        try:
+            kept.append(read_images([Path(images.root) / name], size)[0])
+        except ValueError:
+            continue
+        labels.append(label)
+    labels = np.array(labels)
+    features = {name: class_features(encoder, np.stack(kept)) for name, encoder in encoders.items()}
+    k = min(5, len(labels) - 1)
+    accuracies = [100 * leave_one_out(part, labels, k) for part in features.values()]
+    table = [['protocol', *encoders], [f'{k} nearest neighbors, each image left out in turn, %', *accuracies]]
+    perplexity = min(30.0, (len(labels) - 1) / 3)
+    points = {name: embed(part, perplexity) for name, part in features.items()}
+    return [Section('With labels', f'{images}', table),
+            Section('Classes', 't-SNE of the same features: a color is a class.',
+                    figure=draw_points(points, labels, list(images.classes)), alternative='t-SNE of the features')]
+
+
+def leave_one_out(features: np.ndarray, labels: np.ndarray, k: int) -> float:
+    """Share of images whose k nearest others (by angle) mostly have their class; the nearest decides a draw."""
+    neighbors = labels[nearest_images(features, range(len(features)), k)]  # (N, k)
+    votes = (neighbors[:, :, None] == neighbors[:, None, :]).sum(2)
+    return float((neighbors[np.arange(len(labels)), votes.argmax(1)] == labels).mean())
+
+
+def reconstructions(stages: list[Config], pixels: np.ndarray) -> list[Section]:
+    """What masked autoencoding fills in, if it was trained."""
+    sections = []
+    for cfg in stages:
+        if Path(cfg.work_dir).name == 'mae':
+            model = load_model(cfg, Path(cfg.work_dir) / f'epoch_{cfg.train_cfg.max_epochs}.pth')
+            torch.manual_seed(0)
+            figure = draw_reconstructions(reconstruct(model, pixels[spread(pixels)[:3]]))
+            sections.append(Section('Filled in', 'What masked autoencoding predicts where three quarters of each image '
+                                    'are hidden.', figure=figure, alternative='reconstructions'))
+    return sections
+
+
+@torch.no_grad()
+def patches(encoders: dict[str, Encoder], pixels: np.ndarray) -> Section:
+    """Principal components of patches."""
+    shown = pixels[spread(pixels)]
+    tokens = {name: encoder.patch_tokens(to_tensor(shown)).float().numpy() for name, encoder in encoders.items()}
+    return Section('Patches', 'The three strongest components of the patch features as colors: what has one color is '
+                   'alike for the encoder.', figure=draw_patch_pca(shown, tokens, next(iter(encoders.values())).grid),
+                   alternative='principal components of patch features')
+
+
+def gallery(features: dict[str, np.ndarray], pixels: np.ndarray) -> Section:
+    """Nearest images before and after."""
+    chosen = spread(pixels)
+    ends = [next(iter(features)), list(features)[-1]]
+    k = min(5, len(pixels) - 1)
+    found = {name: nearest_images(features[name], chosen, k) for name in ends}
+    return Section('Neighbors', 'Each image beside those that the encoder finds most alike.',
+                   figure=draw_gallery(pixels, chosen, found), alternative='nearest images')
+
+
+def curves(stages: list[Config]) -> Section:
+    """Losses and learning rates."""
+    runs = {Path(cfg.work_dir).name: read_scalars(cfg.work_dir) for cfg in stages}
+    return Section('Training', 'Loss, and the learning rate of each stage of the encoder.', figure=draw_curves(runs),
+                   alternative='loss and learning rates')

@@ -1,0 +1,122 @@
+"""One call of ``mm_graft start``, from the first look to the report; an interrupted one continues."""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from mmengine.config import Config
+
+from mm_graft.commands import train
+from mm_graft.commands.configs import content_root, load_config
+from mm_graft.commands.start.configs import LEAVES, stage_config, write_config
+from mm_graft.commands.start.facts import look_at_folder, look_at_machine
+from mm_graft.commands.start.plan import Encoder, Plan, make_plan
+from mm_graft.files import atomic_write, read_small_json
+
+ASKED = ('images', 'checkpoint', 'minutes', 'device', 'seed')
+
+
+def start(args: argparse.Namespace, out: Path) -> None:
+    """Do all of it.
+
+    Raises:
+        ValueError: too few images, or ``out`` holds the results of another call.
+    """
+    folder, images, lines = look_at_folder(args.images)
+    for line in lines:
+        say(line)
+    known = earlier_call(args, out)
+    if known is None:
+        plan = make_plan(folder, look_at_machine(args.device), args.minutes, encoder_of(args.checkpoint))
+        write_plan(plan, args, out)
+    stages = [load_config(str(path)) for path in sorted(out.glob('[0-9]_*.py'))]
+    if args.dry_run:
+        say(f'configs: {out}/; run the same command without --dry-run to train')
+        return
+    for cfg in stages:
+        train_stage(cfg)
+    from mm_graft.commands.start.report import write_report
+    page = write_report(stages, images, args.checkpoint, args.labels, out, ' '.join(['mm_graft', *sys.argv[1:]]))
+    say(f'report: {page}\nencoder: {last_checkpoint(stages[-1])}\nagain: mm_graft train {stages[-1].filename}')
+
+
+def say(text: str) -> None:
+    """Print at once, also into a pipe."""
+    sys.stdout.write(text + '\n')
+    sys.stdout.flush()
+
+
+def earlier_call(args: argparse.Namespace, out: Path) -> dict | None:
+    """What an earlier call into the same folder asked for, if that is what is asked for now.
+
+    Raises:
+        ValueError: it asked for something else.
+    """
+    file = out / 'start.json'
+    if not file.is_file():
+        return None
+    earlier, asked = read_small_json(file), {name: getattr(args, name) for name in ASKED}
+    changed = [name for name in ASKED if earlier.get(name) != asked[name]]
+    if changed:
+        differences = ', '.join(f'{name}: {earlier.get(name)} there, {asked[name]} now' for name in changed)
+        raise ValueError(f'{out} holds another call ({differences}); give another --out, or remove the folder')
+    say(f'continuing what is in {out}')
+    return earlier
+
+
+def encoder_of(checkpoint: str | None) -> Encoder | None:
+    """Size of the encoder in a checkpoint."""
+    if checkpoint is None:
+        return None
+    from mm_graft.commands.start.given import read_encoder
+    return read_encoder(checkpoint)
+
+
+def write_plan(plan: Plan, args: argparse.Namespace, out: Path) -> None:
+    """Print the plan and write its configs; ``start.json`` last, so that half a plan is none."""
+    for what, value, why in plan.reasons:
+        say(f'  {what:<10} {value}  ({why})')
+    say(f'  expected   {duration(plan.seconds)} of training on this {plan.device}')
+    out.mkdir(parents=True, exist_ok=True)
+    before = args.checkpoint
+    for number, stage in enumerate(plan.stages, 1):
+        leaf = Config.fromfile(content_root() / 'configs' / LEAVES[stage.name])
+        work_dir = out / stage.name
+        cfg = stage_config(leaf, plan, stage, str(args.images), work_dir, args.seed, before)
+        write_config(cfg, plan, stage, out / f'{number}_{stage.name}.py')
+        before = str(work_dir / f'epoch_{stage.epochs}.pth')
+    asked = {name: getattr(args, name) for name in ASKED}
+    with atomic_write(out / 'start.json') as path:
+        path.write_text(json.dumps({**asked, 'plan': asdict(plan)}, indent=1, default=str))
+
+
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours, rounded."""
+    for unit, length in (('hours', 3600), ('minutes', 60)):
+        if seconds >= 2 * length:
+            return f'{seconds / length:.0f} {unit}'
+    return f'{seconds:.0f} seconds'
+
+
+def last_checkpoint(cfg: Config) -> Path:
+    """The file that a finished training ends with."""
+    return Path(cfg.work_dir) / f'epoch_{cfg.train_cfg.max_epochs}.pth'
+
+
+def train_stage(cfg: Config) -> None:
+    """Train one config as ``mm_graft train --resume`` does, unless it is finished."""
+    name = Path(cfg.work_dir).name
+    if last_checkpoint(cfg).is_file():
+        say(f'{name}: finished before')
+        return
+    say(f'{name}: {cfg.train_cfg.max_epochs} epochs → {cfg.work_dir}')
+    parser = argparse.ArgumentParser()
+    train.add_arguments(parser)
+    resume = ['--resume'] if (Path(cfg.work_dir) / 'last_checkpoint').is_file() else []
+    args = parser.parse_args([cfg.filename, '--work-dir', cfg.work_dir, *resume])
+    train.run(args, train.check(args))
+    if not last_checkpoint(cfg).is_file():  # a signal stopped it in time
+        say(f'{name}: stopped; the same command continues')
+        sys.exit(0)

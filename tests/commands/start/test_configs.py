@@ -1,0 +1,66 @@
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+
+from mm_graft.commands.configs import content_root
+from mm_graft.commands.start.configs import LEAVES, stage_config, write_config
+from mm_graft.commands.start.plan import Folder, Machine, make_plan
+
+PLAN = make_plan(Folder(100, 64), Machine('cpu', cores=2, memory=16, flops=1e11, bfloat16=False))
+
+
+def config(index, tmp_path, weights=None):
+    stage = PLAN.stages[index]
+    leaf = Config.fromfile(content_root() / 'configs' / LEAVES[stage.name])
+    return stage, stage_config(leaf, PLAN, stage, '/images', tmp_path / stage.name, 7, weights)
+
+
+@pytest.mark.parametrize('index', [0, 1])
+def test_the_plan_is_what_the_config_says(index, tmp_path):
+    stage, cfg = config(index, tmp_path)
+    assert cfg.train_cfg.max_epochs == stage.epochs
+    assert cfg.param_scheduler.warmup == stage.warmup
+    assert cfg.optim_wrapper.optimizer.lr == stage.lr
+    assert cfg.train_dataloader.batch_size == cfg.auto_scale_lr.base_batch_size == PLAN.batch_size
+    assert cfg.train_dataloader.num_workers == PLAN.workers
+    assert cfg.train_dataloader.dataset.data_root == '/images'
+    assert cfg.optim_wrapper.type == 'OptimWrapper'
+    assert cfg.randomness.seed == 7
+    assert cfg.model.backbone.img_size == 64
+    assert cfg.model.backbone.patch_size == 8
+    sizes = set(scales(cfg.train_dataloader.dataset.pipeline))
+    assert sizes == {64}
+
+
+def scales(node):
+    if isinstance(node, list | tuple):
+        for part in node:
+            yield from scales(part)
+    elif isinstance(node, dict):
+        if 'scale' in node:
+            yield node['scale']
+        for value in node.values():
+            yield from scales(value)
+
+
+@pytest.mark.parametrize('index', [0, 1])
+def test_it_builds_after_it_was_written_and_says_why(index, tmp_path):
+    stage, cfg = config(index, tmp_path)
+    path = tmp_path / f'{stage.name}.py'
+    write_config(cfg, PLAN, stage, path)
+    again = Config.fromfile(path)
+    assert again.to_dict() == cfg.to_dict()
+    assert 'small enough for a CPU' in path.read_text()
+    init_default_scope('mmpretrain')
+    settings = dict(again.model)
+    settings.setdefault('data_preprocessor', again.get('data_preprocessor'))
+    model = MODELS.build(settings)
+    assert model.backbone.embed_dims == PLAN.encoder.width
+
+
+def test_the_graft_starts_from_the_file_it_is_given(tmp_path):
+    hooks = config(1, tmp_path, 'mae/epoch_9.pth')[1].custom_hooks
+    assert [hook.checkpoint for hook in hooks if hook.type == 'mm_graft.LoadBackboneHook'] == ['mae/epoch_9.pth']
+    assert Path(config(1, tmp_path)[1].work_dir) == tmp_path / 'graft'

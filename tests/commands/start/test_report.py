@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+import torch
+from mmengine.registry import MODELS
+from PIL import Image
+
+from mm_graft.commands.start import report
+from mm_graft.encoders import Encoder
+from tests.tiny import VIT
+
+
+@pytest.fixture
+def encoder():
+    vit = MODELS.build(dict(type='mm_graft.GraftViT', **VIT))
+    vit.init_weights()
+    return Encoder(vit, mean=[120.] * 3, std=[60.] * 3).eval()
+
+
+@pytest.fixture
+def pixels():
+    return np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
+
+
+def test_the_majority_of_the_others_decides_and_the_nearest_a_draw():
+    angles = np.deg2rad([0, 1, 2, 90, 91, 93])
+    features = np.stack([np.cos(angles), np.sin(angles)], 1)
+    assert report.leave_one_out(features, np.array([0, 0, 0, 1, 1, 1]), 2) == 1.0
+    assert report.leave_one_out(features, np.array([0, 1, 1, 0, 0, 0]), 2) == pytest.approx(4 / 6)
+    assert report.leave_one_out(features, np.array([1, 0, 1, 0, 0, 0]), 1) == pytest.approx(3 / 6)
+
+
+def test_pictures_that_cannot_be_read_are_left_out(tmp_path):
+    Image.new('RGB', (40, 30), (255, 0, 0)).save(tmp_path / 'a.png')
+    (tmp_path / 'b.png').write_bytes(b'x')
+    pictures = report.readable([tmp_path / 'a.png', tmp_path / 'b.png'], (16, 16))
+    assert pictures.shape == (1, 16, 16, 3)
+    assert pictures[0, 0, 0].tolist() == [255, 0, 0]
+    assert report.readable([tmp_path / 'a.png'] * 9, (16, 16), count=4).shape[0] == 4
+
+
+def test_measures_compare_the_encoders_column_by_column(encoder, pixels):
+    features = {'before': np.random.default_rng(0).normal(size=(20, 8)), 'after': np.ones((20, 8))}
+    section = report.measures({'before': encoder, 'after': encoder}, features, pixels)
+    header, rank, _, alpha = section.table
+    assert header == ['measure', 'before', 'after']
+    assert rank[1] > 5 > 2 > rank[2]
+    assert alpha[0] == 'α-ReQ'
+    assert alpha[1] > 0
+    assert alpha[2] == '–'  # all features are one: there is no decay
+
+
+def test_views_are_crops_of_their_image(encoder, pixels):
+    flat = np.broadcast_to(np.arange(20, dtype=np.uint8)[:, None, None, None] * 10, pixels.shape).copy()
+    views = report.crops(encoder, flat)
+    assert views.shape == (10, report.VIEWS, 16)
+    torch.testing.assert_close(views[:, 0], views[:, 1])  # every crop of a flat image is the same image
+    assert not torch.allclose(views[0], views[1])
+
+
+def test_pictures_show_every_encoder(encoder, pixels):
+    both = {'before': encoder, 'after': encoder}
+    assert len(report.patches(both, pixels).figure.axes) == 3 * report.SHOWN
+    features = {name: report.class_features(encoder, pixels) for name in both}
+    titles = [axis.get_title() for axis in report.gallery(features, pixels).figure.axes]
+    assert {'nearest, before', 'nearest, after'} <= set(titles)

@@ -1,0 +1,84 @@
+import argparse
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mm_graft.commands.start.session import duration, earlier_call
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Pictures of two classes told apart by color, with what real folders have beside them."""
+    folder = tmp_path / 'own'
+    rng = np.random.default_rng(0)
+    for label, name in enumerate(('red', 'grün')):
+        (folder / name).mkdir(parents=True)
+        for index in range(12):
+            pixels = rng.integers(0, 120, (40, 52, 3))
+            pixels[..., label] += 120
+            ending = ('jpg', 'webp', 'png')[index % 3]
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f'{index} ü.{ending}')
+    Image.fromarray(rng.integers(0, 255, (40, 40), np.uint8)).convert('P').save(folder / 'palette.png')
+    Image.fromarray(rng.integers(0, 255, (40, 40, 4), np.uint8), 'CMYK').save(folder / 'cmyk.jpg')
+    Image.fromarray(rng.integers(0, 60000, (40, 40)).astype(np.uint16)).save(folder / 'deep.png')
+    (folder / 'broken.jpg').write_bytes(b'not a jpeg')
+    (folder / '.hidden').mkdir()
+    (folder / 'notes.txt').write_text('x')
+    return folder
+
+
+def start(*args):
+    done = subprocess.run([sys.executable, '-W', 'ignore', '-m', 'mm_graft', 'start', *map(str, args)],
+                          capture_output=True, text=True, timeout=900)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_dry_run_prints_the_plan_and_writes_its_configs(images, tmp_path):
+    status, text = start(images, '--out', tmp_path / 'out', '--dry-run', '--minutes', 1)
+    assert status == 0, text
+    for part in ('27 images' if '27 images' in text else '28 images', '.txt 1', 'deit-tiny', 'expected'):
+        assert part in text, part
+    assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['1_mae.py', '2_graft.py', 'start.json']
+    status, text = start(images, '--out', tmp_path / 'out', '--minutes', 2)
+    assert status == 1
+    assert 'minutes: 1.0 there, 2.0 now' in text
+
+
+@pytest.mark.slow
+def test_a_folder_becomes_an_encoder_and_a_report_and_a_second_call_has_nothing_to_do(images, tmp_path):
+    call = (images, '--out', tmp_path / 'out', '--labels', images, '--minutes', 0.05)
+    status, text = start(*call)
+    assert status == 0, text[-3000:]
+    page = (tmp_path / 'out' / 'report.html').read_text()
+    for part in ('RankMe', 'LiDAR', 'random weights', 'after mae', 'after graft', 'nearest neighbors', 'Filled in'):
+        assert part in page, part
+    status, text = start(*call)
+    assert status == 0
+    assert text.count('finished before') == 2
+
+
+def test_too_few_images_end_in_one_line(tmp_path):
+    (tmp_path / 'few').mkdir()
+    Image.new('RGB', (40, 40)).save(tmp_path / 'few' / 'a.jpg')
+    status, text = start(tmp_path / 'few', '--out', tmp_path / 'out')
+    assert status == 1
+    assert 'error: 1 readable images are too few' in text
+    assert not (tmp_path / 'out').exists()
+
+
+def test_another_call_into_the_same_folder_is_named(tmp_path):
+    args = argparse.Namespace(images='a', checkpoint=None, minutes=None, device=None, seed=0)
+    assert earlier_call(args, tmp_path) is None
+    (tmp_path / 'start.json').write_text(json.dumps({**vars(args), 'plan': {}}))
+    assert earlier_call(args, tmp_path)['images'] == 'a'
+    args.seed = 3
+    with pytest.raises(ValueError, match='seed: 0 there, 3 now'):
+        earlier_call(args, tmp_path)
+
+
+def test_times_are_rounded_for_people():
+    assert [duration(seconds) for seconds in (45, 130, 3 * 3600)] == ['45 seconds', '2 minutes', '3 hours']
