@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.registry import HOOKS, MODELS, OPTIM_WRAPPERS, init_default_scope
 from mmengine.structures import PixelData
 
-from mm_graft.checkpoints import convert_file, detect_kind, read_checkpoint
+from mm_graft.checkpoints import convert_file, detect_layout, read_checkpoint
 from tests.test_configs import build
 
 ROOT = Path(__file__).parents[1]
@@ -81,7 +81,7 @@ def test_a_segmentation_config_loads_a_converted_checkpoint_and_takes_a_step(pat
     cfg, model, optim_wrapper = build(path)
     file, tensors = checkpoint(model.backbone, kind)
     name = last_qkv(model.backbone)
-    assert detect_kind(read_checkpoint(file)) == kind
+    assert detect_layout(read_checkpoint(file)) == kind
     start(cfg, model, file)
     assert model.backbone.get_parameter(name).equal(tensors[f'backbone.{name}'])
 

@@ -16,7 +16,7 @@ from mmengine.registry import MODELS, init_default_scope
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor, nn
 
-from mm_graft.checkpoints import CheckpointError, detect_kind, read_checkpoint
+from mm_graft.checkpoints import CheckpointError, detect_layout, read_checkpoint
 from mm_graft.checkpoints.localmim import localmim_to_mmpretrain
 from mm_graft.equations import patchify
 
@@ -54,7 +54,7 @@ def load_model(cfg: Config, checkpoint: str | Path) -> nn.Module:
     """
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     state = read_checkpoint(checkpoint)
-    if any(name.startswith('blocks.') for name in state) and detect_kind(state) == 'localmim':
+    if any(name.startswith('blocks.') for name in state) and detect_layout(state) == 'localmim':
         state = localmim_to_mmpretrain(state)
     settings = dict(cfg.model)
     if cfg.get('data_preprocessor'):

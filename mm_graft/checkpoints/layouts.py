@@ -83,7 +83,7 @@ class Layout:
                 unknown.append(name)
         if unknown:
             raise ValueError(f'{len(unknown)} tensors fit no rule of {self.title}\'s layout, among them {unknown[:5]}; '
-                             'name the right kind, or remove them from the file')
+                             'name the right layout, or remove them from the file')
         if self.after_read is not None:
             self.after_read(state_dict, result.backbone)
         return result

@@ -61,7 +61,7 @@ def rename_localmim(name: str) -> str | None:
     """
     new = LOCALMIM.names.to_host(name)
     if new is None and not HOG.match(name):
-        raise ValueError(f'{name!r} is no tensor of a LocalMIM checkpoint; name the right kind')
+        raise ValueError(f'{name!r} is no tensor of a LocalMIM checkpoint; name the right layout')
     return new
 
 

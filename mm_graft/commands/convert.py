@@ -12,7 +12,7 @@ from mm_graft.commands.configs import load_config
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-KINDS = ('mae', 'timm', 'mocov3', 'graft', 'conmim', 'localmim', 'mmpretrain')
+LAYOUTS = ('mae', 'timm', 'mocov3', 'graft', 'conmim', 'localmim', 'refiner', 'data2vec2', 'mmpretrain')
 
 
 def layout_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +20,7 @@ def layout_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('source', help='checkpoint file')
     parser.add_argument('target', help='new file, .pth or .safetensors')
     _add_origin(parser)
-    parser.add_argument('--to', default='mmpretrain', choices=KINDS, help='layout of the target')
+    parser.add_argument('--to', default='mmpretrain', choices=LAYOUTS, help='layout of the target')
     parser.add_argument(
         '--grid', type=int, nargs=2, metavar=('ROWS', 'COLUMNS'),
         help='interpolate positions to this grid of patches (512 pixels and patches of 16: 32 32); default: keep them')
@@ -35,7 +35,7 @@ def layout(args: argparse.Namespace, inputs: None) -> None:
     """Convert, and say what was left out."""
     from mm_graft.checkpoints import convert_file
     record = convert_file(
-        args.source, args.target, args.kind, args.to, args.branch, tuple(args.grid) if args.grid else None)
+        args.source, args.target, args.layout, args.to, args.branch, tuple(args.grid) if args.grid else None)
     reasons = record['dropped']
     print(f'{args.source} ({record["from"]}) → {args.target} ({args.to}), {len(reasons)} entries left out')
     for reason in sorted(set(reasons.values())):
@@ -58,7 +58,7 @@ def publish(args: argparse.Namespace, inputs: None) -> None:
     from mm_graft.checkpoints import publish_file
     name = args.name or Path(args.source).name.split('.')[0]
     suffix = '.safetensors' if args.safetensors else '.pth'
-    print(publish_file(args.source, args.folder, name, args.kind, args.branch, suffix, args.plain))
+    print(publish_file(args.source, args.folder, name, args.layout, args.branch, suffix, args.plain))
 
 
 def onnx_arguments(parser: argparse.ArgumentParser) -> None:
@@ -103,7 +103,7 @@ def onnx(args: argparse.Namespace, cfg: Config) -> None:
 
 
 def _add_origin(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('--from', dest='kind', choices=KINDS, help='layout of the source (default: detected)')
+    parser.add_argument('--from', dest='layout', choices=LAYOUTS, help='layout of the source (default: detected)')
     parser.add_argument('--branch', default='base', choices=('base', 'momentum'),
                         help='which encoder of a contrastive checkpoint becomes the encoder of the target')
 

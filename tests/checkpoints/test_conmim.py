@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mm_graft.checkpoints import convert, detect_kind
+from mm_graft.checkpoints import convert_backbone, detect_layout
 from mm_graft.checkpoints.conmim import conmim_projector, conmim_to_mmpretrain
 
 OFFICIAL = {
@@ -21,7 +21,7 @@ def test_every_tensor_is_renamed_or_dropped_for_a_reason():
     converted = conmim_to_mmpretrain({name: torch.zeros(1) for name in (*OFFICIAL, *ELSEWHERE)})
     assert set(converted.backbone) == set(OFFICIAL.values())
     assert set(converted.dropped) == set(ELSEWHERE)
-    assert detect_kind(dict.fromkeys(OFFICIAL)) == 'conmim'
+    assert detect_layout(dict.fromkeys(OFFICIAL)) == 'conmim'
 
 
 def test_values_stay_with_their_names():
@@ -42,4 +42,4 @@ def test_unknown_tensors_and_a_second_branch_are_refused():
     with pytest.raises(ValueError, match=r'decoder\.weight'):
         conmim_to_mmpretrain({'decoder.weight': torch.zeros(1)})
     with pytest.raises(ValueError, match='checkpoint_copy'):
-        convert(dict.fromkeys(OFFICIAL, torch.zeros(1)), 'conmim', branch='momentum')
+        convert_backbone(dict.fromkeys(OFFICIAL, torch.zeros(1)), 'conmim', branch='momentum')

@@ -5,7 +5,7 @@ import timm
 import torch
 from mmengine.registry import MODELS
 
-from mm_graft.checkpoints import KINDS, convert, detect_kind
+from mm_graft.checkpoints import LAYOUT_NAMES, convert_backbone, detect_layout
 from mm_graft.checkpoints.layouts import TIMM_TO_MMPRETRAIN, Converted, mmpretrain_to_timm, rename
 from tests.tiny import VIT, grafted_mocov3, mae, mae_file
 
@@ -36,7 +36,7 @@ def test_a_name_without_a_rule_has_no_translation(name):
 def test_timms_own_model_becomes_exactly_the_hosts_and_back():
     vit = timm.create_model('vit_tiny_patch16_224', img_size=32, patch_size=8, embed_dim=16, depth=4, num_heads=2,
                             num_classes=3)
-    converted = convert(vit.state_dict(), 'timm')
+    converted = convert_backbone(vit.state_dict(), 'timm')
     host = MODELS.build(dict(type='VisionTransformer', **VIT))
     assert set(converted.backbone) == set(host.state_dict())
     assert set(converted.dropped) == {'head.weight', 'head.bias'}
@@ -51,7 +51,7 @@ def test_what_timm_cannot_hold_is_named():
 
 def test_mae_drops_its_decoder_and_nothing_else(tmp_path):
     state = torch.load(mae_file(tmp_path / 'mae.pth'), weights_only=True)['model']
-    converted = convert(state, 'mae')
+    converted = convert_backbone(state, 'mae')
     assert set(converted.dropped) == {'mask_token', 'decoder_norm.weight'}
     assert set(converted.dropped.values()) == {'MAE decoder'}
     assert len(converted.backbone) + len(converted.dropped) == len(state)
@@ -65,7 +65,7 @@ def test_mocov3_gives_the_encoder_that_was_asked_for(prefix, branch, value):
              f'{prefix}base_encoder.head.0.weight': torch.tensor(2.),
              f'{prefix}momentum_encoder.head.0.weight': torch.tensor(3.),
              f'{prefix}predictor.0.weight': torch.tensor(4.)}
-    converted = convert(state, 'mocov3', branch)
+    converted = convert_backbone(state, 'mocov3', branch)
     assert converted.backbone == {'cls_token': torch.tensor(value)}
     assert sorted(converted.dropped.values()) == ['predictor', 'projector', 'the other encoder', 'the other encoder']
 
@@ -75,7 +75,7 @@ def test_a_model_of_ours_gives_the_encoder_that_was_asked_for(branch):
     model = MODELS.build(grafted_mocov3())
     with torch.no_grad():
         model.momentum_encoder.module[0].cls_token.fill_(7)
-    converted = convert(model.state_dict(), 'mmpretrain', branch)
+    converted = convert_backbone(model.state_dict(), 'mmpretrain', branch)
     assert set(converted.backbone) == set(model.backbone.state_dict())
     assert bool((converted.backbone['cls_token'] == 7).all()) == (branch == 'momentum')
     assert len(converted.backbone) + len(converted.dropped) == len(model.state_dict())
@@ -83,12 +83,12 @@ def test_a_model_of_ours_gives_the_encoder_that_was_asked_for(branch):
 
 def test_a_model_without_momentum_encoder_has_no_momentum_branch():
     with pytest.raises(ValueError, match=r'no momentum encoder.*branch=base'):
-        convert(MODELS.build(mae()).state_dict(), 'mmpretrain', 'momentum')
+        convert_backbone(MODELS.build(mae()).state_dict(), 'mmpretrain', 'momentum')
 
 
 def test_a_bare_backbone_is_taken_whole():
     state = MODELS.build(dict(type='VisionTransformer', **VIT)).state_dict()
-    converted = convert(state, 'mmpretrain')
+    converted = convert_backbone(state, 'mmpretrain')
     assert (set(converted.backbone), converted.dropped) == (set(state), {})
 
 
@@ -105,42 +105,42 @@ LAYOUTS = {
 @pytest.mark.parametrize('kind', ['mae', 'timm', 'conmim', 'localmim'])
 def test_layouts_with_one_encoder_have_no_momentum_branch(kind):
     with pytest.raises(ValueError, match='branch=base'):
-        convert(tensors(LAYOUTS[kind]), kind, 'momentum')
+        convert_backbone(tensors(LAYOUTS[kind]), kind, 'momentum')
 
 
 @pytest.mark.parametrize(('kind', 'names'), LAYOUTS.items())
 def test_a_layout_is_known_by_its_names(kind, names):
-    assert kind in KINDS
-    assert detect_kind(tensors(names)) == kind
+    assert kind in LAYOUT_NAMES
+    assert detect_layout(tensors(names)) == kind
 
 
 @pytest.mark.parametrize('name', ['layers.0.ln1.weight', 'stages.0.blocks.0.norm1.weight'])
 def test_a_bare_host_backbone_is_known(name):
-    assert detect_kind(tensors([name])) == 'mmpretrain'
+    assert detect_layout(tensors([name])) == 'mmpretrain'
 
 
 def test_names_of_no_layout_are_shown():
     with pytest.raises(ValueError, match=re.escape("['conv1.weight']")):
-        detect_kind(tensors(['conv1.weight']))
+        detect_layout(tensors(['conv1.weight']))
 
 
 def test_a_tensor_without_a_rule_is_an_error_not_an_oversight():
     with pytest.raises(ValueError, match=r'1 tensors fit no rule.*blocks\.0\.adapter'):
-        convert(tensors([*NAMES, 'blocks.0.adapter']), 'mae')
+        convert_backbone(tensors([*NAMES, 'blocks.0.adapter']), 'mae')
 
 
 def test_unknown_kinds_and_branches_are_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"unknown kind 'dino'.*mae"):
-        convert(tensors(NAMES), 'dino')
+    with pytest.raises(ValueError, match=r"unknown layout 'dino'.*mae"):
+        convert_backbone(tensors(NAMES), 'dino')
     with pytest.raises(ValueError, match=r"unknown branch 'teacher'.*momentum"):
-        convert(tensors(NAMES), 'mae', 'teacher')
+        convert_backbone(tensors(NAMES), 'mae', 'teacher')
 
 
 def test_the_kind_decides_how_names_are_read():
     names = ['backbone.cls_token', 'head.weight']
-    assert convert(tensors(names)).dropped == {'head.weight': 'not part of this backbone'}
+    assert convert_backbone(tensors(names)).dropped == {'head.weight': 'not part of this backbone'}
     with pytest.raises(ValueError, match=r'backbone\.cls_token'):
-        convert(tensors(names), 'timm')
+        convert_backbone(tensors(names), 'timm')
 
 
 def test_two_results_share_nothing():

@@ -41,7 +41,7 @@ def test_every_tensor_of_the_backbone_comes_from_the_file(backbone, path):
     official = torch.load(path, weights_only=True)['model']
     assert torch.equal(backbone.layers[3].ffn.layers[1].weight, official['blocks.3.mlp.fc2.weight'])
     assert torch.equal(backbone.pos_embed, official['pos_embed'])
-    assert (coverage.path, coverage.kind, coverage.loaded) == (path, 'mae', len(backbone.state_dict()))
+    assert (coverage.path, coverage.layout, coverage.loaded) == (path, 'mae', len(backbone.state_dict()))
     assert coverage.dropped == {'mask_token': 'MAE decoder', 'decoder_norm.weight': 'MAE decoder'}
 
 
@@ -76,9 +76,9 @@ def test_the_momentum_branch_loads_the_other_encoder(backbone, tmp_path):
 
 
 def test_the_kind_may_be_named(backbone, path):
-    assert load_backbone(backbone, path, kind='mae').kind == 'mae'
-    with pytest.raises(CheckpointError, match=r'mae\.pth.*unknown kind'):
-        load_backbone(backbone, path, kind='dino')
+    assert load_backbone(backbone, path, layout='mae').layout == 'mae'
+    with pytest.raises(CheckpointError, match=r'mae\.pth.*unknown layout'):
+        load_backbone(backbone, path, layout='dino')
 
 
 @pytest.mark.parametrize('target', ['bare', 'wrapped'])

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mm_graft.checkpoints import CheckpointError, Converted, convert, detect_kind, load_backbone
+from mm_graft.checkpoints import CheckpointError, Converted, convert_backbone, detect_layout, load_backbone
 from mm_graft.checkpoints.localmim import localmim_to_mmpretrain, plain_encoder, rename_localmim, sobel_kernels
 from mm_graft.models.backbones.localmim_vit import LocalMIMViT
 
@@ -39,11 +39,11 @@ def test_the_row_of_the_class_token_is_cut_from_the_decoders_tables_only():
 
 def test_the_encoder_is_everything_but_decoders_and_hog():
     state = dict.fromkeys(['cls_token', 'norm.0.bias', 'decoder.0.embed.bias', 'hog_enc.0.conv.weight'], torch.ones(1))
-    converted = convert(state, 'localmim')
+    converted = convert_backbone(state, 'localmim')
     assert set(converted.backbone) == {'cls_token', 'tap_norms.0.bias'}
     assert converted.dropped == {'decoder.0.embed.bias': 'LocalMIM decoder', 'hog_enc.0.conv.weight': 'HOG layer'}
     with pytest.raises(ValueError, match='one encoder'):
-        convert(state, 'localmim', 'momentum')
+        convert_backbone(state, 'localmim', 'momentum')
 
 
 def test_the_sobel_kernels_are_the_authors(golden):
@@ -62,7 +62,7 @@ def test_for_a_plain_vit_the_last_tap_norm_is_the_final_norm():
 
 def test_the_authors_file_is_recognised_and_fills_this_encoder(golden):
     state = torch.load(next(golden.glob('localmim_checkpoint-*.pth')), weights_only=True)['model']
-    assert detect_kind(state) == 'localmim'
+    assert detect_layout(state) == 'localmim'
     dims, depth = state['cls_token'].shape[-1], sum('attn.qkv.weight' in n and n[0] == 'b' for n in state)
     arch = {'embed_dims': dims, 'num_layers': depth, 'num_heads': 2, 'feedforward_channels': 4 * dims}
     encoder = LocalMIMViT(arch)

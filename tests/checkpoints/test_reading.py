@@ -16,10 +16,10 @@ from mmengine.registry import MODELS
 from safetensors.torch import save_file
 
 from mm_graft.checkpoints import (
-    KINDS,
+    LAYOUT_NAMES,
     CheckpointError,
     convert_file,
-    detect_kind,
+    detect_layout,
     load_backbone,
     publish_file,
     read_checkpoint,
@@ -42,7 +42,7 @@ def files(golden, tmp_path):
     for pattern in GOLDEN:
         tensors = read_checkpoint(next(golden.glob(pattern)))
         small = {name: tensor.flatten()[:2].clone() for name, tensor in list(tensors.items())[:40]}
-        kind = detect_kind(tensors)
+        kind = detect_layout(tensors)
         torch.save({'model': small, 'epoch': 1}, tmp_path / f'{kind}.pth')
         torch.save({'state_dict': small}, tmp_path / f'{kind}-old.pth', _use_new_zipfile_serialization=False)
         save_file(small, tmp_path / f'{kind}.safetensors')
@@ -70,9 +70,9 @@ def damaged(content, rng):
 def try_all(path, content, target, backbone, rng):
     """Convert, publish and load; anything but a success or a `CheckpointError` is the test's failure."""
     path.write_bytes(content)
-    kind, branch = rng.choice((None, *KINDS)), rng.choice(('base', 'momentum'))
+    kind, branch = rng.choice((None, *LAYOUT_NAMES)), rng.choice(('base', 'momentum'))
     with contextlib.suppress(CheckpointError):
-        convert_file(path, target, kind, rng.choice(KINDS), branch)
+        convert_file(path, target, kind, rng.choice(LAYOUT_NAMES), branch)
         target.unlink()
     with contextlib.suppress(CheckpointError):
         publish_file(path, target.parent, 'public', kind, branch, plain=rng.random() < 0.5).unlink()
@@ -98,7 +98,7 @@ def test_damaged_files_and_wrong_kinds_end_in_clean_errors(files, tmp_path, tiny
 def test_every_kind_read_as_every_other_ends_in_clean_errors(files, tmp_path):
     target = tmp_path / 'target.pth'
     for file in files:
-        for kind in KINDS:
+        for kind in LAYOUT_NAMES:
             with contextlib.suppress(CheckpointError):
                 convert_file(file, target, kind, 'mmpretrain')
                 target.unlink()

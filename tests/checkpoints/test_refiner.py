@@ -2,7 +2,7 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 
-from mm_graft.checkpoints import CheckpointError, detect_kind, exchange, load_backbone, read_checkpoint
+from mm_graft.checkpoints import CheckpointError, convert_model, detect_layout, load_backbone, read_checkpoint
 from tests.tiny import VIT, mae_file
 
 RENAMED = {'cls_token': 'cls_tokens.tokens', 'pos_embed': 'pos_embed.embed'}
@@ -44,13 +44,13 @@ def test_the_released_layout_is_recognised_and_gives_the_features_of_the_same_we
     plain, ours, images = build(), build(), torch.randn(2, 3, 32, 32)
     load_backbone(plain, str(tmp_path / 'mae.pth'))
     plain.pos_embed.data[:, 0] = 0  # where the class token has no position
-    assert load_backbone(ours, str(tmp_path / 'refined.th')).kind == 'refiner'
+    assert load_backbone(ours, str(tmp_path / 'refined.th')).layout == 'refiner'
     assert torch.equal(plain(images)[-1], ours(images)[-1])
 
 
 def test_a_written_file_has_the_class_tokens_position_in_the_token_and_reads_back_alike(tmp_path):
     mae = mae_file(tmp_path / 'mae.pth')  # its class token has a position
-    written = exchange(read_checkpoint(mae), 'mae', 'refiner')
+    written = convert_model(read_checkpoint(mae), 'mae', 'refiner')
     assert tuple(written.backbone['pos_embed.embed'].shape) == (1, 4, 4, 16)
     torch.save({'state_dict': written.backbone}, tmp_path / 'refined.th')
     plain, ours, images = build(), build(), torch.randn(2, 3, 32, 32)
@@ -63,12 +63,12 @@ def test_a_table_of_no_square_cannot_be_written_as_a_grid(tmp_path):
     state = torch.load(mae_file(tmp_path / 'mae.pth'), weights_only=True)['model']
     state['pos_embed'] = state['pos_embed'][:, :13]
     with pytest.raises(ValueError, match='12 patches form no square'):
-        exchange(state, 'mae', 'refiner')
+        convert_model(state, 'mae', 'refiner')
 
 
 def test_data2vec_needs_the_norms_behind(tmp_path):
     torch.save({'model': {**data2vec(), '_ema': {'blocks.0.norm1.weight': torch.zeros(16)}}}, tmp_path / 'd2v2.pt')
-    assert detect_kind(data2vec()) == 'data2vec2'
+    assert detect_layout(data2vec()) == 'data2vec2'
     coverage = load_backbone(build('PostNormViT'), str(tmp_path / 'd2v2.pt'))
     assert coverage.dropped[f'{IMAGE}decoder.proj.bias'] == 'decoder'
     with pytest.raises(CheckpointError, match='left over'):
@@ -77,10 +77,10 @@ def test_data2vec_needs_the_norms_behind(tmp_path):
 
 def test_data2vec_refined_has_the_same_features_as_data2vec(tmp_path):
     torch.save({'model': data2vec()}, tmp_path / 'd2v2.pt')
-    refined = exchange(data2vec(), None, 'refiner').backbone
+    refined = convert_model(data2vec(), None, 'refiner').backbone
     assert {'embed_norm.weight', 'embed_norm.bias', 'cls_tokens.tokens'} < set(refined)
     torch.save({'state_dict': refined}, tmp_path / 'refined.th')
-    back = exchange(refined, 'refiner', 'data2vec2').backbone
+    back = convert_model(refined, 'refiner', 'data2vec2').backbone
     assert all(torch.equal(value, data2vec()[name]) for name, value in back.items())
     encoders, images = [build('PostNormViT'), build('PostNormViT')], torch.randn(2, 3, 32, 32)
     for encoder, name in zip(encoders, ('d2v2.pt', 'refined.th')):
@@ -91,4 +91,4 @@ def test_data2vec_refined_has_the_same_features_as_data2vec(tmp_path):
 def test_encoders_with_the_norms_behind_are_refused_where_they_are_in_front():
     for kind in ('mae', 'timm', 'mocov3'):
         with pytest.raises(ValueError, match='has no place for 2 tensors'):
-            exchange(data2vec(), None, kind)
+            convert_model(data2vec(), None, kind)

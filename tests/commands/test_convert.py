@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mm_graft.checkpoints import KINDS, detect_kind, read_checkpoint
+from mm_graft.checkpoints import LAYOUT_NAMES, detect_layout, read_checkpoint
 from mm_graft.checkpoints.files import read_provenance
 from mm_graft.commands import convert
 from tests.tiny import VIT, mae_file
@@ -14,7 +14,7 @@ INSTALLED = all(importlib.util.find_spec(name) for name in ('onnx', 'onnxruntime
 
 
 def test_every_layout_that_is_known_can_be_named():
-    assert set(convert.KINDS) == set(KINDS)
+    assert set(convert.LAYOUTS) == set(LAYOUT_NAMES)
 
 
 def test_a_file_is_converted_and_what_is_left_out_is_told(run, tmp_path):
@@ -29,7 +29,7 @@ def test_a_file_is_converted_and_what_is_left_out_is_told(run, tmp_path):
 
 def test_without_kinds_it_is_detected_and_becomes_mmpretrains(run, tmp_path):
     run('convert', 'layout', mae_file(tmp_path / 'mae.pth'), tmp_path / 'new.pth')
-    assert detect_kind(read_checkpoint(tmp_path / 'new.pth')) == 'mmpretrain'
+    assert detect_layout(read_checkpoint(tmp_path / 'new.pth')) == 'mmpretrain'
 
 
 @pytest.mark.parametrize(('arguments', 'message'), [

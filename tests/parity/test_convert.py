@@ -11,7 +11,7 @@ from mmpretrain.registry import MODELS
 from mm_graft.checkpoints import (
     CheckpointError,
     convert_file,
-    detect_kind,
+    detect_layout,
     load_backbone,
     publish_file,
     read_checkpoint,
@@ -87,14 +87,14 @@ def run(encoder):
 
 
 def test_convert_detects_the_kind_of_every_file(case):
-    assert detect_kind(read_checkpoint(case.path)) == KIND.get(case.name, case.name)
+    assert detect_layout(read_checkpoint(case.path)) == KIND.get(case.name, case.name)
 
 
 def test_convert_gives_the_authors_features_from_their_file_and_from_every_other_layout(case, tmp_path):
     kind = KIND.get(case.name, case.name)
     for branch in ('base', 'momentum') if kind == 'mocov3' else ('base',):
         encoder = case.encoder()
-        assert load_backbone(encoder, case.path, branch=branch).kind == kind
+        assert load_backbone(encoder, case.path, branch=branch).layout == kind
         case.check(run(encoder), branch)
         for to, suffix in itertools.product((kind, 'mmpretrain', 'timm'), ('.pth', '.safetensors')):
             target = tmp_path / f'{branch}-{to}{suffix}'

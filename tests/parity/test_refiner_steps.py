@@ -174,7 +174,7 @@ def test_the_layout_that_the_authors_release_is_read(steps, golden, tmp_path):
     grid = weights['pos_embed'][:, 1:].unflatten(1, (side, side))
     torch.save({'state_dict': {**encoder, 'pos_embed.embed': grid}}, tmp_path / 'maerefined.th')
     backbone = build_model(steps, 3, None).backbone.eval()
-    assert load_backbone(backbone, str(tmp_path / 'maerefined.th')).kind == 'refiner'
+    assert load_backbone(backbone, str(tmp_path / 'maerefined.th')).layout == 'refiner'
     with torch.no_grad():
         assert_near(backbone(views_of(steps, 0)[0])[-1], steps['s3.cls_after_norm'], AFTER)
 

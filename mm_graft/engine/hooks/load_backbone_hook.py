@@ -20,7 +20,7 @@ class LoadBackboneHook(Hook):
     Args:
         checkpoint: the file.
         branch: ``'base'``, or ``'momentum'`` for the slowly moving encoder of a contrastive checkpoint.
-        kind: layout of the file; detected if None.
+        layout: layout of the file; detected if None.
         projection: name of a linear layer of the model that takes the first projector layer's weight, such as
             ``'neck.layer'``; None loads the backbone alone.
         resize: interpolate position embeddings and tables of relative positions to the backbone's grid, which other
@@ -33,12 +33,12 @@ class LoadBackboneHook(Hook):
     priority = 'VERY_HIGH'
 
     def __init__(
-        self, checkpoint: str, branch: str = 'base', kind: str | None = None, projection: str | None = None,
+        self, checkpoint: str, branch: str = 'base', layout: str | None = None, projection: str | None = None,
         resize: bool = False,
     ) -> None:
         if branch not in FIRST_LAYERS:
             raise ValueError(f'branch={branch!r} is unknown; choose one of {list(FIRST_LAYERS)}')
-        self.checkpoint, self.branch, self.kind, self.projection = checkpoint, branch, kind, projection
+        self.checkpoint, self.branch, self.layout, self.projection = checkpoint, branch, layout, projection
         self.resize = resize
 
     def before_train(self, runner: Runner) -> None:
@@ -46,7 +46,7 @@ class LoadBackboneHook(Hook):
         if runner.iter > 0:
             return
         model = unwrap(runner.model)
-        load_backbone(model.backbone, self.checkpoint, self.kind, self.branch, self.resize)
+        load_backbone(model.backbone, self.checkpoint, self.layout, self.branch, self.resize)
         if self.projection is not None:
             self._load_projection(model.get_submodule(self.projection))
         if hasattr(model, 'start_momentum_encoders'):

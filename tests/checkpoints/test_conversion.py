@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mm_graft.checkpoints.kinds import check_encoder, choose_branch, convert, exchange, read_model
+from mm_graft.checkpoints.conversion import check_encoder, choose_branch, convert_backbone, convert_model, read_model
 
 
 def encoder(width=4, depth=3, prefix=''):
@@ -22,45 +22,46 @@ def contrastive():
 def test_the_branch_decides_which_encoder_is_the_encoder(branch):
     source = contrastive()
     theirs = 'base' if branch == 'base' else 'momentum'
-    result = exchange(source, None, 'timm', branch)
+    result = convert_model(source, None, 'timm', branch)
     assert result.backbone['cls_token'] is source[f'module.{theirs}_encoder.cls_token']
-    whole = exchange(source, 'mocov3', 'mmpretrain', branch)
+    whole = convert_model(source, 'mocov3', 'mmpretrain', branch)
     assert whole.backbone['neck.fc0.weight'] is source[f'module.{theirs}_encoder.head.0.weight']
     assert ('momentum_encoder.module.0.cls_token' in whole.backbone) == (branch == 'base')
 
 
 @pytest.mark.parametrize('average', ['momentum_encoder.module.', 'teacher.module.', 'a.tutor.module.0.'])
 def test_an_average_has_any_name_and_may_be_of_the_encoder_alone(average):
-    own = {f'backbone.{name}': tensor for name, tensor in convert(encoder()).backbone.items()}
+    own = {f'backbone.{name}': tensor for name, tensor in convert_backbone(encoder()).backbone.items()}
     slow = {name.replace('backbone.', average): tensor + 1 for name, tensor in own.items()}
     beside = {'neck.fc0.weight': torch.zeros(2)}
     if average.endswith('0.'):
         beside[f'{average[:-2]}1.fc0.weight'] = torch.ones(2)
     model = {**own, **slow, **beside}
-    found = convert(model, branch='momentum')
+    found = convert_backbone(model, branch='momentum')
     assert all(tensor is slow[average + name] for name, tensor in found.backbone.items())
     assert len(found.backbone) == len(own)
     assert found.dropped['backbone.cls_token'] == 'the other encoder'
     assert len(found.backbone) + len(found.dropped) == len(model)
-    assert exchange(model, None, 'mmpretrain').backbone == model
+    assert convert_model(model, None, 'mmpretrain').backbone == model
     if average.endswith('0.'):
         neck = choose_branch(read_model(model), 'momentum').backbone['neck.fc0.weight']
         assert neck is model['a.tutor.module.1.fc0.weight']
 
 
 def test_of_several_averages_the_one_with_the_hosts_name_is_meant():
-    own = {f'backbone.{name}': tensor for name, tensor in convert(encoder()).backbone.items()}
+    own = {f'backbone.{name}': tensor for name, tensor in convert_backbone(encoder()).backbone.items()}
     model = dict(own)
     for average in ('early.module.', 'late.module.'):
         model |= {name.replace('backbone.', average): tensor for name, tensor in own.items()}
     with pytest.raises(ValueError, match=r"several averages.*early\.module.*late\.module"):
-        convert(model, branch='momentum')
+        convert_backbone(model, branch='momentum')
     named = {name.replace('late.', 'momentum_encoder.'): tensor for name, tensor in model.items()}
-    assert convert(named, branch='momentum').backbone['cls_token'] is named['momentum_encoder.module.cls_token']
+    converted = convert_backbone(named, branch='momentum')
+    assert converted.backbone['cls_token'] is named['momentum_encoder.module.cls_token']
 
 
 def test_everything_left_out_has_the_name_of_the_source_and_a_reason():
-    converted = convert(contrastive(), branch='momentum')
+    converted = convert_backbone(contrastive(), branch='momentum')
     assert converted.dropped['module.predictor.0.weight'] == 'predictor'
     assert converted.dropped['module.momentum_encoder.head.0.weight'] == 'projector'
     assert converted.dropped['module.base_encoder.cls_token'] == 'the other encoder'
@@ -75,19 +76,19 @@ def test_an_encoder_alone_has_no_second_branch():
 
 
 def test_a_wrong_kind_says_what_the_names_look_like():
-    with pytest.raises(ValueError, match="look like kind 'mae'"):
+    with pytest.raises(ValueError, match="look like layout 'mae'"):
         read_model(encoder(), 'mmpretrain')
-    with pytest.raises(ValueError, match='unknown kind'):
+    with pytest.raises(ValueError, match='unknown layout'):
         read_model(encoder(), 'dino')
-    with pytest.raises(ValueError, match='unknown kind'):
-        exchange(encoder(), None, 'dino')
+    with pytest.raises(ValueError, match='unknown layout'):
+        convert_model(encoder(), None, 'dino')
     with pytest.raises(ValueError, match='no encoder in it'):
         read_model({'predictor.0.weight': torch.zeros(1)}, 'mocov3')
 
 
 def test_an_encoder_must_be_whole_and_of_one_width():
     def backbone(**tensors):
-        return {**convert(encoder()).backbone, **tensors}
+        return {**convert_backbone(encoder()).backbone, **tensors}
 
     check_encoder(backbone())
     gap = backbone()
@@ -105,6 +106,6 @@ def test_an_encoder_must_be_whole_and_of_one_width():
 def test_the_final_norm_of_a_plain_vit_is_that_of_the_last_tap():
     source = {name: tensor for name, tensor in encoder().items() if not name.startswith('norm.')}
     source |= {'norm.0.weight': torch.zeros(4), 'norm.1.weight': torch.ones(4)}
-    result = exchange(source, None, 'mae')
+    result = convert_model(source, None, 'mae')
     assert result.backbone['norm.weight'].equal(torch.ones(4))
     assert result.dropped == {'norm.0.weight': 'norm of a lower tap'}

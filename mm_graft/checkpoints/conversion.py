@@ -26,7 +26,7 @@ MMPRETRAIN = 'mmpretrain'
 LAYOUTS: dict[str, Layout] = {
     'mae': MAE, 'timm': TIMM, 'mocov3': MOCOV3, 'graft': MOCOV3, 'conmim': CONMIM, 'localmim': LOCALMIM,
     'refiner': REFINER, 'data2vec2': DATA2VEC2}
-KINDS = (*LAYOUTS, MMPRETRAIN)
+LAYOUT_NAMES = (*LAYOUTS, MMPRETRAIN)
 BRANCHES = ('base', 'momentum')
 AVERAGE = 'momentum_encoder.module.'
 AVERAGED = re.compile(r'^((?:.+\.)?module\.(?:0\.)?)(.+)$')
@@ -34,7 +34,7 @@ BARE = re.compile(r'^(layers|stages)\.')
 BLOCK_TENSOR = re.compile(r'^layers\.(\d+)\.(.+)$')
 
 
-def detect_kind(state_dict: Mapping[str, Tensor]) -> str:
+def detect_layout(state_dict: Mapping[str, Tensor]) -> str:
     """Kind of a layout by its names; MAE's encoder and timm's ViT without a head are the same.
 
     Raises:
@@ -59,29 +59,29 @@ def detect_kind(state_dict: Mapping[str, Tensor]) -> str:
         return 'data2vec2'
     if has('blocks.'):
         return 'timm' if has('head.') and not has('decoder_') else 'mae'
-    raise ValueError(f'names such as {names[:3]} belong to no known layout; known are {sorted(KINDS)}')
+    raise ValueError(f'names such as {names[:3]} belong to no known layout; known are {sorted(LAYOUT_NAMES)}')
 
 
-def read_model(state_dict: StateDict, kind: str | None = None) -> Converted:
+def read_model(state_dict: StateDict, layout: str | None = None) -> Converted:
     """A state dict of any known layout as a model of mmpretrain (``backbone.*`` and what stands beside it).
 
     Raises:
-        ValueError: unknown or wrong kind, or a tensor that fits no rule.
+        ValueError: unknown or wrong layout, or a tensor that fits no rule.
     """
-    kind = kind or detect_kind(state_dict)
-    if kind not in KINDS:
-        raise ValueError(f'unknown kind {kind!r}; choose one of {sorted(KINDS)}')
-    if kind != MMPRETRAIN:
-        model = LAYOUTS[kind].read(state_dict)
+    layout = layout or detect_layout(state_dict)
+    if layout not in LAYOUT_NAMES:
+        raise ValueError(f'unknown layout {layout!r}; choose one of {sorted(LAYOUT_NAMES)}')
+    if layout != MMPRETRAIN:
+        model = LAYOUTS[layout].read(state_dict)
     elif any(name.startswith(BASE) for name in state_dict):
         model = Converted(dict(state_dict))
     elif any(BARE.match(name) for name in state_dict):
         model = Converted({BASE + name: tensor for name, tensor in state_dict.items()})
     else:
         raise ValueError(f'names such as {list(state_dict)[:3]} are no model of mmpretrain (`backbone.*`) and no '
-                         f'backbone of its (`layers.*`); they look like kind {detect_kind(state_dict)!r}')
+                         f'backbone of its (`layers.*`); they look like layout {detect_layout(state_dict)!r}')
     if not any(name.startswith((BASE, MOMENTUM)) for name in model.backbone):
-        raise ValueError(f'no encoder in it, though read as {kind!r}; name the right kind')
+        raise ValueError(f'no encoder in it, though read as {layout!r}; name the right layout')
     return model
 
 
@@ -136,33 +136,33 @@ def choose_branch(model: Converted, branch: str = 'base') -> Converted:
     return result
 
 
-def convert(state_dict: StateDict, kind: str | None = None, branch: str = 'base') -> Converted:
+def convert_backbone(state_dict: StateDict, layout: str | None = None, branch: str = 'base') -> Converted:
     """The backbone of a checkpoint in mmpretrain's names.
 
     Raises:
-        ValueError: unknown kind or branch, a tensor that fits no rule, or no such encoder.
+        ValueError: unknown layout or branch, a tensor that fits no rule, or no such encoder.
     """
-    converted = encoder_only(choose_branch(read_model(state_dict, kind), branch))
+    converted = encoder_only(choose_branch(read_model(state_dict, layout), branch))
     if not converted.backbone:
         raise ValueError(f'the checkpoint has no encoder for branch={branch}; use the other')
     return converted
 
 
-def exchange(state_dict: StateDict, source: str | None, target: str, branch: str = 'base') -> Converted:
+def convert_model(state_dict: StateDict, source: str | None, target: str, branch: str = 'base') -> Converted:
     """A checkpoint of one layout in another, with all parts of the model that the other can hold.
 
     Args:
         state_dict: what stands in the file.
-        source: its kind; detected if None.
-        target: kind of the result.
+        source: its layout; detected if None.
+        target: layout of the result.
         branch: which encoder of a contrastive checkpoint becomes the encoder of the result.
 
     Raises:
-        ValueError: unknown or wrong kind, a tensor that fits no rule, an encoder that the target cannot hold or that
+        ValueError: unknown or wrong layout, a tensor that fits no rule, an encoder that the target cannot hold or that
             is not whole.
     """
-    if target not in KINDS:
-        raise ValueError(f'unknown kind {target!r}; choose one of {sorted(KINDS)}')
+    if target not in LAYOUT_NAMES:
+        raise ValueError(f'unknown layout {target!r}; choose one of {sorted(LAYOUT_NAMES)}')
     model = choose_branch(read_model(state_dict, source), branch)
     check_encoder(encoder_only(model).backbone)
     if target == MMPRETRAIN:
@@ -172,7 +172,7 @@ def exchange(state_dict: StateDict, source: str | None, target: str, branch: str
     if target == 'timm':
         model = _without_mask_token(model)
     written = LAYOUTS[target].write(model.backbone)
-    if target in ('conmim', 'localmim') and detect_kind(written.backbone) != target:
+    if target in ('conmim', 'localmim') and detect_layout(written.backbone) != target:
         raise ValueError(f'this is no encoder of {LAYOUTS[target].title}; choose timm, mae or mmpretrain instead')
     left_out = {model.sources.get(name, name): reason for name, reason in written.dropped.items()}
     return Converted(written.backbone, {**model.dropped, **left_out})
