@@ -9,6 +9,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.model import BaseAveragedModel
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS, HOOKS, MODELS, PARAM_SCHEDULERS, TRANSFORMS, init_default_scope
+from mmengine.runner.checkpoint import load_state_dict
 from mmengine.structures import PixelData
 from mmengine.visualization import Visualizer
 from mmpretrain.structures import DataSample
@@ -67,15 +68,20 @@ def test_the_rate_is_stated_for_the_batch_that_the_name_says(path):
     assert cfg.train_dataloader.batch_size == images
 
 
-def build(source: Path | Config) -> tuple[Config, torch.nn.Module, object]:
-    """A config with its model in small widths, and the optimizer around that."""
-    cfg = Config.fromfile(source) if isinstance(source, Path) else source
+def small_model(cfg: Config) -> dict:
+    """The model of a config in small widths."""
     init_default_scope(cfg.default_scope)
     model = cfg.model.to_dict()
     model = shrink_swin(model) if 'Swin' in model['backbone']['type'] else shrink(model)
     if 'data_preprocessor' in cfg and not model.get('data_preprocessor'):
         model['data_preprocessor'] = cfg.data_preprocessor
-    model = MODELS.build(ConfigDict(model))
+    return model
+
+
+def build(source: Path | Config) -> tuple[Config, torch.nn.Module, object]:
+    """A config with its model in small widths, and the optimizer around that."""
+    cfg = Config.fromfile(source) if isinstance(source, Path) else source
+    model = MODELS.build(ConfigDict(small_model(cfg)))
     model.init_weights()
     for average in model.modules():
         if isinstance(average, CosineMomentumEMA):
@@ -84,6 +90,53 @@ def build(source: Path | Config) -> tuple[Config, torch.nn.Module, object]:
     settings.pop('loss_scale', None)
     optim_wrapper = build_optim_wrapper(model, settings)
     return cfg, model.train(), optim_wrapper
+
+
+def wrong_averages(model: torch.nn.Module, expected: dict | None = None) -> list[str]:
+    """Tensors of averages that are not as expected: as in a state dict, or as what they follow."""
+    wrong = []
+    for path, average in model.named_modules():
+        if not isinstance(average, CosineMomentumEMA):
+            continue
+        sources = [model.get_submodule(name).state_dict() for name in average.sources]
+        for name, tensor in average.module.state_dict().items():
+            index, _, rest = name.partition('.') if len(sources) > 1 else ('0', '', name)
+            wanted = sources[int(index)][rest] if expected is None and sources else (expected or {}).get(
+                f'{path}.module.{name}')
+            if wanted is None or not torch.equal(tensor, wanted):
+                wrong.append(f'{path}.module.{name}')
+    return wrong
+
+
+def test_every_average_starts_restarts_and_resumes_as_it_should():
+    """After initialization, after a load of the encoder alone, and after a resume; one model of each kind."""
+    offenders, seen = [], set()
+    for path in CONFIGS:
+        cfg = Config.fromfile(path)
+        config = small_model(cfg)
+        kind = (cfg.model.type, cfg.model.backbone.type, str(sorted(config)))
+        if kind in seen:
+            continue
+        seen.add(kind)
+        model = MODELS.build(ConfigDict(config))
+        if not any(isinstance(module, CosineMomentumEMA) for module in model.modules()):
+            continue
+        other = MODELS.build(ConfigDict(config))
+        model.init_weights()
+        problems = {'init_weights': wrong_averages(model)}
+        plain = {name: torch.randn_like(tensor) if tensor.is_floating_point() else tensor
+                 for name, tensor in model.state_dict().items() if name.startswith('backbone.')}
+        load_state_dict(model, plain)
+        problems['load'] = wrong_averages(model)
+        state = {name: tensor + 1 for name, tensor in model.state_dict().items()}
+        load_state_dict(other, state)
+        problems['resume'] = wrong_averages(other, state)
+        problems['steps'] = [name for name, module in other.named_modules()
+                             if isinstance(module, CosineMomentumEMA) and module.steps != 1]
+        offenders += [f'{path.name}: {when}: {names[:3]}' for when, names in problems.items() if names]
+    assert not offenders
+    assert {'mm_graft.ConMIM', 'mm_graft.GraftedMoCoV3', 'mm_graft.JointMIMCL', 'mm_graft.MIMRefiner'} <= {
+        name for name, *_ in seen}
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -109,6 +162,7 @@ def test_a_config_makes_one_finite_step(path):
     assert all(torch.isfinite(parameter.grad).all() for parameter in trained.values())
     assert all(parameter.grad is None for name, parameter in model.named_parameters() if name not in trained)
     optim_wrapper.step()
+    assert all(average.steps == 1 for average in model.modules() if isinstance(average, CosineMomentumEMA))
     moved = [name for name, parameter in trained.items() if not torch.equal(parameter, before[name])]
     assert len(moved) > 0.5 * len(trained)
     for name, parameter in model.named_parameters():
