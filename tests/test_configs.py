@@ -14,7 +14,7 @@ from mmengine.structures import PixelData
 from mmengine.visualization import Visualizer
 from mmpretrain.structures import DataSample
 
-import mm_graft  # noqa: F401 - lets `_base_ = 'mmseg::…'` be found
+import mm_graft.registry  # noqa: F401 - lets `_base_ = 'mmseg::…'` be found
 from mm_graft.models.ema import CosineMomentumEMA
 from tests.shrink import shrink, shrink_swin
 
@@ -64,7 +64,7 @@ def make_batch(cfg: Config) -> dict:
 def test_the_rate_is_stated_for_the_batch_that_the_name_says(path):
     devices, images = map(int, re.search(r'(\d+)xb(\d+)', path.name).groups())
     cfg = Config.fromfile(path)
-    assert cfg.auto_scale_lr.base_batch_size == devices * images
+    assert cfg.auto_scale_lr.base_batch_size == devices * images * cfg.optim_wrapper.get('accumulative_counts', 1)
     assert cfg.train_dataloader.batch_size == images
 
 

@@ -12,7 +12,7 @@ from mmengine.dataset import Compose
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
 
-import mm_graft  # noqa: F401
+import mm_graft.registry  # noqa: F401 - lets `_base_ = 'mmseg::…'` be found
 
 ROOT = Path(__file__).parents[1] / 'configs' / 'conmim'
 PRETRAIN = sorted(ROOT.glob('conmim_*.py'))

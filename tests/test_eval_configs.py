@@ -11,7 +11,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
 from mmpretrain.structures import DataSample
 
-import mm_graft  # noqa: F401
+import mm_graft.registry  # noqa: F401 - lets `_base_ = 'mmseg::…'` be found
 
 CONFIGS = sorted((Path(__file__).parents[1] / 'configs' / 'eval').glob('*.py'))
 

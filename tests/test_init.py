@@ -6,6 +6,7 @@ import yaml
 from mmengine.config import Config
 
 import mm_graft
+import mm_graft.registry  # lets `_base_` name configs of ours and of mmseg
 from mm_graft.version import __version__
 
 

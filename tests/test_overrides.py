@@ -9,7 +9,8 @@ import pytest
 from mmengine.config import Config, DictAction
 from mmengine.fileio import load
 
-from mm_graft.commands.config_keys import RUNNER_KEYS, check_keys
+from mm_graft.commands.configs import load_config
+from mm_graft.commands.overrides import RUNNER_KEYS
 from tests.test_configs import build
 
 ROOT = Path(__file__).parents[1]
@@ -73,12 +74,7 @@ def parse(words: list[str]) -> dict:
 
 
 def changed(config: Path, words: list[str]) -> Config:
-    cfg = Config.fromfile(config)
-    if words:
-        options = parse(words)
-        check_keys(cfg, options)
-        cfg.merge_from_dict(options)
-    return cfg
+    return load_config(str(config), parse(words) if words else None)
 
 
 def what_runs(cfg: Config) -> dict:

@@ -27,4 +27,4 @@ optim_wrapper = dict(
     paramwise_cfg=dict(layer_decay_rate=0.8, custom_keys=dict(cls_token=dict(decay_mult=0.0))))
 param_scheduler = dict(warmup=5, min_ratio=1e-6 / (base_lr * batch_size / 256))
 train_cfg = dict(max_epochs=max_epochs)
-auto_scale_lr = dict(base_batch_size=batch_size // 2)  # images of one forward pass on all devices
+auto_scale_lr = dict(base_batch_size=batch_size)

@@ -31,4 +31,4 @@ optim_wrapper = dict(
 param_scheduler = dict(warmup=warmup_epochs, min_ratio=1e-6 / lr)
 train_cfg = dict(max_epochs=max_epochs)
 default_hooks = dict(checkpoint=dict(interval=20))
-auto_scale_lr = dict(base_batch_size=batch_size // 4)  # images of one forward pass on all devices
+auto_scale_lr = dict(base_batch_size=batch_size)

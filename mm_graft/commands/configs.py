@@ -10,8 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mm_graft.commands.config_keys import RUNNER_KEYS, check_keys
-from mm_graft.commands.messages import INPUT_ERRORS, one_line
+from mm_graft.commands import overrides
 from mm_graft.commands.nested import leaves
 
 if TYPE_CHECKING:
@@ -52,26 +51,23 @@ def find_config(name: str) -> Path:
     raise FileNotFoundError(f'config {name} does not exist; {hint}')
 
 
-def load_config(name: str, options: dict | None = None) -> Config:
-    """Read a config, found as by :func:`find_config`, and merge ``--cfg-options`` into it.
+def load_config(name: str, options: dict | None = None, notes: list[str] | None = None) -> Config:
+    """Read a config, found as by :func:`find_config`, with ``--cfg-options``.
+
+    Args:
+        name: its path, or its name among ours.
+        options: as :func:`mm_graft.commands.overrides.apply` takes them.
+        notes: gets a line about each option and what it changed.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: the file cannot be read as a config, or an option would change nothing.
     """
     path = find_config(name)
-    from mmengine.config import Config
-
-    import mm_graft.registry  # noqa: F401 - teaches MMEngine where `_base_ = 'mmseg::…'` and `'mm_graft::…'` are
-    try:
-        cfg = Config.fromfile(path)
-    except INPUT_ERRORS as error:
-        raise ValueError(f'config {path} cannot be read: {one_line(error)}') from error
-    if not RUNNER_KEYS.intersection(cfg):
-        raise ValueError(f'config {path} has nothing that a run reads (model, train_dataloader, …); is it a config?')
+    cfg = overrides.read(path, {})
     if options:
-        check_keys(cfg, options)
-        cfg.merge_from_dict(options)
+        cfg, lines = overrides.apply(cfg, path, options)
+        (notes if notes is not None else []).extend(lines)
     return cfg
 
 

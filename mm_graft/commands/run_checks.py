@@ -10,6 +10,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mm_graft.commands.batches import accumulation
 from mm_graft.commands.data_checks import check_data_sets
 from mm_graft.commands.nested import value_at
 from mm_graft.depth import unwrap
@@ -22,18 +23,18 @@ class BatchSizeHook(Hook):
     """Say, where the log of a run begins, that its learning rate is meant for batches of another size."""
 
     def before_train(self, runner: Runner) -> None:
-        """Compare, as ``--auto-scale-lr`` does: images of a step times processes, accumulation left out."""
+        """Compare, as ``--auto-scale-lr`` does, the images of an optimizer step."""
         scaling = runner.cfg.get('auto_scale_lr') or {}
         base, batch = scaling.get('base_batch_size'), batch_size(runner.train_dataloader)
-        if not base or not batch or scaling.get('enable') or base == batch * get_world_size():
+        rate = value_at(runner.cfg, 'optim_wrapper.optimizer.lr')  # None of several optimizers, or one handed over
+        if not base or not batch or scaling.get('enable') or rate is None:
             return
-        real = batch * get_world_size()
-        rate = value_at(runner.cfg, 'optim_wrapper.optimizer.lr')
-        if rate is None:  # several optimizers, or one that was handed over
-            return
-        runner.logger.warning(
-            f'the learning rate {rate:.4g} is meant for batches of {base} images, but here they have {real} ({batch} × '
-            f'{get_world_size()} processes); --auto-scale-lr would make it {rate * real / base:.4g}')
+        real = batch * get_world_size() * accumulation(runner.cfg)
+        if real != base:
+            runner.logger.warning(
+                f'the learning rate {rate:.4g} is meant for batches of {base} images, but here they have {real} '
+                f'({batch} × {get_world_size()} processes × {accumulation(runner.cfg)} iterations a step); '
+                f'--auto-scale-lr would make it {rate * real / base:.4g}')
 
 
 def check_optimizer(cfg: Config) -> None:

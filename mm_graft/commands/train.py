@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mm_graft.commands.arguments import add_launcher, add_overrides
+from mm_graft.commands.batches import scale_by_effective_batch, share_batch
 from mm_graft.commands.configs import check_paths, load_config
 from mm_graft.commands.messages import INPUT_ERRORS, ReportedError
 
@@ -28,15 +29,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_launcher(parser)
 
 
-def check(args: argparse.Namespace) -> Config:
-    """The config as it will be run; its data and checkpoints exist."""
-    cfg = merge_args(load_config(args.config, args.cfg_options), args)
+def check(args: argparse.Namespace) -> tuple[Config, list[str]]:
+    """The config as it will be run, and what the command line changed in it; its data and checkpoints exist."""
+    notes, options = [], args.cfg_options or {}
+    cfg = merge_args(load_config(args.config, options, notes), args)
+    if 'batch_size' in options and 'train_dataloader.batch_size' not in ' '.join(notes):
+        notes.append(share_batch(cfg, options['batch_size']))
+    scale_by_effective_batch(cfg)
     check_paths(cfg)
-    return cfg
+    return cfg, notes
 
 
-def run(args: argparse.Namespace, cfg: Config) -> None:
+def run(args: argparse.Namespace, inputs: tuple[Config, list[str]]) -> None:
     """Train; an error before the first epoch is one of the inputs."""
+    cfg, notes = inputs
     from mm_graft.commands.data_checks import ClassNamesHook
     from mm_graft.commands.run_checks import BatchSizeHook, check_data, check_optimizer
     from mm_graft.commands.run_guards import guard_config, guard_run, take_folder
@@ -51,6 +57,8 @@ def run(args: argparse.Namespace, cfg: Config) -> None:
     guard_run(runner)
     for hook in (started, ShardingCheckHook(), BatchSizeHook(), ClassNamesHook('train_dataloader')):
         runner.register_hook(hook)
+    for note in notes:
+        runner.logger.info(note)
     check_data(runner)
     try:
         runner.train()

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 CONFIG = """
 _base_ = ['{root}/configs/_base_/runtime.py']
 model = {model}
+idle = 1
 view = [dict(type='RandomResizedCrop', scale=32, crop_ratio_range=(0.3, 1.0))]
 train_dataloader = dict(
     batch_size=2, num_workers=0, drop_last=True, sampler=dict(type='DefaultSampler', shuffle=True),

@@ -51,8 +51,17 @@ def warnings_of(run):
 def test_a_rate_for_another_batch_is_told_with_both_sizes_the_rate_and_the_flag(monkeypatch):
     monkeypatch.setattr(run_checks, 'get_world_size', lambda: 2)
     line, = warnings_of(runner(auto_scale_lr=dict(base_batch_size=4096)))
-    parts = '0.001', '4096', '128', '64 × 2', '--auto-scale-lr', '3.125e-05'
+    parts = '0.001', '4096', '128', '64 × 2 processes × 1 iterations', '--auto-scale-lr', '3.125e-05'
     assert [part for part in parts if part not in line] == []
+
+
+def test_accumulated_iterations_belong_to_the_batch():
+    run = runner(auto_scale_lr=dict(base_batch_size=256))
+    run.cfg.optim_wrapper.accumulative_counts = 4
+    assert warnings_of(run) == []
+    run.cfg.optim_wrapper.accumulative_counts = 2
+    line, = warnings_of(run)
+    assert 'here they have 128 (64 × 1 processes × 2 iterations a step)' in line
 
 
 @pytest.mark.parametrize('scaling', [None, {}, dict(base_batch_size=64), dict(base_batch_size=4096, enable=True)])

@@ -4,6 +4,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from mm_graft.commands import train
+from mm_graft.commands.main import build_parser
 from tests.tiny import mae_file
 
 ROOT = Path(__file__).parents[2]
@@ -25,8 +27,9 @@ REFUSED = {
     'optimizer': (option('optim_wrapper.optimizer.type=AdamWW'), ("no optimizer 'AdamWW'", 'did you mean')),
     'data to validate on': (option('val_dataloader.dataset.data_root=no/where'),
                             ('data folder no/where (val_dataloader.dataset.data_root) does not exist', )),
-    'name of no use': (option('view=1'), ('--cfg-options view would change nothing', 'what was made of it')),
-    'misspelt key': (option('train_cfgg.max_epochs=1'), ('no `train_cfgg` in a config; did you mean `train_cfg`', )),
+    'name of no use': (option('idle=2'), ('idle=2 would change nothing', )),
+    'number for a list': (option('view=1'), ('view=1: expected a list', )),
+    'misspelt key': (option('train_cfgg.max_epochs=1'), ('no `train_cfgg` in this config; did you mean `train_cfg`', )),
     'large batch': (option('train_dataloader.batch_size=256'),
                     ('8 images are fewer than one batch of 256', '--cfg-options train_dataloader.batch_size=8')),
     'type': (option('model.type=mm_graft.GraftedMoCoV4'), ('GraftedMoCoV4 is not in', )),
@@ -44,6 +47,44 @@ def test_training_refuses_wrong_inputs_in_one_line_before_it_starts(refused, con
     line = refused('train', config, *arguments)
     assert [part for part in parts if part not in line] == [], line
     assert not list(tmp_path.glob('work_dirs/*/*.pth'))
+
+
+def checked(*words):
+    args = build_parser('train').parse_args(list(map(str, words)))
+    return train.check(args)
+
+
+@pytest.fixture
+def large(config):
+    """A config that states the batch that its learning rate is for."""
+    with config.open('a') as file:
+        file.write('batch_size = 64\nauto_scale_lr = dict(base_batch_size=batch_size)\n'
+                   'optim_wrapper["accumulative_counts"] = 2\n')
+    return config
+
+
+def test_a_batch_that_is_asked_for_is_shared_by_processes_and_iterations(large, monkeypatch):
+    monkeypatch.setenv('WORLD_SIZE', '4')
+    cfg, notes = checked(large, '--launcher', 'pytorch', '--cfg-options', 'batch_size=32')
+    assert (cfg.train_dataloader.batch_size, cfg.auto_scale_lr.base_batch_size) == (4, 32)
+    assert 'train_dataloader.batch_size = 4 (batch_size / 8)' in notes
+    words = 'batch_size=32', 'train_dataloader.batch_size=3'
+    assert checked(large, '--launcher', 'pytorch', '--cfg-options', *words)[0].train_dataloader.batch_size == 3
+    assert checked(large, '--launcher', 'pytorch')[0].train_dataloader.batch_size == 2
+
+
+def test_the_learning_rate_is_scaled_by_the_images_of_a_step(large):
+    cfg, _ = checked(large, '--auto-scale-lr')
+    assert (cfg.auto_scale_lr.enable, cfg.auto_scale_lr.base_batch_size) == (True, 32)
+
+
+def test_the_flags_reach_the_config(config):
+    cfg, _ = checked(config, '--work-dir', 'w', '--resume', config, '--amp', '--no-validate', '--launcher', 'slurm')
+    assert (cfg.work_dir, cfg.resume, cfg.load_from, cfg.launcher) == ('w', True, str(config), 'slurm')
+    assert cfg.optim_wrapper.type == 'mm_graft.AutocastOptimWrapper'
+    assert cfg.val_cfg is cfg.val_dataloader is cfg.val_evaluator is None
+    cfg, _ = checked(config, '--resume')
+    assert (cfg.work_dir, cfg.resume, cfg.load_from) == ('work_dirs/config', True, None)
 
 
 @pytest.mark.parametrize(('text', 'message'), [('a = (', 'was never closed'), ('a = b', "name 'b' is not defined"),
