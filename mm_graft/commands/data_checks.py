@@ -99,7 +99,7 @@ def number_by_name(sets: Mapping[str, Dataset | tuple[str, ...]]) -> None:
             continue
         more, fewer = [label for label in theirs if label not in ours], [label for label in ours if label not in theirs]
         inner = innermost(dataset)
-        if not more and isinstance(inner, ImageFolder):
+        if not more and isinstance(inner, ImageFolder) and not inner.ann_file:
             inner.number_by(ours)
             continue
         problem = '; '.join(filter(None, [

@@ -33,7 +33,13 @@ class ImageFolder(CustomDataset):
         super().__init__(*args, extensions=extensions, **kwargs)
 
     def number_by(self, classes: Sequence[str]) -> None:
-        """Number the classes by their places in ``classes``, as if these had been given."""
+        """Number the classes by their places in ``classes``, as if these had been given.
+
+        Raises:
+            ValueError: the numbers are those of a list.
+        """
+        if self.ann_file:
+            raise ValueError(f'{self.ann_file} numbers the classes; write it with the numbers of {classes}')
         self._metainfo['classes'] = tuple(classes)
         self._fully_initialized = False
         self.full_init()

@@ -14,25 +14,32 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS
 from torch.utils.data import Dataset
 
+from mm_graft.image_folders import list_images
+
 CROP_SHARE = 224 / 256  # of the short edge that the test transform keeps
+ASPECTS = (3 / 4, 4 / 3)
 TEST_SPLITS = ('test', 'val')
+LOADERS = ('LoadImageFromFile', 'TolerantLoadImageFromFile')
 SPLIT_BY_DEFAULT = ('MNIST', 'FashionMNIST', 'CIFAR10', 'CIFAR100')  # read the training split unless told otherwise
 
 
 def build_datasets(cfg: Config) -> tuple[Dataset, Dataset]:
-    """Training and test set of a config, both with the test transform.
+    """Training and test set of a config, both with the test transform and the same number for a class.
 
     Raises:
-        ValueError: the config names no data, a set is empty or unreadable, or the two have different classes.
+        ValueError: the config names no data, a set is empty or unreadable, or the test set has other classes.
     """
     train_cfg, test_cfg = dataset_configs(cfg)
     train, test = build_dataset(train_cfg), build_dataset(test_cfg)
-    ours, theirs = class_names(train), class_names(test)
-    if ours and theirs and tuple(ours) != tuple(theirs):
-        odd = sorted(set(ours) ^ set(theirs))
+    ours, theirs = tuple(class_names(train)), tuple(class_names(test))
+    if not ours or not theirs or ours == theirs:
+        return train, test
+    odd = sorted(set(theirs) - set(ours)) or sorted(set(ours) - set(theirs))
+    if set(theirs) - set(ours) or not hasattr(test, 'number_by') or test.ann_file:
         raise ValueError(
-            f'the training set has {len(ours)} classes and the test set {len(theirs)}; they differ in {odd[:5]}; use '
-            'sets of the same classes, or give both `classes=[…]`')
+            f'the training set has {len(ours)} classes and the test set {len(theirs)}; '
+            + (f'they differ in {odd[:5]}' if odd else 'their order differs') + '; use sets of the same classes')
+    test.number_by(ours)  # some of the classes, by their names
     return train, test
 
 
@@ -48,57 +55,73 @@ def dataset_configs(cfg: Config) -> tuple[dict, dict]:
     test = _innermost(cfg.get('test_dataloader')) or _innermost(cfg.get('val_dataloader'))
     pipeline = test.get('pipeline') if test else None
     test = test or _sibling(train)
-    if test['type'].split('.')[-1] in SPLIT_BY_DEFAULT and test.get('split') == 'test':
+    if kind_of(test) in SPLIT_BY_DEFAULT and test.get('split') == 'test':
         test['test_mode'] = True  # without it the host reads the training images whatever `split` says
     pipeline = pipeline or default_pipeline(cfg, train.get('pipeline') or [])
-    train['pipeline'], test['pipeline'] = deepcopy(pipeline), deepcopy(pipeline)
+    for settings in (train, test):
+        settings['pipeline'] = [strict_loading(cfg, step) for step in pipeline]
+        if kind_of(settings) == 'CustomDataset':  # which counts hidden folders as classes, and knows few formats
+            settings['type'] = 'mm_graft.ImageFolder'
     return train, test
 
 
+def kind_of(settings: dict) -> str:
+    """Name of the class in a config, without its scope."""
+    return str(settings.get('type', '')).split('.')[-1]
+
+
 def default_pipeline(cfg: Config, train_pipeline: Sequence[dict]) -> list[dict]:
-    """Short edge to size / (224 / 256), bicubic, and the centre of the backbone's image size, as MAE and MoCo v3 do.
+    """Scaled to cover the backbone's image size / (224 / 256), bicubic, and its centre, as MAE and MoCo v3 do.
 
     Images that training takes whole (nothing but loading and packing) are taken whole here too.
     """
-    names = [str(step.get('type', '')).split('.')[-1] for step in train_pipeline]
-    if 'PackInputs' in names and all(name.startswith('LoadImage') or name == 'PackInputs' for name in names):
+    names = [kind_of(step) for step in train_pipeline]
+    if 'PackInputs' in names and all(name in LOADERS or name == 'PackInputs' for name in names):
         return list(train_pipeline)
-    size = image_size(cfg)
-    loads = loading_steps(train_pipeline)
+    height, width = image_size(cfg)
     return [
-        *loads,
-        dict(type='ResizeEdge', scale=ceil(size / CROP_SHARE), edge='short', backend='pillow', interpolation='bicubic'),
-        dict(type='CenterCrop', crop_size=size),
+        *(step for step in train_pipeline if kind_of(step) in LOADERS),
+        dict(type='mm_graft.ResizeToCover', scale=(ceil(height / CROP_SHARE), ceil(width / CROP_SHARE)),
+             backend='pillow', interpolation='bicubic'),
+        dict(type='CenterCrop', crop_size=(width, height)),
         dict(type='PackInputs')]
 
 
-def loading_steps(pipeline: Sequence[dict]) -> list[dict]:
-    """What reads the images. A loader that replaces bad ones gives way to the host's: here each must keep its label."""
-    steps = []
-    for step in pipeline:
-        name = str(step.get('type', '')).split('.')[-1]
-        if name == 'TolerantLoadImageFromFile':
-            kept = {key: value for key, value in step.items() if key not in ('max_bad', 'max_pixels')}
-            steps.append({**kept, 'type': 'LoadImageFromFile'})
-        elif name.startswith('LoadImage'):
-            steps.append(step)
-    return steps
+def strict_loading(cfg: Config, step: dict) -> dict:
+    """A step that loads images by the package's rules, as many channels as the model has, and replaces none.
+
+    In an evaluation each image must keep its label, so that a bad one is an error here, which names it.
+    """
+    if kind_of(step) not in LOADERS:
+        return deepcopy(step)
+    kept = {key: value for key, value in step.items() if key != 'max_bad'}
+    gray = {'color_type': 'grayscale'} if num_channels(cfg) == 1 else {}
+    return {**gray, **kept, 'type': 'mm_graft.LoadImageFromFile'}
 
 
 def augmented_pipeline(cfg: Config, test_pipeline: Sequence[dict]) -> list[dict]:
     """Random resized crop and flip, as the linear evaluations of MAE and MoCo v3 train with."""
-    loads = loading_steps(test_pipeline)
+    height, width = image_size(cfg)
     return [
-        *loads,
-        dict(type='RandomResizedCrop', scale=image_size(cfg), backend='pillow'),
+        *(step for step in test_pipeline if kind_of(step) in LOADERS),
+        dict(type='RandomResizedCrop', scale=(height, width), backend='pillow',
+             aspect_ratio_range=tuple(ratio * width / height for ratio in ASPECTS)),
         dict(type='RandomFlip', prob=0.5),
         dict(type='PackInputs')]
 
 
-def image_size(cfg: Config) -> int:
-    """Side of the backbone's images, in pixels."""
+def image_size(cfg: Config) -> tuple[int, int]:
+    """Height and width of the backbone's images, in pixels."""
     size = cfg.model.backbone.get('img_size', 224)
-    return size if isinstance(size, int) else size[0]
+    return (size, size) if isinstance(size, int) else tuple(size)
+
+
+def num_channels(cfg: Config) -> int:
+    """Channels of the backbone's images."""
+    backbone = cfg.model.backbone
+    names = ('in_channels', 'in_chans')
+    found = [place[name] for place in (backbone, backbone.get('patch_cfg') or {}) for name in names if name in place]
+    return found[0] if found else 3
 
 
 def build_dataset(config: dict) -> Dataset:
@@ -161,7 +184,7 @@ def _innermost(dataloader: dict | None) -> dict | None:
 def _sibling(train: dict) -> dict:
     """The test set that lies beside a training set, by its split or by its folder."""
     test = deepcopy(train)
-    kind = train['type'].split('.')[-1]
+    kind = kind_of(train)
     if train.get('split', 'train' if kind in SPLIT_BY_DEFAULT else '') == 'train':
         test['split'] = 'val' if kind.startswith('ImageNet') else 'test'
         return test
@@ -172,13 +195,16 @@ def _sibling(train: dict) -> dict:
         missing = root / folder if root.is_dir() else root
         raise ValueError(f'the folder {missing} of the training images does not exist; give it by --cfg-options '
                          'train_dataloader.dataset.data_root=/path/to/train')
-    for name in TEST_SPLITS:
-        if not folder and root.name == 'train' and root.with_name(name).is_dir():
+    images = root / folder
+    beside = [name for name in TEST_SPLITS if images.name == 'train' and images.with_name(name).is_dir()]
+    for name in beside:
+        if not list_images(images.with_name(name), labeled=True).names:
+            continue
+        if not folder:
             return {**test, 'data_root': str(root.with_name(name))}
-        sibling = Path(folder).parent / name if Path(folder).name == 'train' else None
-        if sibling is not None and (root / sibling).is_dir():
-            test['data_prefix'] = {**prefix, 'img_path': str(sibling)} if isinstance(prefix, dict) else str(sibling)
-            return test
+        sibling = str(Path(folder).with_name(name))
+        return {**test, 'data_prefix': {**prefix, 'img_path': sibling} if isinstance(prefix, dict) else sibling}
     raise ValueError(
-        'the config has no `test_dataloader` or `val_dataloader`, and no `test` or `val` folder lies beside its '
-        f'training images (data_root={train.get("data_root")!r}, data_prefix={prefix!r}); add a test_dataloader')
+        'the config has no `test_dataloader` or `val_dataloader`, and no `test` or `val` folder with a folder for each '
+        f'class lies beside its training images (data_root={train.get("data_root")!r}, data_prefix={prefix!r}'
+        + (f'; {" and ".join(beside)} hold none' if beside else '') + '); add a test_dataloader')

@@ -56,6 +56,8 @@ def test_lists_are_read_as_the_host_reads_them(tmp_path, said):
     (tmp_path / 'list.txt').write_text('x/1.png 3\n2.png 0\n')
     assert rows(build(tmp_path, ann_file='list.txt')) == [('x/1.png', 3), ('2.png', 0)]
     assert said == []
+    with pytest.raises(ValueError, match='numbers the classes'):
+        build(tmp_path, ann_file='list.txt').number_by(['a', 'b'])
 
 
 @pytest.mark.parametrize(('names', 'options', 'hint'), [

@@ -1,16 +1,24 @@
+import shutil
+
 import cv2
 import numpy as np
 import pytest
 from mmengine.config import Config
+from PIL import Image
 
+from mm_graft.datasets.transforms.tolerant_image import LoadImageFromFile
 from mm_graft.evaluation.datasets import (
+    augmented_pipeline,
     build_dataset,
     build_datasets,
     class_names,
     dataset_configs,
     image_labels,
     image_names,
+    image_size,
+    num_channels,
 )
+from mm_graft.image_files import BadImageError
 
 
 @pytest.fixture
@@ -44,25 +52,95 @@ def test_the_test_folder_is_also_found_where_the_root_itself_ends_in_train(folde
     assert (train['data_root'], test['data_root']) == (str(folder / 'train'), str(folder / 'test'))
 
 
-def test_a_loader_that_replaces_bad_images_gives_way_to_the_hosts(folder):
+@pytest.mark.parametrize('loader', ['LoadImageFromFile', 'mm_graft.TolerantLoadImageFromFile'])
+def test_images_are_loaded_by_the_packages_rules_and_none_is_replaced(folder, loader):
     cfg = config(folder)
-    cfg.train_dataloader.dataset.pipeline[0] = dict(
-        type='mm_graft.TolerantLoadImageFromFile', max_bad=3, color_type='grayscale')
-    train, _ = build_datasets(cfg)
-    assert train.pipeline.transforms[0].__class__.__name__ == 'LoadImageFromFile'
-    assert train[0]['inputs'].shape == (1, 16, 16)
+    settings = dict(max_bad=3) if 'Tolerant' in loader else {}
+    cfg.train_dataloader.dataset.pipeline[0] = dict(type=loader, color_type='grayscale', **settings)
+    train, test = build_datasets(cfg)
+    for dataset in (train, test):
+        assert type(dataset.pipeline.transforms[0]) is LoadImageFromFile
+        assert dataset[0]['inputs'].shape == (1, 16, 16)
+    (folder / 'test/cat/1.png').write_bytes(b'broken')
+    with pytest.raises(BadImageError, match=r'cat/1\.png cannot be used: no known image format'):
+        test[4]
 
 
-def test_both_sets_get_the_configured_test_pipeline_and_wrappers_come_off(folder):
-    pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
+def test_a_configured_test_pipeline_loads_strictly_too_and_wrappers_come_off(folder):
+    pipeline = [dict(type='mm_graft.TolerantLoadImageFromFile', max_bad=1, value_range=(0, 9)), dict(type='PackInputs')]
     plain = config(folder).train_dataloader.dataset.to_dict()
     test = {**plain, 'data_prefix': 'test', 'pipeline': pipeline}
     wrapped = config(folder, train_dataloader={'dataset': {'type': 'RepeatDataset', 'times': 3, 'dataset': plain}},
                      test_dataloader={'dataset': test})
     train_cfg, test_cfg = dataset_configs(wrapped)
-    assert train_cfg['type'] == 'CustomDataset'
-    assert train_cfg['pipeline'] == test_cfg['pipeline'] == pipeline
+    assert (train_cfg['data_prefix'], test_cfg['data_prefix']) == ('train', 'test')
+    assert train_cfg['pipeline'] == test_cfg['pipeline'] == [
+        dict(type='mm_graft.LoadImageFromFile', value_range=(0, 9)), dict(type='PackInputs')]
     assert build_dataset(train_cfg)[0]['inputs'].shape == (3, 20, 24)
+
+
+@pytest.mark.parametrize(('size', 'shape'), [(16, (16, 16)), ((16, 32), (16, 32)), ([32, 16], (32, 16))])
+def test_crops_have_the_height_and_width_of_the_backbones_images(folder, size, shape):
+    cfg = config(folder, model={'backbone': {'img_size': size}})
+    assert image_size(cfg) == shape
+    train, _ = build_datasets(cfg)
+    assert train[0]['inputs'].shape == (3, *shape)
+    settings = dataset_configs(cfg)[0]
+    crops = build_dataset({**settings, 'pipeline': augmented_pipeline(cfg, settings['pipeline'])})
+    assert crops[0]['inputs'].shape == (3, *shape)
+    low, high = crops.pipeline.transforms[1].aspect_ratio_range
+    assert (low, high) == pytest.approx((0.75 * shape[1] / shape[0], 4 / 3 * shape[1] / shape[0]))
+
+
+def test_a_wide_crop_shows_the_middle_at_the_aspect_of_the_image(folder):
+    pixels = np.zeros((70, 280, 3), np.uint8)
+    pixels[10:60, 40:240] = 255  # what is left of 5/7 of height and width
+    cv2.imwrite(str(folder / 'train/bird/0.png'), pixels)
+    train, _ = build_datasets(config(folder, model={'backbone': {'img_size': (50, 200)}}))
+    image = train[0]['inputs']
+    assert image.shape == (3, 50, 200)
+    share = 224 / 256
+    assert (image == 255).float().mean() == pytest.approx(50 / 70 * 200 / 280 / share**2, abs=0.03)
+
+
+@pytest.mark.parametrize('channels', [{'in_channels': 1}, {'patch_cfg': {'in_channels': 1}}, {'in_chans': 1}])
+def test_images_have_as_many_channels_as_the_model(folder, channels):
+    cfg = config(folder, model={'backbone': {'img_size': 16, **channels}})
+    assert num_channels(cfg) == 1
+    assert build_datasets(cfg)[1][0]['inputs'].shape == (1, 16, 16)
+    assert num_channels(config(folder)) == 3
+
+
+def test_every_ending_is_evaluated_and_what_is_no_class_is_not_counted(folder):
+    for path in (folder / 'train/cat').iterdir():
+        Image.open(path).save(path.with_suffix('.webp'))
+        path.unlink()
+    for name in ('.ipynb_checkpoints', 'empty'):
+        (folder / 'train' / name).mkdir()
+    train, test = build_datasets(config(folder))
+    assert image_labels(train).tolist() == image_labels(test).tolist() == [0, 0, 0, 1, 1, 1]
+    assert class_names(train) == ('bird', 'cat')
+
+
+def test_a_test_set_with_some_of_the_classes_has_the_numbers_of_the_training_set(folder):
+    shutil.rmtree(folder / 'test/bird')
+    _, test = build_datasets(config(folder))
+    assert image_labels(test).tolist() == [1, 1, 1]
+    assert class_names(test) == ('bird', 'cat')
+
+
+@pytest.mark.parametrize('root_is_train', [True, False])
+def test_a_flat_test_folder_without_labels_gives_way_to_val(folder, root_is_train):
+    (folder / 'test').rename(folder / 'val')
+    (folder / 'test').mkdir()
+    shutil.copy(folder / 'val/cat/0.png', folder / 'test/1.png')
+    cfg = config(folder / 'train' if root_is_train else folder)
+    cfg.train_dataloader.dataset.data_prefix = '' if root_is_train else 'train'
+    _, test = build_datasets(cfg)
+    assert test.img_prefix.rstrip('/') == str(folder / 'val')
+    shutil.rmtree(folder / 'val')
+    with pytest.raises(ValueError, match=r'test hold none.*add a test_dataloader'):
+        dataset_configs(cfg)
 
 
 def test_imagenet_is_tested_on_val_and_the_small_sets_on_test():
@@ -109,6 +187,11 @@ def test_empty_missing_and_differing_data_are_named(folder):
     cv2.imwrite(str(folder / 'test' / 'dog' / '0.png'), np.zeros((20, 20, 3), np.uint8))
     with pytest.raises(ValueError, match=r"2 classes and the test set 3; they differ in \['dog'\]"):
         build_datasets(config(folder))
+    listed = dict(type='CustomDataset', data_root=str(folder), ann_file='list.txt', pipeline=[])
+    (folder / 'list.txt').write_text('test/cat/0.png 0\n')
+    loaders = [{'dataset': {**listed, 'metainfo': {'classes': list(names)}}} for names in (('a', 'b'), ('b', 'a'))]
+    with pytest.raises(ValueError, match='their order differs'):
+        build_datasets(config(folder, train_dataloader=loaders[0], test_dataloader=loaders[1]))
 
 
 def test_a_training_folder_that_does_not_exist_is_named_first(folder):
