@@ -2,7 +2,7 @@
 
 import math
 
-from mm_graft.checkpoints import convert, read_checkpoint
+from mm_graft.checkpoints import convert_backbone, read_checkpoint
 from mm_graft.commands.start.plan import Encoder
 
 NAMES = {192: 'deit-tiny', 384: 'deit-small', 768: 'deit-base', 1024: 'large', 1280: 'huge'}
@@ -15,7 +15,7 @@ def read_encoder(path: str) -> Encoder:
     Raises:
         ValueError: the file holds another encoder.
     """
-    tensors = convert(read_checkpoint(path)).backbone
+    tensors = convert_backbone(read_checkpoint(path)).backbone
     if 'patch_embed.projection.weight' not in tensors or 'pos_embed' not in tensors:
         raise ValueError(f'{path} holds no plain ViT with a position table; train it by a config of its own')
     width, _, patch, _ = tensors['patch_embed.projection.weight'].shape
