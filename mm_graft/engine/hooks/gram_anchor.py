@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from mm_graft.checkpoints import load_backbone
 from mm_graft.depth import blocks_of, find_backbone, unwrap
 from mm_graft.encoders import encode_full, patch_projection
-from mm_graft.host.extra_loss import add_loss, remove_losses
+from mm_graft.extra_loss import add_loss
 from mm_graft.registry import HOOKS
 from mm_graft.sharding import refuse_sharding, sharding_of
 
@@ -114,7 +114,7 @@ class GramAnchor(Hook):
         load_backbone(self.start, self.checkpoint, resize=self.resize)
         self.start.eval()
         self.recorders = [TokenRecorder(backbone, self.chosen, True), TokenRecorder(self.start, self.chosen, False)]
-        add_loss(model, 'loss_gram', self.loss)
+        self.term = add_loss(model, 'loss_gram', self.loss)
 
     def loss(self) -> Tensor:
         """The term of this step: the mean over its forward passes and the depths."""
@@ -141,6 +141,6 @@ class GramAnchor(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Leave the model as it was."""
-        remove_losses(unwrap(runner.model))
+        self.term.remove()
         for recorder in self.recorders:
             recorder.close()

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mm_graft.checkpoints import backbone_tensors
 from mm_graft.depth import depth_map, find_backbone, unwrap
-from mm_graft.host.extra_loss import add_loss, remove_losses
+from mm_graft.extra_loss import add_loss
 from mm_graft.registry import HOOKS
 from mm_graft.sharding import FULLY_SHARD, local_shard, refuse_sharding, shard_like, sharding_of, sum_over_shards
 
@@ -33,8 +33,8 @@ def weight_distance(parameters: list[Tensor], anchors: list[Tensor], p: int) -> 
 class WeightAnchor(Hook):
     """Add ``loss_anchor`` to the losses of any algorithm, with nothing to subclass.
 
-    It is a hook: ``custom_hooks=[dict(type='mm_graft.WeightAnchor', checkpoint=…)]``. The term joins the algorithm's
-    own losses where MMEngine sums and logs them, in the precision of the weights; a term that is just called ``loss``
+    It is a hook: ``custom_hooks=[dict(type='mm_graft.WeightAnchor', checkpoint=…)]``. The term joins what the algorithm
+    returns, in the precision of the weights (:func:`mm_graft.extra_loss.add_loss`); a term that is just called ``loss``
     is logged as ``loss_task``, so that ``loss`` in the log is the total. Embeddings, class token, biases and norms
     count like any weight; frozen parameters are left out (they do not move). The anchor always comes from
     ``checkpoint``, also when a run is resumed, and is not saved. A new run that does not start at the anchor warns. It
@@ -68,22 +68,22 @@ class WeightAnchor(Hook):
     def before_train(self, runner: Runner) -> None:
         """Read the anchor and join the model's losses."""
         sharding = sharding_of(runner)
-        in_shards = sharding == FULLY_SHARD
-        refuse_sharding('WeightAnchor', None if in_shards else sharding)
+        self.in_shards = sharding == FULLY_SHARD
+        refuse_sharding('WeightAnchor', None if self.in_shards else sharding)
         model = unwrap(runner.model)
-        parameters, anchors = self.pairs(model)
+        self.parameters, self.anchors = self.pairs(model)
         if runner.iter == 0:
-            self._compare_start(model, parameters, anchors)
+            self._compare_start(model, self.parameters, self.anchors)
+        self.term = add_loss(model, 'loss_anchor', self.loss)
 
-        def term() -> Tensor:
-            distance = weight_distance([local_shard(parameter) for parameter in parameters], anchors, self.p)
-            return self.weight * (sum_over_shards(distance) if in_shards else distance)
-
-        add_loss(model, 'loss_anchor', term)
+    def loss(self) -> Tensor:
+        """The term of this step."""
+        distance = weight_distance([local_shard(parameter) for parameter in self.parameters], self.anchors, self.p)
+        return self.weight * (sum_over_shards(distance) if self.in_shards else distance)
 
     def after_train(self, runner: Runner) -> None:
         """Leave the model as it was."""
-        remove_losses(unwrap(runner.model))
+        self.term.remove()
 
     def _compare_start(self, model: torch.nn.Module, parameters: list[Tensor], anchors: list[Tensor]) -> None:
         apart = sum(not torch.equal(local_shard(parameter), anchor) for parameter, anchor in zip(parameters, anchors))
