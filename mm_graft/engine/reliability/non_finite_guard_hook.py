@@ -1,49 +1,65 @@
 """Steps that numbers out of range would spoil are left out, named and counted."""
 
+from typing import NamedTuple
+
 import torch
 from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
-from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
 from mm_graft.depth import unwrap
 from mm_graft.engine.reliability.safe_checkpoint_hook import SafeCheckpointHook
+from mm_graft.host.guarded_steps import guard_steps, has_scaler, skips_on_device, unguard_steps
 from mm_graft.registry import HOOKS
 from mm_graft.sharding import local_shard
 
 
 def not_finite(tensors: list[Tensor]) -> Tensor:
     """(N,), on the device: which of N tensors have an element that is not finite (of shards: in this process)."""
-    pieces = [local_shard(tensor.detach()) for tensor in tensors]
-    pieces = [piece if piece.numel() else piece.new_zeros(1) for piece in pieces]  # no norm of nothing
-    norms = torch._foreach_norm(pieces, float('inf'))
+    shards = [local_shard(tensor.detach()) for tensor in tensors]
+    shards = [shard if shard.numel() else shard.new_zeros(1) for shard in shards]  # no norm of nothing
+    norms = torch._foreach_norm(shards, float('inf'))
     return ~torch.stack([norm.float() for norm in norms]).isfinite()
 
 
-class Tally:
-    """How often each of some named things was not finite; counted where the numbers are, read when somebody looks."""
+class Readback:
+    """Numbers (N,) on their way from the device; to read them waits for what the device did before, and no longer.
 
-    def __init__(self) -> None:
-        self.names: tuple[str, ...] = ()
-        self.counts: Tensor | None = None
-        self.past: dict[str, int] = {}
+    Args:
+        numbers: of the type int64.
+    """
 
-    def add(self, names: tuple[str, ...], bad: Tensor) -> None:
-        """Count one look at them."""
-        if names != self.names:  # something was frozen
-            self.past, self.names, self.counts = self.take(), names, torch.zeros_like(bad, dtype=torch.int64)
-        self.counts += bad
+    def __init__(self, numbers: Tensor) -> None:
+        on_gpu = numbers.is_cuda
+        self.buffer = torch.empty_like(numbers, device='cpu', pin_memory=on_gpu).copy_(numbers, non_blocking=on_gpu)
+        self.arrived = torch.cuda.Event() if on_gpu else None
+        if on_gpu:
+            self.arrived.record()
 
-    def take(self) -> dict[str, int]:
-        """What was not finite since the last time, and how often."""
-        found, self.past = self.past, {}
-        if self.counts is not None:
-            for name, count in zip(self.names, self.counts.tolist()):
-                if count:
-                    found[name] = found.get(name, 0) + count
-            self.counts.zero_()
-        return found
+    def read(self) -> list[int]:
+        """The numbers."""
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        return self.buffer.numpy().tolist()
+
+
+class Step(NamedTuple):
+    """What is known of one step; tensors are on the device.
+
+    Attributes:
+        iteration: the one that took it.
+        terms: names and values of the losses of its iterations.
+        names: of the parameters that had a gradient.
+        bad: (len(names),), which gradients were not finite.
+        counts: steps that were not finite, in a row until this one and in all.
+    """
+
+    iteration: int
+    terms: list[tuple[str, Tensor]]
+    names: tuple[str, ...]
+    bad: Tensor
+    counts: Readback
 
 
 @HOOKS.register_module()
@@ -56,97 +72,89 @@ class NonFiniteGuardHook(Hook):
     Statistics of batch norm are updated in the forward pass and not taken back.
 
     Cost: the gradients are read once. PyTorch's fused optimizers leave a step out on the device by themselves, so with
-    them (``fused=True``) the host does not wait; it looks every ``interval`` iterations, and a run may go on so much
-    longer than ``patience``. With others the host waits for one boolean before each step. A gradient scaler
-    (``AmpOptimWrapper``) finds its scale by leaving steps out itself; there only losses are counted.
+    them (``fused=True``) the host learns of it one step later, and waits for the device only while the last known step
+    was not finite. With others it waits for one boolean before each step. A gradient scaler (``AmpOptimWrapper``) finds
+    its scale by leaving steps out itself; there only losses are counted.
 
     Args:
         patience: number of steps in a row.
-        interval: number of iterations between two looks at what a fused optimizer left out.
 
     Raises:
-        ValueError: ``patience`` or ``interval`` below 1.
+        ValueError: ``patience`` below 1.
         RuntimeError: after ``patience`` steps in a row.
     """
 
     priority = 'ABOVE_NORMAL'
 
-    def __init__(self, patience: int = 10, interval: int = 10) -> None:
-        if patience < 1 or interval < 1:
-            raise ValueError(f'patience={patience} and interval={interval} count steps; choose 1 or more')
+    def __init__(self, patience: int = 10) -> None:
+        if patience < 1:
+            raise ValueError(f'patience={patience} counts steps in a row; choose at least 1')
         self.patience = patience
-        self.interval = interval
-        self.losses: list[Tensor] = []
-        self.parameters, self.terms = Tally(), Tally()
-        self.steps: Tensor | None = None  # in a row, most in a row since the last look, in all
-        self.look = False
 
     def before_train(self, runner: Runner) -> None:
         """Stand between backward pass and step."""
         self.named = dict(unwrap(runner.model).named_parameters())
-        wrapper = runner.optim_wrapper
-        self._backward, self._step = wrapper.backward, wrapper.step
-        wrapper.backward = self.backward
-        wrapper.step = lambda **kwargs: self.step(wrapper, **kwargs)
-        self.scaled = isinstance(wrapper, AmpOptimWrapper)
-        self.fused = all(group.get('fused') for group in wrapper.optimizer.param_groups)
+        self.losses: list[Tensor] = []
+        self.terms: list[tuple[str, Tensor]] = []
+        self.judged: tuple[tuple[str, ...], Tensor] | None = None  # gradients of a step that was just taken
+        self.counts: Tensor | None = None  # in a row, in all
+        self.unread: Step | None = None
+        self.in_a_row = 0  # at the last step that was read
+        self.scaled = has_scaler(runner.optim_wrapper)
+        self.fused = skips_on_device(runner.optim_wrapper)
+        guard_steps(runner.optim_wrapper, self.losses.append, self.judge)
 
-    def backward(self, loss: Tensor, **kwargs) -> None:
-        """The optimizer wrapper's, remembering the loss."""
-        self.losses.append(loss.detach())
-        self._backward(loss, **kwargs)
-
-    def step(self, wrapper: OptimWrapper, **kwargs) -> None:
-        """The optimizer wrapper's, unless something is not finite."""
-        bad = self._bad_step()
-        if self.fused and not self.scaled:
-            wrapper.optimizer.found_inf = bad.float()
-        elif not self.scaled and bool(bad):
-            self.look = True
-            return
-        self._step(**kwargs)
-
-    def _bad_step(self) -> Tensor:
-        """0 or 1, on the device."""
+    def judge(self) -> Tensor:
+        """0 or 1, on the device: whether a loss or a gradient of the coming step is not finite, in any process."""
         found = not_finite(self.losses).any().long()[None]
-        self.losses = []
+        self.losses.clear()
         gradients = {} if self.scaled else {name: param.grad for name, param in self.named.items()
                                             if param.grad is not None}
         if gradients:
             found = torch.cat([found, not_finite(list(gradients.values())).long()])
         all_reduce(found, 'max')
-        if gradients:
-            self.parameters.add(tuple(gradients), found[1:])
         bad = found.amax()
-        row, most, total = self.steps if self.steps is not None else torch.zeros(3, dtype=torch.int64,
-                                                                                 device=bad.device)
-        row = (row + 1) * bad
-        self.steps = torch.stack([row, torch.maximum(most, row), total + bad])
+        counts = found.new_zeros(2) if self.counts is None else self.counts
+        self.counts = torch.stack([(counts[0] + 1) * bad, counts[1] + bad])
+        self.judged = tuple(gradients), found[1:]
         return bad
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None,
                          outputs: dict | None = None) -> None:
-        """Name what was not finite, if it is time to look, and stop if it goes on."""
-        terms = {name: value for name, value in (outputs or {}).items() if isinstance(value, Tensor)}
-        if terms:
-            self.terms.add(tuple(terms), not_finite(list(terms.values())))
-        if self.look or self.every_n_train_iters(runner, self.interval) or self.is_last_train_iter(runner):
-            self.look = False
-            self._report(runner)
+        """Name what was not finite, and stop if it goes on."""
+        self.terms += [(name, value.detach()) for name, value in (outputs or {}).items() if isinstance(value, Tensor)]
+        if self.judged is None:
+            return  # gradients accumulate
+        step = Step(runner.iter, self.terms, *self.judged, Readback(self.counts))
+        self.terms, self.judged = [], None
+        if self.unread is not None:
+            self._read(runner, self.unread)
+        self.unread = step
+        if self._waits() or self.in_a_row or self.patience == 1 or self.is_last_train_iter(runner):
+            self.unread = None
+            self._read(runner, step)
 
-    def _report(self, runner: Runner) -> None:
-        _, most, total = self.steps.tolist() if self.steps is not None else (0, 0, 0)
-        terms, parameters = self.terms.take(), self.parameters.take()
-        if not most:
+    def after_train(self, runner: Runner) -> None:
+        """Leave the optimizer wrapper as it was."""
+        unguard_steps(runner.optim_wrapper)
+
+    def _waits(self) -> bool:
+        """Whether to read a number now costs nothing."""
+        return not self.fused or not self.counts.is_cuda
+
+    def _read(self, runner: Runner, step: Step) -> None:
+        self.in_a_row, total = step.counts.read()
+        if not self.in_a_row:
             return
-        self.steps[1] = 0
-        names = ', '.join(list(parameters)[:5]) + (', …' if len(parameters) > 5 else '')
-        message = (f'iteration {runner.iter}: steps left out, {most} in a row, {total} in all; not finite: losses '
-                   f'{", ".join(f"{name} ({count} times)" for name, count in terms.items()) or "none"}; gradients of '
-                   f'{len(parameters)} of {len(self.named)} parameters ({names})')
+        terms = dict.fromkeys(name for name, value in step.terms if not value.isfinite().all())
+        names = [name for name, bad in zip(step.names, step.bad.tolist()) if bad]
+        shown = ', '.join(names[:5]) + (', …' if len(names) > 5 else '')
+        message = (f'iteration {step.iteration}: step left out, {self.in_a_row} in a row, {total} in all; not finite: '
+                   f'losses {", ".join(terms) or "none"}; gradients of {len(names)} of {len(self.named)} parameters '
+                   f'({shown})')
         runner.logger.warning(message)
-        if most < self.patience:
+        if self.in_a_row < self.patience:
             return
         hook = next((hook for hook in runner.hooks if isinstance(hook, SafeCheckpointHook)), None)
         saved = f'; the state without them is in {hook.save_now(runner)}' if hook else ''
-        raise RuntimeError(f'{most} steps in a row were not finite{saved}. {message}')
+        raise RuntimeError(f'{self.in_a_row} steps in a row were not finite{saved}. {message}')
