@@ -17,4 +17,13 @@ One name per idea, in code, configs and logs:
 
 from .version import __version__
 
-__all__ = ['__version__']
+__all__ = ['__version__', 'load_encoder']
+
+
+def load_encoder(path: str, config: str | None = None, branch: str = 'base'):  # torch is imported when it is called
+    """The encoder in a checkpoint as a plain module: images → class and patch tokens; see :mod:`mm_graft.pretrained`.
+
+    ``mm_graft.load_encoder('epoch_100.pth')(images).class_token`` for images (B, 3, H, W) in 0…1, RGB.
+    """
+    from .pretrained import load_pretrained
+    return load_pretrained(path, config, branch)

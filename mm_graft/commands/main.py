@@ -14,7 +14,8 @@ from mm_graft.commands.arguments import Help, refuse
 from mm_graft.commands.messages import clean_errors
 from mm_graft.version import __version__
 
-NAMES = ('start', 'train', 'test', 'evaluate', 'compare', 'split', 'convert', 'inspect', 'analyze', 'benchmark')
+NAMES = ('start', 'train', 'test', 'evaluate', 'compare', 'split', 'embed', 'convert', 'inspect', 'analyze',
+         'benchmark')
 
 
 def main(name: str | None = None, arguments: Sequence[str] | None = None) -> None:

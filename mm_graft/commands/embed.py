@@ -1,0 +1,55 @@
+"""Write the features of images: checkpoint and folder in, one row an image out, as Parquet or npz."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from mm_graft.commands.arguments import at_least_one, check_files
+
+FORMATS = ('.npz', '.parquet')
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What is encoded, by what, and what is kept of it."""
+    parser.add_argument('checkpoint', help='a checkpoint of any layout that is known here')
+    parser.add_argument('images', help='folder of images, in any depth of sub-folders')
+    parser.add_argument('--out', type=Path, required=True, help='file ending in .npz or .parquet')
+    parser.add_argument('--config', help='of the encoder, for a checkpoint that does not say how it was made')
+    parser.add_argument('--branch', choices=('base', 'momentum'), default='base', help='which encoder of a contrastive '
+                        'checkpoint')
+    parser.add_argument('--pool', choices=('cls', 'avg', 'patches'), help='class token, mean of the patch tokens, or '
+                        'all of them (npz only) (default: cls where there is a class token, else avg)')
+    parser.add_argument('--block', type=at_least_one, help='after which block, the first is 1 (default: the last, and '
+                        'its norm)')
+    parser.add_argument('--batch-size', type=at_least_one, default=64, help='images encoded at once')
+    parser.add_argument('--device', help='of the encoder (default: a GPU where there is one)')
+
+
+def check(args: argparse.Namespace) -> None:
+    """The inputs exist, and the output can be written.
+
+    Raises:
+        ValueError: an unknown ending, patches as Parquet, or a file that exists.
+    """
+    check_files('checkpoint', args.checkpoint)
+    check_files('folder', args.images)
+    if args.out.suffix not in FORMATS:
+        raise ValueError(f'--out {args.out}: choose a name that ends in {" or ".join(FORMATS)}')
+    if args.out.suffix == '.parquet' and args.pool == 'patches':
+        raise ValueError('--pool patches has a matrix for each image; choose a name that ends in .npz')
+    if args.out.exists():
+        raise ValueError(f'--out {args.out} exists; remove it, or choose another name')
+
+
+def run(args: argparse.Namespace, inputs: None) -> None:
+    """Encode batch by batch; an interrupted call continues after the last whole part."""
+    import torch
+
+    from mm_graft.commands.configs import load_config
+    from mm_graft.commands.embedding import embed
+    from mm_graft.pretrained import load_pretrained
+    config = load_config(args.config) if args.config else None
+    encoder = load_pretrained(args.checkpoint, config, args.branch)
+    encoder.to(args.device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+    embed(encoder, args.images, args.out, args.pool, args.block, args.batch_size)

@@ -1,0 +1,138 @@
+"""Encoders out of files, for programs that use neither configs nor runners."""
+
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+from mmengine.config import Config
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+from mm_graft.checkpoints import CheckpointError, convert, read_checkpoint
+from mm_graft.checkpoints.intact import training_meta
+from mm_graft.checkpoints.recorded_config import parse_config
+from mm_graft.depth import blocks_of, find_backbone
+from mm_graft.encoders import Encoder, encode_full, load_encoder, out_type_of
+
+IMAGENET = {'mean': [123.675, 116.28, 103.53], 'std': [58.395, 57.12, 57.375], 'to_rgb': True}
+HEAD = 64  # width of an attention head in nearly every public ViT
+
+
+class Tokens(NamedTuple):
+    """What an encoder makes of images: class token (B, D), None if there is none, and patch tokens (B, N, D)."""
+
+    class_token: Tensor | None
+    patch_tokens: Tensor
+
+
+class PretrainedEncoder(nn.Module):
+    """A frozen encoder: images (B, C, H, W) in 0…1, RGB, of its own size → class and patch tokens.
+
+    Args:
+        encoder: backbone and normalization.
+        source: where it is from, for error messages.
+    """
+
+    def __init__(self, encoder: Encoder, source: str) -> None:
+        super().__init__()
+        self.encoder = encoder.eval().requires_grad_(False)
+        self.source = source
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.encoder.image_size
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return self.encoder.patch_tokens(self._blank()).shape[-1]
+
+    def _blank(self) -> Tensor:
+        return next(self.parameters()).new_zeros(1, self.encoder.num_channels, *self.image_size)
+
+    def forward(self, images: Tensor, block: int | None = None) -> Tokens:
+        """Tokens after the last block and its norm, or after ``block`` (the first is 1) without a norm.
+
+        Raises:
+            ValueError: images of another number of channels or size, or no such block.
+        """
+        expected = (self.encoder.num_channels, *self.image_size)
+        if images.ndim != 4 or tuple(images.shape[1:]) != expected:
+            raise ValueError(f'images of shape {tuple(images.shape)}; {self.source} takes (B, {expected[0]}, '
+                             f'{expected[1]}, {expected[2]}), in 0…1')
+        vit = find_backbone(self.encoder.backbone)[1]
+        kept = []
+        handle = None if block is None else self._block(block).register_forward_hook(
+            lambda module, args, output: kept.append(output))
+        try:
+            with out_type_of(vit, 'raw'):
+                tokens = encode_full(vit, self.encoder.normalize(255 * images))
+        finally:
+            if handle is not None:
+                handle.remove()
+        tokens = kept[0] if kept else tokens
+        patches = math.prod(self.encoder.grid)
+        prefix = tokens.shape[1] - patches
+        return Tokens(tokens[:, 0] if prefix else None, tokens[:, prefix:])
+
+    def _block(self, block: int) -> nn.Module:
+        blocks = blocks_of(self.encoder.backbone)
+        if not 1 <= block <= len(blocks):
+            raise ValueError(f'there is no block {block}; {self.source} has blocks 1 to {len(blocks)}')
+        return blocks[block - 1]
+
+
+def load_pretrained(path: str | Path, config: str | Config | None = None, branch: str = 'base') -> PretrainedEncoder:
+    """The encoder in a file, ready to use: three lines of Python, no runner.
+
+    Args:
+        path: of any layout that :mod:`mm_graft.checkpoints` knows. Files of this package's runs say how they were made;
+            of others the size is read from the tensors, and heads of width 64 and ImageNet's normalization are assumed.
+        config: file or config with ``model.backbone``, which then counts instead.
+        branch: ``'base'``, or ``'momentum'`` for the momentum encoder.
+
+    Raises:
+        mm_graft.checkpoints.CheckpointError: the file is unusable, or its architecture cannot be told.
+    """
+    cfg = (Config.fromfile(config) if isinstance(config, str | Path) else config) or recorded_config(path)
+    if cfg is None:
+        cfg = guess_config(path)
+    for key in ('init_cfg', 'frozen_stages'):
+        cfg.model.backbone.pop(key, None)
+    return PretrainedEncoder(load_encoder(cfg, path, branch), str(path))
+
+
+def recorded_config(path: str | Path) -> Config | None:
+    """The config that a run of MMEngine wrote into its checkpoint, if it did."""
+    settings = parse_config((training_meta(path) or {}).get('cfg'))
+    return Config(settings) if settings and (settings.get('model') or {}).get('backbone') else None
+
+
+def guess_config(path: str | Path) -> Config:
+    """The config of a plain ViT whose tensors are all that is known.
+
+    Raises:
+        CheckpointError: they are no plain ViT's.
+    """
+    tensors = convert(read_checkpoint(path)).backbone
+    needed = ('patch_embed.projection.weight', 'pos_embed', 'layers.0.ffn.layers.0.0.weight')
+    if not all(name in tensors for name in needed) or any('rel_pos' in name for name in tensors):
+        raise CheckpointError(f'{path} does not say how it was made, and its tensors are not those of a plain ViT; '
+                              'give the config of its encoder')
+    width, channels, patch, _ = tensors[needed[0]].shape
+    prefix = int('cls_token' in tensors)
+    side = math.isqrt(tensors['pos_embed'].shape[1] - prefix)
+    patches = tensors['pos_embed'].shape[1] - prefix
+    if side ** 2 != patches:
+        raise CheckpointError(f'{path} has positions for {patches} patches, which make no square; give the config of '
+                              'its encoder')
+    arch = dict(embed_dims=width, num_layers=1 + max(int(name.split('.')[1]) for name in tensors
+                                                     if name.startswith('layers.')),
+                num_heads=max(1, width // HEAD), feedforward_channels=tensors[needed[2]].shape[0])
+    print_log(f'{path} does not say how it was made: assuming {arch["num_heads"]} heads, GELU, images of '
+              f'{side * patch}×{side * patch} and ImageNet\'s mean and standard deviation', logger='current')
+    backbone = dict(type='mmpretrain.VisionTransformer', arch=arch, img_size=side * patch, patch_size=patch,
+                    in_channels=channels, with_cls_token=bool(prefix), out_type='raw',
+                    final_norm='ln1.weight' in tensors)
+    return Config(dict(model=dict(backbone=backbone, data_preprocessor=dict(IMAGENET)), default_scope='mmpretrain'))
