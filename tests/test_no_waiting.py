@@ -6,8 +6,8 @@ from mmengine.config import Config
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks.phase_clock import PhaseClock
-from benchmarks.training_step import TrainingStep
+from benchmarks.clock import PhaseClock
+from benchmarks.step import TrainingStep
 from tests.engine.freezing.freezeout_runs import conmim, localmim, mae, moco
 
 aten = torch.ops.aten

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from benchmarks.step_benchmark import count
-from benchmarks.training_step import TrainingStep
+from benchmarks.measure import count
+from benchmarks.step import TrainingStep
 from experiments.cifar10.rows import ROWS
 from experiments.cifar10.sizes import read_config
 from mm_graft.analysis.schedule_plot import simulate

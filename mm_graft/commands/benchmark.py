@@ -58,7 +58,7 @@ def check_step(args: argparse.Namespace) -> dict[str, Config]:
 def step(args: argparse.Namespace, cfgs: dict[str, Config]) -> None:
     """Measure a training step."""
     _find_benchmarks()
-    from benchmarks.step_benchmark import measure_steps
+    from benchmarks.measure import measure_steps
     _quiet()
     _show(measure_steps(cfgs, args), args.json)
 
@@ -76,7 +76,7 @@ def check_loader(args: argparse.Namespace) -> Config:
 def loader(args: argparse.Namespace, cfg: Config) -> None:
     """Measure a data pipeline."""
     _find_benchmarks()
-    from benchmarks.loader_benchmark import measure_loader
+    from benchmarks.loader import measure_loader
     _quiet()
     _show(measure_loader(cfg, args.images, args.folder, args.synthetic, args.workers), args.json)
 
@@ -89,7 +89,7 @@ def check_table(args: argparse.Namespace) -> None:
 def table(args: argparse.Namespace, inputs: None) -> None:
     """Measure all methods."""
     _find_benchmarks()
-    from benchmarks.run_speed_table import run
+    from benchmarks.table import run
     _quiet()
     run(args)
 

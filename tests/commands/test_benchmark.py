@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.speed_table import CONFIGS, WIDTHS
+from benchmarks.table import CONFIGS, WIDTHS
 from mm_graft.commands import benchmark
 from mm_graft.commands.main import build_parser
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from mmengine.registry import HOOKS, MODELS
 
-from benchmarks.step_costs import saved_bytes
+from benchmarks.costs import saved_bytes
 from mm_graft.engine.freezing.freeze_once import freeze_blocks
 from mm_graft.engine.speed.checkpoint_blocks_hook import CheckpointBlocksHook
 from mm_graft.engine.speed.compile_blocks_hook import compile_blocks

@@ -12,7 +12,7 @@ import torch
 from mmengine.config import DictAction
 from PIL import Image
 
-from benchmarks.training_step import TrainingStep
+from benchmarks.step import TrainingStep
 from experiments.cifar10 import __main__ as tool
 from experiments.cifar10 import costs, prepare, report, reproduction, rows
 from experiments.cifar10.rows import FROZEN, ROWS, Job

@@ -4,7 +4,7 @@ import pytest
 import torch
 from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
 
-from benchmarks.step_costs import count_flops
+from benchmarks.costs import count_flops
 from mm_graft.models.backbones.class_token import attend_from_first, class_token_through
 
 

@@ -2,17 +2,17 @@
 
 import resource
 import statistics
-import time
 from argparse import Namespace
 from collections.abc import Sequence
 
 import torch
 from mmengine.config import Config
 from torch import Tensor
+from torch.utils.benchmark import Timer
 
-from benchmarks.phase_clock import PhaseClock
-from benchmarks.step_costs import count_flops, reduced_bytes, saved_bytes_per_image
-from benchmarks.training_step import PHASES, TrainingStep
+from benchmarks.clock import PhaseClock
+from benchmarks.costs import count_flops, reduced_bytes, saved_bytes_per_image
+from benchmarks.step import PHASES, TrainingStep
 from mm_graft.engine.freezing.freeze_once import freeze_blocks
 from mm_graft.engine.speed.channels_last_hook import ChannelsLastHook
 from mm_graft.engine.speed.checkpoint_blocks_hook import CheckpointBlocksHook
@@ -27,14 +27,9 @@ def matmul_peak(device: torch.device, dtype: torch.dtype, seconds: float = 1.0) 
     """FLOPs per second of a large square matrix product, the best of as many as fit into ``seconds``."""
     side = MATMUL_SIDE[device.type]
     left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    torch.mm(left, right)
-    clock, end = PhaseClock(device), time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        with clock.phase('matmul'):
-            torch.mm(left, right)
-        if clock.on_gpu:
-            torch.cuda.synchronize()
-    return 2 * side**3 / (min(step['matmul'] for step in clock.steps()) / 1000)
+    timer = Timer('torch.mm(left, right)', globals={'torch': torch, 'left': left, 'right': right},
+                  num_threads=torch.get_num_threads())
+    return 2 * side**3 / min(timer.blocked_autorange(min_run_time=seconds).times)
 
 
 def measure_steps(cfgs: dict[str, Config], args: Namespace) -> dict:
@@ -130,7 +125,7 @@ def report(step: TrainingStep, costs: dict, times: list[dict[str, float]], peak:
         'matmul_peak_tflops': peak / 1e12,
         'peak_memory_mib': peak_memory(step.device) / 2**20,
         'batch': step.batch_size,
-        'img_size': step.img_size,
+        'img_size': step.size[0] if step.size[0] == step.size[1] else list(step.size),
         'dtype': str(step.compute_dtype).removeprefix('torch.'),
         'device': device_name(step.device),
         'steps': len(times),

@@ -5,8 +5,8 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from benchmarks.phase_clock import PhaseClock
-from benchmarks.training_step import PHASES, TrainingStep, resize, without_files
+from benchmarks.clock import PhaseClock
+from benchmarks.step import PHASES, TrainingStep, resize, without_files
 from tests.tiny import classifier, grafted_mocov3, mae
 
 VIEWS = [dict(type='MultiView', num_views=2, transforms=[[]])]
@@ -54,7 +54,7 @@ def test_accumulated_gradients_take_one_optimizer_step():
 
 def test_batch_and_size_are_the_configs_unless_given():
     step = TrainingStep(config(mae()))
-    assert (step.batch_size, step.img_size) == (4, 32)
+    assert (step.batch_size, step.size) == (4, (32, 32))
     step = TrainingStep(config(mae()), batch_size=2, img_size=64)
     assert step.batch['inputs'].shape == (2, 3, 64, 64)
     assert torch.isfinite(step.loss_of(3))

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from benchmarks.step_benchmark import compare, count, interleave, matmul_peak, quartiles, report
-from benchmarks.training_step import TrainingStep
-from tests.benchmarks.test_training_step import VIEWS, config
+from benchmarks.measure import compare, count, interleave, matmul_peak, quartiles, report
+from benchmarks.step import TrainingStep
+from tests.benchmarks.test_step import VIEWS, config
 from tests.tiny import grafted_mocov3, mae
 
 KEYS = {'images_per_s', 'ms_per_step', 'phases_ms', 'gflops_per_image', 'saved_activation_mib_per_image',

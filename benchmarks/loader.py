@@ -14,8 +14,8 @@ from mmengine.dataset import Compose
 from mmengine.registry import DATASETS, TRANSFORMS, init_default_scope
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.phase_clock import PhaseClock
-from benchmarks.random_batch import pipeline_of
+from benchmarks.batch import pipeline_of
+from benchmarks.clock import PhaseClock
 
 SUFFIXES = ('.jpg', '.jpeg', '.png')
 

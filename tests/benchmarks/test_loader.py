@@ -4,7 +4,7 @@ import cv2
 import pytest
 from mmengine.config import Config
 
-from benchmarks.loader_benchmark import make_photos, measure_loader
+from benchmarks.loader import make_photos, measure_loader
 
 VIEW = [dict(type='RandomResizedCrop', scale=16),
         dict(type='RandomApply', transforms=[dict(type='ColorJitter', brightness=0.4)], prob=1.0)]

@@ -1,6 +1,6 @@
 """One real training step of a config on random images: preprocessing, forward, backward, optimizer, EMA."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import torch
@@ -11,11 +11,10 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 
-from benchmarks.phase_clock import PhaseClock
-from benchmarks.random_batch import image_size, random_batch
+from benchmarks.batch import image_channels, image_size, pair, random_batch
+from benchmarks.clock import PhaseClock
 
 PHASES = ('preprocess', 'forward', 'backward', 'optimizer', 'ema')
-WEIGHT_FILES = ('mim_checkpoint', 'heads_checkpoint', 'checkpoint')
 
 
 class TrainingStep:
@@ -37,7 +36,7 @@ class TrainingStep:
         self.cfg = cfg
         self.device = torch.device(device)
         self.batch_size = batch_size or cfg.train_dataloader.batch_size
-        self.img_size = img_size or image_size(cfg)
+        self.size = pair(img_size) if img_size else image_size(cfg)
         self.model = build_model(cfg, img_size).to(self.device)
         self.optim_wrapper = build_optim_wrapper(self.model, cfg.optim_wrapper)
         self.model.train()  # after the optimizer's constructor, which may freeze
@@ -45,7 +44,7 @@ class TrainingStep:
 
     def images(self, count: int) -> dict:
         """Random images in the form of the config's batches, in memory from which a GPU copies fast."""
-        batch = random_batch(self.cfg, count, self.img_size)
+        batch = random_batch(self.cfg, count, self.size, image_channels(self.model.backbone))
         if self.device.type != 'cuda':
             return batch
         views = batch['inputs']
@@ -113,15 +112,23 @@ def build_model(cfg: Config, img_size: int | None = None) -> nn.Module:
     return built
 
 
-def without_files(node: object) -> object:
+def rewritten(node: object, change: Callable[[str, object], object], key: str = '') -> object:
+    """A nested config in which every value is what ``change`` makes of its key and itself, from the outside inwards."""
+    new = change(key, node)
+    if new is node and isinstance(node, dict):
+        return {name: rewritten(value, change, name) for name, value in node.items()}
+    if new is node and isinstance(node, list | tuple):
+        return type(node)(rewritten(value, change, key) for value in node)
+    return new
+
+
+def without_files(model: dict) -> dict:
     """A model's config without checkpoints to load."""
-    if isinstance(node, dict):
-        if node.get('type') == 'Pretrained':
-            return None
-        return {key: None if key in WEIGHT_FILES else without_files(value) for key, value in node.items()}
-    if isinstance(node, list | tuple):
-        return type(node)(without_files(value) for value in node)
-    return node
+    def drop(key: str, value: object) -> object:
+        read = key.endswith('checkpoint') or (isinstance(value, dict) and value.get('type') == 'Pretrained')
+        return None if read else value
+
+    return rewritten(model, drop)
 
 
 def resize(model: dict, size: int) -> dict:
@@ -138,10 +145,4 @@ def resize(model: dict, size: int) -> dict:
         raise ValueError(f'patches of {patch} pixels do not divide images of {size}; choose a multiple')
     side = size // patch
     values = {'img_size': size, 'num_patches': side**2, 'grid': side, 'grids': side}
-
-    def change(node: object, key: str = '') -> object:
-        if isinstance(node, dict):
-            return {name: change(value, name) for name, value in node.items()}
-        return values.get(key, node)
-
-    return change({**model, 'backbone': {'img_size': size, **backbone}})
+    return rewritten({**model, 'backbone': {'img_size': size, **backbone}}, lambda key, value: values.get(key, value))

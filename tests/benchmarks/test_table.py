@@ -1,11 +1,15 @@
-"""The rows of the speed table are what they are called."""
+"""The rows of the speed table are what they are called, and the table is made end to end."""
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from mmengine.config import Config
 
-from benchmarks.speed_table import COLUMNS, CONFIGS, Variant, cells, config_of, markdown, variants
+from benchmarks.table import COLUMNS, CONFIGS, Variant, cells, config_of, markdown, variants
 from mm_graft.analysis.param_table import build_on_meta
 
 ROOT = Path(__file__).parents[2] / 'configs'
@@ -61,3 +65,16 @@ def test_a_table_has_a_cell_for_each_column():
     assert lines[-1] == '| ours | 50 | 80 | 2.00 (1.50–2.50) | 3.0 | 25% | 1.5 | 7 | – |'
     assert {line.count('|') for line in lines if line.startswith('|')} == {len(COLUMNS) + 1}
     assert cells({**ROW, 'device': 'GPU'})[-1] == '900'
+
+
+def test_a_table_and_its_numbers_are_written(tmp_path):
+    done = subprocess.run(
+        [sys.executable, '-m', 'mm_graft', 'benchmark', 'table', '--out', tmp_path, '--methods', 'MAE', '--width',
+         'tiny', '--blocks', '3', '--batch', '2', '--img-size', '32', '--steps', '1', '--warmup', '1', '--no-compile',
+         '--device', 'cpu'], cwd=ROOT.parent, text=True, capture_output=True, timeout=300,
+        env={**os.environ, 'PYTHONPATH': str(ROOT.parent)})
+    assert done.returncode == 0, done.stderr
+    rows = dict(json.loads((tmp_path / 'speed.json').read_text())['MAE'])
+    assert list(rows)[:2] == ['plain host', 'mm_graft as its config is']
+    assert rows['3 of 3 blocks frozen']['gflops_per_image'] < rows['mm_graft as its config is']['gflops_per_image']
+    assert '| plain host |' in (tmp_path / 'speed.md').read_text()

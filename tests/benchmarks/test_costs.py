@@ -9,7 +9,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
-from benchmarks.step_costs import count_flops, reduced_bytes, saved_bytes, saved_bytes_per_image
+from benchmarks.costs import count_flops, reduced_bytes, saved_bytes, saved_bytes_per_image
 from mm_graft.analysis.param_table import build_on_meta
 from mm_graft.analysis.schedule_plot import simulate
 from mm_graft.engine.freezing.freeze_once import freeze_blocks

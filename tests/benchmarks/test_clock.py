@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from benchmarks.phase_clock import PhaseClock
+from benchmarks.clock import PhaseClock
 
 
 def test_a_phase_does_not_count_the_phases_inside_it(monkeypatch):

@@ -14,6 +14,8 @@ Mark = float | torch.cuda.Event
 class PhaseClock:
     """Milliseconds of nested phases; a phase does not count what the phases inside it take.
 
+    ``torch.utils.benchmark`` times whole statements, and ``torch.profiler`` records every operator, which slows a step.
+
     On a GPU the marks are events in its queue, read after the last step, so measuring does not change what is measured.
 
     Args:
