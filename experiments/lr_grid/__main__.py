@@ -50,7 +50,7 @@ def run_point(args: argparse.Namespace, point: Point, folder: Path) -> None:
 def main() -> None:
     args = parse_args()
     with guarded():
-        stages = load_config(args.config).optim_wrapper.get('paramwise_cfg', {}).get('stage_lr_mult', [])
+        stages = load_config(args.config).optim_wrapper.get('paramwise_cfg', {}).get('stage_lr_mult', [1.0])
         if len(stages) != 3:
             raise ValueError(f'{args.config} has {len(stages)} stages (`stage_lr_mult`), the grid needs three')
         points = grid_points(args.multipliers)
