@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
     from mm_graft.evaluation.frozen import EvaluationSettings
 
-PROTOCOLS = ('knn', 'linear', 'fewshot-1', 'linear-augmented', 'probe-depth', 'fewshot-10')
+PROTOCOLS = (
+    'knn', 'linear', 'fewshot-1', 'shots', 'linear-augmented', 'linear-dinov2', 'alf', 'probe-depth', 'fewshot-10')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--branch', choices=('base', 'momentum'), default='base', help='which encoder of a contrastive '
                         'checkpoint')
     parser.add_argument('--pool', choices=('cls', 'avg'), default='cls', help='class token, or mean over the patches')
+    parser.add_argument('--no-final-norm', action='store_true', help='features as they leave the last block')
     parser.add_argument('--cache', default='work_dirs/features', help='folder of extracted features')
     parser.add_argument('--batch-size', type=at_least_one, default=256, help='images encoded at once')
     parser.add_argument('--workers', type=int, default=2, help='processes that read images')
@@ -44,6 +46,7 @@ def add_protocol_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--ks', type=at_least_one, nargs='+', default=[20, 10, 100, 200],
                         help='kNN: neighbours; the first is the headline')
     parser.add_argument('--temperature', type=float, default=0.07, help='kNN: of the votes')
+    parser.add_argument('--standardize', action='store_true', help='kNN: features of mean 0 and deviation 1')
     parser.add_argument('--linear-epochs', type=at_least_one, default=90, help='linear: passes over the features')
     parser.add_argument('--linear-batch-size', type=at_least_one, default=4096, help='linear: features a step')
     parser.add_argument('--batch-norm', action='store_true', help='linear: an affine-free batch norm first')
@@ -54,6 +57,8 @@ def add_protocol_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--fewshot-list', help='fewshot-1: file of images, see `mm_graft split`')
     parser.add_argument('--fewshot-share', type=float, default=0.01, help='fewshot-1: share to draw without a list')
     parser.add_argument('--fewshot-per-class', type=at_least_one, help='fewshot-1: images a class instead of a share')
+    parser.add_argument('--shots', type=at_least_one, nargs='+', default=[1, 2, 5],
+                        help='shots: images a class; the first is the headline')
     parser.add_argument('--blocks', type=int, nargs='+', default=[], help='probe-depth: after which blocks '
                         '(default: half, three quarters and all of them)')
     parser.add_argument('--new-blocks', type=int, nargs='+', default=[0, 1], help='probe-depth: new blocks behind them')
@@ -96,11 +101,12 @@ def settings_of(args: argparse.Namespace) -> EvaluationSettings:
         epochs=args.linear_epochs, batch_size=args.linear_batch_size, batch_norm=args.batch_norm, seed=args.seed,
         as_released=args.lr_as_released is not None, world_size=args.lr_as_released or 1)
     protocol = ProtocolSettings(
-        ks=tuple(args.ks), temperature=args.temperature, linear=linear, select_on_test=args.select_on_test,
-        seeds=args.seeds, fewshot_list=args.fewshot_list, fewshot_share=args.fewshot_share,
-        fewshot_per_class=args.fewshot_per_class)
+        ks=tuple(args.ks), temperature=args.temperature, standardize=args.standardize, linear=linear,
+        select_on_test=args.select_on_test, seeds=args.seeds, fewshot_list=args.fewshot_list,
+        fewshot_share=args.fewshot_share, fewshot_per_class=args.fewshot_per_class, shots=tuple(args.shots))
     return EvaluationSettings(
-        protocols=args.protocols, branch=args.branch, pool=args.pool, batch_size=args.batch_size,
+        protocols=args.protocols, branch=args.branch, pool=args.pool, final_norm=not args.no_final_norm,
+        batch_size=args.batch_size,
         workers=args.workers, device=args.device, cache=args.cache, strict=args.strict, protocol=protocol,
         blocks=tuple(args.blocks), new_blocks=tuple(args.new_blocks), probe_epochs=args.probe_epochs,
         finetune_recipe=args.finetune_recipe, finetune_epochs=args.finetune_epochs, finetune_list=args.finetune_list)

@@ -52,7 +52,7 @@ def evaluate(cfg: Config, checkpoint: str, settings: EvaluationSettings, out: st
     results = {name: protocol_result(name, evaluation) for name in settings.protocols}
     report = {
         'protocols': results, 'checkpoint': str(checkpoint), 'checkpoint_sha256': evaluation.sha256,
-        'branch': settings.branch, 'pool': settings.pool, 'unit': 'percent',
+        'branch': settings.branch, 'pool': settings.pool, 'final_norm': settings.final_norm, 'unit': 'percent',
         'data': {'train': describe(evaluation.sets[0], train), 'test': describe(evaluation.sets[1], test)},
         'seconds': time.perf_counter() - start, 'seconds_features': extracted - start,
         'device': settings.device, 'torch': torch.__version__}

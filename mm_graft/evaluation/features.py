@@ -10,8 +10,9 @@ from tqdm import tqdm
 
 from mm_graft.depth import unwrap
 from mm_graft.encoders import encode_full, out_type_of
+from mm_graft.evaluation.layer_features import LAYER_POOLS
 
-POOLS = ('cls', 'avg')
+POOLS = ('cls', 'avg', *LAYER_POOLS)
 
 
 def backbone_of(model: nn.Module) -> nn.Module:
@@ -26,13 +27,16 @@ def encode(backbone: nn.Module, images: Tensor, pool: str = 'cls') -> Tensor:
     Args:
         backbone: an encoder of mmpretrain or this package, or timm's in ``TIMMBackbone``.
         images: a batch on the backbone's device.
-        pool: ``'cls'`` for the class token after the final norm, ``'avg'`` for the mean over the patches.
+        pool: ``'cls'`` for the class token after the final norm, ``'avg'`` for the mean over the patches, or what
+            several blocks give, see :mod:`mm_graft.evaluation.layer_features`.
 
     Raises:
         ValueError: an unknown ``pool``, or the backbone has no class token.
     """
     if pool not in POOLS:
         raise ValueError(f'pool={pool!r} is unknown; choose one of {POOLS}')
+    if pool in LAYER_POOLS:
+        return LAYER_POOLS[pool](backbone, images)
     if pool == 'cls' and (getattr(backbone, 'cls_token', ...) is None or not getattr(backbone, 'with_cls_token', True)):
         raise ValueError(f"{type(backbone).__name__} has no class token here; use pool='avg'")
     timm_model = getattr(backbone, 'timm_model', None)

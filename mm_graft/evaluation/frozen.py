@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 from mm_graft.encoders import Encoder, load_encoder
 from mm_graft.evaluation.cache import FeatureCache, Features, cache_key, sha256_of_dataset, sha256_of_file
 from mm_graft.evaluation.datasets import build_datasets, class_names, image_names
+from mm_graft.evaluation.layer_features import drop_final_norm
 from mm_graft.evaluation.protocols import FrozenData, ProtocolSettings
 from mm_graft.evaluation.readable import make_loader
 
@@ -23,6 +24,7 @@ class EvaluationSettings:
         protocols: names out of ``PROTOCOLS``.
         branch: ``'base'``, or ``'momentum'`` for the slowly moving encoder of a contrastive checkpoint.
         pool: ``'cls'`` or ``'avg'``.
+        final_norm: features after the encoder's final norm; False: as they leave the last block.
         batch_size: images encoded at once.
         workers: processes that read images.
         device: of the encoder and the protocols.
@@ -40,6 +42,7 @@ class EvaluationSettings:
     protocols: Sequence[str] = ('knn', 'linear', 'fewshot-1')
     branch: str = 'base'
     pool: str = 'cls'
+    final_norm: bool = True
     batch_size: int = 256
     workers: int = 2
     device: str = 'cpu'
@@ -61,7 +64,8 @@ def features_key(
     preprocessor = encoder.data_preprocessor
     return cache_key(
         weights=checkpoint_sha256, branch=settings.branch, backbone=cfg.model.backbone.to_dict(), pool=settings.pool,
-        data=sha256_of_dataset(dataset), transform=repr(getattr(dataset, 'pipeline', None)),
+        final_norm=settings.final_norm, data=sha256_of_dataset(dataset),
+        transform=repr(getattr(dataset, 'pipeline', None)),
         normalisation=[preprocessor.to_rgb, *(getattr(preprocessor, name).flatten().tolist() for name in ('mean', 'std')
                                               if hasattr(preprocessor, name))],
         device=torch.device(settings.device).type)
@@ -139,5 +143,7 @@ def begin(cfg: Config, checkpoint: str, settings: EvaluationSettings) -> Evaluat
         ValueError: the config, the checkpoint or the data do not fit.
     """
     encoder = load_encoder(cfg, checkpoint, settings.branch)
+    if not settings.final_norm:
+        drop_final_norm(encoder.backbone)
     return Evaluation(cfg, checkpoint, settings, encoder.to(settings.device), build_datasets(cfg),
                       sha256_of_file(checkpoint))

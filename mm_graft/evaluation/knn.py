@@ -76,6 +76,13 @@ def knn_accuracy(
     return {k: int((predicted == test_labels).sum()) / len(test_labels) for k, predicted in predictions.items()}
 
 
+def standardized(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
+    """Features (N, D) and (M, D) minus the mean of the training features, over their standard deviation + 1e-6."""
+    train, test = train.float(), test.float()
+    mean, deviation = train.mean(0), train.std(0) + 1e-6
+    return (train - mean) / deviation, (test - mean) / deviation
+
+
 def _predict_block(
     queries: Tensor, bank: Tensor, labels: Tensor, ks: Sequence[int], temperature: float, num_classes: int,
 ) -> dict[int, Tensor]:

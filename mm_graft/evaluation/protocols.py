@@ -10,12 +10,13 @@ from torch import Tensor
 
 from mm_graft.evaluation.confidence import wilson_interval
 from mm_graft.evaluation.fewshot import LAMBDA_TIMES_N, fewshot_logreg
-from mm_graft.evaluation.knn import knn_accuracy
+from mm_graft.evaluation.knn import knn_accuracy, standardized
 from mm_graft.evaluation.linear_probe import (
     LinearProbeSettings,
     linear_probe,
     linear_probe_selected_on_test,
 )
+from mm_graft.evaluation.shots import SPLITS, accuracies_of_splits, summary
 from mm_graft.evaluation.splits import pick_per_class, pick_share, read_list, sha256_of_list
 
 
@@ -47,22 +48,26 @@ class ProtocolSettings:
     Attributes:
         ks: neighbours of kNN; the first that fits is the headline.
         temperature: τ of kNN.
+        standardize: kNN on features of mean 0 and deviation 1 over the training images, as MIM-Refiner's authors do.
         linear: how the linear grid is trained.
         select_on_test: the authors' habit of choosing the linear head on the test images; labelled in the report.
         seeds: repetitions of what is random, from ``linear.seed`` on.
         fewshot_list: file with the few-shot images; without it a class-balanced, seeded share is drawn.
         fewshot_share: that share.
         fewshot_per_class: images a class instead of a share.
+        shots: images a class of the protocol ``shots``; the first is the headline.
     """
 
     ks: tuple[int, ...] = (20, 10, 100, 200)
     temperature: float = 0.07
+    standardize: bool = False
     linear: LinearProbeSettings = field(default_factory=LinearProbeSettings)
     select_on_test: bool = False
     seeds: int = 1
     fewshot_list: str | None = None
     fewshot_share: float = 0.01
     fewshot_per_class: int | None = None
+    shots: tuple[int, ...] = (1, 2, 5)
 
 
 def percent(accuracy: float, total: int) -> dict:
@@ -74,10 +79,11 @@ def percent(accuracy: float, total: int) -> dict:
 def run_knn(data: FrozenData, settings: ProtocolSettings) -> dict:
     """KNN for every k that the training set allows."""
     ks = [k for k in settings.ks if k <= len(data.train_features)] or [len(data.train_features)]
-    by_k = knn_accuracy(data.train_features, data.train_labels, data.test_features, data.test_labels, ks,
-                        settings.temperature, data.num_classes)
+    train, test = data.train_features, data.test_features
+    train, test = standardized(train, test) if settings.standardize else (train, test)
+    by_k = knn_accuracy(train, data.train_labels, test, data.test_labels, ks, settings.temperature, data.num_classes)
     return {**percent(by_k[ks[0]], len(data.test_labels)), 'k': ks[0], 'temperature': settings.temperature,
-            'top1_by_k': {str(k): 100 * accuracy for k, accuracy in by_k.items()}}
+            'standardized': settings.standardize, 'top1_by_k': {str(k): 100 * accuracy for k, accuracy in by_k.items()}}
 
 
 def run_linear(data: FrozenData, settings: ProtocolSettings) -> dict:
@@ -114,6 +120,17 @@ def run_fewshot(data: FrozenData, settings: ProtocolSettings) -> dict:
             'lambda': LAMBDA_TIMES_N / len(rows)}
 
 
+def run_shots(data: FrozenData, settings: ProtocolSettings) -> dict:
+    """Logistic regression on a few images a class, for every number of them."""
+    splits = max(SPLITS, settings.seeds)
+    found = {str(count): summary(accuracies_of_splits(
+        (data.train_features, data.train_labels), (data.test_features, data.test_labels), data.num_classes, count,
+        settings.linear.seed, splits)) for count in settings.shots}
+    headline = found[str(settings.shots[0])]['top1']
+    return {**percent(headline / 100, len(data.test_labels)), 'images_per_class': settings.shots[0], 'splits': splits,
+            'by_images_per_class': found}
+
+
 def fewshot_rows(data: FrozenData, settings: ProtocolSettings, seed: int) -> np.ndarray:
     """Rows of the few-shot images."""
     if settings.fewshot_list:
@@ -134,4 +151,4 @@ def over_seeds(accuracies: Sequence[float], total: int) -> dict:
 
 
 FROZEN_PROTOCOLS: dict[str, Callable[[FrozenData, ProtocolSettings], dict]] = {
-    'knn': run_knn, 'linear': run_linear, 'fewshot-1': run_fewshot}
+    'knn': run_knn, 'linear': run_linear, 'fewshot-1': run_fewshot, 'shots': run_shots}

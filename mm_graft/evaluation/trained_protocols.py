@@ -9,10 +9,12 @@ import torch
 from mmengine.config import Config
 
 from mm_graft.depth import blocks_of
+from mm_graft.evaluation.attentive_fusion import run_attentive_fusion
 from mm_graft.evaluation.datasets import augmented_pipeline, build_dataset, dataset_configs
 from mm_graft.evaluation.fewshot_finetune import finetune_accuracy, finetune_config
 from mm_graft.evaluation.frozen import Evaluation
 from mm_graft.evaluation.linear_augmented import linear_probe_augmented
+from mm_graft.evaluation.linear_dinov2 import run_linear_dinov2
 from mm_graft.evaluation.probe_depth import (
     cut_after,
     default_blocks,
@@ -98,4 +100,5 @@ def _probe(evaluation: Evaluation, block: int, new_blocks: int) -> float:
 
 
 TRAINED_PROTOCOLS: dict[str, Callable[[Evaluation], dict]] = {
-    'linear-augmented': run_linear_augmented, 'probe-depth': run_probe_depth, 'fewshot-10': run_fewshot_finetune}
+    'linear-augmented': run_linear_augmented, 'linear-dinov2': run_linear_dinov2, 'alf': run_attentive_fusion,
+    'probe-depth': run_probe_depth, 'fewshot-10': run_fewshot_finetune}

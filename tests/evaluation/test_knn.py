@@ -3,7 +3,7 @@ import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
 
-from mm_graft.evaluation.knn import knn_accuracy, knn_predict
+from mm_graft.evaluation.knn import knn_accuracy, knn_predict, standardized
 
 
 def clouds(count, classes=5, dims=12, spread=1.5, seed=0):
@@ -68,3 +68,10 @@ def test_features_without_fitting_labels_are_refused():
         knn_accuracy(train, labels, test, test_labels[:-1], (3,))
     with pytest.raises(ValueError, match='one label each'):
         knn_predict(train, labels[:-1], test, (3,))
+
+
+def test_standardized_features_have_the_mean_and_deviation_of_the_training_images():
+    train, test = torch.tensor([[1.0, 10], [3, 30]]), torch.tensor([[2.0, 40]])
+    ours, others = standardized(train, test)
+    torch.testing.assert_close(ours, torch.tensor([[-1.0, -1], [1, 1]]) / 2**0.5, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(others, torch.tensor([[0, 2 / 2**0.5]]), rtol=1e-5, atol=1e-5)

@@ -68,3 +68,19 @@ def test_accuracy_is_given_in_percent_with_its_interval():
     result = percent(0.5, 10)
     assert result['top1'] == 50
     assert result['interval95'] == pytest.approx([23.66, 76.34], abs=0.01)
+
+
+def test_standardizing_keeps_one_large_direction_from_deciding():
+    scaled = data(noise=0.3)
+    for seed, features in enumerate((scaled.train_features, scaled.test_features)):
+        features[:, 7] += 100 * torch.randn(len(features), generator=torch.Generator().manual_seed(seed))
+    plain, standard = (FROZEN_PROTOCOLS['knn'](scaled, replace(SETTINGS, standardize=flag)) for flag in (False, True))
+    assert plain['top1'] < 60 < standard['top1']
+    assert standard['standardized']
+
+
+def test_shots_are_reported_for_every_number_of_images():
+    result = FROZEN_PROTOCOLS['shots'](data(noise=0.6), replace(SETTINGS, shots=(2, 5)))
+    assert list(result['by_images_per_class']) == ['2', '5']
+    assert result['top1'] == pytest.approx(result['by_images_per_class']['2']['top1'])
+    assert len(result['by_images_per_class']['5']['top1_by_split']) == result['splits'] == 3

@@ -1,0 +1,68 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from mm_graft.evaluation.attentive_fusion import AttentiveFusion, accuracy, choose, fit, run_attentive_fusion
+from mm_graft.evaluation.frozen import begin
+from mm_graft.evaluation.linear_probe import LinearProbeSettings
+from tests.evaluation.test_protocols import planted
+
+SETTINGS = LinearProbeSettings(epochs=30, batch_size=64)
+
+
+def tokens(useful, seed=0):
+    """Four tokens of noise, one of which says the class."""
+    features, labels = planted(seed=seed)
+    noise = torch.randn(200, 4, 8, generator=torch.Generator().manual_seed(5 + seed))
+    noise[:, useful] = 3 * features
+    return noise, labels
+
+
+def test_scores_are_what_the_equation_says():
+    torch.manual_seed(0)
+    model = AttentiveFusion(8, 3, num_heads=2).double().eval()
+    x = torch.randn(5, 4, 8).double()
+    query, key, value = (layer(norm(part)) for layer, norm, part in (
+        (model.to_query, model.norm_query, model.query), (model.to_key, model.norm_key, x),
+        (model.to_value, model.norm_value, x)))
+    fused = []
+    for head in range(2):
+        cut = slice(8 * head, 8 * head + 8)  # d = 2 · 8 / 2
+        weights = (query[..., cut] @ key[..., cut].transpose(1, 2) / 8**0.5).softmax(-1)  # (5, 1, 4)
+        torch.testing.assert_close(model.attention(x)[:, head], weights[:, 0])
+        fused.append((weights @ value[..., cut])[:, 0])
+    expected = model.classifier(model.norm(model.proj(torch.cat(fused, 1))))
+    torch.testing.assert_close(model(x), expected)
+    torch.testing.assert_close(model(x.flip(1)), expected)  # attention has no order
+
+
+def test_the_number_of_heads_divides_the_width():
+    assert [AttentiveFusion(dims, 2).num_heads for dims in (16, 12, 7)] == [8, 6, 7]
+
+
+@pytest.mark.parametrize('useful', [0, 3])
+def test_attention_finds_the_token_that_says_the_class(useful):
+    x, labels = tokens(useful)
+    model = fit(x, labels, 4, 1e-2, SETTINGS)
+    assert accuracy(model, *tokens(useful, seed=1)) > 0.9
+    with torch.no_grad():
+        assert model.attention(x).mean((0, 1)).argmax() == useful
+
+
+def test_the_rate_is_chosen_on_held_out_images_and_the_seed_decides_the_rest():
+    x, labels = tokens(2)
+    chosen = choose(x, labels, 4, replace(SETTINGS, epochs=5))
+    assert chosen.lr == 1e-2  # five epochs are too few for smaller ones
+    again = choose(x, labels, 4, replace(SETTINGS, epochs=5))
+    assert torch.equal(chosen.model.query, again.model.query)
+    other = choose(x, labels, 4, replace(SETTINGS, epochs=5, seed=1))
+    assert not torch.equal(chosen.model.query, other.model.query)
+
+
+def test_it_reports_where_the_attention_goes(run):
+    cfg, checkpoint, settings = run
+    result = run_attentive_fusion(begin(cfg, checkpoint, settings))
+    assert len(result['attention_by_block']) == 4
+    assert sum(result['attention_by_block']) == pytest.approx(1, abs=1e-5)
+    assert 0 <= result['top1'] <= 100
