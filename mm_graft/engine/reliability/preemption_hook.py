@@ -2,7 +2,9 @@
 
 import atexit
 import multiprocessing
+import os
 import signal
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -16,6 +18,8 @@ from torch.utils.data import DataLoader
 
 from mm_graft.engine.reliability.safe_checkpoint_hook import SafeCheckpointHook
 from mm_graft.registry import HOOKS
+
+ONE_SIGNAL = 5.0  # seconds
 
 
 def ignore_signals(worker: int, numbers: Sequence[int], before: Callable[[int], None] | None) -> None:
@@ -38,6 +42,13 @@ def end_loader_processes() -> None:
             process.kill()
 
 
+def end_at_once(number: int) -> None:
+    """End this process as a signal does that nobody handles, and those of its loader."""
+    end_loader_processes()
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
 def at_step(runner: Runner) -> bool:
     """Whether no gradients are half accumulated."""
     wrapper = runner.optim_wrapper
@@ -53,22 +64,23 @@ def shared_batches(loader: DataLoader) -> int:
 
 @HOOKS.register_module()
 class PreemptionHook(Hook):
-    """Save and leave with status 0 when a scheduler asks to: slurm's warning, ``scancel``, torchrun's end.
+    """Save and leave with status 0 when a scheduler asks to (slurm's warning, ``scancel``, torchrun's end), or Ctrl-C.
 
-    After the iteration in which a signal arrives (with gradient accumulation after the one that makes the step) the
-    state is saved as ``stopped.pth``, and ``--resume`` goes on with the next iteration; a second signal changes
-    nothing, nor does one in the last iteration: the run is at its end. Needs :class:`SafeCheckpointHook`, which writes
-    and finds the file; a run without any checkpoints is left alone.
+    A first signal is answered with a line at once. After the iteration in which it arrives (with gradient accumulation
+    after the one that makes the step) the state is saved as ``stopped.pth``, and ``--resume`` goes on with the next
+    iteration; in the last iteration the run comes to its own end. A second signal ends the process at once. torchrun
+    and srun pass on what their processes may have got already, so there a repetition within seconds is the same signal.
+    Needs
+    :class:`SafeCheckpointHook`, which writes and finds the file; a run without any checkpoints is left alone.
 
     Several processes have to stop at the same iteration: every ``interval`` iterations they reduce one byte between
     CPUs (gloo), so that no device waits.
 
     A signal during validation is heeded between its batches, by several processes after those that all have. The state
-    is that after the last iteration of training; a resumed run goes on with training and does not repeat the
-    validation.
+    is that after the last iteration of training; a resumed run begins with that validation (`DueValidationHook`).
 
     Args:
-        signals: names of the signals.
+        signals: names of the signals. After SIGINT (Ctrl-C) the status is 130, so that no script goes on.
         interval: after how many iterations several processes ask each other; one process does at each.
 
     Raises:
@@ -77,7 +89,7 @@ class PreemptionHook(Hook):
 
     priority = 'LOWEST'
 
-    def __init__(self, signals: Sequence[str] = ('SIGTERM', 'SIGUSR1'), interval: int = 10) -> None:
+    def __init__(self, signals: Sequence[str] = ('SIGTERM', 'SIGUSR1', 'SIGINT'), interval: int = 10) -> None:
         if unknown := [name for name in signals if name not in signal.Signals.__members__]:
             raise ValueError(f'signals {unknown} do not exist here; choose from {list(signal.Signals.__members__)}')
         self.numbers = [signal.Signals[name] for name in signals]
@@ -87,7 +99,8 @@ class PreemptionHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Listen."""
-        self.agreed, self.earlier = False, {}
+        self.agreed, self.earlier, self.received = False, {}, None
+        self.passed_on = any(name in os.environ for name in ('TORCHELASTIC_RUN_ID', 'SLURM_PROCID'))
         self.group = distributed.new_group(backend='gloo') if get_world_size() > 1 else None
         self.checkpoints = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
         if self.checkpoints is None:
@@ -109,14 +122,23 @@ class PreemptionHook(Hook):
             atexit.register(end_loader_processes)
 
     def _note(self, number: int, frame: object) -> None:
-        self.received = signal.Signals(number)
+        if self.received is not None:
+            if not self.passed_on or time.monotonic() - self.since > ONE_SIGNAL:
+                end_at_once(number)
+            return
+        self.received, self.since = signal.Signals(number), time.monotonic()
+        os.write(2, f'{self.received.name}: stopping after this iteration, which will be saved; a second signal ends '
+                    'the run at once\n'.encode())  # a handler must not use streams, in which it may stand
+        if not self.passed_on:
+            for each in self.numbers:
+                signal.signal(each, signal.SIG_DFL)  # also in the middle of a long call
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None,
                          outputs: dict | None = None) -> None:
         """Save and leave, if it is time.
 
         Raises:
-            SystemExit: with status 0.
+            SystemExit: as said above.
         """
         self.agreed = self.agreed or self._asked(self.every_n_train_iters(runner, self.interval))
         if self.agreed and at_step(runner) and runner.iter + 1 < runner.max_iters:
@@ -126,7 +148,7 @@ class PreemptionHook(Hook):
         """Leave before a validation begins.
 
         Raises:
-            SystemExit: with status 0.
+            SystemExit: as said above.
         """
         if self.earlier and at_step(runner) and self._asked(True):
             self._leave(runner, runner.iter)
@@ -136,7 +158,7 @@ class PreemptionHook(Hook):
         """Leave within a validation, with the weights that are trained.
 
         Raises:
-            SystemExit: with status 0.
+            SystemExit: as said above.
         """
         if not self.earlier or not at_step(runner):
             return
@@ -151,7 +173,7 @@ class PreemptionHook(Hook):
         path = self.checkpoints.save_after(runner, iterations)
         runner.logger.warning(f'{self.received.name if self.received else "another process"} asks to stop: saved '
                               f'iteration {iterations} to {path}; go on with --resume')
-        raise SystemExit(0)
+        raise SystemExit(128 + signal.SIGINT if self.received == signal.SIGINT else 0)
 
     def _asked(self, due: bool) -> bool:
         if self.group is None:

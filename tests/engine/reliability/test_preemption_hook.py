@@ -4,6 +4,8 @@ import os
 import signal
 import time
 from contextlib import suppress
+from itertools import repeat
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -31,7 +33,7 @@ class Signal(Hook):
 
 @pytest.fixture(autouse=True)
 def _handlers():
-    before = {name: signal.getsignal(signal.Signals[name]) for name in ('SIGTERM', 'SIGUSR1')}
+    before = {name: signal.getsignal(signal.Signals[name]) for name in ('SIGTERM', 'SIGUSR1', 'SIGINT')}
     yield
     for name, handler in before.items():
         signal.signal(signal.Signals[name], handler)
@@ -43,15 +45,68 @@ def stopped(folder, name='SIGTERM', iteration=2, **settings):
     runner.register_hook(Signal(name, iteration))
     with pytest.raises(SystemExit) as end:
         runner.train()
-    assert end.value.code == 0
+    assert end.value.code == (130 if name == 'SIGINT' else 0)
     return torch.load(folder / 'stopped.pth', weights_only=False)
 
 
-@pytest.mark.parametrize('name', ['SIGTERM', 'SIGUSR1'])
-def test_a_signal_saves_the_state_after_the_iteration_and_leaves_with_status_0(tmp_path, name):
+@pytest.mark.parametrize('name', ['SIGTERM', 'SIGUSR1', 'SIGINT'])
+def test_a_signal_saves_the_state_after_the_iteration_and_leaves_with_its_status(tmp_path, name):
     saved = stopped(tmp_path, name)
     assert saved['meta']['iter'] == 3
     assert {'state_dict', 'optimizer', 'message_hub'} <= set(saved)
+
+
+class Signals(Hook):
+    """Sends one signal after the other in the third iteration, so many seconds apart, and notes that it got so far."""
+
+    def __init__(self, names, note, apart):
+        self.names, self.note, self.apart = names, note, apart
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == 2:
+            for name in self.names:
+                os.kill(os.getpid(), signal.Signals[name])
+                preemption_hook.time = SimpleNamespace(monotonic=repeat(time.monotonic() + self.apart).__next__)
+            self.note.write_text(str(runner.iter))
+
+
+def ended(folder, names, apart=0.0, **variables):
+    """Status of a run in a process of its own, what it wrote to stderr, and whether its iteration went on."""
+    folder.mkdir()
+    process = os.fork()
+    if not process:
+        os.environ.update(variables)
+        os.dup2(os.open(folder / 'said', os.O_CREAT | os.O_WRONLY), 2)
+        runner = make(folder / 'run')
+        runner._train_dataloader.update(num_workers=1)
+        runner.register_hook(PreemptionHook())
+        runner.register_hook(Signals(names, folder / 'note', apart))
+        try:
+            runner.train()
+        except SystemExit as end:
+            os._exit(end.code)
+        os._exit(77)
+    status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    return status, (folder / 'said').read_text(), (folder / 'note').exists()
+
+
+def test_a_first_signal_is_answered_at_once_and_a_second_one_ends_the_run_at_once(tmp_path):
+    status, said, went_on = ended(tmp_path / 'once', ['SIGTERM'])
+    line = 'SIGTERM: stopping after this iteration, which will be saved; a second signal ends the run at once'
+    assert (status, said.splitlines().count(line), went_on) == (0, 1, True)
+    for names in (['SIGTERM', 'SIGTERM'], ['SIGUSR1', 'SIGTERM'], ['SIGTERM', 'SIGINT']):
+        status, said, went_on = ended(tmp_path / '_'.join(names), names)
+        assert status == -signal.Signals[names[1]]
+        assert said.count('stopping after this iteration') == 1
+        assert not went_on
+
+
+@pytest.mark.parametrize('launcher', ['TORCHELASTIC_RUN_ID', 'SLURM_PROCID'])
+def test_what_a_launcher_passes_on_is_the_same_signal_and_a_later_one_is_not(tmp_path, launcher):
+    status, said, went_on = ended(tmp_path / 'twice', ['SIGTERM', 'SIGTERM'], 4.0, **{launcher: '0'})
+    assert (status, said.count('stopping after this iteration'), went_on) == (0, 1, True)
+    status, _, went_on = ended(tmp_path / 'later', ['SIGTERM', 'SIGTERM'], 6.0, **{launcher: '0'})
+    assert (status, went_on) == (-signal.SIGTERM, False)
 
 
 def test_the_run_goes_on_after_it(tmp_path):
