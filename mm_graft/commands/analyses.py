@@ -3,6 +3,7 @@
 import json
 from argparse import Namespace
 from collections.abc import Iterator
+from dataclasses import asdict
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from mm_graft.analysis import patch_retrieval as retrieval
 from mm_graft.analysis import tsne as plane
 from mm_graft.analysis import vic as terms
 from mm_graft.analysis.data import balanced, image_batches, spread, training_batches
+from mm_graft.analysis.layers import draw_layers, propose
 from mm_graft.analysis.reconstruction import load_model, read_images, reconstruct
 from mm_graft.checkpoints import read_checkpoint
 from mm_graft.commands.analyze import Subject
@@ -28,6 +30,8 @@ from mm_graft.commands.configs import check_folders
 from mm_graft.encoders import Encoder, load_encoder, normalization_of, preprocessor_config
 from mm_graft.evaluation.datasets import build_datasets, class_names, image_labels
 from mm_graft.evaluation.features import encode
+from mm_graft.evaluation.layers import curves, features_of_blocks
+from mm_graft.evaluation.splits import at_most
 from mm_graft.gradients import terms_conflict
 
 
@@ -117,6 +121,25 @@ def vic(args: Namespace, subjects: list[Subject]) -> None:
     values = {label: {name: term.cpu().numpy() for name, term in parts.items()} for label, parts in found.items()}
     models = {label: {name: term.tolist() for name, term in parts.items()} for label, parts in values.items()}
     save(args, models, terms.draw_vic(values), images=sum(len(pair[0]) for pair in views))
+
+
+def layers(args: Namespace, subjects: list[Subject]) -> None:
+    """What every block is worth, and what to try first."""
+    sets = build_datasets(subjects[0].cfg)
+    rows = [at_most(image_labels(dataset), count, args.seed)
+            for dataset, count in zip(sets, (args.train_images, args.test_images))]
+    found = {}
+    for label, encoder in encoders_of(args, subjects).items():
+        train, test = (features_of_blocks(encoder, dataset, chosen, args.batch_size, args.workers)
+                       for dataset, chosen in zip(sets, rows))
+        found[label] = curves(train, test, args.seed)
+    proposals = {label: propose(measured) for label, measured in found.items()}
+    models = {label: {'curves': found[label], 'proposal': asdict(proposals[label])} for label in found}
+    for label, proposal in proposals.items():
+        print(f'{label}: {proposal.reason}')
+        print(f'  heads out_indices={proposal.taps}, graft above block {proposal.graft_depth}, freeze the stem and the '
+              f'first {proposal.freeze_first}')
+    save(args, models, draw_layers(found, proposals), train_images=len(rows[0]), test_images=len(rows[1]))
 
 
 def tsne(args: Namespace, subjects: list[Subject]) -> None:

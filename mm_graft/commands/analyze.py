@@ -96,6 +96,14 @@ def segmentation_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--indices', type=int, nargs='+', default=[0], help='of the test images')
 
 
+def layers_arguments(parser: argparse.ArgumentParser) -> None:
+    """How many labelled images."""
+    add_arguments(parser)
+    parser.add_argument('--train-images', type=at_least_one, default=5000, help='to learn from, class-balanced')
+    parser.add_argument('--test-images', type=at_least_one, default=2000, help='to score, class-balanced')
+    parser.add_argument('--workers', type=int, default=0, help='processes that read images')
+
+
 def check(args: argparse.Namespace) -> list[Subject]:
     """The configs; checkpoints and pictures exist."""
     subjects = subjects_of(args)
@@ -134,6 +142,8 @@ COMMANDS = {name: (text, arguments, check, partial(run, name)) for name, text, a
     ('conflict', 'where the gradients of two losses conflict, per block (grafting, Figs. 1 and 8)', conflict_arguments),
     ('attention-distance', 'how far the heads look, per block (grafting, Fig. 7)', partial(image_arguments, count=64)),
     ('vic', 'variance, invariance and covariance of two views, per block (grafting, Fig. 6)', training_arguments),
+    ('layers', 'kNN, linear and RankMe of every block, with blocks to begin with: heads, graft, freezing',
+     layers_arguments),
     ('tsne', 'features of the test set in the plane (grafting, Fig. 3)', tsne_arguments),
     ('attention-map', 'what the class token attends to (ConMIM, Fig. 3)', map_arguments),
     ('patch-retrieval', 'patches of other images that are most like one (ConMIM, Fig. 4)', retrieval_arguments),

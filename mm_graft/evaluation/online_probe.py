@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dist import all_gather_object, get_rank, get_world_size
@@ -15,7 +14,7 @@ from mm_graft.evaluation.features import feature_batches
 from mm_graft.evaluation.knn import knn_accuracy
 from mm_graft.evaluation.linear_probe import LinearProbeSettings, linear_probe, sweep_grid
 from mm_graft.evaluation.readable import ReadableBatches, ReadableImages, make_loader
-from mm_graft.evaluation.splits import pick_share
+from mm_graft.evaluation.splits import at_most
 from mm_graft.registry import METRICS
 
 
@@ -53,7 +52,8 @@ class OnlineProbe:
         base_lrs: Sequence[float] = (0.01, 0.1, 1, 10),
     ) -> None:
         self.sets = build_datasets(cfg)
-        self.rows = [_bounded(dataset, count) for dataset, count in zip(self.sets, (train_images, test_images))]
+        self.rows = [at_most(image_labels(dataset), count)
+                     for dataset, count in zip(self.sets, (train_images, test_images))]
         self.normalization = normalization_of(cfg)
         self.loader = make_loader(batch_size, workers)
         self.pool, self.k, self.temperature = pool, k, temperature
@@ -83,10 +83,3 @@ class OnlineProbe:
             raise ValueError(f'none of {len(rows)} images could be read')
         features, labels = (torch.cat(column) for column in zip(*gathered))
         return features.to(device), labels.to(device)
-
-
-def _bounded(dataset: Dataset, count: int) -> list[int]:
-    labels = image_labels(dataset)
-    if count >= len(labels):
-        return list(range(len(labels)))
-    return np.asarray(pick_share(labels, count / len(labels), seed=0)).tolist()

@@ -42,6 +42,13 @@ def pick_share(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
     return _pick(labels, np.maximum(1, np.rint(np.bincount(labels) * share)).astype(int), seed)
 
 
+def at_most(labels: np.ndarray, count: int, seed: int = 0) -> list[int]:
+    """About ``count`` rows, a random share of every class, at least one each; all rows if there are no more."""
+    if count >= len(labels):
+        return list(range(len(labels)))
+    return pick_share(labels, count / len(labels), seed).tolist()
+
+
 def _pick(labels: np.ndarray, quota: np.ndarray, seed: int) -> np.ndarray:
     order = np.random.default_rng(seed).permutation(len(labels))
     order = order[np.argsort(labels[order], kind='stable')]  # class by class, random within a class

@@ -75,6 +75,18 @@ def test_a_term_that_the_algorithm_lacks_is_one_line_of_error(analyze, capsys):
     assert "'loss_other' is no scalar with a gradient" in capsys.readouterr().err
 
 
+def test_layers_are_measured_and_blocks_proposed(analyze, folder):
+    report = analyze('layers', '--train-images', '6', '--test-images', '4')
+    assert (report['train_images'], report['test_images']) == (6, 4)
+    model = report['models']['joint epoch_0']
+    assert {pool: sorted(curve) for pool, curve in model['curves'].items()} == {
+        pool: ['knn', 'linear', 'rankme'] for pool in ('class token', 'mean of patches')}
+    assert all(len(values) == 4 for curve in model['curves'].values() for values in curve.values())
+    assert model['proposal']['taps'][-1] == 3
+    assert 'kNN of the' in report['models']['joint epoch_1']['proposal']['reason']
+    assert picture(folder, 'layers')
+
+
 def test_attention_distance_of_the_test_set_or_of_files(analyze, folder):
     report = analyze('attention-distance', '--labels', 'a', 'b')
     assert list(report['models']) == ['a', 'b']

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mm_graft.evaluation.splits import pick_per_class, pick_share, read_list, sha256_of_list, write_list
+from mm_graft.evaluation.splits import at_most, pick_per_class, pick_share, read_list, sha256_of_list, write_list
 
 LABELS = np.array([0] * 100 + [1] * 30 + [2] * 10)
 
@@ -53,3 +53,11 @@ def test_list_of_another_data_set_is_refused(tmp_path):
         read_list(tmp_path / 'l.txt', ['a/y.jpg'])
     with pytest.raises(ValueError, match='does not exist'):
         read_list(tmp_path / 'none.txt', [])
+
+
+def test_at_most_so_many_rows_are_a_share_of_every_class():
+    labels = np.repeat([0, 1], [80, 20])
+    rows = at_most(labels, 10)
+    assert np.bincount(labels[rows]).tolist() == [8, 2]
+    assert at_most(labels, 10, seed=1) != rows == at_most(labels, 10)
+    assert at_most(labels, 100) == list(range(100))

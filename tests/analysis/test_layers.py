@@ -1,0 +1,63 @@
+import pytest
+from matplotlib.figure import Figure
+
+from mm_graft.analysis.layers import draw_layers, propose, spread_taps
+
+
+def curve(*knn):
+    return {'knn': list(knn), 'linear': [value + 1 for value in knn], 'rankme': [5.0] * len(knn)}
+
+
+def test_where_the_last_blocks_fall_each_of_them_gets_a_head():
+    found = propose({'class token': curve(10, 20, 40, 70, 75, 72, 68, 60)})
+    assert found.best_block == 5
+    assert found.taps == [4, 5, 6, 7]
+    assert found.graft_depth == 5
+    assert found.freeze_first == 3  # 70 is the first of at least 42.5
+    assert found.freeze_order == [0, 1, 2, 3, 4, 5]
+    assert '15.0 points below' in found.reason
+
+
+def test_where_they_do_not_the_last_block_gets_the_only_head():
+    found = propose({'class token': curve(10, 30, 50, 69.5, 70, 69.5)})
+    assert found.taps == [5]
+    assert 'one head' in found.reason
+    assert propose({'class token': curve(10, 30, 50, 69.5, 71, 69.5)}).taps == [4, 5]
+
+
+def test_a_curve_that_rises_to_the_end_leaves_the_last_block_above_the_graft():
+    found = propose({'class token': curve(10, 20, 30, 40)})
+    assert (found.best_block, found.graft_depth, found.taps) == (4, 3, [3])
+    assert found.freeze_first == 2
+
+
+def test_a_curve_that_only_falls_freezes_nothing():
+    found = propose({'class token': curve(40, 30, 20)})
+    assert (found.best_block, found.graft_depth, found.freeze_first, found.taps) == (1, 1, 0, [0, 1, 2])
+
+
+def test_the_better_pool_is_followed():
+    found = propose({'class token': curve(10, 20, 15), 'mean of patches': curve(10, 15, 25)})
+    assert found.pool == 'mean of patches'
+    assert found.best_block == 3
+
+
+@pytest.mark.parametrize(('first', 'last', 'taps'), [(20, 23, [20, 21, 22, 23]), (3, 3, [3]),
+                                                     (10, 23, [10, 12, 14, 16, 17, 19, 21, 23])])
+def test_at_most_eight_heads_are_spread_evenly_with_both_ends(first, last, taps):
+    assert spread_taps(first, last) == taps
+
+
+def test_the_picture_has_a_line_for_each_pool_and_rings_at_the_heads():
+    found = {'MAE': {'class token': curve(10, 40, 30), 'mean of patches': curve(10, 20, 25)},
+             'graft': {'class token': curve(10, 20, 30)}}
+    proposals = {label: propose(curves) for label, curves in found.items()}
+    figure = draw_layers(found, proposals)
+    assert isinstance(figure, Figure)
+    knn, _, rankme = figure.axes
+    lines = {line.get_label(): line for line in knn.lines}
+    assert list(lines['MAE, class token'].get_ydata()) == [10, 40, 30]
+    assert list(lines['MAE, mean of patches'].get_xdata()) == [1, 2, 3]
+    rings = [line for line in knn.lines if line.get_marker() == 'o']
+    assert [list(ring.get_xdata()) for ring in rings] == [[2, 3], [3]]
+    assert rankme.get_ylabel() == 'RankMe'
