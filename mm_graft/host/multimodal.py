@@ -2,7 +2,8 @@
 
 With pycocotools and transformers 5 or newer installed, ``import mmpretrain.models`` ends in ``NoneType takes no
 arguments``: names that its BLIP code imports are gone, a bare ``except`` sets them to None, and classes are derived
-from them. mmpretrain has placeholders for environments that lack its multimodal requirements; this module has it use them.
+from them. mmpretrain has placeholders for environments that lack its multimodal requirements; here it is made to use
+them.
 """
 
 import logging
