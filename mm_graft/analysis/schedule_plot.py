@@ -76,7 +76,7 @@ def build_schedulers(cfg: Config, optim_wrapper: OptimWrapper, length: RunLength
         end = length.total // epoch if config.get('by_epoch', True) else length.total
         schedulers.append(PARAM_SCHEDULERS.build(
             {'end': end, **config}, default_args={'optimizer': optim_wrapper, 'epoch_length': epoch}))
-    optim_wrapper._global_step = 0  # no optimizer step is taken here; without this every scheduler warns of it
+    optim_wrapper.step()  # without gradients it changes nothing; without any step every scheduler would warn
     return schedulers
 
 

@@ -29,7 +29,7 @@ class AtomicBackend(LocalBackend):
         self.put(obj.encode(encoding), filepath)
 
 
-register_backend(ATOMIC, AtomicBackend, force=True)
+register_backend(ATOMIC, AtomicBackend)
 
 
 def corruption_reason(path: str | Path) -> str | None:

@@ -12,6 +12,7 @@ from mmpretrain.datasets import CustomDataset
 from torch.utils.data import Dataset
 
 from mm_graft.datasets.image_folder import ImageFolder
+from mm_graft.host.run_requests import asked_to_resume
 from mm_graft.image_folders import list_images, shorten
 
 
@@ -33,7 +34,7 @@ class ClassNamesHook(Hook):
             ValueError: names both.
         """
         trained = ((checkpoint.get('meta') or {}).get('dataset_meta') or {}).get('classes')
-        if trained and (self.loader == 'test_dataloader' or runner._resume):
+        if trained and (self.loader == 'test_dataloader' or asked_to_resume(runner)):
             number_by_name({'the checkpoint': trained, self.loader: getattr(runner, self.loader).dataset})
 
 

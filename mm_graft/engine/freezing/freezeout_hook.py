@@ -1,11 +1,8 @@
 """The events of FreezeOut: a prefix leaves the backward pass, the optimizer, the gradients that are sent."""
 
-import gc
-
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from mm_graft.depth import depth_map, unwrap
 from mm_graft.engine.freezing.freezeout_savings import SavingsMeter, encoder_step_cost
@@ -18,6 +15,7 @@ from mm_graft.engine.freezing.frozen_prefix import (
     prefix_parameters,
 )
 from mm_graft.engine.schedulers.freezeout import FreezeOutLR
+from mm_graft.host.rewrapping import rewrap
 from mm_graft.registry import HOOKS
 from mm_graft.sharding import sharding_of
 
@@ -164,14 +162,3 @@ def check_supported(runner: Runner) -> None:
         raise ValueError('reentrant activation checkpointing (`activation_checkpointing` in the config, `with_cp` in '
                          'the host\'s backbones) drops the gradients of trained blocks behind a frozen prefix; remove '
                          'it, or use a backbone with non-reentrant checkpointing such as mm_graft.GraftViT')
-
-
-def rewrap(runner: Runner) -> None:
-    """Rebuilds the distributed wrapper, whose buckets are made once from what then requires a gradient."""
-    if not isinstance(runner.model, DistributedDataParallel):
-        return
-    module = runner.model.module
-    runner.model = None
-    gc.collect()  # the old reducer must let go of the parameters before the new one takes them
-    runner.model = runner.wrap_model(runner.cfg.get('model_wrapper_cfg'), module)
-    runner._maybe_compile('train_step')

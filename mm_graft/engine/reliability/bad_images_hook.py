@@ -6,6 +6,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
+from mm_graft.host.run_requests import asked_to_resume
 from mm_graft.registry import HOOKS
 
 KEY = 'bad_images'
@@ -25,7 +26,7 @@ class BadImagesHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Go on from those of a resumed run."""
-        if not runner._resume or KEY not in checkpoint:
+        if not asked_to_resume(runner) or KEY not in checkpoint:
             return
         for found in bad_files_of(runner.train_dataloader.dataset):
             for hash_ in checkpoint[KEY]:

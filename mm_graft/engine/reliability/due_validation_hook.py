@@ -4,6 +4,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mm_graft.engine.reliability.safe_checkpoint_hook import SafeCheckpointHook
+from mm_graft.host.run_requests import file_to_load
 from mm_graft.registry import HOOKS
 
 
@@ -40,7 +41,7 @@ class DueValidationHook(Hook):
             return
         if validation_is_due(runner) and self.saver.run.validated != runner.iter:
             runner.logger.info(f'the validation after iteration {runner.iter} did not come to its end; it is made now')
-            self.saver.last_ckpt = self.saver.last_ckpt or runner._load_from  # so that a best score is saved with it
+            self.saver.last_ckpt = self.saver.last_ckpt or file_to_load(runner)  # so that a best score is saved with it
             runner.val_loop.run()
         if runner.iter >= runner.max_iters > 0:
             runner.logger.info(f'the run is finished after {runner.max_iters} iterations; there is nothing to do')

@@ -12,6 +12,7 @@ import torch
 from mmengine.dataset import DefaultSampler
 from mmengine.dist import get_world_size
 from mmengine.hooks import CheckpointHook, EMAHook, Hook
+from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 from torch import distributed
 from torch.utils.data import DataLoader
@@ -52,7 +53,7 @@ def end_at_once(number: int) -> None:
 def at_step(runner: Runner) -> bool:
     """Whether no gradients are half accumulated."""
     wrapper = runner.optim_wrapper
-    return not getattr(wrapper, '_inner_count', 0) % getattr(wrapper, '_accumulative_counts', 1)
+    return isinstance(wrapper, OptimWrapperDict) or wrapper.should_update()
 
 
 def shared_batches(loader: DataLoader) -> int:

@@ -18,6 +18,7 @@ from mm_graft.depth import unwrap
 from mm_graft.engine.reliability.optimizer_carry import NAMES, Built, Saved, carry_over, parameter_names
 from mm_graft.engine.reliability.rng_state_hook import PLACE
 from mm_graft.engine.reliability.schedule_replay import Place
+from mm_graft.host.run_requests import asked_seed
 
 OF_NO_WEIGHT = {'self', 'cfg', 'work_dir', 'resume', 'load_from', 'launcher', 'env_cfg', 'log_level', 'log_processor',
                 'visualizer', 'experiment_name', 'default_scope', 'test_dataloader', 'test_evaluator', 'test_cfg'}
@@ -135,7 +136,7 @@ def settle_place(runner: Runner, checkpoint: dict, path: str) -> list[Change]:
     """
     meta, info = checkpoint['meta'], checkpoint['message_hub']['runtime_info']
     found = []
-    seed, asked = meta.get('seed'), runner._randomness_cfg.get('seed')
+    seed, asked = meta.get('seed'), asked_seed(runner)
     if asked is not None and seed is not None and seed != asked:
         found.append(Change('randomness.seed', seed, asked))
     place = saved_place(runner, checkpoint)

@@ -14,6 +14,7 @@ from mm_graft.checkpoints.reading import CheckpointError, integrity
 from mm_graft.engine.reliability.resumed_settings import adopt, record_names
 from mm_graft.engine.reliability.run_folder import LAST, Record, asked_run, hold_folder, new_run, write_record
 from mm_graft.files import remove_abandoned
+from mm_graft.host.run_requests import asked_to_resume, file_to_load, resume_from
 from mm_graft.host.safe_opening import safe_opening
 from mm_graft.registry import HOOKS
 
@@ -68,8 +69,8 @@ class SafeCheckpointHook(CheckpointHook):
         if error:
             self._opening.close()
             raise error
-        if runner._resume:
-            runner._resume, runner._load_from = path is not None, path
+        if asked_to_resume(runner):
+            resume_from(runner, path)
 
     def before_train(self, runner: Runner) -> None:
         """The weights are loaded."""
@@ -80,10 +81,10 @@ class SafeCheckpointHook(CheckpointHook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Before a resume, let the checkpoint be one of the run that is asked for."""
-        if not runner._resume or self.run is None:
+        if not asked_to_resume(runner) or self.run is None:
             return
         try:
-            adopt(runner, checkpoint, runner._load_from, self.folder)
+            adopt(runner, checkpoint, file_to_load(runner), self.folder)
         except BaseException:
             self._opening.close()
             raise
@@ -121,8 +122,8 @@ class SafeCheckpointHook(CheckpointHook):
                 for folder in {runner.work_dir, str(self.folder)}:
                     hold_folder(folder)
                 remove_abandoned(self.folder, '.pth')
-                run = asked_run(self.folder, runner._resume, runner._load_from)
-                path = self._choose(runner, run) if runner._resume else None
+                run = asked_run(self.folder, asked_to_resume(runner), file_to_load(runner))
+                path = self._choose(runner, run) if asked_to_resume(runner) else None
                 if run is None:  # of a version that wrote no identities
                     run = new_run(path)
                 write_record(self.folder, run)
@@ -138,7 +139,7 @@ class SafeCheckpointHook(CheckpointHook):
         Raises:
             CheckpointError: it is damaged, or all are.
         """
-        given = runner._load_from
+        given = file_to_load(runner)
         if given and '://' in given:
             return given
         path, damaged = (None, {}) if given else newest_intact(self.folder, run and run.run)

@@ -29,6 +29,7 @@ from mmengine.optim.scheduler.param_scheduler import INF, OptimizerType
 
 from mm_graft.engine.schedulers.warmup_cosine import check_warmup, warmup_cosine
 from mm_graft.equations import half_cosine
+from mm_graft.host.accumulation import iterations_a_step
 from mm_graft.registry import PARAM_SCHEDULERS
 
 POWERS = {'linear': 1, 'square': 2, 'cubic': 3}
@@ -149,7 +150,7 @@ class FreezeOutLR(_ParamScheduler):
         if begin != 0 or end >= INF:
             raise ValueError(f'FreezeOutLR spans the whole run, but begin={begin}, end={end}; '
                              'leave out `begin` and give `end`, or let the Runner fill it in')
-        self.accumulative_counts = getattr(optimizer, '_accumulative_counts', 1)
+        self.accumulative_counts = iterations_a_step(optimizer)
         self.total = math.ceil(end / self.accumulative_counts)
         self.warmup = math.ceil(warmup / self.accumulative_counts)
         self.depths = group_depths(optimizer)

@@ -15,6 +15,7 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import Shard
+from torch.optim import Optimizer
 
 from mm_graft.depth import blocks_of, encoders_of
 from mm_graft.registry import OPTIM_WRAPPERS, RUNNERS
@@ -81,14 +82,16 @@ def shard_model(model: nn.Module, param_dtype: str | None = None) -> nn.Module:
 
 
 @contextmanager
-def whole_state(owner: nn.Module | OptimWrapper) -> Iterator[None]:
-    """Let the state dict of model or optimizer be whole in the main process; all processes have to come here."""
-    state = full_state_dict(owner.state_dict())
-    owner.state_dict = lambda: state
+def full_state(model: nn.Module, optimizer: Optimizer) -> Iterator[None]:
+    """Let the state dicts of model and optimizer be full in the main process; all processes have to come here."""
+    weights, moments = full_state_dict(model.state_dict()), full_state_dict(optimizer.state_dict())
+    handles = [model.register_state_dict_post_hook(lambda module, state, *_: state.update(weights)),
+               optimizer.register_state_dict_post_hook(lambda optimizer, state: moments)]
     try:
         yield
     finally:
-        del owner.state_dict
+        for handle in handles:
+            handle.remove()
 
 
 @RUNNERS.register_module()
@@ -158,7 +161,7 @@ class FullyShardedRunner(Runner):
         """Gather model and optimizer in all processes; the main one writes."""
         if not self.sharded:
             return super().save_checkpoint(*args, **kwargs)
-        with whole_state(self.model), whole_state(self.optim_wrapper):
+        with full_state(self.model, self.optim_wrapper.optimizer):
             super().save_checkpoint(*args, **kwargs)
 
     def _init_model_weights(self) -> None:

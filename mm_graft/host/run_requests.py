@@ -1,0 +1,27 @@
+"""What a run was asked for, which MMEngine's Runner keeps to itself and says nowhere.
+
+A config would say it, but a Runner may be built without one; and before it loads, another file has to be put in the
+place of the one that was asked for, where that is damaged or none was named.
+"""
+
+from mmengine.runner import Runner
+
+
+def asked_to_resume(runner: Runner) -> bool:
+    """Whether the run goes on from a checkpoint of its own."""
+    return runner._resume
+
+
+def file_to_load(runner: Runner) -> str | None:
+    """The file that the run loads when it begins, or has loaded; None: none, or the last one of its folder."""
+    return runner._load_from
+
+
+def resume_from(runner: Runner, path: str | None) -> None:
+    """Let a run that has not begun resume from this file; None: let it start anew."""
+    runner._resume, runner._load_from = path is not None, path
+
+
+def asked_seed(runner: Runner) -> int | None:
+    """The seed that the run was asked for; None: any."""
+    return runner._randomness_cfg.get('seed')
