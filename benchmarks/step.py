@@ -1,6 +1,6 @@
 """One real training step of a config on random images: preprocessing, forward, backward, optimizer, EMA."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from benchmarks.batch import image_channels, image_size, pair, random_batch
 from benchmarks.clock import PhaseClock
+from mm_graft.nested import nodes
 
 PHASES = ('preprocess', 'forward', 'backward', 'optimizer', 'ema')
 
@@ -103,8 +104,7 @@ class TrainingStep:
 
 def build_model(cfg: Config, img_size: int | None = None) -> nn.Module:
     """The config's model with initial weights, without reading any file."""
-    model = resize(cfg.model.to_dict(), img_size) if img_size else cfg.model.to_dict()
-    model = without_files(model)
+    model = without_files(resize(cfg.model.to_dict(), img_size) if img_size else cfg.model.to_dict())
     if cfg.get('data_preprocessor') and not model.get('data_preprocessor'):
         model['data_preprocessor'] = cfg.data_preprocessor.to_dict()
     built = MODELS.build(ConfigDict(model))
@@ -112,27 +112,17 @@ def build_model(cfg: Config, img_size: int | None = None) -> nn.Module:
     return built
 
 
-def rewritten(node: object, change: Callable[[str, object], object], key: str = '') -> object:
-    """A nested config in which every value is what ``change`` makes of its key and itself, from the outside inwards."""
-    new = change(key, node)
-    if new is node and isinstance(node, dict):
-        return {name: rewritten(value, change, name) for name, value in node.items()}
-    if new is node and isinstance(node, list | tuple):
-        return type(node)(rewritten(value, change, key) for value in node)
-    return new
-
-
 def without_files(model: dict) -> dict:
-    """A model's config without checkpoints to load."""
-    def drop(key: str, value: object) -> object:
-        read = key.endswith('checkpoint') or (isinstance(value, dict) and value.get('type') == 'Pretrained')
-        return None if read else value
-
-    return rewritten(model, drop)
+    """A model's config, changed in place, without checkpoints to load."""
+    for part in [node for _, node in nodes(model) if isinstance(node, dict)]:
+        for key, value in part.items():
+            if key.endswith('checkpoint') or (isinstance(value, dict) and value.get('type') == 'Pretrained'):
+                part[key] = None
+    return model
 
 
 def resize(model: dict, size: int) -> dict:
-    """A model's config for images of another side: ``img_size``, and what counts patches (``grid``, …).
+    """A model's config, changed in place, for images of another side: ``img_size``, what counts patches (``grid``, …).
 
     Raises:
         ValueError: the backbone takes no image size, or its patches do not divide the new one.
@@ -145,4 +135,7 @@ def resize(model: dict, size: int) -> dict:
         raise ValueError(f'patches of {patch} pixels do not divide images of {size}; choose a multiple')
     side = size // patch
     values = {'img_size': size, 'num_patches': side**2, 'grid': side, 'grids': side}
-    return rewritten({**model, 'backbone': {'img_size': size, **backbone}}, lambda key, value: values.get(key, value))
+    backbone.setdefault('img_size', size)
+    for part in [node for _, node in nodes(model) if isinstance(node, dict)]:
+        part.update({key: value for key, value in values.items() if key in part})
+    return model

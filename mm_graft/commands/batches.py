@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from mm_graft.commands.nested import value_at
+from mm_graft.nested import value_at
 
 if TYPE_CHECKING:
     from mmengine.config import Config

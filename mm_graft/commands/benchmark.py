@@ -59,8 +59,11 @@ def step(args: argparse.Namespace, cfgs: dict[str, Config]) -> None:
     """Measure a training step."""
     _find_benchmarks()
     from benchmarks.measure import measure_steps
+    from mm_graft.commands.components import explained
     _quiet()
-    _show(measure_steps(cfgs, args), args.json)
+    with explained(next(iter(cfgs.values()))):
+        result = measure_steps(cfgs, args)
+    _show(result, args.json)
 
 
 def check_loader(args: argparse.Namespace) -> Config:
@@ -77,8 +80,11 @@ def loader(args: argparse.Namespace, cfg: Config) -> None:
     """Measure a data pipeline."""
     _find_benchmarks()
     from benchmarks.loader import measure_loader
+    from mm_graft.commands.components import explained
     _quiet()
-    _show(measure_loader(cfg, args.images, args.folder, args.synthetic, args.workers), args.json)
+    with explained(cfg):
+        result = measure_loader(cfg, args.images, args.folder, args.synthetic, args.workers)
+    _show(result, args.json)
 
 
 def check_table(args: argparse.Namespace) -> None:

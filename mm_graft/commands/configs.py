@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mm_graft.commands import overrides
-from mm_graft.commands.nested import leaves
+from mm_graft.nested import leaves
 
 if TYPE_CHECKING:
     from mmengine.config import Config

@@ -80,6 +80,7 @@ def run(args: argparse.Namespace, cfg: Config) -> None:
     import torch
     from mmengine.dist import init_dist
 
+    from mm_graft.commands.components import explained
     from mm_graft.evaluation.evaluate import evaluate
     from mm_graft.evaluation.report import report_table
     args.device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
@@ -87,7 +88,8 @@ def run(args: argparse.Namespace, cfg: Config) -> None:
         torch.distributed.init_process_group('gloo')  # the host's launcher wants a GPU for every process
     elif args.launcher != 'none':
         init_dist(args.launcher)
-    report = evaluate(cfg, args.checkpoint, settings_of(args), args.out)
+    with explained(cfg):
+        report = evaluate(cfg, args.checkpoint, settings_of(args), args.out)
     if report is not None:
         print(report_table(report))
 

@@ -36,10 +36,11 @@ def check(args: argparse.Namespace) -> Config:
 def params(args: argparse.Namespace, cfg: Config) -> None:
     """Print the table."""
     from mm_graft.analysis.param_table import build_on_meta, parameter_table
-    from mm_graft.commands.run_checks import check_optimizer
+    from mm_graft.commands.components import check_types, explained
     from mm_graft.evaluation.report import write_json
-    check_optimizer(cfg)
-    table = parameter_table(*build_on_meta(cfg))
+    check_types(cfg)
+    with explained(cfg):
+        table = parameter_table(*build_on_meta(cfg))
     print(_every_parameter(table) if args.all else _summary(table))
     if args.json:
         write_json(args.json, table)
@@ -78,7 +79,10 @@ def schedule_arguments(parser: argparse.ArgumentParser) -> None:
 def schedule(args: argparse.Namespace, cfg: Config) -> None:
     """Draw, and print when depths freeze."""
     from mm_graft.analysis.schedule_plot import draw, simulate
-    simulated = simulate(cfg, args.iters_per_epoch)
+    from mm_graft.commands.components import check_types, explained
+    check_types(cfg)
+    with explained(cfg):
+        simulated = simulate(cfg, args.iters_per_epoch)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     draw(simulated, Path(cfg.filename).stem).savefig(args.out, dpi=150)
     print(f'{args.out}: {len(simulated.rates)} rates over {simulated.length.total} iterations'

@@ -14,7 +14,7 @@ from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from mm_graft.commands.messages import INPUT_ERRORS, one_line
-from mm_graft.commands.nested import leaves, value_at
+from mm_graft.nested import leaves, value_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

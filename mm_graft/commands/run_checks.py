@@ -1,20 +1,17 @@
 """What would go wrong in a run, or go on silently wrong, and can be seen before its first step."""
 
-from difflib import get_close_matches
-
 from mmengine.config import Config
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
-from mmengine.registry import OPTIMIZERS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
 from mm_graft.commands.batches import accumulation
 from mm_graft.commands.data_checks import check_data_sets
-from mm_graft.commands.nested import value_at
 from mm_graft.depth import unwrap
 from mm_graft.models.grids import check_grids
+from mm_graft.nested import value_at
 
 CLASS_KEYS = ('model.head.num_classes', 'data_preprocessor.num_classes', 'model.data_preprocessor.num_classes')
 
@@ -35,22 +32,6 @@ class BatchSizeHook(Hook):
                 f'the learning rate {rate:.4g} is meant for batches of {base} images, but here they have {real} '
                 f'({batch} × {get_world_size()} processes × {accumulation(runner.cfg)} iterations a step); '
                 f'--auto-scale-lr would make it {rate * real / base:.4g}')
-
-
-def check_optimizer(cfg: Config) -> None:
-    """See that there is such an optimizer.
-
-    Raises:
-        ValueError: there is not; names it and those that are called alike.
-    """
-    kind = (cfg.get('optim_wrapper') or {}).get('optimizer', {}).get('type')
-    if not isinstance(kind, str):
-        return
-    with OPTIMIZERS.switch_scope_and_registry(cfg.get('default_scope', 'mmpretrain')) as registry:
-        if registry.get(kind) is None:
-            near = get_close_matches(kind, [*registry.module_dict, *OPTIMIZERS.module_dict], 3)
-            raise ValueError(f'there is no optimizer {kind!r} (optim_wrapper.optimizer.type)'
-                             + (f'; did you mean {" or ".join(dict.fromkeys(near))}?' if near else ''))
 
 
 def check_data(runner: Runner) -> None:

@@ -40,13 +40,15 @@ def check(args: argparse.Namespace) -> Config:
 def run(args: argparse.Namespace, cfg: Config) -> None:
     """Test."""
     from mm_graft.checkpoints import read_checkpoint
+    from mm_graft.commands.components import explained
     from mm_graft.commands.data_checks import ClassNamesHook
     from mm_graft.commands.running import build_runner
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     read_checkpoint(args.checkpoint)  # a clear error before anything is built
-    runner = build_runner(cfg)
-    if args.out:
-        from mmengine.evaluator import DumpResults
-        runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
-    runner.register_hook(ClassNamesHook('test_dataloader'))
-    runner.test()
+    with explained(cfg):
+        runner = build_runner(cfg)
+        if args.out:
+            from mmengine.evaluator import DumpResults
+            runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
+        runner.register_hook(ClassNamesHook('test_dataloader'))
+        runner.test()

@@ -43,29 +43,33 @@ def check(args: argparse.Namespace) -> tuple[Config, list[str]]:
 def run(args: argparse.Namespace, inputs: tuple[Config, list[str]]) -> None:
     """Train; an error before the first epoch is one of the inputs."""
     cfg, notes = inputs
+    from mm_graft.commands.components import check_options, check_types, explained
     from mm_graft.commands.data_checks import ClassNamesHook
-    from mm_graft.commands.run_checks import BatchSizeHook, check_data, check_optimizer
+    from mm_graft.commands.run_checks import BatchSizeHook, check_data
     from mm_graft.commands.run_guards import guard_config, guard_run, take_folder
     from mm_graft.commands.running import StartedHook, build_runner, join_processes
     from mm_graft.engine.hooks.sharding_check_hook import ShardingCheckHook
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    check_optimizer(cfg)
+    check_types(cfg)
     guard_config(cfg)
     take_folder(cfg)
     join_processes(cfg)
-    runner, started = build_runner(cfg), StartedHook()
-    guard_run(runner)
-    for hook in (started, ShardingCheckHook(), BatchSizeHook(), ClassNamesHook('train_dataloader')):
-        runner.register_hook(hook)
-    for note in notes:
-        runner.logger.info(note)
-    check_data(runner)
-    try:
-        runner.train()
-    except INPUT_ERRORS as error:
-        if started.started:
-            raise ReportedError from error
-        raise
+    started = StartedHook()
+    with explained(cfg):
+        runner = build_runner(cfg)
+        guard_run(runner)
+        for hook in (started, ShardingCheckHook(), BatchSizeHook(), ClassNamesHook('train_dataloader')):
+            runner.register_hook(hook)
+        for note in notes:
+            runner.logger.info(note)
+        check_data(runner)
+        check_options(cfg)
+        try:
+            runner.train()
+        except INPUT_ERRORS as error:
+            if started.started:
+                raise ReportedError from error
+            raise
 
 
 def merge_args(cfg: Config, args: argparse.Namespace) -> Config:

@@ -70,8 +70,8 @@ def test_no_checkpoint_is_read():
     init_default_scope('mmpretrain')
     model = grafted_mocov3(mim_checkpoint='nowhere.pth')
     TrainingStep(config(model, VIEWS))
-    assert without_files({'init_cfg': {'type': 'Pretrained', 'checkpoint': 'x'}, 'a': [1]}) == {
-        'init_cfg': None, 'a': [1]}
+    model = {'init_cfg': {'type': 'Pretrained', 'checkpoint': 'x'}, 'a': [1, {'mim_checkpoint': 'y', 'b': 2}]}
+    assert without_files(model) == {'init_cfg': None, 'a': [1, {'mim_checkpoint': None, 'b': 2}]}
 
 
 def test_what_counts_patches_follows_the_size():

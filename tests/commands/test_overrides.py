@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 
 from mm_graft.commands import overrides
 from mm_graft.commands.configs import load_config
-from mm_graft.commands.nested import leaves, value_at
+from mm_graft.nested import leaves, value_at
 
 ROOT = Path(__file__).parents[2]
 GRAFT = 'graft/vit-b_mae2mocov3'

@@ -3,13 +3,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS
 from mmengine.runner import EpochBasedTrainLoop
 from torch.utils.data import DataLoader, Dataset
 
 from mm_graft.commands import run_checks
-from mm_graft.commands.run_checks import BatchSizeHook, check_classes, check_data, check_optimizer
-from tests.tiny import mae
+from mm_graft.commands.run_checks import BatchSizeHook, check_classes, check_data
 
 
 class Images(Dataset):
@@ -106,25 +104,3 @@ def test_a_preprocessor_with_fewer_classes_than_the_images_is_refused_too():
 def test_images_without_classes_or_with_no_more_than_the_classifier_pass(classes):
     check_data(runner(classes=classes, model=MODEL))
     check_data(runner(classes=classes, model=dict(backbone=dict(type='ViT'))))
-
-
-def optimizer(kind, **cfg):
-    return Config(dict(optim_wrapper=dict(optimizer=dict(type=kind)), **cfg))
-
-
-@pytest.mark.parametrize('cfg', [optimizer('AdamW'), optimizer(torch.optim.SGD), optimizer('Lamb'), Config({}),
-                                 optimizer('mmpretrain.Lamb', default_scope='mmseg')])
-def test_optimizers_of_torch_and_the_host_are_known(cfg):
-    check_optimizer(cfg)
-
-
-def test_an_optimizer_that_there_is_not_is_named_with_those_that_are_called_alike():
-    with pytest.raises(ValueError, match=r"no optimizer 'AdamWW' \(optim_wrapper\.optimizer\.type\).*AdamW"):
-        check_optimizer(optimizer('AdamWW'))
-
-
-def test_a_model_that_would_place_the_patches_of_wide_images_wrongly_is_refused():
-    run = runner()
-    run.model = MODELS.build(mae(img_size=(16, 64)))
-    with pytest.raises(ValueError, match=r"backbone \(MAEViT\) .* 2×8 patches; use type='mm_graft.MAEViT'"):
-        check_data(run)

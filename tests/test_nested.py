@@ -1,7 +1,7 @@
 import pytest
 from mmengine.config import Config
 
-from mm_graft.commands.nested import leaves, nodes, value_at
+from mm_graft.nested import leaves, nodes, value_at
 
 CONTENT = {'a': 1, 'b': [{'c': 2}, (3, 4)], 'd': {}, 'e': 'text'}
 

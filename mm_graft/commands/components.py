@@ -1,0 +1,159 @@
+"""Errors of building what a config names, in the config's own terms: which key, which class, what was meant."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+from inspect import Parameter, signature
+
+from mmengine import registry as host
+from mmengine.config import Config
+from mmengine.registry import Registry
+from torch.utils.data import DataLoader
+
+from mm_graft.commands.overrides import RUNNER_KEYS
+from mm_graft.nested import nodes
+
+UNEXPECTED = re.compile(r"(?:(\w+)\.)?\w+\(\) got an unexpected keyword argument '(\w+)'")
+NO_OPTIONS = re.compile(r'^(\w+)\(\) takes no arguments')
+UNKNOWN = re.compile(r'^(\S+) is not in the \S+::(.+?) registry')
+LATE = {r'optim_wrapper\.optimizer': host.OPTIMIZERS, r'param_scheduler(\.\d+)?': host.PARAM_SCHEDULERS,
+        r'(custom|default)_hooks\.\w+': host.HOOKS}
+NEAR = 0.8  # of 1: so alike are a name and its misspelling
+
+
+@contextmanager
+def explained(cfg: Config) -> Iterator[None]:
+    """Give errors of the host about unknown classes and unknown options the key in the config, and the nearest name.
+
+    Raises:
+        ValueError: instead of them.
+    """
+    try:
+        yield
+    except (TypeError, KeyError) as error:
+        text = str(error.args[0]) if error.args else ''
+        if found := UNEXPECTED.search(text):
+            message = unknown_option(cfg, *found.groups())
+        elif found := NO_OPTIONS.search(text):
+            message = unknown_option(cfg, found[1])
+        elif found := UNKNOWN.search(text):
+            message = unknown_type(cfg, *found.groups())
+        else:
+            message = None
+        if message is None:
+            raise
+        raise ValueError(message) from error
+
+
+def check_types(cfg: Config) -> None:
+    """See that there is each class that a run builds only when model and data are there: optimizer, schedules, hooks.
+
+    Raises:
+        ValueError: there is not; names key and class, and those that are called alike.
+    """
+    for place, part in _parts(cfg):
+        found = next((found for start, found in LATE.items() if re.fullmatch(start, place)), None)
+        if found is None or not isinstance(part.get('type'), str):
+            continue
+        with found.switch_scope_and_registry(part.get('_scope_') or cfg.get('default_scope', 'mmpretrain')) as registry:
+            if registry.get(part['type']) is None:
+                raise ValueError(unknown_type(cfg, part['type'], found.name))
+
+
+def check_options(cfg: Config) -> None:
+    """See that no class which takes any option was given a misspelling of one that it knows.
+
+    Raises:
+        ValueError: it was; names key, class and option.
+    """
+    for place, part in _parts(cfg):
+        classes = registered(part.get('type'))
+        for option in part:
+            if classes and all(misspelled(option, kind) for kind in classes):
+                raise ValueError(_no_option(place, option, classes))
+
+
+def misspelled(option: str, kind: type) -> bool:
+    """Whether a class swallows an option that it does not know and that is nearly one that it knows."""
+    known, swallows = options_of(kind)
+    return swallows and option not in known and bool(get_close_matches(option, known, 1, NEAR))
+
+
+def options_of(kind: type) -> tuple[set[str], bool]:
+    """Options of a class or function and of the classes to which it passes the rest; whether the last takes any."""
+    known = {'type', '_scope_'}
+    functions = [kind]
+    if isinstance(kind, type):
+        functions = [ancestor.__init__ for ancestor in kind.__mro__[:-1] if '__init__' in vars(ancestor)]
+    swallows = False
+    for function in functions:
+        parameters = signature(function).parameters.values()
+        swallows = any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters)
+        known |= {parameter.name for parameter in parameters
+                  if parameter.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)} - {'self'}
+        if not swallows:
+            break
+    return known, swallows
+
+
+def unknown_option(cfg: Config, kind: str | None, option: str | None = None) -> str | None:
+    """What to say of an option that a class does not have; None if the config does not give it.
+
+    Args:
+        cfg: what is built.
+        kind: name of the class, or of an ancestor of it, that refused.
+        option: what it refused; None if it takes no options.
+    """
+    given = [(place, part) for place, part in _parts(cfg) if (option in part if option else len(part) > 1)]
+    meant = [(place, part) for place, part in given
+             if any(kind in (ancestor.__name__ for ancestor in found.__mro__)
+                    for found in registered(part.get('type')) if isinstance(found, type))]
+    for place, part in meant or (given if option else ()):
+        refused = option or next(key for key in part if key not in ('type', '_scope_'))
+        default = DataLoader if place.endswith('_dataloader') else kind
+        return _no_option(place, refused, registered(part.get('type')) or [default])
+    return None
+
+
+def unknown_type(cfg: Config, name: str, what: str) -> str:
+    """What to say of a class that no package has registered."""
+    place = next((f'{place}.type: ' for place, part in _parts(cfg) if part.get('type') == name), '')
+    names = {f'{scope}.{known}' if scope == 'mm_graft' else known: known
+             for registry in _registries() if registry.name == what
+             for scope, known in ((registry.scope, known) for known in registry.module_dict)}
+    near = get_close_matches(name.split('.')[-1], sorted(names.values()), 3)
+    meant = [full for full, known in names.items() if known in near]
+    return f'{place}there is no {what} `{name}`' + (f'; did you mean {" or ".join(meant)}?' if meant else '')
+
+
+def registered(name: object) -> list[type]:
+    """Everything that is registered by a name, with or without its scope, as far as it is imported."""
+    if not isinstance(name, str):
+        return [name] if isinstance(name, type) else []
+    scope, _, short = name.rpartition('.')
+    return [registry.module_dict[short] for registry in _registries()
+            if short in registry.module_dict and scope in ('', registry.scope)]
+
+
+def _no_option(place: str, option: str, classes: list) -> str:
+    names = ' or '.join(dict.fromkeys(getattr(kind, '__name__', str(kind)) for kind in classes))
+    known = sorted(set().union(*(options_of(kind)[0] for kind in classes if callable(kind))) - {'type', '_scope_'})
+    near = get_close_matches(option, known, 1)
+    return f'{place}.{option}: {names} has no option `{option}`' + (
+        f'; did you mean `{near[0]}`?' if near else f'; it has {", ".join(known)}' if known else '')
+
+
+def _parts(cfg: Config) -> Iterator[tuple[str, dict]]:
+    """Dicts of what a Runner reads, by dotted key."""
+    return ((place, part) for place, part in nodes(cfg)
+            if place.split('.')[0] in RUNNER_KEYS and isinstance(part, dict))
+
+
+def _registries() -> Iterator[Registry]:
+    """The host's registries and all below them."""
+    waiting = [value for value in vars(host).values() if isinstance(value, Registry)]
+    while waiting:
+        registry = waiting.pop()
+        waiting += registry.children.values()
+        yield registry
