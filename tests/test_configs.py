@@ -1,6 +1,8 @@
 """Every config parses, builds with small widths, and makes one finite step with gradients where they belong."""
 
 import re
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -8,13 +10,12 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.model import BaseAveragedModel
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import DATASETS, HOOKS, MODELS, PARAM_SCHEDULERS, TRANSFORMS, init_default_scope
+from mmengine.registry import DATASETS, HOOKS, MODELS, PARAM_SCHEDULERS, TRANSFORMS, Registry, init_default_scope
 from mmengine.runner.checkpoint import load_state_dict
-from mmengine.structures import PixelData
 from mmengine.visualization import Visualizer
-from mmpretrain.structures import DataSample
 
 import mm_graft.registry  # noqa: F401 - lets `_base_ = 'mmseg::…'` be found
+from benchmarks.batch import image_channels, image_size, random_batch
 from mm_graft.models.ema import CosineMomentumEMA
 from tests.shrink import shrink, shrink_swin
 
@@ -23,49 +24,24 @@ CONFIGS = sorted(path for pattern in ('configs/**/*.py', 'experiments/*/configs/
                  if '_base_' not in path.parts and 'detection' not in path.parts)  # those need mmdet: tests/detection
 
 
-def image_size(cfg: Config) -> int:
-    for step in cfg.train_dataloader.dataset.get('pipeline', []):
-        if step['type'] in ('RandomResizedCrop', 'RandomCrop'):
-            size = step.get('scale') or step.get('crop_size')
-            return size if isinstance(size, int) else size[0]
-    return cfg.model.backbone.get('img_size', 224)
+HEADERS = {path: path.read_text().split('"""')[1] for path in CONFIGS}
+SIDE = 128  # of the images that segmentation models take here
 
 
-def make_batch(cfg: Config) -> dict:
-    """A batch of random images, as the loader of this config would give it."""
-    size, channels = image_size(cfg), cfg.model.backbone.get('in_channels', 3)
-    channels = cfg.model.backbone.get('patch_cfg', {}).get('in_channels', channels)
-    images = torch.randint(0, 256, (2, channels, size, size), dtype=torch.uint8)
-    steps = [step['type'] for step in cfg.train_dataloader.dataset.get('pipeline', [])]
-    if cfg.default_scope == 'mmseg':
-        from mmseg.structures import SegDataSample
-        samples = [SegDataSample(gt_sem_seg=PixelData(data=torch.randint(0, 3, (1, size, size)))) for _ in images]
-        return {'inputs': list(images), 'data_samples': samples}
-    samples = [DataSample(metainfo=dict(sample_idx=index)).set_gt_label(index % 2) for index in range(len(images))]
-    if 'SimMIMMaskGenerator' in steps:
-        for sample in samples:
-            sample.mask = (torch.rand(size // 4, size // 4) < 0.6).int()
-    if 'BEiTMaskGenerator' in steps:
-        for sample in samples:
-            sample.mask = (torch.rand(14, 14) < 0.4).int()
-    if 'RandomResizedCropAndInterpolationWithTwoPic' in steps:
-        return {'inputs': [images, images[..., ::2, ::2]], 'data_samples': samples}
-    if 'MultiView' in steps:
-        step = cfg.train_dataloader.dataset.pipeline[steps.index('MultiView')]
-        sizes = [next((part.scale for part in transforms if part.type == 'mm_graft.FastCrop'), size)
-                 for views, transforms in zip(step.num_views, step.transforms) for _ in range(views)]
-        views = [torch.randint(0, 256, (2, channels, size, size), dtype=torch.uint8) for size in sizes]
-        return {'inputs': views, 'data_samples': samples}
-    return {'inputs': images, 'data_samples': samples}
+@cache
+def read(path: Path) -> Config:
+    """A config as it stands; not to be changed."""
+    return Config.fromfile(path)
 
 
-@pytest.mark.parametrize('path', [path for path in CONFIGS if re.search(r'\d+xb\d+', path.name)],
-                         ids=lambda path: path.stem)
-def test_the_rate_is_stated_for_the_batch_that_the_name_says(path):
-    devices, images = map(int, re.search(r'(\d+)xb(\d+)', path.name).groups())
-    cfg = Config.fromfile(path)
-    assert cfg.auto_scale_lr.base_batch_size == devices * images * cfg.optim_wrapper.get('accumulative_counts', 1)
-    assert cfg.train_dataloader.batch_size == images
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def make_batch(cfg: Config, model: torch.nn.Module) -> dict:
+    """Two random images, as the loader of this config would give them."""
+    size = (SIDE, SIDE) if cfg.default_scope == 'mmseg' else image_size(cfg)
+    return random_batch(cfg, 2, size, image_channels(model.backbone))
 
 
 def small_model(cfg: Config) -> dict:
@@ -75,6 +51,9 @@ def small_model(cfg: Config) -> dict:
     model = shrink_swin(model) if 'Swin' in model['backbone']['type'] else shrink(model)
     if 'data_preprocessor' in cfg and not model.get('data_preprocessor'):
         model['data_preprocessor'] = cfg.data_preprocessor
+    if cfg.default_scope == 'mmseg':
+        model['data_preprocessor']['size'] = (SIDE, SIDE)
+        model['backbone']['img_size'] = SIDE
     return model
 
 
@@ -112,7 +91,7 @@ def test_every_average_starts_restarts_and_resumes_as_it_should():
     """After initialization, after a load of the encoder alone, and after a resume; one model of each kind."""
     offenders, seen = [], set()
     for path in CONFIGS:
-        cfg = Config.fromfile(path)
+        cfg = read(path)
         config = small_model(cfg)
         kind = (cfg.model.type, cfg.model.backbone.type, str(sorted(config)))
         if kind in seen:
@@ -139,7 +118,7 @@ def test_every_average_starts_restarts_and_resumes_as_it_should():
         name for name, *_ in seen}
 
 
-@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize('path', CONFIGS, ids=named)
 def test_a_config_makes_one_finite_step(path):
     cfg, model, optim_wrapper = build(path)
     for scheduler in cfg.param_scheduler if isinstance(cfg.param_scheduler, list) else [cfg.param_scheduler]:
@@ -153,7 +132,7 @@ def test_a_config_makes_one_finite_step(path):
     averaged = {f'{path}.{name}' for path, module in model.named_modules() if isinstance(module, BaseAveragedModel)
                 for name, _ in module.named_parameters()}
     with optim_wrapper.optim_context(model):
-        data = model.data_preprocessor(make_batch(cfg), True)
+        data = model.data_preprocessor(make_batch(cfg, model), True)
         loss, _ = model.parse_losses(model._run_forward(data, mode='loss'))
     loss.backward()
     assert torch.isfinite(loss)
@@ -170,56 +149,65 @@ def test_a_config_makes_one_finite_step(path):
             assert torch.equal(parameter, before[name]), name
 
 
-@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_config_says_what_it_is_for(path):
-    header = path.read_text().split('"""')[1]
-    assert 'Command:' in header
-    assert 'Devices:' in header
-    assert str(path.relative_to(ROOT)) in header
+def test_every_header_names_command_devices_and_the_config_itself():
+    wanted = {path: ('Command:', 'Devices:', named(path)) for path in CONFIGS}
+    assert [(named(path), part) for path in CONFIGS for part in wanted[path] if part not in HEADERS[path]] == []
 
 
-@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_hooks_and_data_of_a_config_are_known_with_all_their_settings(path):
-    cfg = Config.fromfile(path)
-    init_default_scope(cfg.default_scope)
-    Visualizer.get_instance('configs')  # the host's drawing hooks ask for the current one
-    for hook in [*cfg.get('default_hooks', {}).values(), *(cfg.get('custom_hooks') or [])]:
-        HOOKS.build(hook)
+def parts(cfg: Config) -> Iterator[tuple[Registry, dict]]:
+    """Hooks, transforms and data sets of a config, with the registries that build them."""
+    yield from ((HOOKS, hook) for hook in [*cfg.get('default_hooks', {}).values(), *(cfg.get('custom_hooks') or [])])
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         dataset = (cfg.get(name) or {}).get('dataset')
         while dataset and 'dataset' in dataset:
             dataset = dataset['dataset']
         if dataset:
-            for step in dataset.get('pipeline', []):
-                TRANSFORMS.build(step)
-            DATASETS.build({**dataset, 'lazy_init': True})
+            yield from ((TRANSFORMS, step) for step in dataset.get('pipeline', []))
+            yield DATASETS, {**dataset, 'lazy_init': True}
 
 
-def of_several_devices() -> list[Path]:
-    return [path for path in CONFIGS if 'dist_train.sh' in path.read_text().split('"""')[1]]
+def test_hooks_and_data_are_known_with_all_their_settings():
+    offenders = []
+    for path in CONFIGS:
+        init_default_scope(read(path).default_scope)
+        Visualizer.get_instance('configs')  # the host's drawing hooks ask for the current one
+        for registry, part in parts(read(path)):
+            try:
+                registry.build(part)
+            except Exception as error:
+                offenders.append(f'{named(path)}: {part["type"]}: {error}')
+    assert offenders == []
 
 
-@pytest.mark.parametrize('path', of_several_devices(), ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_config_for_several_devices_that_freezes_stages_does_not_wait_for_their_gradients(path):
-    cfg = Config.fromfile(path)
-    if 0 in (cfg.optim_wrapper.get('paramwise_cfg') or {}).get('stage_lr_mult', []):
-        assert cfg.get('find_unused_parameters')
+def test_the_learning_rate_is_for_the_batch_that_the_name_and_the_config_say():
+    wrong = []
+    for path in CONFIGS:
+        cfg = read(path)
+        base = cfg.get('auto_scale_lr', {}).get('base_batch_size')
+        steps = cfg.optim_wrapper.get('accumulative_counts', 1)
+        if stated := re.search(r'(\d+)xb(\d+)', path.name):
+            devices, images = map(int, stated.groups())
+            if (base, cfg.train_dataloader.batch_size) != (devices * images * steps, images):
+                wrong.append(named(path))
+        if 'batch_size' in cfg and base not in (None, cfg.batch_size):
+            wrong.append(named(path))
+    assert wrong == []
 
 
-def test_the_rate_of_an_accumulating_config_scales_with_the_images_of_one_forward_pass():
-    accumulating = [cfg for cfg in map(Config.fromfile, CONFIGS) if 'accumulative_counts' in cfg.optim_wrapper]
-    assert len(accumulating) == 3
-    for cfg in accumulating:
-        images = cfg.batch_size // cfg.optim_wrapper.accumulative_counts
-        assert cfg.auto_scale_lr.base_batch_size == images
-        assert images % cfg.train_dataloader.batch_size == 0
+def test_what_freezes_stages_on_several_devices_does_not_wait_for_their_gradients():
+    freezing = [path for path in CONFIGS if 'dist_train.sh' in HEADERS[path]
+                and 0 in (read(path).optim_wrapper.get('paramwise_cfg') or {}).get('stage_lr_mult', [])]
+    assert freezing
+    assert [named(path) for path in freezing if not read(path).get('find_unused_parameters')] == []
 
 
-@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_config_says_by_which_keys_another_checkpoint_comes_in_where_it_stands_twice(path):
-    cfg, header = Config.fromfile(path), path.read_text().split('"""')[1]
-    for index, hook in enumerate(cfg.get('custom_hooks') or []):
-        if hook['type'] == 'mm_graft.WeightAnchor':
-            assert f'`custom_hooks.{index}.checkpoint`' in header
-    if cfg.get('load_from') and cfg.model.backbone.get('init_cfg'):
-        assert '`model.backbone.init_cfg.checkpoint`' in header
+def test_a_header_names_the_keys_of_a_checkpoint_that_is_given_twice():
+    missing = []
+    for path in CONFIGS:
+        cfg = read(path)
+        keys = [f'`custom_hooks.{index}.checkpoint`' for index, hook in enumerate(cfg.get('custom_hooks') or [])
+                if hook['type'] == 'mm_graft.WeightAnchor']
+        if cfg.get('load_from') and cfg.model.backbone.get('init_cfg'):
+            keys.append('`model.backbone.init_cfg.checkpoint`')
+        missing += [(named(path), key) for key in keys if key not in HEADERS[path]]
+    assert missing == []

@@ -33,7 +33,7 @@ def step(name, **changes):
 
 
 def backward(cfg, model):
-    data = model.data_preprocessor(make_batch(cfg), True)
+    data = model.data_preprocessor(make_batch(cfg, model), True)
     model.parse_losses(model(**data, mode='loss'))[0].backward()
 
 
@@ -54,7 +54,7 @@ def test_joint_training_reaches_everything_but_the_position_table_and_the_slow_e
     assert found == names(model, 'backbone.', 'neck.', 'head.', 'decoder.') - {
         'backbone.pos_embed', 'decoder.decoder_pos_embed'}
     hook = HOOKS.build(cfg.custom_hooks[0])
-    data = model.data_preprocessor(make_batch(cfg), True)
+    data = model.data_preprocessor(make_batch(cfg, model), True)
     with undisturbed(model):
         cosine = terms_conflict(model, lambda: model(**data, mode='loss'), hook.losses).cosine
     assert torch.isfinite(cosine).all()

@@ -10,11 +10,11 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 
+from benchmarks.batch import image_size, random_batch
 from mm_graft.analysis.param_table import build_on_meta, parameter_table
 from mm_graft.checkpoints import convert_file
 from mm_graft.engine.schedulers.freezeout import FreezeOutLR
 from tests.shrink import shrink, shrink_swin
-from tests.test_configs import make_batch
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / 'configs' / 'mixing').glob('*.py'))
@@ -25,7 +25,7 @@ class Samples(torch.utils.data.Dataset):
     """A few random samples, as the config's own pipeline would give them."""
 
     def __init__(self, cfg):
-        batches = [make_batch(cfg) for _ in range(STEPS)]
+        batches = [random_batch(cfg, 2, image_size(cfg), 3) for _ in range(STEPS)]
         self.samples = [self.one(batch, index, cfg.default_scope) for batch in batches for index in range(2)]
 
     @staticmethod

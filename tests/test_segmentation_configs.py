@@ -61,7 +61,7 @@ def start(cfg, model, file, **options):
 
 def batch(cfg, model):
     from mmseg.structures import SegDataSample
-    side, classes = cfg.crop_size[0], model.decode_head.num_classes
+    side, classes = model.backbone.img_size[0], model.decode_head.num_classes
     images = [torch.randint(0, 256, (3, side, side), dtype=torch.uint8)] * 2
     samples = [SegDataSample(gt_sem_seg=PixelData(data=torch.randint(0, classes, (1, side, side)))) for _ in images]
     return model.data_preprocessor(dict(inputs=images, data_samples=samples), True)

@@ -124,7 +124,7 @@ def test_the_config_for_large_models_makes_a_step_with_shards():
     shard_model(model, **cfg.model_wrapper_cfg)
     assert apply_configured(model, cfg.custom_hooks, CheckpointBlocksHook) == 32
     optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
-    data = model.data_preprocessor(make_batch(cfg), True)
+    data = model.data_preprocessor(make_batch(cfg, model), True)
     before = {name: value.clone() for name, value in full_state_dict(model.state_dict()).items()}
     with optim_wrapper.optim_context(model):
         loss, _ = model.parse_losses(model(**data, mode='loss'))
