@@ -29,7 +29,7 @@ train_dataloader = dict(
 
 optim_wrapper = dict(
     optimizer=dict(lr=base_lr * batch_size / 256, weight_decay=0.1),
-    paramwise_cfg=dict(stage_lr_mult=[1.0], flat_decay_mult=1.0))
+    paramwise_cfg=dict(flat_decay_mult=1.0))
 param_scheduler = dict(warmup=warmup_epochs)
 train_cfg = dict(max_epochs=max_epochs)
 auto_scale_lr = dict(base_batch_size=batch_size)
