@@ -111,32 +111,60 @@ def attempt(name: str, action: Callable[[], str], fix: str) -> Check:
     try:
         return Check(name, action(), True)
     except Exception as error:  # whatever it is, the report goes on
-        return Check(name, ' '.join(f'{type(error).__name__}: {error}'.split()), False, fix)
+        return Check(name, ' '.join(str(error).split()) or type(error).__name__, False, fix)
+
+
+def check_bfloat16() -> Check:
+    """Whether autocast runs in bfloat16 here."""
+    import torch
+
+    from mm_graft.engine.optimizers.autocast_optim_wrapper import has_bfloat16
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    return Check('bfloat16', 'in hardware' if has_bfloat16(device) else
+                 f'this {device} has none in hardware: steps run in float32')
+
+
+def check_models() -> Check:
+    """Whether mmpretrain's models can be imported; of a newer transformers, without its multimodal ones."""
+    import mm_graft.registry  # noqa: F401 - leaves them out
+    from mm_graft.host.multimodal import too_new
+    check = check_import('mmpretrain.models', 'pip check; remove or update what the message names')
+    left_out = f", the multimodal ones left out: transformers {too_new()} is too new for them" if too_new() else ""
+    return Check('models', f'imported{left_out}' if check.ok else check.value, check.ok, check.fix)
 
 
 def count_images(folder: str | Path) -> str:
-    """What training would use of a folder and what it would pass over, in one line.
+    """What training would use of a folder, what it would pass over, and what of a sample cannot be read.
 
     Raises:
         FileNotFoundError: no such folder, or no image in it.
+        ValueError: none of the sampled images can be read.
     """
-    from mm_graft.image_folders import list_images
-    images = list_images(folder)
-    if not images.names:
-        raise FileNotFoundError(f'no image below {images}')
-    return str(images)
+    from mm_graft.commands.start.facts import look_at_folder
+    return '; '.join(look_at_folder(folder)[2])
 
 
-def check_config(path: str, options: dict | None = None) -> str:
-    """Read a config with ``--cfg-options``, and see that its data and checkpoints exist.
-
-    Raises:
-        Exception: whatever is wrong with it.
-    """
+def check_run(path: str, options: dict | None = None) -> list[Check]:
+    """Read a config with ``--cfg-options``, and look at its data and schedule as a training would find them."""
     from mm_graft.commands.configs import check_paths, load_config
-    cfg = load_config(path, options)
-    check_paths(cfg)
-    return f'{path} is read; its data and checkpoints are there'
+    try:
+        cfg = load_config(path, options)
+        check_paths(cfg)
+    except Exception as error:  # whatever it is, the report goes on
+        return [Check('config', ' '.join(str(error).split()), False, 'correct what the message names')]
+    checks = [Check('config', f'{path} is read; its data and checkpoints are there', True)]
+    if not cfg.get('train_dataloader'):
+        return checks
+    from mm_graft.commands import run_examination as run
+    checks.append(attempt('warm-up', lambda: run.describe_warmup(cfg), 'see above'))
+    try:
+        sets = run.build_data_sets(cfg)
+    except Exception as error:
+        return [*checks, Check('data sets', ' '.join(str(error).split()), False, 'correct what the message names')]
+    training = sets['train_dataloader']
+    return [*checks, attempt('batches', lambda: run.describe_batches(cfg, len(training)), 'a smaller batch'),
+            attempt('classes', lambda: run.describe_classes(sets), 'give both sets the same classes'),
+            attempt('images', lambda: run.describe_images(training), 'replace or remove what cannot be read')]
 
 
 def examine(config: str | None = None, data: str | None = None, folder: str = '.',
@@ -147,10 +175,10 @@ def examine(config: str | None = None, data: str | None = None, folder: str = '.
               check_import('torchvision', pair), check_import('numpy', 'pip install numpy'),
               *(check_family(package) for package in FAMILY)]
     if checks[1].ok:  # torch can be imported
-        checks += [check_devices(), check_backends()]
+        checks += [check_devices(), check_backends(), check_bfloat16(), check_models()]
     checks += check_space(folder)
     if data:
         checks.append(attempt('data', lambda: count_images(data), 'give the folder above the images'))
     if config:
-        checks.append(attempt('config', lambda: check_config(config, options), 'correct what the message names'))
+        checks += check_run(config, options)
     return checks

@@ -1,9 +1,11 @@
 import pytest
+from PIL import Image
 
 from mm_graft.commands import environment
 from mm_graft.commands.environment import (
     check_family,
     check_import,
+    check_run,
     check_space,
     count_images,
     examine,
@@ -50,11 +52,14 @@ def test_space_is_looked_for_where_checkpoints_will_be(tmp_path, monkeypatch):
 
 def test_images_are_counted_below_a_folder(tmp_path):
     (tmp_path / 'a').mkdir()
-    for name in ('a/1.JPEG', 'a/2.png', 'note.txt'):
+    for name in ('a/1.JPEG', 'a/2.png'):
+        Image.new('RGB', (30, 20)).save(tmp_path / name)
+    for name in ('note.txt', 'a/3.png'):
         (tmp_path / name).touch()
     said = count_images(tmp_path)
-    assert said.startswith(f'{tmp_path}: 2 images; passed over: 1 ')
+    assert said.startswith(f'{tmp_path}: 3 images; passed over: 1 ')
     assert '(.txt 1)' in said
+    assert '1 of 3 sampled cannot be read and will be passed over: a/3.png' in said
     for place in (tmp_path / 'none', tmp_path / 'a' / '1.JPEG'):
         with pytest.raises(FileNotFoundError):
             count_images(place)
@@ -63,7 +68,25 @@ def test_images_are_counted_below_a_folder(tmp_path):
 def test_a_config_is_read_and_its_paths_looked_for(tmp_path):
     (tmp_path / 'config.py').write_text("load_from = 'no/where.pth'")
     options = {'load_from': str(tmp_path / 'config.py')}
-    assert examine(config=str(tmp_path / 'config.py'), options=options)[-1].ok
-    check = examine(config=str(tmp_path / 'config.py'))[-1]
+    check, = check_run(str(tmp_path / 'config.py'), options)
+    assert check.ok
+    check, = check_run(str(tmp_path / 'config.py'))
     assert (check.name, check.ok) == ('config', False)
     assert 'checkpoint no/where.pth (load_from) does not exist' in check.value
+
+
+def test_a_run_is_looked_at_as_a_training_would_find_it(config):
+    names = 'config', 'warm-up', 'batches', 'classes', 'images'
+    checks = check_run(str(config))
+    assert [(check.name, check.ok) for check in checks] == [(name, True) for name in names]
+    assert checks[2].value == '8 images, 4 batches of 2 an epoch'
+    wrong = {'train_dataloader.batch_size': 9, 'param_scheduler.warmup': 2}
+    found = {check.name: check for check in check_run(str(config), wrong)}
+    assert [name for name in names if not found[name].ok] == ['warm-up', 'batches']
+    assert 'the batch has 9 images, but there are 8' in found['batches'].value
+
+
+def test_every_machine_has_devices_models_and_a_precision():
+    checks = {check.name: check for check in examine()}
+    assert checks['models'].ok
+    assert 'hardware' in checks['bfloat16'].value

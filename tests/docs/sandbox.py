@@ -170,8 +170,16 @@ class Sandbox:
         shutil.move(made, target)
         raw.unlink()
 
+    def make_room(self, command: str) -> None:
+        """Remove the run of an earlier command into whose folder a new training goes: pages show alternatives."""
+        folder = re.search(r'--work-dir (\S+)', command)
+        config = re.search(r'train\.(?:py|sh) (?:\S+ )*?(\S+)\.py', command)
+        if config and '--resume' not in command:
+            shutil.rmtree(self.folder / (folder[1] if folder else f'work_dirs/{Path(config[1]).name}'), True)
+
     def run(self, command: str) -> subprocess.CompletedProcess:
         """Run one command."""
+        self.make_room(command)
         self.provide(command)
         with socket.create_server(('127.0.0.1', 0)) as free:
             port = str(free.getsockname()[1])
