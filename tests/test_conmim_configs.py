@@ -108,6 +108,17 @@ def test_both_views_share_crop_and_flip_and_only_the_second_is_perturbed(image):
     assert same[0].equal(same[1])
 
 
+@pytest.mark.parametrize('path', [path for path in FINETUNE if '384px' in path.name], ids=lambda path: path.stem)
+def test_at_384_pixels_the_centre_of_the_image_is_scored_in_its_proportions(path):
+    pixels = np.full((300, 600, 3), 255, np.uint8)
+    pixels[:, 150:450] = 0  # the square in the middle
+    item = {'img': pixels, 'img_shape': (300, 600), 'ori_shape': (300, 600)}
+    steps = [{**step, '_scope_': 'mmpretrain'} for step in Config.fromfile(path).test_pipeline[1:]]
+    seen = Compose(steps)(item)['inputs']
+    assert seen.shape == (3, 384, 384)
+    assert seen[:, :, 2:-2].max() == 0
+
+
 def overrides() -> list[str]:
     """The override column of the README's table of ablations."""
     cells = [line.split('|')[4] for line in (ROOT / 'README.md').read_text().splitlines() if line.count('|') == 5]

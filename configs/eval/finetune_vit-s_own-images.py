@@ -7,7 +7,7 @@ Command:  tools/train.py configs/eval/finetune_vit-s_own-images.py --cfg-options
               model.head.num_classes=10 data_preprocessor.num_classes=10
 Needs:    one folder a class, the same in train and val; a checkpoint of a ViT in any layout that is known here,
           as `checkpoint` or by --cfg-options custom_hooks.0.checkpoint=FILE
-Devices:  one GPU of 16 GB or more; the rate is for a batch of 256, use --auto-scale-lr for others
+Devices:  one GPU of 16 GB or more; the learning rate is for a batch of 256, use --auto-scale-lr for others
 Expected: nothing is published for this setting; not run here
 """
 

@@ -3,7 +3,7 @@
 Paper:    Jiang et al., Layer Grafted Pre-training, ICLR 2023 (arXiv 2302.14138), Table 5
 Command:  tools/dist_train.sh configs/eval/probe-depth_vit-b.py 8
 Needs:    a checkpoint of a ViT in any layout that is known here, as `checkpoint`
-Devices:  8 GPUs, 128 images each; hours not stated
+Devices:  8 GPUs × 128 images; time: not reported
 Expected: after block 9: 78.1 (MoCo v3) and 77.8 (MAE) with one new block (paper, Table 5); not run here
 Differs:  bf16 without a gradient scaler instead of fp16 with one
 Note:     without new blocks: linear probing of that block, mm_graft evaluate --protocols probe-depth. The new norm

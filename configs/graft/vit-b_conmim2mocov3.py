@@ -1,11 +1,11 @@
-"""Layer grafting, ViT-B/16: MoCo v3 on top of ConMIM, lower stages slowly.
+"""Layer grafting, ViT-B/16: MoCo v3 on top of ConMIM, lower stages at a lower learning rate.
 
 Paper:    Jiang et al., Layer Grafted Pre-training, ICLR 2023 (arXiv 2302.14138), with ConMIM (arXiv 2205.09616)
           in MAE's place; neither paper has this combination
 Command:  tools/dist_train.sh configs/graft/vit-b_conmim2mocov3.py 64
 Needs:    configs/conmim/conmim_vit-base-p16_16xb128-amp-coslr-800e_in1k.py as `mim_checkpoint`; its EMA teacher is
           grafted. For the authors' checkpoint_copy-N.pth: --cfg-options model.backbone.init_cfg.prefix=''
-Devices:  as for MAE, 64 devices with 64 images each
+Devices:  as for MAE, 64 devices × 64 images
 Expected: nothing published; not run here
 """
 

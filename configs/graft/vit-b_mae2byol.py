@@ -1,4 +1,4 @@
-"""Layer grafting, ViT-B/16: BYOL on top of MAE, lower stages slowly. The algorithm is mmpretrain's.
+"""Layer grafting, ViT-B/16: mmpretrain's BYOL on top of MAE, lower stages at a lower learning rate.
 
 Paper:    Jiang et al., Layer Grafted Pre-training, ICLR 2023 (arXiv 2302.14138), with BYOL (arXiv 2006.07733) in
           MoCo v3's place; neither paper has this combination

@@ -1,10 +1,10 @@
-"""Layer grafting, ViT-B/16: MoCo v3 on top of MAE, lower stages slowly.
+"""Layer grafting, ViT-B/16: MoCo v3 on top of MAE, lower stages at a lower learning rate.
 
 Paper:    Jiang et al., Layer Grafted Pre-training, ICLR 2023 (arXiv 2302.14138), §2.4 and §A.5
 Command:  tools/dist_train.sh configs/graft/vit-b_mae2mocov3.py 64
           lower stages frozen, or on LocalMIM: the overrides in README.md
 Needs:    mae_pretrain_vit_base.pth of facebookresearch/mae (or configs/graft/vit-b_mae.py), as `mim_checkpoint`
-Devices:  64 V100, 64 images each (the authors); hours not stated
+Devices:  64 V100 × 64 images (the authors); time: not reported
 Expected: linear 77.7, 1 % 65.5, 10 % 77.8, fine-tuning 83.9 (paper, Tables 2 and 3); not run here
 """
 

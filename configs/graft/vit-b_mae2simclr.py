@@ -1,4 +1,4 @@
-"""Layer grafting, ViT-B/16: SimCLR on top of MAE, lower stages slowly. The algorithm is mmpretrain's.
+"""Layer grafting, ViT-B/16: mmpretrain's SimCLR on top of MAE, lower stages at a lower learning rate.
 
 Paper:    Jiang et al., Layer Grafted Pre-training, ICLR 2023 (arXiv 2302.14138), with SimCLR (arXiv 2002.05709) in
           MoCo v3's place; neither paper has this combination

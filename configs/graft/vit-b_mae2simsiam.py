@@ -1,4 +1,4 @@
-"""Layer grafting, ViT-B/16: SimSiam on top of MAE, lower stages slowly. The algorithm is mmpretrain's.
+"""Layer grafting, ViT-B/16: mmpretrain's SimSiam on top of MAE, lower stages at a lower learning rate.
 
 Paper:    Jiang et al., Layer Grafted Pre-training, ICLR 2023 (arXiv 2302.14138), with SimSiam (arXiv 2011.10566) in
           MoCo v3's place; neither paper has this combination

@@ -1,10 +1,10 @@
-"""Layer grafting, ViT-B/16: VICReg on top of MAE, lower stages slowly.
+"""Layer grafting, ViT-B/16: VICReg on top of MAE, lower stages at a lower learning rate.
 
 Paper:    Jiang et al., Layer Grafted Pre-training, ICLR 2023 (arXiv 2302.14138), §3.4 and Table 4
 Command:  tools/dist_train.sh configs/graft/vit-b_mae2vicreg.py 64
           its baseline, VICReg from random weights: the override in README.md
 Needs:    mae_pretrain_vit_base.pth of facebookresearch/mae (or configs/graft/vit-b_mae.py), as `mim_checkpoint`
-Devices:  not stated; as for configs/graft/vit-b_mae2mocov3.py
+Devices:  not reported; as for configs/graft/vit-b_mae2mocov3.py
 Expected: linear 74.9, fine-tuning 83.6; VICReg from random weights, 100 epochs: 70.1 and 81.2 (paper, Table 4); not
           run here
 Note:     epochs and learning rates of this graft are not published; those of the MoCo v3 graft stand in

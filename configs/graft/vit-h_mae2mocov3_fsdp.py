@@ -4,7 +4,7 @@ Paper:    after Jiang et al., Layer Grafted Pre-training, ICLR 2023 (arXiv 2302.
 Command:  tools/dist_train.sh configs/graft/vit-h_mae2mocov3_fsdp.py 64
 Needs:    mae_pretrain_vit_huge.pth of facebookresearch/mae (ViT-H/14), as
           `model.mim_checkpoint` and `custom_hooks.1.checkpoint`
-Devices:  64 GPUs, 32 images each, is ours; hours unknown
+Devices:  64 GPUs × 32 images (our choice); time: not reported
 Expected: nothing published; not run here
 Note:     stages and anchor carry over from vit-l_mae2mocov3.py: four stages, as three do not divide 32 blocks, of which
           the lower two learn slowly and are anchored

@@ -1,11 +1,11 @@
-"""Layer grafting, ViT-L/16: MoCo v3 on top of MAE, lower stages slowly and anchored to MAE's weights.
+"""Layer grafting, ViT-L/16: MoCo v3 on top of MAE, lower stages at a lower learning rate and anchored to MAE's weights.
 
 Paper:    Jiang et al., Layer Grafted Pre-training, ICLR 2023 (arXiv 2302.14138), §A.5, §A.6 and Table 7
 Command:  tools/dist_train.sh configs/graft/vit-l_mae2mocov3.py 80
           without the anchor (Table 7): --cfg-options custom_hooks.1.weight=0
 Needs:    mae_pretrain_vit_large.pth of facebookresearch/mae (or configs/graft/vit-l_mae.py), as `mim_checkpoint`; on
           the command line as `model.mim_checkpoint` and, for the anchor, `custom_hooks.1.checkpoint`
-Devices:  80 V100, 26 images each (the authors); hours not stated
+Devices:  80 V100 × 26 images (the authors); time: not reported
 Expected: linear 81.0, 1 % 69.3, 10 % 80.1, fine-tuning 85.9 (paper, Tables 2 and 3); not run here
 Note:     the paper calls the anchor an l2 distance; the authors' code sums absolute differences (p=1, the default)
 """

@@ -5,7 +5,8 @@ Command:  tools/train.py configs/graft/vit-s_mae_own-images.py --cfg-options \
               train_dataloader.dataset.data_root=/path/to/images
           tools/train.py configs/graft/vit-s_mae2mocov3_own-images.py --cfg-options \
               train_dataloader.dataset.data_root=/path/to/images
-Devices:  one GPU of 24 GB or more, or a CPU for trying; the rates are for a batch of 256, else use --auto-scale-lr
+Devices:  one GPU of 24 GB or more, or a CPU for trying; the learning rates are for a batch of 256, else use
+          --auto-scale-lr
 Expected: nothing is published for this setting; not run here
 Note:     images in any depth of sub-folders; no labels are read. Small sets want more epochs rather than fewer
 """

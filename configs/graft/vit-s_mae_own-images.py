@@ -3,7 +3,8 @@
 Paper:    the method of He et al., Masked Autoencoders Are Scalable Vision Learners, CVPR 2022 (arXiv 2111.06377)
 Command:  tools/train.py configs/graft/vit-s_mae_own-images.py --cfg-options \
               train_dataloader.dataset.data_root=/path/to/images
-Devices:  one GPU of 24 GB or more, or a CPU for trying; the rate is for a batch of 256, use --auto-scale-lr for others
+Devices:  one GPU of 24 GB or more, or a CPU for trying; the learning rate is for a batch of 256, use --auto-scale-lr
+          for others
 Expected: nothing is published for this setting; not run here
 Then:     configs/graft/vit-s_mae2mocov3_own-images.py
 """

@@ -6,7 +6,7 @@ Command:  tools/dist_train.sh configs/localmim/vit-base-p16_localmim-pre_8xb128-
           after 1600 epochs of pre-training: the override in README.md
 Needs:    a checkpoint of configs/localmim/localmim_vit-base-p16_8xb256-amp-coslr-100e_in1k.py,
           or the authors', as `checkpoint`
-Devices:  8 GPUs, 128 images each; hours not stated
+Devices:  8 GPUs × 128 images; time: not reported
 Expected: 83.3 (authors' README), 83.2 (arXiv 2312.02194, Table 2), after 1600 epochs 84.0 (authors' README); not
           run here
 Differs:  bf16 without a gradient scaler instead of fp16 with one

@@ -5,7 +5,7 @@ Source:   huawei-noah/Efficient-Computing@225ddd2, Self-supervised/LocalMIM/ViT
 Command:  tools/dist_train.sh configs/localmim/vit-large-p16_localmim-pre_8xb128-coslr-50e_in1k.py 8
 Needs:    a checkpoint of configs/localmim/localmim_vit-large-p16_8xb128-accum4-amp-coslr-800e_in1k.py,
           or the authors', as `checkpoint`
-Devices:  8 GPUs, 128 images each; hours not stated
+Devices:  8 GPUs × 128 images; time: not reported
 Expected: 85.8 (authors' README); not run here
 Differs:  bf16 without a gradient scaler instead of fp16 with one
 Note:     batch and final rate are those of ViT-B; for ViT-L only the other numbers are known to us

@@ -2,7 +2,7 @@
 
 Base:     mmpretrain's beit_beit-base-p16_8xb256-amp-coslr-300e_in1k.py
 Command:  tools/dist_train.sh configs/mixing/beit_vit-base_stage-lr.py 8
-Devices:  8 GPUs, 256 images each (the base's); hours not known
+Devices:  8 GPUs × 256 images (the base's); time: not reported
 Expected: nothing published; not run here beyond a step of a small model in the tests
 Note:     the base's cosine ends at an absolute rate (eta_min), which would level the stages; this one ends at a share
 """

@@ -3,7 +3,7 @@
 Base:     mmpretrain's simmim_swin-base-w6_8xb256-amp-coslr-100e_in1k-192px.py; only the schedule is another
 Paper:    Brock et al., FreezeOut (arXiv 1706.04983)
 Command:  tools/dist_train.sh configs/mixing/simmim_swin-base_freezeout.py 8
-Devices:  8 GPUs, 256 images each (the base's); hours not known
+Devices:  8 GPUs × 256 images (the base's); time: not reported
 Expected: nothing published; not run here beyond a step of a small model in the tests
 """
 

@@ -4,7 +4,7 @@ Base:     mmpretrain's mae/benchmarks/vit-base-p16_8xb128-coslr-100e_in1k.py
 Command:  tools/dist_train.sh configs/mixing/vit-base_finetune_anchored.py 8
 Needs:    mae_pretrain_vit_base.pth of facebookresearch/mae, as `checkpoint`; on the command line as
           `custom_hooks.0.checkpoint` and, for the anchor, `custom_hooks.1.checkpoint`
-Devices:  8 GPUs, 128 images each (the base's); hours not known
+Devices:  8 GPUs × 128 images (the base's); time: not reported
 Expected: nothing published; not run here beyond a step of a small model in the tests
 """
 

@@ -5,7 +5,7 @@ Base:     mmseg's vit_vit-b16_mln_upernet_8xb2-80k_ade20k-512x512.py, whose loss
 Paper:    Jiang et al., Layer Grafted Pre-training, ICLR 2023 (arXiv 2302.14138), Eq. 3 and Fig. 1: the measure
 Command:  tools/dist_train.sh configs/mixing/vit-base_upernet_conflict.py 8
 Needs:    pretrain/vit_base_patch16_224.pth, as the base does (`model.pretrained`)
-Devices:  8 GPUs, 2 images each (the base's); hours not known
+Devices:  8 GPUs × 2 images (the base's); time: not reported
 Expected: nothing published; not run here beyond a step of a small model in the tests
 """
 

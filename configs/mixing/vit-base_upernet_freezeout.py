@@ -4,7 +4,7 @@ Base:     mmseg's vit_vit-b16_mln_upernet_8xb2-80k_ade20k-512x512.py
 Paper:    Brock et al., FreezeOut (arXiv 1706.04983)
 Command:  tools/dist_train.sh configs/mixing/vit-base_upernet_freezeout.py 8
 Needs:    pretrain/vit_base_patch16_224.pth, as the base does (`model.pretrained`)
-Devices:  8 GPUs, 2 images each (the base's); hours not known
+Devices:  8 GPUs × 2 images (the base's); time: not reported
 Expected: nothing published; not run here beyond a step of a small model in the tests
 """
 

@@ -4,7 +4,7 @@ Paper:    Alkin et al., MIM-Refiner, ICLR 2025 (arXiv 2402.10093)
 Command:  tools/dist_train.sh configs/refiner/vit-2b_mae_refined_fsdp.py 32
 Needs:    vit_2b14.pt, MAE on ImageNet-1k, of facebookresearch/maws, as `model.mim_checkpoint`, and what stage i (by an
           override, README) ends with, as `model.heads_checkpoint`
-Devices:  32 GPUs, 16 images each, is ours; the authors' batch is 512
+Devices:  32 GPUs × 16 images (our choice); the authors' batch is 512
 Expected: kNN 83.2, linear 84.5, 1 % 78.7, one image a class 58.2 (the authors, by their protocols); not run here
 Note:     the authors freeze stem, class token and the first 6 of 24 blocks
 """

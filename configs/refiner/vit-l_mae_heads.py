@@ -3,7 +3,7 @@
 Paper:    Alkin et al., MIM-Refiner, ICLR 2025 (arXiv 2402.10093)
 Command:  tools/dist_train.sh configs/refiner/vit-l_mae_heads.py 16
 Needs:    mae_pretrain_vit_large.pth of facebookresearch/mae, as `model.mim_checkpoint`
-Devices:  16 GPUs, 64 images each, is ours; the authors' batch is 1024
+Devices:  16 GPUs × 64 images (our choice); the authors' batch is 1024
 Expected: nothing of its own: it gives stage ii a signal to start with; not run here
 """
 

@@ -4,7 +4,7 @@ Paper:    Alkin et al., MIM-Refiner, ICLR 2025 (arXiv 2402.10093)
 Command:  tools/dist_train.sh configs/refiner/vit-l_mae_refined.py 16
 Needs:    mae_pretrain_vit_large.pth of facebookresearch/mae, as `model.mim_checkpoint`, and what vit-l_mae_heads.py
           ends with, as `model.heads_checkpoint`
-Devices:  16 GPUs, 64 images each, is ours; the authors' batch is 1024
+Devices:  16 GPUs × 64 images (our choice); the authors' batch is 1024
 Expected: kNN 81.5, linear 82.8, 1 % 76.1, one image a class 57.8 (the authors, by their protocols); not run here
 """
 

@@ -5,7 +5,7 @@ Command:  tools/dist_train.sh configs/segmentation/vit-base-p16_upernet_8xb2-amp
           after MAE, MoCo v3, LocalMIM: the overrides in README.md
 Needs:    a pre-training checkpoint, ours or the authors', which may also be given by
           --cfg-options custom_hooks.0.checkpoint=FILE custom_hooks.0.branch=momentum
-Devices:  8 GPUs, 2 images each; hours not stated
+Devices:  8 GPUs × 2 images; time: not reported
 Expected: mIoU 48.7 (paper, Table 6, which does not print the size of the backbone). Not run here
 Differs:  the authors published no configuration; this is mmseg's for MAE with a plain ViT and bf16 that is on
 """

@@ -4,7 +4,7 @@ Paper:    Jiang et al., Layer Grafted Pre-training, ICLR 2023 (arXiv 2302.14138)
 Command:  tools/dist_train.sh configs/segmentation/vit-large-p16_upernet_8xb2-amp-160k_ade20k.py 8
 Needs:    a pre-training checkpoint, ours or the authors', which may also be given by
           --cfg-options custom_hooks.0.checkpoint=FILE custom_hooks.0.branch=momentum
-Devices:  8 GPUs, 2 images each; hours not stated
+Devices:  8 GPUs × 2 images; time: not reported
 Expected: nothing is stated for this size. Not run here
 Differs:  the authors published no configuration; layer decay 0.75 and drop path 0.2 are ours
 """

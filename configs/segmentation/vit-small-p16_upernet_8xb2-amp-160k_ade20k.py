@@ -4,7 +4,7 @@ Paper:    the method of Jiang et al., Layer Grafted Pre-training, ICLR 2023 (arX
 Command:  tools/dist_train.sh configs/segmentation/vit-small-p16_upernet_8xb2-amp-160k_ade20k.py 8
 Needs:    a pre-training checkpoint of configs/graft/vit-s_mae2mocov3_own-images.py, or another by
           --cfg-options custom_hooks.0.checkpoint=FILE custom_hooks.0.branch=momentum
-Devices:  8 GPUs, 2 images each; hours not stated
+Devices:  8 GPUs × 2 images; time: not reported
 Expected: nothing is published for this setting; not run here
 Differs:  everything but the width is the ViT-B's
 """

@@ -1,12 +1,12 @@
-"""Weak supervision after MAE, ViT-B/16: hashtags, all layers at one rate.
+"""Weak supervision after MAE, ViT-B/16: hashtags, one learning rate for all layers.
 
 Paper:    Singh et al., The effectiveness of MAE pre-pretraining for billion-scale pretraining, ICCV 2023
           (arXiv 2303.13496)
 Command:  tools/dist_train.sh configs/wsp/vit-b_mae2wsp.py 32
-          ViT-L, from random weights, lower stages slowly: the overrides in README.md
+          ViT-L, from random weights, lower stages at a lower learning rate: the overrides in README.md
 Needs:    data/captions/ (see configs/_base_/tagged_images.py); mae_pretrain_vit_base.pth of facebookresearch/mae, or
           configs/graft/vit-b_mae.py on the same images, as `mim_checkpoint`
-Devices:  32 GPUs, 256 images each, is ours; hours not known
+Devices:  32 GPUs × 256 images (our choice); time: not reported
 Expected: linear 83.3, zero-shot 74.9 on ImageNet-1k after 3 billion images (the authors' model card); not run here
 Recipe:   the paper's text, as far as it was at hand, fixes the order (MAE, then WSP), hashtags as WordNet synsets,
           cross-entropy and one epoch; batch, rate, decay and warm-up are the usual ones of hashtag pre-training

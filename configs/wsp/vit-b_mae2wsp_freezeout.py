@@ -5,7 +5,7 @@ Paper:    Singh et al., The effectiveness of MAE pre-pretraining for billion-sca
 Command:  tools/dist_train.sh configs/wsp/vit-b_mae2wsp_freezeout.py 32
 Needs:    data/captions/ (see configs/_base_/tagged_images.py); mae_pretrain_vit_base.pth of facebookresearch/mae, or
           configs/graft/vit-b_mae.py on the same images, as `mim_checkpoint`
-Devices:  32 GPUs, 256 images each, is ours; hours not known
+Devices:  32 GPUs × 256 images (our choice); time: not reported
 Expected: nothing published; not run here
 Recipe:   the paper's text, as far as it was at hand, fixes the order (MAE, then WSP), hashtags as WordNet synsets,
           cross-entropy and one epoch; batch, rate, decay and warm-up are the usual ones of hashtag pre-training

@@ -1,4 +1,4 @@
-"""Weak supervision grafted on MAE, ViT-L/16: lower stages slowly, and anchored to MAE's weights.
+"""Weak supervision grafted on MAE, ViT-L/16: lower stages at a lower learning rate, and anchored to MAE's weights.
 
 Paper:    Singh et al., The effectiveness of MAE pre-pretraining for billion-scale pretraining, ICCV 2023
           (arXiv 2303.13496)
@@ -6,7 +6,7 @@ Command:  tools/dist_train.sh configs/wsp/vit-l_mae2wsp_grafted.py 32
 Needs:    data/captions/ (see configs/_base_/tagged_images.py); mae_pretrain_vit_large.pth of facebookresearch/mae, or
           configs/graft/vit-l_mae.py on the same images, as `mim_checkpoint`; on the command line as
           `model.mim_checkpoint` and, for the anchor, `custom_hooks.1.checkpoint`
-Devices:  32 GPUs, 256 images each, is ours; hours not known
+Devices:  32 GPUs × 256 images (our choice); time: not reported
 Expected: nothing published; not run here
 Recipe:   the paper's text, as far as it was at hand, fixes the order (MAE, then WSP), hashtags as WordNet synsets,
           cross-entropy and one epoch; batch, rate, decay and warm-up are the usual ones of hashtag pre-training

@@ -5,9 +5,9 @@ Command:  tools/dist_train.sh configs/conmim/benchmarks/vit-base-p16_conmim-pre_
           partial fine-tuning (Fig. 5): the override in README.md
 Needs:    a pre-trained model as `checkpoint`: of this package (its EMA teacher is taken), or the authors'
           checkpoint_copy-N.pth with --cfg-options custom_hooks.0.branch=base
-Devices:  a batch of 1024; the split over 8 devices is ours for S and L; hours not stated
+Devices:  batch 1024; split over 8 devices (our choice for S and L); time: not reported
 Expected: top-1 83.7 (paper, Table 1). Not run here
-Differs:  the rate is that of the authors' command. They train in fp16 with DeepSpeed, here bf16.
+Differs:  the learning rate is that of the authors' command. They train in fp16 with DeepSpeed, here bf16.
 """
 
 _base_ = ['../../_base_/conmim_finetune.py', '../../_base_/imagenet_finetune.py', '../../_base_/runtime.py']

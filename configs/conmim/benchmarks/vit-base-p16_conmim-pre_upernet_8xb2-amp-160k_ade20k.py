@@ -5,10 +5,11 @@ Command:  tools/dist_train.sh configs/conmim/benchmarks/vit-base-p16_conmim-pre_
 Needs:    the model fine-tuned on ImageNet; without intermediate fine-tuning the pre-trained one (its EMA teacher) by
           --cfg-options custom_hooks.0.checkpoint=FILE custom_hooks.0.branch=momentum, or the authors'
           checkpoint_copy-N.pth, which is the teacher, without the branch
-Devices:  a batch of 16; hours not stated
+Devices:  batch 16; time: not reported
 Expected: mIoU 46.0 without and 49.8 with intermediate fine-tuning (paper, Table 4). Not run here
-Differs:  the paper chooses the rate among 1e-5, 3e-5, 5e-5 and 7e-5 and does not say which; 3e-5 is ours, as are the
-          width of the heads and the tapped blocks (BEiT's). Relative positions are resized bilinearly, as it says.
+Differs:  the paper chooses the learning rate among 1e-5, 3e-5, 5e-5 and 7e-5 and does not say which; 3e-5 is ours, as
+          are the width of the heads and the tapped blocks (BEiT's). Relative positions are resized bilinearly, as it
+          says.
 """
 
 _base_ = ['../../_base_/conmim_upernet.py']

@@ -4,9 +4,10 @@ Paper:    Yi et al., Masked Image Modeling with Denoising Contrast, ICLR 2023 (a
 Command:  tools/dist_train.sh configs/conmim/benchmarks/vit-small-p16_conmim-pre_8xb128-amp-coslr-200e_in1k.py 8
 Needs:    a pre-trained model as `checkpoint`: of this package (its EMA teacher is taken), or the authors'
           checkpoint_copy-N.pth with --cfg-options custom_hooks.0.branch=base
-Devices:  a batch of 1024; the split over 8 devices is ours for S and L; hours not stated
+Devices:  batch 1024; split over 8 devices (our choice for S and L); time: not reported
 Expected: top-1 82.0 (paper, Table 2). Not run here
-Differs:  the paper chooses the rate among 1e-3, 2e-3 … 5e-3 (Table 12) and does not say which; 4e-3 is that of ViT-B.
+Differs:  the paper chooses the learning rate among 1e-3, 2e-3 … 5e-3 (Table 12) and does not say which; 4e-3 is that of
+          ViT-B.
 """
 
 _base_ = ['../../_base_/conmim_finetune.py', '../../_base_/imagenet_finetune.py', '../../_base_/runtime.py']

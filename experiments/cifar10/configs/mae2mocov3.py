@@ -1,4 +1,4 @@
-"""The graft: MoCo v3 on top of MAE, lower stages slowly, on CIFAR-10.
+"""The graft: MoCo v3 on top of MAE, lower stages at a lower learning rate, on CIFAR-10.
 
 Paper:    Jiang et al., Layer Grafted Pre-training, ICLR 2023 (arXiv 2302.14138), §2.4
 Command:  tools/train.py experiments/cifar10/configs/mae2mocov3.py, or make reproduce for all rows

@@ -1,4 +1,4 @@
-"""The demo, step ii: MoCo v3 on top of the demo's MAE, lower stages slowly.
+"""The demo, step ii: MoCo v3 on top of the demo's MAE, lower stages at a lower learning rate.
 
 Command:  make demo, or tools/train.py experiments/demo/configs/graft.py after experiments/demo/configs/mae.py
 Devices:  two CPU cores, a few minutes

@@ -3,7 +3,7 @@
 Paper:    Singh et al., The effectiveness of MAE pre-pretraining for billion-scale pretraining, ICCV 2023
           (arXiv 2303.13496)
 Command:  tools/train.py experiments/wsp/configs/mae2wsp.py
-          from random weights, lower stages slowly: the overrides in experiments/wsp/rows.py
+          from random weights, lower stages at a lower learning rate: the overrides in experiments/wsp/rows.py
 Needs:    data/fashion_mnist_tags (python -m experiments.wsp --prepare), and experiments/demo/configs/mae.py run before
 Devices:  one CPU core, a minute
 Results:  docs/weak_supervision.md
