@@ -33,8 +33,9 @@ def check(args: argparse.Namespace) -> tuple[Config, list[str]]:
     """The config as it will be run, and what the command line changed in it; its data and checkpoints exist."""
     notes, options = [], args.cfg_options or {}
     cfg = merge_args(load_config(args.config, options, notes), args)
-    if 'batch_size' in options and 'train_dataloader.batch_size' not in ' '.join(notes):
-        notes.append(share_batch(cfg, options['batch_size']))
+    asked, base = options.get('batch_size'), (cfg.get('auto_scale_lr') or {}).get('base_batch_size')
+    if asked is not None and asked == base and 'train_dataloader.batch_size' not in options:
+        notes.append(share_batch(cfg, asked))
     scale_by_effective_batch(cfg)
     check_paths(cfg)
     return cfg, notes

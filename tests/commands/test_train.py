@@ -78,6 +78,17 @@ def test_a_batch_that_is_asked_for_is_shared_by_processes_and_iterations(large, 
     assert checked(large, '--launcher', 'pytorch')[0].train_dataloader.batch_size == 2
 
 
+def test_a_config_that_gives_its_batch_to_the_loader_shares_it_too(config, monkeypatch):
+    monkeypatch.setenv('WORLD_SIZE', '4')
+    with config.open('a') as file:
+        file.write('batch_size = 64\ntrain_dataloader["batch_size"] = batch_size\n')
+    words = '--launcher', 'pytorch', '--cfg-options', 'batch_size=32'
+    assert checked(config, *words)[0].train_dataloader.batch_size == 32  # says nothing of processes
+    with config.open('a') as file:
+        file.write('auto_scale_lr = dict(base_batch_size=batch_size)\n')
+    assert checked(config, *words)[0].train_dataloader.batch_size == 8
+
+
 def test_the_learning_rate_is_scaled_by_the_images_of_a_step(large):
     cfg, _ = checked(large, '--auto-scale-lr')
     assert (cfg.auto_scale_lr.enable, cfg.auto_scale_lr.base_batch_size) == (True, 32)
