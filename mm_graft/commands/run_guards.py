@@ -6,6 +6,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from mm_graft.commands.first_look import FirstLookHook
 from mm_graft.engine.reliability.due_validation_hook import DueValidationHook
 from mm_graft.engine.reliability.run_folder import asked_run, hold_folder
 from mm_graft.engine.reliability.safe_checkpoint_hook import checkpoint_folder
@@ -14,12 +15,22 @@ RANKS = {'pytorch': 'RANK', 'slurm': 'SLURM_PROCID', 'mpi': 'OMPI_COMM_WORLD_RAN
 
 
 def guard_config(cfg: Config) -> None:
-    """Let the host's checkpoints be written and found as :class:`mm_graft.SafeCheckpointHook` does it."""
+    """Let the host's checkpoints be safe ones, and loaders without workers have none that persist."""
+    follow_workers(cfg)
     hooks = cfg.get('default_hooks') or {}
     saver = hooks.get('checkpoint', {})
     if saver is not None and saver.get('type', 'CheckpointHook') in ('CheckpointHook', 'mmengine.CheckpointHook'):
         safe = {'interval': 1, **saver, 'type': 'mm_graft.SafeCheckpointHook'}
         cfg.default_hooks = {**hooks, 'checkpoint': safe}
+
+
+def follow_workers(cfg: Config) -> None:
+    """Where a loader has no workers, take back what is set for workers only, which torch would refuse."""
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        loader = cfg.get(name)
+        if isinstance(loader, dict) and not loader.get('num_workers'):
+            loader.persistent_workers = False
+            loader.pop('prefetch_factor', None)
 
 
 def take_folder(cfg: Config) -> None:
@@ -41,5 +52,6 @@ def take_folder(cfg: Config) -> None:
 
 def guard_run(runner: Runner) -> None:
     """Add the hooks that a run needs to keep its promises."""
-    if not any(isinstance(hook, DueValidationHook) for hook in runner.hooks):
-        runner.register_hook(DueValidationHook())
+    for kind in (FirstLookHook, DueValidationHook):
+        if not any(isinstance(hook, kind) for hook in runner.hooks):
+            runner.register_hook(kind())

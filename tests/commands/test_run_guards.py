@@ -5,7 +5,8 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mm_graft.commands.run_guards import guard_config, guard_run, take_folder
+from mm_graft.commands.first_look import FirstLookHook
+from mm_graft.commands.run_guards import follow_workers, guard_config, guard_run, take_folder
 from mm_graft.engine.reliability.due_validation_hook import DueValidationHook
 from tests.engine.reliability.test_run_folder import in_another_process
 
@@ -71,4 +72,16 @@ def test_each_hook_is_added_once():
     runner.register_hook = runner.hooks.append
     guard_run(runner)
     guard_run(runner)
-    assert [type(hook) for hook in runner.hooks] == [DueValidationHook]
+    assert [type(hook) for hook in runner.hooks] == [FirstLookHook, DueValidationHook]
+
+
+def test_what_is_set_for_workers_follows_their_number():
+    cfg = Config(dict(train_dataloader=dict(num_workers=0, persistent_workers=True, prefetch_factor=2),
+                      val_dataloader=dict(num_workers=2, persistent_workers=True, prefetch_factor=2),
+                      test_dataloader=None))
+    follow_workers(cfg)
+    assert cfg.train_dataloader == dict(num_workers=0, persistent_workers=False)
+    assert cfg.val_dataloader == dict(num_workers=2, persistent_workers=True, prefetch_factor=2)
+    cfg = Config({})
+    guard_config(cfg)
+    assert 'train_dataloader' not in cfg

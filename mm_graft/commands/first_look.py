@@ -1,0 +1,194 @@
+"""A look at the first samples of each loader, before the first epoch: what would otherwise be an error of torch's.
+
+A wrong size or mask shows in the loss, in words that name no key and no file; of the validation set it shows after the
+first epoch. Samples are read in the main process, and no random number that the run draws is used up.
+"""
+
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from mmengine.dataset import InfiniteSampler
+from mmengine.dist import get_world_size
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import SyncBatchNorm
+from torch.utils.data import DataLoader
+
+from mm_graft.commands.data_checks import innermost
+from mm_graft.commands.first_masks import check_masks
+from mm_graft.commands.messages import INPUT_ERRORS, one_line
+from mm_graft.depth import find_backbone, unwrap
+from mm_graft.models.grids import check_divides
+
+
+class FirstLookHook(Hook):
+    """Look before a training loads or writes anything, see :func:`first_look`."""
+
+    def before_run(self, runner: Runner) -> None:
+        """Look."""
+        first_look(runner)
+
+
+def first_look(runner: Runner) -> None:
+    """Read two samples of each loader, and masks, and see that they suit each other and the model.
+
+    Raises:
+        ValueError: they do not; names loader or key, values, rule and remedy.
+    """
+    loaders = {'train_dataloader': runner.train_dataloader}
+    if runner.val_loop is not None:
+        loaders['val_dataloader'] = runner.val_loop.dataloader
+    model = unwrap(runner.model) if isinstance(runner.model, nn.Module) else None
+    if model is not None:
+        check_parts(model)
+        check_single_images(model, runner.train_dataloader)
+    with untouched_generators():
+        for name, loader in loaders.items():
+            samples = first_samples(name, loader)
+            if model is None or not samples:
+                continue
+            inputs = prepared(name, model, loader, samples, training=name == 'train_dataloader')
+            if name == 'train_dataloader' or not hasattr(model, 'decode_head'):  # whole pictures are tested by windows
+                check_sizes(name, model, inputs)
+            if hasattr(model, 'decode_head'):
+                check_masks(name, model, innermost(loader.dataset))
+
+
+@contextmanager
+def untouched_generators() -> Iterator[None]:
+    """Leave the random generators as they were, whatever is drawn."""
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002 (the generator that transforms draw from)
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices):
+        try:
+            yield
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])  # noqa: NPY002
+
+
+def first_samples(name: str, loader: DataLoader) -> list:
+    """The first and the last sample of a loader's data set; none of a data set without places.
+
+    Raises:
+        ValueError: one cannot be read.
+    """
+    if not hasattr(loader.dataset, '__getitem__') or not hasattr(loader.dataset, '__len__'):
+        return []
+    samples = []
+    for index in dict.fromkeys((0, len(loader.dataset) - 1)):
+        try:
+            samples.append(loader.dataset[index])
+        except INPUT_ERRORS as error:
+            raise ValueError(f'{name}: sample {index} of {type(innermost(loader.dataset)).__name__} cannot be made: '
+                             f'{one_line(error)}') from error
+    return samples
+
+
+def prepared(name: str, model: nn.Module, loader: DataLoader, samples: list, training: bool) -> list[Tensor]:
+    """Batches of images as the model gets them: collated, normalized, cropped on the device.
+
+    Raises:
+        ValueError: samples do not make a batch.
+    """
+    shapes = [sorted(tuple(image.shape) for image in images_of(sample)) for sample in samples]
+    try:
+        batch = loader.collate_fn(samples)
+        if getattr(model, 'data_preprocessor', None) is not None:
+            batch = model.data_preprocessor(batch, training)
+    except INPUT_ERRORS as error:
+        if any(shape != shapes[0] for shape in shapes):
+            raise ValueError(f'{name}: images of a batch must have one size, but the first and the last have '
+                             f'{shapes[0]} and {shapes[-1]} (channels, height, width); end the pipeline with a crop, '
+                             f'or resize both sides ({one_line(error)})') from error
+        raise ValueError(f'{name}: its samples make no batch: {one_line(error)}') from error
+    return images_of(batch)
+
+
+def images_of(batch: object) -> list[Tensor]:
+    """Images in a sample or batch of the host's form: of all views."""
+    inputs = batch.get('inputs') if isinstance(batch, Mapping) else None
+    inputs = list(inputs.values()) if isinstance(inputs, Mapping) else inputs
+    return [image for image in (inputs if isinstance(inputs, list | tuple) else [inputs]) if isinstance(image, Tensor)]
+
+
+def check_sizes(name: str, model: nn.Module, inputs: list[Tensor]) -> None:
+    """See that images have the channels of the backbone, divide into its patches, and, if hidden, its very size.
+
+    Raises:
+        ValueError: they do not.
+    """
+    try:
+        backbone = find_backbone(model)[1]
+    except ValueError:
+        return  # of no kind that we know
+    stem = getattr(getattr(backbone, 'patch_embed', None), 'projection', None)
+    size = getattr(backbone, 'img_size', None)
+    for image in inputs:
+        if not isinstance(stem, nn.Conv2d) or image.ndim != 4:
+            continue
+        if image.shape[1] != stem.in_channels:
+            raise ValueError(f'{name} gives images of {image.shape[1]} channels, but model.backbone takes '
+                             f'{stem.in_channels}; set model.backbone.in_channels, or the color of the loading')
+        height, width = image.shape[2:]
+        if hides(model) and len(inputs) == 1 and isinstance(size, tuple) and (height, width) != size:
+            raise ValueError(f'{name} gives images of {height}×{width}, but model.backbone.img_size is '
+                             f'{size[0]}×{size[1]}, to which masks and decoder are bound; give both the same')
+        if stem.kernel_size == stem.stride:
+            check_divides((height, width), stem.stride)
+
+
+def hides(model: nn.Module) -> bool:
+    """Whether a model hides patches, so that its grid is fixed."""
+    return any(hasattr(part, name) for part in (getattr(model, 'backbone', None), getattr(model, 'neck', None))
+               for name in ('mask_token', 'mask_ratio'))
+
+
+def check_parts(model: nn.Module) -> None:
+    """See that something is hidden and something is seen, and that decoder, head and encoder have the same patches.
+
+    Raises:
+        ValueError: they do not.
+    """
+    backbone, neck, head = (getattr(model, name, None) for name in ('backbone', 'neck', 'head'))
+    ratio = getattr(backbone, 'mask_ratio', None)
+    if isinstance(ratio, float | int) and not 0 < ratio < 1:
+        raise ValueError(f'model.backbone.mask_ratio={ratio} leaves nothing to predict or nothing to see; choose one '
+                         'between 0 and 1')
+    stem = getattr(getattr(backbone, 'patch_embed', None), 'projection', None)
+    patch = getattr(head, 'patch_size', None)
+    if not isinstance(stem, nn.Conv2d) or not isinstance(patch, int):
+        return
+    if stem.stride != (patch, patch):
+        raise ValueError(f'model.head.patch_size={patch}, but the patches of model.backbone have '
+                         f'{stem.stride[0]}×{stem.stride[1]} pixels; give both, and the neck, the same patch_size')
+    predicted = getattr(getattr(neck, 'decoder_pred', None), 'out_features', None)
+    if predicted is not None and predicted != patch**2 * stem.in_channels:
+        raise ValueError(f'model.neck predicts {predicted} numbers a patch, but a patch of {patch}×{patch} pixels in '
+                         f'{stem.in_channels} channels has {patch**2 * stem.in_channels}; give model.neck the '
+                         f'patch_size={patch} and in_chans={stem.in_channels} of the backbone')
+
+
+def check_single_images(model: nn.Module, loader: DataLoader) -> None:
+    """See that no batch of one image meets a batch norm over vectors, which has no variance then.
+
+    Raises:
+        ValueError: names the batch and the options to give.
+    """
+    size = getattr(loader.batch_sampler, 'batch_size', None) or loader.batch_size
+    norms = [name for name, module in model.named_modules() if isinstance(module, nn.BatchNorm1d)
+             or (isinstance(module, SyncBatchNorm) and get_world_size() == 1 and not name.startswith('backbone'))]
+    if not norms or not size or hasattr(model, 'decode_head'):
+        return
+    sampler = getattr(loader.batch_sampler, 'sampler', loader.sampler)
+    samples = len(sampler)
+    drops = getattr(loader.batch_sampler, 'drop_last', False) or isinstance(sampler, InfiniteSampler)
+    if size == 1 or (samples % size == 1 and not drops):
+        which = 'every batch' if size == 1 else f'the last batch of an epoch ({samples} images by {size})'
+        remedy = 'train_dataloader.batch_size=2' if size == 1 else 'train_dataloader.drop_last=True'
+        raise ValueError(f'{which} has a single image, of which batch norm ({norms[0]}) has no variance; '
+                         f'--cfg-options {remedy}')

@@ -1,0 +1,95 @@
+"""What the first masks of a segmentation data set hold, against its classes and the heads that learn them."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from torch import nn
+from torch.utils.data import Dataset
+
+from mm_graft.commands.messages import INPUT_ERRORS, one_line
+
+LOOKED_AT = 64  # masks
+
+
+def check_masks(loader: str, model: nn.Module, dataset: Dataset) -> None:
+    """See that masks have two dimensions and values that the heads know, and that no class is taken for nothing.
+
+    Raises:
+        ValueError: names the mask, its values, the numbers of classes and the options to give.
+    """
+    classes = tuple((getattr(dataset, 'metainfo', None) or {}).get('classes') or ())
+    heads = heads_of(model)
+    for key, head in heads.items():
+        if classes and head.num_classes != len(classes):
+            raise ValueError(f'{loader} has {len(classes)} classes ({", ".join(classes[:5])}'
+                             f'{", …" if classes[5:] else ""}), but model.{key}.num_classes={head.num_classes}; '
+                             f'--cfg-options model.{key}.num_classes={len(classes)}')
+        if head.ignore_index not in (None, getattr(dataset, 'ignore_index', head.ignore_index)):
+            raise ValueError(f'{loader}.dataset.ignore_index={dataset.ignore_index}, but model.{key}.ignore_index='
+                             f'{head.ignore_index}: what is to be ignored would be learned; give both the same')
+    known = min((head.num_classes for head in heads.values()), default=None)
+    if known is None:
+        return
+    ignored, seen = {getattr(dataset, 'ignore_index', 255)}, set()
+    for path, mask in first_masks(loader, dataset):
+        if mask.ndim != 2:
+            raise ValueError(f'{loader}: mask {path} has {mask.shape[-1]} channels, not one with the numbers of '
+                             'classes; convert it (a palette image keeps its colors beside them)')
+        values = {int(value) for value in np.unique(mask)}
+        wrong = sorted(value for value in values - ignored if not 0 <= value < known)
+        if wrong:
+            shifted = wrong == [known] and 0 in values and not getattr(dataset, 'reduce_zero_label', False)
+            remedy = (f'if 0 is no class, set {loader}.dataset.reduce_zero_label=True' if shifted else
+                      'correct num_classes of data set and heads, or the masks')
+            raise ValueError(f'{loader}: mask {path} has the values {wrong[:5]}, but model.decode_head.num_classes='
+                             f'{known} knows 0 to {known - 1} and {max(ignored)} for nothing; {remedy}')
+        seen |= values
+    check_zero_label(loader, dataset, seen, ignored, known)
+
+
+def check_zero_label(loader: str, dataset: Dataset, seen: set[int], ignored: set[int], classes: int) -> None:
+    """See that ``reduce_zero_label`` (0 is nothing, 1 the first class) is not set where 0 is a class.
+
+    Then the last class never occurs, though all others do.
+
+    Raises:
+        ValueError: so it is.
+    """
+    if not getattr(dataset, 'reduce_zero_label', False) or classes < 2:
+        return
+    if seen - ignored == set(range(classes - 1)) and seen & ignored:
+        names = (getattr(dataset, 'metainfo', None) or {}).get('classes') or range(classes)
+        raise ValueError(f'{loader}.dataset.reduce_zero_label=True takes the value 0 for nothing and {classes} for the '
+                         f'last of {classes} classes ({names[-1]}), but the first masks have 0 to {classes - 1}: 0 is '
+                         f'a class ({names[0]}); --cfg-options {loader}.dataset.reduce_zero_label=False')
+
+
+def heads_of(model: nn.Module) -> dict[str, nn.Module]:
+    """The heads that learn from masks, by their key in the model."""
+    auxiliary = getattr(model, 'auxiliary_head', None)
+    several = isinstance(auxiliary, nn.ModuleList)
+    parts = {'decode_head': model.decode_head} | (
+        {f'auxiliary_head.{index}': head for index, head in enumerate(auxiliary)} if several else
+        {'auxiliary_head': auxiliary})
+    return {key: head for key, head in parts.items() if isinstance(getattr(head, 'num_classes', None), int)}
+
+
+def first_masks(loader: str, dataset: Dataset) -> Iterator[tuple[str, np.ndarray]]:
+    """Paths and values of masks as the pipeline loads them, before it crops.
+
+    Raises:
+        ValueError: one cannot be read.
+    """
+    steps = getattr(getattr(dataset, 'pipeline', None), 'transforms', [])
+    load = next((step for step in steps if type(step).__name__ == 'LoadAnnotations'), None)
+    if load is None or not hasattr(dataset, 'get_data_info'):
+        return
+    for index in range(min(LOOKED_AT, len(dataset))):
+        results = dataset.get_data_info(index)
+        path = results.get('seg_map_path')
+        try:
+            mask = load(results)['gt_seg_map']
+        except INPUT_ERRORS as error:
+            raise ValueError(f'{loader}: mask {path} of image {results.get("img_path")} cannot be read: '
+                             f'{one_line(error)}') from error
+        yield path, mask
