@@ -1,11 +1,20 @@
-"""Freezing a prefix once and for all, outside a run."""
+"""Freezing a prefix: what an event of FreezeOut does to a model, and the same outside a run."""
 
 from torch import nn
 from torch.optim import Optimizer
 
-from mm_graft.depth import depth_map
+from mm_graft.depth import DepthMap, depth_map
 from mm_graft.engine.freezing.frozen_ema import refresh_averages
 from mm_graft.engine.freezing.frozen_prefix import SharedBiasCut, freeze_parameters, prefix_modules, prefix_parameters
+
+
+def freeze_prefix(model: nn.Module, optimizer: Optimizer, depths: DepthMap, depth: int, shared: SharedBiasCut) -> None:
+    """Stop training all of ``depth`` and below, and tell the model by ``on_freeze(depth)`` if it has that."""
+    freeze_parameters(prefix_parameters(model, depths, depth), optimizer)
+    shared.extend(depth)
+    refresh_averages(model)
+    if hasattr(model, 'on_freeze'):
+        model.on_freeze(depth)
 
 
 def freeze_blocks(model: nn.Module, optimizer: Optimizer, blocks: int) -> None:
@@ -18,10 +27,6 @@ def freeze_blocks(model: nn.Module, optimizer: Optimizer, blocks: int) -> None:
     if not 1 <= blocks <= depths.num_blocks:
         raise ValueError(f'{blocks} blocks to freeze of a model with {depths.num_blocks}; choose '
                          f'1…{depths.num_blocks}')
-    freeze_parameters(prefix_parameters(model, depths, blocks), optimizer)
-    SharedBiasCut(model, depths).extend(blocks)
-    refresh_averages(model)
-    if hasattr(model, 'on_freeze'):
-        model.on_freeze(blocks)
+    freeze_prefix(model, optimizer, depths, blocks, SharedBiasCut(model, depths))
     for module in prefix_modules(model, depths, blocks):
         module.eval()

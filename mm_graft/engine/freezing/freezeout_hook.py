@@ -5,21 +5,16 @@ from mmengine.runner import Runner
 from torch import nn
 
 from mm_graft.depth import depth_map, unwrap
+from mm_graft.engine.freezing.freeze_once import freeze_prefix
 from mm_graft.engine.freezing.freezeout_savings import SavingsMeter, encoder_step_cost
-from mm_graft.engine.freezing.frozen_ema import drop_copies, refresh_averages, retire_copies
-from mm_graft.engine.freezing.frozen_prefix import (
-    GradientWatch,
-    SharedBiasCut,
-    freeze_parameters,
-    prefix_modules,
-    prefix_parameters,
-)
+from mm_graft.engine.freezing.frozen_ema import stop_averages, stop_converged_averages
+from mm_graft.engine.freezing.frozen_prefix import GradientWatch, SharedBiasCut, prefix_modules
 from mm_graft.engine.schedulers.freezeout import FreezeOutLR
 from mm_graft.host.rewrapping import rewrap
 from mm_graft.registry import HOOKS
 from mm_graft.sharding import sharding_of
 
-RETIRED, RECORDS = 'freezeout_retired_depth', 'freezeout_records'
+STOPPED, RECORDS = 'freezeout_retired_depth', 'freezeout_records'  # names in checkpoints
 
 
 @HOOKS.register_module()
@@ -65,8 +60,8 @@ class FreezeOutHook(Hook):
         self.meter = SavingsMeter(saved.get(RECORDS))
         runner.message_hub.update_info(RECORDS, self.meter.records)  # from here on checkpoints carry it
         self._advance(runner)
-        self.retired_depth = saved.get(RETIRED, -1)
-        drop_copies(model, self.depths, self.retired_depth)
+        self.averaged_above = saved.get(STOPPED, -1)
+        stop_averages(model, self.depths, self.averaged_above)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
         """Freezes what is due, and puts the frozen modules back into eval mode."""
@@ -85,8 +80,8 @@ class FreezeOutHook(Hook):
         if self.watch is not None:
             self._check_gradients(self.watch.close())
             self.watch = None
-        if self.frozen_depth > self.retired_depth and self.every_n_train_iters(runner, len(runner.train_dataloader)):
-            self._retire_copies(runner)
+        if self.frozen_depth > self.averaged_above and self.every_n_train_iters(runner, len(runner.train_dataloader)):
+            self._stop_averages(runner)
 
     def after_train(self, runner: Runner) -> None:
         """Logs what freezing saved over the run."""
@@ -98,21 +93,17 @@ class FreezeOutHook(Hook):
             return False
         self.frozen_depth = depth
         model = unwrap(runner.model)
-        freeze_parameters(prefix_parameters(model, self.depths, depth), runner.optim_wrapper.optimizer)
-        self.shared_bias.extend(depth)
-        refresh_averages(model)
-        if hasattr(model, 'on_freeze'):
-            model.on_freeze(depth)
+        freeze_prefix(model, runner.optim_wrapper.optimizer, self.depths, depth, self.shared_bias)
         rewrap(runner)
         self.frozen_modules = prefix_modules(unwrap(runner.model), self.depths, depth)
         self._log_event(runner)
         return True
 
-    def _retire_copies(self, runner: Runner) -> None:
+    def _stop_averages(self, runner: Runner) -> None:
         model = unwrap(runner.model)
-        if retire_copies(model, self.depths, self.frozen_depth):
-            self.retired_depth = self.frozen_depth
-            runner.message_hub.update_info(RETIRED, self.retired_depth)
+        if stop_converged_averages(model, self.depths, self.frozen_depth):
+            self.averaged_above = self.frozen_depth
+            runner.message_hub.update_info(STOPPED, self.averaged_above)
 
     def _check_gradients(self, reached: set[str]) -> None:
         last = self.depths.num_blocks

@@ -44,13 +44,13 @@ def _copies_of(backbone: nn.Module, average: BaseAveragedModel) -> Iterator[str]
 def has_converged(copy: Tensor, source: Tensor) -> bool:
     """Whether the two differ by at most 1e-5 of the source's largest value: about where an average in fp32 stalls.
 
-    With a momentum m its increments round away once the difference is below some ε/2m of the value, so waiting for
-    equality would be waiting for ever.
+    With a momentum m its increments round away once the difference is below some ε/2m of the value, so the two never
+    become equal.
     """
     return bool((copy - source).abs().amax() <= TOLERANCE * source.abs().amax())
 
 
-def retire_copies(model: nn.Module, depths: DepthMap, depth: int) -> bool:
+def stop_converged_averages(model: nn.Module, depths: DepthMap, depth: int) -> bool:
     """Sets the copies of the prefix equal to it and ends their averaging, if there are any and all have converged.
 
     The comparison reads from the device, so this is for the ends of epochs, not for every step.
@@ -72,7 +72,7 @@ def refresh_averages(model: nn.Module) -> None:
             average.forget_pairs()
 
 
-def drop_copies(model: nn.Module, depths: DepthMap, depth: int) -> None:
-    """Ends the averaging of a prefix that was retired before the run was resumed."""
+def stop_averages(model: nn.Module, depths: DepthMap, depth: int) -> None:
+    """Ends the averaging of a prefix whose averages had converged before the run was resumed."""
     for item in prefix_copies(model, depths, depth):
         del item.average.avg_parameters[item.name]

@@ -8,8 +8,8 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mm_graft.depth import unwrap
-from mm_graft.engine.hooks.online_knn_hook import random_state_kept
 from mm_graft.gradients import terms_conflict, undisturbed
+from mm_graft.random_state import random_state_kept
 from mm_graft.registry import HOOKS
 from mm_graft.sharding import refuse_sharding, sharding_of
 

@@ -1,33 +1,16 @@
 """kNN and a linear probe during pre-training."""
 
-import random
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-import numpy as np
-import torch
 from mmengine.hooks import Hook
 from mmengine.registry import METRICS
 from mmengine.runner import Runner
 from torch import nn
 
 from mm_graft.depth import unwrap
+from mm_graft.random_state import random_state_kept
 from mm_graft.registry import HOOKS
 from mm_graft.sharding import refuse_sharding, sharding_of
-
-
-@contextmanager
-def random_state_kept() -> Iterator[None]:
-    """Put the random state of torch (CPU and current device), numpy and Python back afterwards."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the state that pipelines draw from
-    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-    try:
-        with torch.random.fork_rng(devices=devices):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002
 
 
 @HOOKS.register_module()

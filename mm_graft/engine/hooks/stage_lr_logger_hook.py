@@ -1,6 +1,6 @@
 """The learning rate of every stage, in the log."""
 
-from mmengine.hooks import Hook
+from mmengine.hooks import Hook, LoggerHook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 
@@ -37,7 +37,7 @@ class StageLRLoggerHook(Hook):
     Needs the groups of ``mm_graft.GraftOptimWrapperConstructor``.
 
     Args:
-        interval: iterations between two entries.
+        interval: iterations of an epoch between two entries; None: where the run's ``LoggerHook`` writes.
 
     Raises:
         ValueError: before the first iteration, if no group carries a stage or depth.
@@ -45,20 +45,21 @@ class StageLRLoggerHook(Hook):
 
     priority = 'VERY_LOW'
 
-    def __init__(self, interval: int = 10) -> None:
-        if interval < 1:
+    def __init__(self, interval: int | None = None) -> None:
+        if interval is not None and interval < 1:
             raise ValueError(f'interval={interval} counts iterations between log entries; choose at least 1')
         self.interval = interval
 
     def before_train(self, runner: Runner) -> None:
-        """Check that there is something to log."""
+        """Check that there is something to log, and find out when it is."""
+        self.loggers = [hook for hook in runner.hooks if isinstance(hook, LoggerHook)]
         if not self._groups(runner.optim_wrapper):
             raise ValueError('StageLRLoggerHook finds no stages in the optimizer; '
                              "use constructor='mm_graft.GraftOptimWrapperConstructor'")
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:
         """Write the rates that the coming step uses."""
-        if not self.every_n_inner_iters(batch_idx, self.interval) and batch_idx:
+        if not self._is_due(runner, batch_idx):
             return
         by_name = self._groups(runner.optim_wrapper)
         for name in absent_groups(by_name):
@@ -70,6 +71,17 @@ class StageLRLoggerHook(Hook):
             frozen = sum(not parameter.requires_grad for parameter in tensors) / len(tensors)
             if frozen:
                 runner.message_hub.update_scalar(f'train/{name}_frozen', frozen)
+
+    def _is_due(self, runner: Runner, batch_idx: int) -> bool:
+        if self.interval is not None:
+            return self.every_n_inner_iters(batch_idx, self.interval)
+        loader = runner.train_dataloader
+        for logger in self.loggers:
+            rest = self.end_of_epoch(loader, batch_idx)
+            if self.every_n_inner_iters(batch_idx, logger.interval) or (
+                    rest and (not logger.ignore_last or len(loader) <= logger.interval)):
+                return True
+        return False
 
     def _groups(self, optim_wrapper: OptimWrapper) -> dict[str, list[dict]]:
         by_name: dict[str, list[dict]] = {}

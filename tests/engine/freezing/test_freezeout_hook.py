@@ -178,7 +178,7 @@ def test_the_average_of_a_frozen_prefix_comes_to_rest():
     runner = make_runner(model, iterations=80, data={'views': 2}, hooks=[spy], schedule=dict(t0=.2))
     runner.train()
     hook = freezeout_hook(runner)
-    assert hook.retired_depth >= 1
+    assert hook.averaged_above >= 1
     source = dict(runner.model.backbone.named_parameters())
     for name, value in spy.log[-1].items():
         assert torch.equal(value, source[name.removeprefix('module.0.')])

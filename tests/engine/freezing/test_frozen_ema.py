@@ -7,7 +7,12 @@ from mmpretrain.registry import MODELS
 from torch import nn
 
 from mm_graft.depth import depth_map
-from mm_graft.engine.freezing.frozen_ema import drop_copies, has_converged, prefix_copies, retire_copies
+from mm_graft.engine.freezing.frozen_ema import (
+    has_converged,
+    prefix_copies,
+    stop_averages,
+    stop_converged_averages,
+)
 
 
 @pytest.fixture
@@ -30,9 +35,12 @@ def update(model):
 
 
 def test_a_difference_at_rounding_counts_as_convergence_and_a_larger_one_does_not():
-    source = torch.tensor([1., 100.])
-    assert has_converged(source + torch.tensor([5e-4, 0]), source)
-    assert not has_converged(source + torch.tensor([5e-3, 0]), source)
+    for source in (torch.tensor([1., 100.]), torch.tensor([1., -100.])):
+        for sign in (1, -1):
+            assert has_converged(source + sign * torch.tensor([9e-4, 0]), source)
+            assert not has_converged(source + sign * torch.tensor([1.1e-3, 0]), source)
+    assert has_converged(torch.zeros(2), torch.zeros(2))
+    assert not has_converged(torch.tensor([0., -1e-30]), torch.zeros(2))
 
 
 def test_copies_are_those_of_the_backbone_at_the_depth_or_below(model):
@@ -46,14 +54,14 @@ def test_an_average_on_its_way_is_left_alone(model):
     move(model)
     update(model)
     count = len(model.teacher.avg_parameters)
-    assert not retire_copies(model, depth_map(model), 1)
+    assert not stop_converged_averages(model, depth_map(model), 1)
     assert len(model.teacher.avg_parameters) == count
 
 
 def test_a_converged_average_becomes_equal_and_is_no_longer_updated(model):
     update(model)
     keys = list(model.state_dict())
-    assert retire_copies(model, depth_map(model), 1)
+    assert stop_converged_averages(model, depth_map(model), 1)
     first, second = model.teacher.module[0].layers[:2]
     before = [first.ln1.weight.clone(), second.ln1.weight.clone()]
     move(model)
@@ -63,13 +71,13 @@ def test_a_converged_average_becomes_equal_and_is_no_longer_updated(model):
     assert list(model.state_dict()) == keys
 
 
-def test_a_resumed_run_drops_what_was_retired(model):
+def test_a_resumed_run_stops_what_had_converged(model):
     update(model)
-    drop_copies(model, depth_map(model), 1)
+    stop_averages(model, depth_map(model), 1)
     assert prefix_copies(model, depth_map(model), 1) == []
-    assert not retire_copies(model, depth_map(model), 1)
+    assert not stop_converged_averages(model, depth_map(model), 1)
 
 
-def test_a_model_without_averages_has_nothing_to_retire(tiny_arch):
+def test_a_model_without_averages_has_nothing_to_stop(tiny_arch):
     backbone = MODELS.build(dict(type='VisionTransformer', arch=tiny_arch, img_size=32, patch_size=8))
-    assert not retire_copies(backbone, depth_map(backbone), 1)
+    assert not stop_converged_averages(backbone, depth_map(backbone), 1)

@@ -5,7 +5,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mm_graft.engine.hooks.stage_lr_logger_hook import StageLRLoggerHook, group_name
+from mm_graft.engine.hooks.stage_lr_logger_hook import StageLRLoggerHook, absent_groups, group_name
 from tests.tiny import grafted_mocov3, settings
 
 
@@ -83,12 +83,35 @@ def test_what_a_multiplier_of_0_keeps_out_of_the_optimizer_is_logged_as_frozen(
         assert rates == {'base_lr', *(f'{name}_lr' for name in frozen + trained)}
 
 
-def test_the_interval_is_kept(tmp_path):
-    hook, calls = StageLRLoggerHook(interval=2), []
+@pytest.mark.parametrize(('interval', 'written'), [(1, [0, 1, 2, 3, 4]), (2, [1, 3]), (5, [4])])
+def test_an_interval_of_its_own_is_kept(interval, written):
+    hook, calls = StageLRLoggerHook(interval=interval), []
     hook._groups = lambda wrapper: calls.append(wrapper) or {}
     for batch in range(5):
         hook.before_train_iter(type('Runner', (), {'optim_wrapper': batch}), batch)
-    assert calls == [0, 1, 3]
+    assert calls == written
+
+
+@pytest.mark.parametrize(('logger', 'lines'), [
+    (dict(interval=1), 8), (dict(interval=3), 2), (dict(interval=3, ignore_last=False), 4), (dict(interval=100), 2)])
+def test_each_line_of_the_log_has_the_rates_of_its_own_iteration(tmp_path, logger, lines):
+    rates = Rates()
+    logged = train(tmp_path / 'run', None, [rates], epochs=2,
+                   default_hooks=dict(logger=dict(type='LoggerHook', **logger)),
+                   param_scheduler=dict(type='mm_graft.WarmupCosineLR', warmup=1, end=8, by_epoch=False))
+    assert len(logged) == lines
+    for line in logged:
+        seen = rates.seen[line['step'] - 1]
+        assert (line['stage1_lr'], line['stage2_lr']) == pytest.approx((seen[1], seen[2]))
+
+
+def test_of_absent_depths_none_is_forgotten_and_none_invented():
+    depths = [f'depth{depth:02d}' for depth in range(6)]
+    group = {'depth': 2, 'num_blocks': 4}
+    assert absent_groups({'depth02': [group]}) == [depth for depth in depths if depth != 'depth02']
+    assert absent_groups({depth: [group] for depth in depths}) == []
+    assert absent_groups({'stage2': [{'stage': 2, 'num_stages': 3}]}) == ['stage1', 'stage3']
+    assert absent_groups({}) == []
 
 
 def test_groups_are_called_by_depth_then_stage():

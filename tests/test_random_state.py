@@ -1,0 +1,22 @@
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from mm_graft.random_state import random_state_kept
+
+
+def drawn():
+    return random.random(), float(np.random.rand()), float(torch.rand(()))  # noqa: NPY002
+
+
+def test_each_generator_goes_on_as_if_nothing_had_been_drawn():
+    for seed in (random.seed, np.random.seed, torch.manual_seed):
+        seed(3)
+    expected = drawn()
+    for seed in (random.seed, np.random.seed, torch.manual_seed):
+        seed(3)
+    with pytest.raises(ZeroDivisionError), random_state_kept():
+        sum(drawn()) / 0
+    assert drawn() == expected
