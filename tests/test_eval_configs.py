@@ -59,6 +59,19 @@ def test_config_takes_a_step_and_trains_only_what_is_not_frozen(path, frozen):
     assert not any(name.startswith(f'backbone.layers.{block}.') for block in range(frozen) for name in changed)
 
 
+@pytest.mark.parametrize('block', [6, 9, 12])
+def test_new_blocks_stand_directly_behind_the_frozen_one(block):
+    cfg = shrunk(load('probe-depth_vit-b'))
+    cfg.model.backbone.out_indices = [block - 1]
+    model = MODELS.build({**cfg.model, 'data_preprocessor': {**cfg.data_preprocessor, 'type': 'ClsDataPreprocessor'}})
+    model.eval()
+    seen = []
+    model.backbone.layers[block - 1].register_forward_hook(lambda module, args, output: seen.append(output))
+    model.neck.blocks[0].register_forward_hook(lambda module, args, output: seen.append(args[0]))
+    model.extract_feat(torch.randn(2, 3, 32, 32))
+    assert torch.equal(*seen)
+
+
 def test_recipes_are_those_of_the_paper_or_the_authors_command():
     facts = {'finetune_vit-b': (0.6, 100, 2e-3), 'finetune_vit-l': (0.8, 50, 2e-3),
              'fewshot10_vit-b': (0.75, 200, 1.19765625e-4), 'fewshot10_vit-l': (0.65, 400, 1.2e-4)}

@@ -6,8 +6,9 @@ Needs:    a checkpoint of a ViT in any layout that is known here, as `checkpoint
 Devices:  8 GPUs × 128 images; time: not reported
 Expected: after block 9: 78.1 (MoCo v3) and 77.8 (MAE) with one new block (paper, Table 5); not run here
 Differs:  bf16 without a gradient scaler instead of fp16 with one
-Note:     without new blocks: linear probing of that block, mm_graft evaluate --protocols probe-depth. The new norm
-          starts at 1 and 0; the authors load the pre-trained final norm
+Note:     other depths and numbers: `model.backbone.out_indices=[11] model.neck.num_blocks=2` is block 12 with two new
+          ones. Without new blocks: mm_graft evaluate --protocols probe-depth. The new norm starts at 1 and 0; the
+          authors load the pre-trained final norm
 """
 
 _base_ = ['../_base_/finetune_graft.py', '../_base_/runtime.py', '../_base_/adamw_cosine.py']
@@ -20,8 +21,9 @@ block = 9
 new_blocks = 1
 custom_hooks = [dict(type='mm_graft.LoadBackboneHook', checkpoint=checkpoint)]
 model = dict(
-    # all is frozen: what stands above the block is neither used nor trained
-    backbone=dict(frozen_stages=12, out_indices=[block - 1], out_type='raw', drop_path_rate=0.0),
+    # all is frozen: what stands above the block is neither used nor trained, and no norm stands before the new blocks
+    backbone=dict(
+        frozen_stages=12, out_indices=[block - 1], out_type='raw', final_norm=False, drop_path_rate=0.0),
     neck=dict(type='mm_graft.NewBlocks', embed_dims=768, num_blocks=new_blocks, num_heads=12, drop_path_rate=0.1))
 
 optim_wrapper = dict(

@@ -94,4 +94,4 @@ class Reproduction:
         if not path.is_file():
             cfg = read_config(ROWS[job.row].config, self.scale)
             checkpoint = last_checkpoint(self.folder(job))
-            tuned_protocol(path, cfg, checkpoint, self.scale, self.out / 'features', job.seed)
+            tuned_protocol(path, cfg, checkpoint, self.scale, job.seed)

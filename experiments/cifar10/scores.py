@@ -9,36 +9,37 @@ from mmengine.config import Config
 from mmengine.runner import set_random_seed
 
 from experiments.cifar10.sizes import read_config
+from experiments.finetuning import finetune_accuracy, finetune_config
 from experiments.scores import BASE_LRS
+from mm_graft.evaluation.datasets import build_dataset, dataset_configs, image_labels
 from mm_graft.evaluation.evaluate import evaluate
-from mm_graft.evaluation.fewshot_finetune import finetune_accuracy, finetune_config
 from mm_graft.evaluation.frozen import EvaluationSettings
 from mm_graft.evaluation.linear_probe import LinearProbeSettings, sweep_grid
 from mm_graft.evaluation.protocols import ProtocolSettings
 from mm_graft.evaluation.report import write_json
+from mm_graft.evaluation.splits import pick_share
 
 REPETITIONS = 5
 
 
-def settings_of(pool: str, cache: Path, seed: int, protocols: tuple[str, ...], **options) -> EvaluationSettings:
+def settings_of(pool: str, cache: Path, seed: int) -> EvaluationSettings:
     """How a checkpoint is evaluated: kNN with k = 20, a linear head and 1 % few-shot, each several times."""
     linear = LinearProbeSettings(grid=tuple(sweep_grid(BASE_LRS, (0, ))), epochs=30, batch_norm=True, seed=seed,
                                  batch_size=2048 if torch.cuda.is_available() else 256)
     protocol = ProtocolSettings(ks=(20, ), linear=linear, seeds=REPETITIONS)
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    return EvaluationSettings(protocols=protocols, pool=pool, batch_size=500, workers=8 if device == 'cuda' else 0,
-                              device=device, cache=str(cache), protocol=protocol, **options)
+    return EvaluationSettings(protocols=('knn', 'linear', 'fewshot-1'), pool=pool, batch_size=500,
+                              workers=8 if device == 'cuda' else 0, device=device, cache=str(cache), protocol=protocol)
 
 
 def evaluate_checkpoints(cfg: Config, places: Sequence[tuple[Path, Path, str]], cache: Path, seed: int) -> None:
     """Write for every (report, checkpoint, pooling) the percentages of test images that are right, features frozen."""
     for report, checkpoint, pool in places:
-        settings = settings_of(pool, cache, seed, ('knn', 'linear', 'fewshot-1'))
-        protocols = evaluate(cfg, str(checkpoint), settings)['protocols']
+        protocols = evaluate(cfg, str(checkpoint), settings_of(pool, cache, seed))['protocols']
         write_json(report, {name: round(result['top1'], 3) for name, result in protocols.items()})
 
 
-def tuned_protocol(report: Path, cfg: Config, checkpoint: Path, scale: str, cache: Path, seed: int) -> None:
+def tuned_protocol(report: Path, cfg: Config, checkpoint: Path, scale: str, seed: int) -> None:
     """Write the percentage of test images that are right after fine-tuning, on 10 % of the labels or on all.
 
     The name of ``report`` is that of the protocol.
@@ -48,13 +49,14 @@ def tuned_protocol(report: Path, cfg: Config, checkpoint: Path, scale: str, cach
     set_random_seed(seed)
     with tempfile.TemporaryDirectory() as folder:
         if report.stem == 'fewshot-10':
-            path = Path(folder) / 'recipe.py'
-            recipe.dump(path)
-            settings = settings_of('cls', cache, seed, ('fewshot-10', ), finetune_recipe=str(path),
-                                   finetune_epochs=10 * recipe.train_cfg.max_epochs)
-            top1 = evaluate(cfg, str(checkpoint), settings)['protocols']['fewshot-10']['top1']
+            labels = image_labels(build_dataset(dataset_configs(cfg)[0]))
+            rows = pick_share(labels, 0.1, seed).tolist()
+            workers = 8 if torch.cuda.is_available() else 0
+            tuned = finetune_config(recipe, cfg, str(checkpoint), rows, 10, folder,
+                                    epochs=10 * recipe.train_cfg.max_epochs, workers=workers)
         else:
-            top1 = 100 * finetune_accuracy(whole_finetuning(recipe, cfg, checkpoint, folder))
+            tuned = whole_finetuning(recipe, cfg, checkpoint, folder)
+        top1 = 100 * finetune_accuracy(tuned)
     write_json(report, {report.stem: round(top1, 3)})
 
 

@@ -10,14 +10,14 @@ from mmengine.config import Config
 from mmengine.logging import MessageHub
 
 from experiments import demo
+from experiments.finetuning import finetune_accuracy
 from experiments.scores import frozen_scores, settings_for
 from experiments.training import save_initial_weights
 from experiments.wsp.noisy_captions import FASHION_SYNSETS
 from mm_graft.checkpoints import read_checkpoint
 from mm_graft.evaluation.datasets import build_dataset, image_labels
 from mm_graft.evaluation.evaluate import evaluate
-from mm_graft.evaluation.fewshot_finetune import finetune_accuracy
-from mm_graft.evaluation.frozen import begin
+from mm_graft.evaluation.frozen import prepare
 from mm_graft.evaluation.report import write_json
 from mm_graft.evaluation.splits import pick_share
 
@@ -125,7 +125,7 @@ def score_frozen(row: Row) -> dict:
 
 def score_tags(row: Row) -> dict:
     """Accuracy of the classifier's own tags, and how long its training took."""
-    data = begin(scored_config(row), str(row.checkpoint), settings_for(row.features, row.seed)).data
+    data = prepare(scored_config(row), str(row.checkpoint), settings_for(row.features, row.seed)).data
     return {**by_tags(data.test_features, data.test_labels, row.checkpoint),
             'training_seconds': float((row.folder / 'done').read_text().split()[0])}
 

@@ -1,5 +1,6 @@
 """What the data sets of a run leave out, and whether they mean the same by a label."""
 
+import logging
 from collections import Counter
 from collections.abc import Mapping
 from os.path import splitext
@@ -81,7 +82,7 @@ def check_folder(loader: str, dataset: Dataset) -> None:
                 'that can be decoded, and no hidden or empty folders')
     if left:
         print_log(f'{loader}: {len(left)} of {len(images.names)} images below {dataset.img_prefix} are left out by '
-                  f'{type(dataset).__name__} ({endings}); {remedy} reads them', logger='current', level='WARNING')
+                  f'{type(dataset).__name__} ({endings}); {remedy} reads them', logger='current', level=logging.WARNING)
 
 
 def number_by_name(sets: Mapping[str, Dataset | tuple[str, ...]]) -> None:

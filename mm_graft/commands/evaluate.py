@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mm_graft.evaluation.frozen import EvaluationSettings
 
 PROTOCOLS = (
-    'knn', 'linear', 'fewshot-1', 'shots', 'linear-augmented', 'linear-dinov2', 'alf', 'probe-depth', 'fewshot-10')
+    'knn', 'linear', 'fewshot-1', 'shots', 'linear-augmented', 'linear-dinov2', 'alf', 'probe-depth')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,14 +37,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--seed', type=int, default=0, help='the first seed')
     add_overrides(parser)
     parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm'), default='none',
-                        help='several processes extract the features together')
+                        help='several processes encode the images together')
     add_protocol_arguments(parser)
 
 
 def add_protocol_arguments(parser: argparse.ArgumentParser) -> None:
     """Settings of one protocol each."""
     parser.add_argument('--ks', type=at_least_one, nargs='+', default=[20, 10, 100, 200],
-                        help='kNN: neighbours; the first is the headline')
+                        help='kNN: neighbors; the first is the headline')
     parser.add_argument('--temperature', type=float, default=0.07, help='kNN: of the votes')
     parser.add_argument('--standardize', action='store_true', help='kNN: features of mean 0 and deviation 1')
     parser.add_argument('--linear-epochs', type=at_least_one, default=90, help='linear: passes over the features')
@@ -61,11 +61,6 @@ def add_protocol_arguments(parser: argparse.ArgumentParser) -> None:
                         help='shots: images a class; the first is the headline')
     parser.add_argument('--blocks', type=int, nargs='+', default=[], help='probe-depth: after which blocks '
                         '(default: half, three quarters and all of them)')
-    parser.add_argument('--new-blocks', type=int, nargs='+', default=[0, 1], help='probe-depth: new blocks behind them')
-    parser.add_argument('--probe-epochs', type=at_least_one, default=20, help='probe-depth: epochs of the new blocks')
-    parser.add_argument('--finetune-recipe', help='fewshot-10: a config such as configs/eval/fewshot10_vit-b.py')
-    parser.add_argument('--finetune-epochs', type=at_least_one, help="fewshot-10: instead of the recipe's")
-    parser.add_argument('--finetune-list', help='fewshot-10: file of images; a class-balanced 10 %% without')
 
 
 def check(args: argparse.Namespace) -> Config:
@@ -108,7 +103,5 @@ def settings_of(args: argparse.Namespace) -> EvaluationSettings:
         fewshot_share=args.fewshot_share, fewshot_per_class=args.fewshot_per_class, shots=tuple(args.shots))
     return EvaluationSettings(
         protocols=args.protocols, branch=args.branch, pool=args.pool, final_norm=not args.no_final_norm,
-        batch_size=args.batch_size,
-        workers=args.workers, device=args.device, cache=args.cache, strict=args.strict, protocol=protocol,
-        blocks=tuple(args.blocks), new_blocks=tuple(args.new_blocks), probe_epochs=args.probe_epochs,
-        finetune_recipe=args.finetune_recipe, finetune_epochs=args.finetune_epochs, finetune_list=args.finetune_list)
+        batch_size=args.batch_size, workers=args.workers, device=args.device, cache=args.cache, strict=args.strict,
+        protocol=protocol, blocks=tuple(args.blocks))

@@ -1,5 +1,6 @@
 """Images with captions or hashtags from JSON lines or tab-separated values, for weakly supervised pre-training."""
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -80,7 +81,8 @@ class TaggedImages(BaseDataset):
             try:
                 return TagIndex.load(folder, len(labels.names))
             except (OSError, ValueError) as error:
-                print_log(f'the index of {self.ann_file} is made anew: {error}', logger='current', level='WARNING')
+                print_log(f'the index of {self.ann_file} is made anew: {error}', logger='current',
+                          level=logging.WARNING)
         build_index(self.ann_file, labels, self.parse, self.text_key, self.image_key).save(folder)
         return TagIndex.load(folder, len(labels.names))
 

@@ -1,23 +1,25 @@
-"""Features on disk: extracted once, mapped into memory, found again by weights, data and transform."""
+"""Features and scores on disk: found again by all that they depend on, and used only as they were written."""
 
 import hashlib
 import json
+import logging
 import os
 import shutil
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import mkdtemp
 
 import numpy as np
 import torch
-from mmengine.dist import all_gather_object, barrier, get_rank, get_world_size, is_main_process
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from mmengine.logging import print_log
+from torch import Tensor
+from torch.utils.data import Dataset
 
-from mm_graft.evaluation.features import feature_batches
-from mm_graft.evaluation.readable import ReadableBatches, ReadableImages, Unreadable
+from mm_graft.evaluation.reading import BadImage
+from mm_graft.evaluation.report import write_json
+from mm_graft.files import read_small_json, sha256_of_file
 
-NO_LABEL = -1
+ARRAYS = ('features', 'labels', 'indices')
 
 
 @dataclass(frozen=True)
@@ -25,27 +27,20 @@ class Features:
     """Features of a data set.
 
     Attributes:
-        features: (N, D) of the images that could be read, float32 or float16, mapped from the disk.
+        features: (N, D) of the images that can be used, float32, mapped from the disk.
         labels: (N,).
-        indices: (N,) positions of these images in the data set.
-        unreadable: the images that are left out.
+        indices: (N,) positions of these images in the data set, ascending.
+        bad: the images that are left out.
+        digest: of the features, as a name for what follows from them.
         from_cache: they were found, not extracted.
     """
 
     features: Tensor
     labels: Tensor
     indices: Tensor
-    unreadable: list[Unreadable]
-    from_cache: bool
-
-
-def sha256_of_file(path: str | Path) -> str:
-    """SHA-256 of a file's content, in hex."""
-    digest = hashlib.sha256()
-    with open(path, 'rb') as file:
-        while chunk := file.read(2 ** 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+    bad: list[BadImage]
+    digest: str
+    from_cache: bool = True
 
 
 def sha256_of_dataset(dataset: Dataset) -> str:
@@ -64,96 +59,71 @@ def sha256_of_dataset(dataset: Dataset) -> str:
 
 
 def cache_key(**parts: object) -> str:
-    """Short SHA-256 of everything that the features depend on."""
+    """Short SHA-256 of everything that a cached thing depends on."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:24]
 
 
-class FeatureCache:
-    """A folder of features. A set is written beside its place and moved there when complete, never before.
+def save_features(folder: Path, features: Tensor, labels: Tensor, indices: Tensor, bad: list[BadImage]) -> None:
+    """Write a folder whole or not at all, in place of one that is there.
 
-    Args:
-        root: the folder, made when needed.
+    Raises:
+        ValueError: features that are NaN or infinite.
     """
-
-    def __init__(self, root: str | Path) -> None:
-        self.root = Path(root)
-
-    def load(self, key: str) -> Features | None:
-        """Features kept under ``key``, or None."""
-        folder = self.root / key
-        if not (folder / 'meta.json').is_file():
-            return None
-        unreadable = [Unreadable(**entry) for entry in json.loads((folder / 'meta.json').read_text())['unreadable']]
-        features = torch.from_numpy(np.load(folder / 'features.npy', mmap_mode='c'))
-        labels = torch.from_numpy(np.load(folder / 'labels.npy'))
-        rows = (labels != NO_LABEL).nonzero().flatten()
-        if len(rows) < len(labels):
-            features, labels = features[rows], labels[rows]
-        return Features(features, labels, rows, unreadable, from_cache=True)
-
-    def extract(
-        self, key: str, model: nn.Module, dataset: Dataset, pool: str, loader: Callable[[Dataset], DataLoader],
-        strict: bool = False,
-    ) -> Features:
-        """Extract the features of a data set, each process its share, and keep them under ``key``.
-
-        Args:
-            key: from :func:`cache_key`.
-            model: what :func:`feature_batches` takes.
-            dataset: a host data set.
-            pool: ``'cls'`` or ``'avg'``.
-            loader: makes a data loader of a data set; see :func:`mm_graft.evaluation.readable.make_loader`.
-            strict: an unreadable image is an error.
-
-        Raises:
-            ValueError: no image could be read, or none has a label.
-            UnreadableImageError: with ``strict``, for the first unreadable image.
-        """
-        part = self.root / f'{key}.part'
-        shard = ReadableImages(dataset, list(range(get_rank(), len(dataset), get_world_size())), strict)
-        unreadable = self._write_shard(part, model, loader(shard), pool, len(dataset))
-        shares = all_gather_object(unreadable)
-        if is_main_process():
-            self._finish(part, key, [entry for share in shares for entry in share])
-        barrier()
-        kept = self.load(key)
-        return Features(kept.features, kept.labels, kept.indices, kept.unreadable, from_cache=False)
-
-    def _write_shard(
-        self, part: Path, model: nn.Module, loader: DataLoader, pool: str, count: int,
-    ) -> list[Unreadable]:
-        unreadable, indices = [], []
-        features, labels = None, None
-        for batch_features, batch_labels in feature_batches(model, ReadableBatches(loader, unreadable, indices), pool):
-            if features is None:
-                dtype = np.float16 if batch_features.is_cuda else np.float32
-                features, labels = _open_shared(part, (count, batch_features.shape[1]), dtype)
-            rows = indices.pop(0).numpy()
-            features[rows] = batch_features.cpu().numpy()
-            labels[rows] = batch_labels.numpy()
-        if features is None:
-            first = f'; first {unreadable[0].name}: {unreadable[0].reason}' if unreadable else ''
-            raise ValueError(f'none of {len(loader.dataset)} images could be read{first}')
-        features.flush()
-        labels.flush()
-        return unreadable
-
-    def _finish(self, part: Path, key: str, unreadable: list[Unreadable]) -> None:
-        unreadable = sorted(unreadable, key=lambda entry: entry.index)
-        (part / 'meta.json').write_text(json.dumps({'unreadable': [asdict(entry) for entry in unreadable]}))
-        shutil.rmtree(self.root / key, ignore_errors=True)
-        os.replace(part, self.root / key)
+    finite = features.isfinite().all(dim=1)
+    if not finite.all():
+        raise ValueError(f'the features of {int((~finite).sum())} of {len(features)} images are NaN or infinite; is '
+                         'the checkpoint sound?')
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(mkdtemp(dir=folder.parent))
+    for name, array in zip(ARRAYS, (features, labels, indices)):
+        np.save(part / f'{name}.npy', array.numpy())
+    write_json(part / 'meta.json', {'bad': [list(image) for image in bad],
+                                    'sha256': {name: sha256_of_file(part / f'{name}.npy') for name in ARRAYS}})
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
 
 
-def _open_shared(part: Path, shape: tuple[int, int], dtype: type) -> tuple[np.memmap, np.memmap]:
-    """Files that all processes write into: made by the main one, all labels missing, then opened by the others."""
-    if is_main_process():
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        np.lib.format.open_memmap(part / 'features.npy', 'w+', dtype, shape).flush()
-        labels = np.lib.format.open_memmap(part / 'labels.npy', 'w+', np.int64, shape[:1])
-        labels[:] = NO_LABEL
-        labels.flush()
-    barrier()
-    return (np.lib.format.open_memmap(part / 'features.npy', 'r+'),
-            np.lib.format.open_memmap(part / 'labels.npy', 'r+'))
+def load_features(folder: Path, num_images: int) -> Features | None:
+    """Features of a data set of ``num_images``, None where there are none; damaged ones are named in the log."""
+    if not folder.is_dir():
+        return None
+    try:
+        return _read(folder, num_images)
+    except (OSError, ValueError, TypeError) as error:
+        print_log(f'the features kept in {folder} are extracted anew: {error}', logger='current', level=logging.WARNING)
+        return None
+
+
+def _read(folder: Path, num_images: int) -> Features:
+    meta = read_small_json(folder / 'meta.json')
+    written = meta.get('sha256') if isinstance(meta, dict) else None
+    if not isinstance(written, dict) or any(written.get(name) != sha256_of_file(folder / f'{name}.npy')
+                                            for name in ARRAYS):
+        raise ValueError('they are not as they were written')
+    features, labels, indices = (torch.from_numpy(np.load(folder / f'{name}.npy', mmap_mode='c')) for name in ARRAYS)
+    bad = [BadImage(*image) for image in meta['bad']]
+    if not (features.ndim == 2 and len(features) == len(labels) == len(indices) == num_images - len(bad)
+            and features.isfinite().all() and labels.min() >= 0 and 0 <= indices.min() <= indices.max() < num_images):
+        raise ValueError(f'features {tuple(features.shape)}, {len(labels)} labels and {len(bad)} bad images are not '
+                         f'those of {num_images} images')
+    return Features(features, labels, indices, bad, written['features'])
+
+
+def save_result(path: Path, result: dict) -> None:
+    """Keep the result of a protocol."""
+    write_json(path, {'result': result, 'sha256': cache_key(result=result)})
+
+
+def load_result(path: Path) -> dict | None:
+    """The result of a protocol, None where there is none; a damaged one is named in the log."""
+    if not path.exists():
+        return None
+    try:
+        kept = read_small_json(path)
+        if isinstance(kept, dict) and kept.get('sha256') == cache_key(result=kept.get('result')):
+            return kept['result']
+        problem = 'it is not as it was written'
+    except (OSError, ValueError) as error:
+        problem = str(error)
+    print_log(f'the score kept in {path} is computed anew: {problem}', logger='current', level=logging.WARNING)
+    return None

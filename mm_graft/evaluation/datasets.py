@@ -71,7 +71,7 @@ def kind_of(settings: dict) -> str:
 
 
 def default_pipeline(cfg: Config, train_pipeline: Sequence[dict]) -> list[dict]:
-    """Scaled to cover the backbone's image size / (224 / 256), bicubic, and its centre, as MAE and MoCo v3 do.
+    """Scaled to cover the backbone's image size / (224 / 256), bicubic, and the center of that, as MAE and MoCo v3 do.
 
     Images that training takes whole (nothing but loading and packing) are taken whole here too.
     """

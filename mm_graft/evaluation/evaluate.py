@@ -1,31 +1,31 @@
 """One call from a config and a checkpoint to the numbers of all protocols."""
 
-import json
 import time
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import is_main_process
+from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.logging import print_log
 from torch.utils.data import Dataset
 
-from mm_graft.evaluation.cache import Features, cache_key, sha256_of_file
+from mm_graft.evaluation.cache import Features, cache_key, load_result, save_result
 from mm_graft.evaluation.datasets import class_names
-from mm_graft.evaluation.frozen import Evaluation, EvaluationSettings, begin
+from mm_graft.evaluation.frozen import Evaluation, EvaluationSettings, prepare
+from mm_graft.evaluation.image_protocols import IMAGE_PROTOCOLS
 from mm_graft.evaluation.protocols import FROZEN_PROTOCOLS
 from mm_graft.evaluation.report import plot_report, report_table, write_json
-from mm_graft.evaluation.trained_protocols import TRAINED_PROTOCOLS
+from mm_graft.files import sha256_of_file
 from mm_graft.version import __version__
 
-PROTOCOLS = (*FROZEN_PROTOCOLS, *TRAINED_PROTOCOLS)
+PROTOCOLS = (*FROZEN_PROTOCOLS, *IMAGE_PROTOCOLS)
 
 
 def evaluate(cfg: Config, checkpoint: str, settings: EvaluationSettings, out: str | Path | None = None) -> dict | None:
     """Run protocols; returns the report, on the main process only.
 
-    Under a launcher all processes extract features, each its share; the protocols then run on the main one.
+    Under a launcher all processes encode images, each its share; the protocols on features run on the main one.
 
     Args:
         cfg: a config with ``model.backbone`` and data sets, see :mod:`mm_graft.evaluation.datasets`.
@@ -42,14 +42,13 @@ def evaluate(cfg: Config, checkpoint: str, settings: EvaluationSettings, out: st
     unknown = [name for name in settings.protocols if name not in PROTOCOLS]
     if unknown or not settings.protocols:
         raise ValueError(f'protocols {unknown} are unknown; choose from {list(PROTOCOLS)}')
-    if 'fewshot-10' in settings.protocols and not settings.finetune_recipe:
-        raise ValueError('fewshot-10 needs a recipe; give --finetune-recipe configs/eval/fewshot10_vit-b.py')
-    evaluation = begin(cfg, checkpoint, settings)
+    evaluation = prepare(cfg, checkpoint, settings)
     train, test = evaluation.features
+    extracted = time.perf_counter()
+    results = {name: protocol_result(name, evaluation) for name in settings.protocols
+               if is_main_process() or name in IMAGE_PROTOCOLS}
     if not is_main_process():
         return None
-    extracted = time.perf_counter()
-    results = {name: protocol_result(name, evaluation) for name in settings.protocols}
     report = {
         'protocols': results, 'checkpoint': str(checkpoint), 'checkpoint_sha256': evaluation.sha256,
         'branch': settings.branch, 'pool': settings.pool, 'final_norm': settings.final_norm, 'unit': 'percent',
@@ -63,22 +62,26 @@ def evaluate(cfg: Config, checkpoint: str, settings: EvaluationSettings, out: st
 
 def protocol_result(name: str, evaluation: Evaluation) -> dict:
     """Result of a protocol, kept beside the features for the next call with the same features and settings."""
-    settings = evaluation.settings
-    lists = [sha256_of_file(path) if path and Path(path).is_file() else path
-             for path in (settings.protocol.fewshot_list, settings.finetune_list, settings.finetune_recipe)]
-    relevant = settings.protocol if name in FROZEN_PROTOCOLS else settings
-    key = cache_key(protocol=name, features=evaluation.keys, settings=asdict(relevant), files=lists,
-                    version=__version__)
+    settings, protocol = evaluation.settings, evaluation.settings.protocol
+    few = protocol.fewshot_list
+    key = cache_key(
+        protocol=name, features=[found.digest for found in evaluation.features], encoder=evaluation.sha256,
+        settings=asdict(protocol), blocks=settings.blocks, version=__version__,
+        fewshot_list=sha256_of_file(few) if few and Path(few).is_file() else few)
     path = Path(settings.cache) / 'results' / f'{key}.json'
-    if path.is_file():
-        return json.loads(path.read_text())
+    kept = [load_result(path) if is_main_process() else None]
+    if name in IMAGE_PROTOCOLS:
+        broadcast_object_list(kept)  # all processes run it, or none
+    if kept[0] is not None:
+        return kept[0]
     start = time.perf_counter()
     if name in FROZEN_PROTOCOLS:
-        result = FROZEN_PROTOCOLS[name](evaluation.data, settings.protocol)
+        result = FROZEN_PROTOCOLS[name](evaluation.data, protocol)
     else:
-        result = TRAINED_PROTOCOLS[name](evaluation)
+        result = IMAGE_PROTOCOLS[name](evaluation)
     result['seconds'] = time.perf_counter() - start
-    write_json(path, result)
+    if is_main_process():
+        save_result(path, result)
     return result
 
 
@@ -87,8 +90,7 @@ def describe(dataset: Dataset, features: Features) -> dict:
     return {
         'type': type(dataset).__name__, 'root': str(getattr(dataset, 'data_root', '')), 'images': len(features.labels),
         'classes': len(class_names(dataset)) or int(features.labels.max()) + 1, 'from_cache': features.from_cache,
-        'unreadable': len(features.unreadable),
-        'unreadable_images': [f'{entry.name}: {entry.reason}' for entry in features.unreadable[:100]]}
+        'bad': len(features.bad), 'bad_images': [f'{image.name}: {image.reason}' for image in features.bad[:100]]}
 
 
 def save(report: dict, out: str | Path) -> None:

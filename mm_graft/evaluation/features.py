@@ -1,28 +1,24 @@
 """Frozen features of a backbone: one vector an image, with its label."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from math import ceil
 
 import torch
-from mmengine.dist import is_main_process
+from mmengine.dist import all_gather_object, get_rank, get_world_size, is_main_process
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from mm_graft.depth import unwrap
-from mm_graft.encoders import encode_full, out_type_of
+from mm_graft.encoders import Encoder, encode_full, out_type_of, patch_projection
 from mm_graft.evaluation.layer_features import LAYER_POOLS
+from mm_graft.evaluation.reading import ImageBatch, read_images
 
 POOLS = ('cls', 'avg', *LAYER_POOLS)
 
 
-def backbone_of(model: nn.Module) -> nn.Module:
-    """The encoder of an algorithm, a classifier or a segmentor (``model.backbone``), or the model itself."""
-    model = unwrap(model)
-    return model.backbone if isinstance(getattr(model, 'backbone', None), nn.Module) else model
-
-
 def encode(backbone: nn.Module, images: Tensor, pool: str = 'cls') -> Tensor:
-    """Features (B, D) of images (B, 3, H, W) that are already normalised; the backbone hides no patches.
+    """Features (B, D) of images (B, C, H, W) that are already normalized; the backbone hides no patches.
 
     Args:
         backbone: an encoder of mmpretrain or this package, or timm's in ``TIMMBackbone``.
@@ -47,6 +43,68 @@ def encode(backbone: nn.Module, images: Tensor, pool: str = 'cls') -> Tensor:
         return _pooled(encode_full(backbone, images), backbone, pool)
 
 
+def encode_batches(
+    encoder: Encoder, batches: Iterable[ImageBatch], pool: str = 'cls', progress: bool = False,
+) -> Iterator[tuple[Tensor, Tensor, ImageBatch]]:
+    """Features (B, D) in float32 on the encoder's device, labels (B,) on the CPU, and the batch that they are of.
+
+    On a GPU the encoder runs in bf16. Its mode (train or eval) is put back afterwards.
+
+    Args:
+        encoder: a backbone behind its normalization.
+        batches: of :func:`mm_graft.evaluation.reading.read_images`; of one without images come 0 features.
+        pool: ``'cls'`` or ``'avg'``, see :func:`encode`.
+        progress: show a bar with the time left, on the main process.
+
+    Raises:
+        ValueError: no labels, several views an image, another number of channels than the encoder's, or a pool that
+            the backbone does not have.
+    """
+    device = next(encoder.parameters()).device
+    mixed = torch.autocast(device.type, torch.bfloat16, enabled=device.type == 'cuda')
+    with _evaluating(encoder.backbone):
+        for batch in tqdm(batches, 'features', unit='batch', disable=not (progress and is_main_process())):
+            if not batch.inputs:
+                yield torch.zeros(0, 0, device=device), torch.zeros(0, dtype=torch.long), batch
+                continue
+            with torch.no_grad(), mixed:
+                features = encode(encoder.backbone, normalized_images(encoder, batch).to(device), pool)
+            yield features.float(), labels_of(batch.data_samples), batch
+
+
+def encode_together(
+    encoder: Encoder, dataset: Dataset, indices: Sequence[int], pool: str, batch_size: int, workers: int,
+    progress: bool = False,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Features and labels of images, in about their order, on every process; each encodes its share of them."""
+    device = next(encoder.parameters()).device
+    rank, world = get_rank(), get_world_size()
+    batches = encode_batches(encoder, read_images(dataset, indices[rank::world], batch_size, workers), pool, progress)
+    for _ in range(ceil(ceil(len(indices) / world) / batch_size)):
+        features, labels, _ = next(batches, (torch.zeros(0, 0), torch.zeros(0, dtype=torch.long), None))
+        shares = all_gather_object((features.cpu(), labels)) if world > 1 else [(features, labels)]
+        yield from ((share.to(device), targets.to(device)) for share, targets in shares if len(targets))
+
+
+def normalized_images(encoder: Encoder, batch: ImageBatch) -> Tensor:
+    """Images (B, C, H, W) of a batch as the backbone expects them.
+
+    Raises:
+        ValueError: several views an image, or another number of channels than the encoder's.
+    """
+    if not all(isinstance(image, Tensor) and image.ndim == 3 for image in batch.inputs):
+        raise ValueError('the data give several views an image; evaluate with a test pipeline of one view')
+    try:
+        wanted = patch_projection(encoder.backbone).in_channels
+    except AttributeError:  # an encoder that embeds no patches
+        wanted = len(batch.inputs[0])
+    if len(batch.inputs[0]) != wanted:
+        raise ValueError(f'the images have {len(batch.inputs[0])} channels and the encoder {wanted}; load them with '
+                         f'color_type={"grayscale" if wanted == 1 else "color"!r}, or give the config of this encoder')
+    images = encoder.data_preprocessor({'inputs': batch.inputs}, False)['inputs']
+    return torch.stack(list(images)).float() if isinstance(images, list | tuple) else images.float()
+
+
 def labels_of(data_samples: Iterable) -> Tensor:
     """Labels (B,) of data samples.
 
@@ -61,70 +119,37 @@ def labels_of(data_samples: Iterable) -> Tensor:
     return torch.cat([label.reshape(1) for label in labels]).cpu()
 
 
-def feature_batches(
-    model: nn.Module, dataloader: Iterable, pool: str = 'cls', device: torch.device | str | None = None,
-    progress: bool = True,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Features (B, D) in float32 and labels (B,), batch by batch, on the device; see :func:`extract_features`."""
-    model = unwrap(model)
-    device = torch.device(device) if device else next(model.parameters()).device
-    backbone = backbone_of(model)
-    mixed = torch.autocast(device.type, torch.bfloat16, enabled=device.type == 'cuda')
-    with _evaluating(backbone):
-        for batch in tqdm(dataloader, 'features', unit='batch', disable=not (progress and is_main_process())):
-            with torch.no_grad(), mixed:
-                images, labels = unpack_batch(model, batch, device)
-                features = encode(backbone, images, pool)
-            yield features.float(), labels
-
-
-def extract_features(
-    model: nn.Module, dataloader: Iterable, pool: str = 'cls', device: torch.device | str | None = None,
-    progress: bool = True,
-) -> tuple[Tensor, Tensor]:
-    """Features (N, D) in float32 and labels (N,), on the CPU, in the order of the loader.
-
-    On a GPU the encoder runs in bf16. Its mode (train or eval) is put back afterwards.
+def check_features(
+    train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, num_classes: int | None = None,
+) -> int:
+    """See that features and labels of two sets fit each other, and return the number of classes.
 
     Args:
-        model: an algorithm, a classifier, or a bare backbone.
-        dataloader: gives host batches (``inputs`` and ``data_samples``, normalised by the model's data preprocessor if
-            it has one) or pairs of ready images (B, 3, H, W) and labels (B,).
-        pool: ``'cls'`` or ``'avg'``, see :func:`encode`.
-        device: where the encoder is; without it, where its parameters are.
-        progress: show a bar with the time left.
+        train: (N, D).
+        train_labels: (N,), classes from 0.
+        test: (M, D).
+        test_labels: (M,).
+        num_classes: C; without it the largest label says.
 
     Raises:
-        ValueError: no images, no labels, several views an image, or a pool that the backbone does not have.
+        ValueError: they do not, or a feature is not finite.
     """
-    features, labels = [], []
-    for batch_features, batch_labels in feature_batches(model, dataloader, pool, device, progress):
-        features.append(batch_features.cpu())
-        labels.append(batch_labels)
-    if not features:
-        raise ValueError('the data loader gives no images; check the data root, the prefix and the file endings')
-    return torch.cat(features), torch.cat(labels)
-
-
-def unpack_batch(model: nn.Module, batch: object, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Images (B, 3, H, W), normalised, on the device, and labels (B,) of a batch as :func:`extract_features` takes it.
-
-    Raises:
-        ValueError: several views an image, or no labels.
-    """
-    if not isinstance(batch, dict):
-        images, labels = batch
-        return images.to(device), labels.cpu()
-    preprocessor = getattr(model, 'data_preprocessor', None)
-    if isinstance(preprocessor, nn.Module):
-        batch = preprocessor(batch, False)
-    images = batch['inputs']
-    if isinstance(images, list | tuple):
-        if not all(isinstance(image, Tensor) and image.ndim == 3 for image in images):
-            raise ValueError('the data give several views an image; evaluate with a test pipeline of one view')
-        images = torch.stack(list(images))
-    images = images if images.is_floating_point() else images.float()
-    return images.to(device), labels_of(batch['data_samples'])
+    if train.ndim != 2 or test.ndim != 2 or train.shape[1] != test.shape[1] or not len(train) or not len(test):
+        raise ValueError(
+            f'training features {tuple(train.shape)} and test features {tuple(test.shape)}; give (N, D) and (M, D)')
+    if len(train) != len(train_labels) or len(test) != len(test_labels):
+        raise ValueError(
+            f'{len(train)} training and {len(test)} test features, {len(train_labels)} and {len(test_labels)} labels; '
+            'give one label each')
+    if not (train.isfinite().all() and test.isfinite().all()):
+        raise ValueError('features are NaN or infinite; is the checkpoint sound?')
+    labels = torch.cat([train_labels.cpu(), test_labels.cpu()])
+    num_classes = num_classes or int(labels.max()) + 1
+    if labels.min() < 0 or labels.max() >= num_classes:
+        raise ValueError(
+            f'labels go from {int(labels.min())} to {int(labels.max())}, outside the {num_classes} classes 0 to '
+            f'{num_classes - 1}; pass the right num_classes, or images with labels')
+    return num_classes
 
 
 @contextmanager

@@ -1,19 +1,32 @@
 """What an evaluation works on: encoder, data sets, and their features, extracted when first asked for."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 
+import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.dist import (
+    all_gather_object,
+    barrier,
+    broadcast_object_list,
+    get_rank,
+    get_world_size,
+    is_main_process,
+)
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from mm_graft.encoders import Encoder, load_encoder
-from mm_graft.evaluation.cache import FeatureCache, Features, cache_key, sha256_of_dataset, sha256_of_file
+from mm_graft.evaluation.cache import Features, cache_key, load_features, save_features, sha256_of_dataset
 from mm_graft.evaluation.datasets import build_datasets, class_names, image_names
+from mm_graft.evaluation.features import encode_batches
 from mm_graft.evaluation.layer_features import drop_final_norm
 from mm_graft.evaluation.protocols import FrozenData, ProtocolSettings
-from mm_graft.evaluation.readable import make_loader
+from mm_graft.evaluation.reading import read_images
+from mm_graft.files import sha256_of_file
 
 
 @dataclass(frozen=True)
@@ -22,21 +35,16 @@ class EvaluationSettings:
 
     Attributes:
         protocols: names out of ``PROTOCOLS``.
-        branch: ``'base'``, or ``'momentum'`` for the slowly moving encoder of a contrastive checkpoint.
+        branch: ``'base'``, or ``'momentum'`` for the momentum encoder of a contrastive checkpoint.
         pool: ``'cls'`` or ``'avg'``.
         final_norm: features after the encoder's final norm; False: as they leave the last block.
         batch_size: images encoded at once.
         workers: processes that read images.
         device: of the encoder and the protocols.
-        cache: folder of the features.
-        strict: an unreadable image is an error.
+        cache: folder of the features and the scores.
+        strict: a bad image is an error.
         protocol: settings of the protocols.
-        blocks: probe-depth: the blocks b; half, three quarters and all of them without.
-        new_blocks: probe-depth: the numbers n of new blocks behind b.
-        probe_epochs: probe-depth: epochs with n > 0.
-        finetune_recipe: fewshot-10: config such as ``configs/eval/fewshot10_vit-b.py``.
-        finetune_epochs: fewshot-10: epochs instead of the recipe's.
-        finetune_list: fewshot-10: file with the images; without it a class-balanced 10 % is drawn.
+        blocks: probe-depth: after which blocks; half, three quarters and all of them without.
     """
 
     protocols: Sequence[str] = ('knn', 'linear', 'fewshot-1')
@@ -50,53 +58,47 @@ class EvaluationSettings:
     strict: bool = False
     protocol: ProtocolSettings = field(default_factory=ProtocolSettings)
     blocks: tuple[int, ...] = ()
-    new_blocks: tuple[int, ...] = (0, 1)
-    probe_epochs: int = 20
-    finetune_recipe: str | None = None
-    finetune_epochs: int | None = None
-    finetune_list: str | None = None
 
 
-def features_key(
-    cfg: Config, encoder: Encoder, dataset: Dataset, checkpoint_sha256: str, settings: EvaluationSettings,
-) -> str:
-    """Key of everything that the features of a data set depend on."""
-    preprocessor = encoder.data_preprocessor
-    return cache_key(
-        weights=checkpoint_sha256, branch=settings.branch, backbone=cfg.model.backbone.to_dict(), pool=settings.pool,
-        final_norm=settings.final_norm, data=sha256_of_dataset(dataset),
-        transform=repr(getattr(dataset, 'pipeline', None)),
-        normalisation=[preprocessor.to_rgb, *(getattr(preprocessor, name).flatten().tolist() for name in ('mean', 'std')
-                                              if hasattr(preprocessor, name))],
-        device=torch.device(settings.device).type)
-
-
-def frozen_features(key: str, encoder: Encoder, dataset: Dataset, settings: EvaluationSettings) -> Features:
-    """Features of a data set, from the cache or extracted into it."""
-    cache = FeatureCache(settings.cache)
-    found = cache.load(key)
-    if found is not None and not (settings.strict and found.unreadable):
-        return found
-    return cache.extract(key, encoder, dataset, settings.pool, make_loader(settings.batch_size, settings.workers),
-                         settings.strict)
-
-
-def frozen_data(
-    train_set: Dataset, train: Features, test: Features, num_classes: int, device: str,
-) -> FrozenData:
-    """Features of both sets on a device.
+def extract_features(folder: Path, encoder: Encoder, dataset: Dataset, settings: EvaluationSettings) -> None:
+    """Encode a data set, each process its share, and keep the features in a folder that all processes see.
 
     Raises:
-        ValueError: a class has no training image.
+        ValueError: no image can be used, none has a label, or with ``strict`` one cannot be used; or features that are
+            NaN or infinite.
     """
-    num_classes = max(num_classes, int(train.labels.max()) + 1, int(test.labels.max()) + 1)
-    missing = sorted(set(test.labels.tolist()) - set(train.labels.tolist()))
-    if missing:
-        raise ValueError(f'classes {missing[:10]} have test but no training images; give training images of each class')
-    names = image_names(train_set)
-    return FrozenData(
-        train.features.to(device), train.labels.to(device), test.features.to(device), test.labels.to(device),
-        num_classes, [names[index] for index in train.indices.tolist()])
+    rows = range(get_rank(), len(dataset), get_world_size())
+    batches = read_images(dataset, rows, settings.batch_size, settings.workers, settings.strict)
+    parts, bad = [], []
+    for features, labels, batch in encode_batches(encoder, batches, settings.pool, progress=True):
+        bad += batch.bad
+        if len(labels):
+            parts.append((features.cpu(), labels, batch.indices))
+    bad = sorted(image for share in all_gather_object(bad) for image in share)
+    if len(bad) == len(dataset):
+        raise ValueError(f'none of {len(dataset)} images can be used; first {bad[0].name}: {bad[0].reason}')
+    found = _gather(folder, parts)
+    if is_main_process():
+        save_features(folder, *found, bad)
+    barrier()
+
+
+def _gather(folder: Path, parts: list[tuple[Tensor, Tensor, Tensor]]) -> list[Tensor] | None:
+    """Features, labels and indices of all processes, by index, on the main one; through files beside ``folder``."""
+    if get_world_size() > 1:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        files = [folder.with_name(f'{folder.name}.share{rank}.npz') for rank in range(get_world_size())]
+        np.savez(files[get_rank()], *(torch.cat(column).numpy() for column in zip(*parts)))
+        barrier()
+        if not is_main_process():
+            return None
+        shares = [np.load(file) for file in files]
+        parts = [tuple(torch.from_numpy(share[name]) for name in share.files) for share in shares if share.files]
+        for file in files:
+            file.unlink()
+    columns = [torch.cat(column) for column in zip(*parts)]
+    order = columns[2].argsort()
+    return [column[order] for column in columns]
 
 
 @dataclass
@@ -105,39 +107,64 @@ class Evaluation:
 
     Attributes:
         cfg: the config.
-        checkpoint: the file.
         settings: what is evaluated, and how.
         encoder: with the checkpoint's weights, on the device.
         sets: training and test set, both with the test transform.
-        sha256: of the checkpoint.
+        sha256: of the checkpoint, and of what was done to the encoder since.
     """
 
     cfg: Config
-    checkpoint: str
     settings: EvaluationSettings
     encoder: Encoder
     sets: tuple[Dataset, Dataset]
     sha256: str
 
-    @cached_property
-    def keys(self) -> list[str]:
-        """Keys of the features of both sets."""
-        return [features_key(self.cfg, self.encoder, dataset, self.sha256, self.settings) for dataset in self.sets]
+    def folder(self, dataset: Dataset) -> Path:
+        """Where the features of a data set are kept: named by everything that they depend on."""
+        preprocessor, settings = self.encoder.data_preprocessor, self.settings
+        statistics = [getattr(preprocessor, name, torch.zeros(0)).flatten().tolist() for name in ('mean', 'std')]
+        return Path(settings.cache, cache_key(
+            weights=self.sha256, branch=settings.branch, backbone=self.cfg.model.backbone.to_dict(), pool=settings.pool,
+            final_norm=settings.final_norm, data=sha256_of_dataset(dataset),
+            transform=repr(getattr(dataset, 'pipeline', None)),
+            normalization=[preprocessor.to_rgb, *statistics], device=torch.device(settings.device).type))
 
     @cached_property
     def features(self) -> list[Features]:
-        """Features of both sets."""
-        return [frozen_features(key, self.encoder, dataset, self.settings)
-                for key, dataset in zip(self.keys, self.sets)]
+        """Features of both sets, from the cache or extracted into it; to be asked for by all processes."""
+        return [self._features(dataset) for dataset in self.sets]
+
+    def _features(self, dataset: Dataset) -> Features:
+        folder = self.folder(dataset)
+        found = load_features(folder, len(dataset)) if is_main_process() else None
+        usable = [found is not None and not (self.settings.strict and found.bad)]
+        broadcast_object_list(usable)
+        if not usable[0]:
+            extract_features(folder, self.encoder, dataset, self.settings)
+        if found is None or not usable[0]:
+            found = load_features(folder, len(dataset))
+        return found if usable[0] else replace(found, from_cache=False)
 
     @cached_property
     def data(self) -> FrozenData:
-        """Features of both sets as the protocols take them."""
-        return frozen_data(self.sets[0], *self.features, len(class_names(self.sets[0])), self.settings.device)
+        """Features of both sets as the protocols take them.
+
+        Raises:
+            ValueError: a class has no training image.
+        """
+        train, test = self.features
+        num_classes = max(len(class_names(self.sets[0])), int(train.labels.max()) + 1, int(test.labels.max()) + 1)
+        missing = sorted(set(test.labels.tolist()) - set(train.labels.tolist()))
+        if missing:
+            raise ValueError(f'classes {missing[:10]} have test but no training images; give training images of each '
+                             'class')
+        names = image_names(self.sets[0])
+        tensors = (tensor.to(self.settings.device) for part in (train, test) for tensor in (part.features, part.labels))
+        return FrozenData(*tensors, num_classes, [names[index] for index in train.indices.tolist()])
 
 
-def begin(cfg: Config, checkpoint: str, settings: EvaluationSettings) -> Evaluation:
-    """Build encoder and data sets and load the checkpoint; nothing is extracted yet.
+def prepare(cfg: Config, checkpoint: str, settings: EvaluationSettings) -> Evaluation:
+    """Load the encoder and build the data sets; nothing is extracted yet.
 
     Raises:
         ValueError: the config, the checkpoint or the data do not fit.
@@ -145,5 +172,4 @@ def begin(cfg: Config, checkpoint: str, settings: EvaluationSettings) -> Evaluat
     encoder = load_encoder(cfg, checkpoint, settings.branch)
     if not settings.final_norm:
         drop_final_norm(encoder.backbone)
-    return Evaluation(cfg, checkpoint, settings, encoder.to(settings.device), build_datasets(cfg),
-                      sha256_of_file(checkpoint))
+    return Evaluation(cfg, settings, encoder.to(settings.device), build_datasets(cfg), sha256_of_file(checkpoint))

@@ -13,12 +13,12 @@ from torch.utils.data import Dataset
 
 from mm_graft.depth import blocks_of
 from mm_graft.encoders import Encoder
-from mm_graft.evaluation.features import feature_batches
+from mm_graft.evaluation.features import encode_batches
 from mm_graft.evaluation.knn import knn_accuracy, standardized
 from mm_graft.evaluation.label_free import rank_me
 from mm_graft.evaluation.layer_features import num_prefix_tokens
 from mm_graft.evaluation.linear_probe import LinearProbeSettings, linear_probe, sweep_grid
-from mm_graft.evaluation.readable import ReadableBatches, ReadableImages, make_loader
+from mm_graft.evaluation.reading import read_images
 
 POOLS = ('class token', 'mean of patches')
 K = 20
@@ -28,11 +28,8 @@ LINEAR = LinearProbeSettings(tuple(sweep_grid((0.01, 0.1, 1), (0, ))), epochs=30
 def features_of_blocks(encoder: Encoder, dataset: Dataset, rows: list[int], batch_size: int,
                        workers: int) -> tuple[Tensor, Tensor]:
     """What every block gives for the images ``rows`` of a data set, (N, L, 2 or 1, D), and their labels (N,)."""
-    loader = make_loader(batch_size, workers)(ReadableImages(dataset, rows))
-    features, labels = [], []
-    for part, part_labels in feature_batches(encoder, ReadableBatches(loader, [], []), 'all-blocks'):
-        features.append(part.cpu())
-        labels.append(part_labels)
+    batches = encode_batches(encoder, read_images(dataset, rows, batch_size, workers), 'all-blocks', progress=True)
+    features, labels = zip(*((part.cpu(), part_labels) for part, part_labels, _ in batches if len(part_labels)))
     per_block = 2 if num_prefix_tokens(encoder.backbone) else 1
     layers = torch.cat(features).unflatten(1, (len(blocks_of(encoder.backbone)), per_block, -1))
     return layers, torch.cat(labels)

@@ -3,14 +3,14 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import Dataset
 
-from mm_graft.evaluation.features import feature_batches
-from mm_graft.evaluation.linear_probe import LinearProbeResult, LinearProbeSettings, cosine_multiplier, hold_out
-from mm_graft.evaluation.linear_sweep import LinearSweep
+from mm_graft.encoders import Encoder
+from mm_graft.equations import half_cosine
+from mm_graft.evaluation.features import encode_together
+from mm_graft.evaluation.linear_probe import LinearProbeResult, LinearProbeSettings, choose_head, hold_out, new_sweep
 from mm_graft.evaluation.protocols import FrozenData
-from mm_graft.evaluation.readable import ReadableBatches, ReadableImages, make_loader
 
 
 def regroup(batches: Iterable[tuple[Tensor, Tensor]], size: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -28,7 +28,7 @@ def regroup(batches: Iterable[tuple[Tensor, Tensor]], size: int) -> Iterator[tup
 
 
 def linear_probe_augmented(
-    encoder: nn.Module,
+    encoder: Encoder,
     augmented: Dataset,
     indices: Sequence[int],
     data: FrozenData,
@@ -37,38 +37,29 @@ def linear_probe_augmented(
     batch_size: int = 256,
     workers: int = 2,
 ) -> LinearProbeResult:
-    """The grid of :func:`linear_probe` on features of random crops.
+    """The grid of :func:`linear_probe` on features of random crops; all processes encode, and all get the result.
 
     The head is chosen on held-out training images, which like the test images are seen through the test transform.
 
     Args:
-        encoder: what :func:`feature_batches` takes.
+        encoder: a backbone behind its normalization.
         augmented: the training set with its random crops.
         indices: position in it of every row of ``data.train_features``.
         data: features through the test transform.
         settings: how the heads are trained.
         pool: ``'cls'`` or ``'avg'``.
-        batch_size: images encoded at once; a step takes ``settings.batch_size``.
+        batch_size: images encoded at once by a process; a step takes ``settings.batch_size``.
         workers: processes that read images.
     """
-    device = data.train_features.device
     generator = torch.Generator().manual_seed(settings.seed)
     kept, held = hold_out(data.train_labels, settings.held_out, generator)
-    sweep = LinearSweep(
-        data.train_features.shape[1], data.num_classes, settings.learning_rates(),
-        [decay for _, decay in settings.grid], batch_norm=settings.batch_norm, generator=generator, device=device)
-    loader = make_loader(batch_size, workers)
+    sweep = new_sweep(data.train_features, data.num_classes, settings, generator)
     for epoch in range(settings.epochs):
         order = kept[torch.randperm(len(kept), generator=generator)]
-        images = ReadableImages(augmented, [indices[row] for row in order.tolist()])
-        batches = feature_batches(encoder, ReadableBatches(loader(images), [], []), pool, progress=epoch == 0)
+        batches = encode_together(encoder, augmented, [indices[row] for row in order.tolist()], pool, batch_size,
+                                  workers, progress=epoch == 0)
         for features, labels in regroup(batches, settings.batch_size):
-            sweep.step(features, labels.to(device), cosine_multiplier(epoch, settings.epochs))
-    held = held.to(device)
-    accuracies = sweep.accuracies(data.train_features[held], data.train_labels[held])
-    head = int(accuracies.argmax())
-    predictions = sweep.predict(data.test_features, head)
-    base_lr, decay = settings.grid[head]
-    return LinearProbeResult(
-        int((predictions == data.test_labels).sum()) / len(predictions), predictions, base_lr,
-        settings.learning_rates()[head], decay, float(accuracies[head]), 'held-out training images', settings.epochs)
+            sweep.step(features, labels, half_cosine(epoch, settings.epochs))
+    held = held.to(data.train_features.device)
+    return choose_head(sweep, settings, (data.train_features[held], data.train_labels[held]),
+                       (data.test_features, data.test_labels), 'held-out training images', settings.epochs)

@@ -4,7 +4,8 @@ Layer Grafted Pre-training and MoCo v3 train a linear classifier on frozen featu
 rate following a half cosine that changes once an epoch. The authors train 70 classifiers side by side: base rates
 {1, 3, 5, 7, 9} × {1e-5, …, 10}, weight decay 0 or 1e-6, weights from N(0, 0.01²), biases 0, and momentum 0 (their flag
 of 0.9 never reaches the optimizer). All 70 share each batch, so here they are one matrix (D, H·C) with the gradient of
-the cross-entropy written out.
+the cross-entropy written out. Their images are randomly cropped and flipped in each epoch, as in
+:mod:`mm_graft.evaluation.linear_augmented`; here features are those of the test transform.
 
 Two habits of theirs are not the default. They multiply the base rate by *total* batch × world size / 256 although the
 batch is already the total one, 128 rather than 16 for batch 4096 on 8 devices (:func:`scale_as_released`). And they
@@ -12,28 +13,25 @@ pick the best epoch and head on the test images (:func:`linear_probe_selected_on
 images held out of the training set, then scored once.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from mm_graft.equations import half_cosine
+from mm_graft.evaluation.features import check_features
 from mm_graft.evaluation.linear_sweep import LinearSweep
 
-Scale = Callable[[float], float]
-
-
-def base_learning_rates() -> list[float]:
-    """The authors' 35 base rates: {1, 3, 5, 7, 9} × {1e-5, …, 10}, scale in the outer loop."""
-    return [digit * scale for scale in (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1, 10) for digit in (1, 3, 5, 7, 9)]
+DIGITS, POWERS = (1, 3, 5, 7, 9), (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1, 10)
 
 
 def sweep_grid(
     base_lrs: Sequence[float] | None = None, weight_decays: Sequence[float] = (0, 1e-6),
 ) -> list[tuple[float, float]]:
     """(base rate, weight decay) of every head, the base rate in the outer loop; the authors' 70 without arguments."""
-    return [(lr, decay) for lr in base_lrs or base_learning_rates() for decay in weight_decays]
+    base_lrs = base_lrs or [digit * power for power in POWERS for digit in DIGITS]
+    return [(lr, decay) for lr in base_lrs for decay in weight_decays]
 
 
 def scale_linear_rule(base_lr: float, total_batch: int) -> float:
@@ -47,11 +45,6 @@ def scale_as_released(base_lr: float, total_batch: int, world_size: int) -> floa
     The batch is already the total one, so this is ``world_size`` times the linear rule.
     """
     return base_lr * (total_batch * world_size / 256)
-
-
-def cosine_multiplier(epoch: int, epochs: int) -> float:
-    """Learning rate in an epoch (from 0) over the initial one: (1 + cos(π epoch / epochs)) / 2."""
-    return half_cosine(epoch, epochs)
 
 
 @dataclass(frozen=True)
@@ -89,9 +82,12 @@ class LinearProbeSettings:
         batch_size: rows in a step.
         world_size: only for ``as_released``: the number of processes that the authors' script would have run on.
         as_released: the authors' scale of the rate instead of the linear rule.
-        batch_norm: normalise features by an affine-free batch norm (epsilon 1e-6) first, as MAE does.
+        batch_norm: normalize features by an affine-free batch norm (epsilon 1e-6) first, as MAE does.
         held_out: share of each class of the training rows that chooses the head.
         seed: of the initial weights, the order of rows and the held-out rows.
+
+    Raises:
+        ValueError: fewer than one epoch or one row in a step, or a share outside (0, 1).
     """
 
     grid: tuple[tuple[float, float], ...] = tuple(sweep_grid())
@@ -102,6 +98,12 @@ class LinearProbeSettings:
     batch_norm: bool = False
     held_out: float = 0.1
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 1:
+            raise ValueError(f'epochs={self.epochs}, batch_size={self.batch_size}; both must be at least 1')
+        if not 0 < self.held_out < 1:
+            raise ValueError(f'held_out={self.held_out} lies outside (0, 1); 0.1 is usual')
 
     def learning_rates(self) -> list[float]:
         """Initial learning rate of every head."""
@@ -116,10 +118,8 @@ def hold_out(labels: Tensor, share: float, generator: torch.Generator) -> tuple[
     Classes of one image stay in training.
 
     Raises:
-        ValueError: the share lies outside (0, 1), or no class has two images.
+        ValueError: no class has two images.
     """
-    if not 0 < share < 1:
-        raise ValueError(f'held_out={share} lies outside (0, 1); 0.1 is usual')
     labels = labels.cpu()
     order = torch.randperm(len(labels), generator=generator)
     order = order[labels[order].argsort(stable=True)]  # class by class, random within a class
@@ -152,20 +152,18 @@ def linear_probe(
         settings: how the heads are trained.
 
     Raises:
-        ValueError: shapes do not fit, or labels lie outside the classes.
+        ValueError: features and labels do not fit each other, or no class has two images.
     """
     settings = settings or LinearProbeSettings()
-    kept, held = hold_out(train_labels, settings.held_out, torch.Generator().manual_seed(settings.seed))
+    num_classes = check_features(train_features, train_labels, test_features, test_labels, num_classes)
+    kept, held = (rows.to(train_features.device) for rows in hold_out(
+        train_labels, settings.held_out, torch.Generator().manual_seed(settings.seed)))
     labels = train_labels.to(train_features.device)
-    sweep = _new_sweep(train_features, train_labels, test_features, test_labels, num_classes, settings)
-    for _ in _train(sweep, train_features, labels, kept.to(labels.device), settings):
+    sweep = new_sweep(train_features, num_classes, settings)
+    for _ in _train(sweep, train_features, labels, kept, settings):
         pass
-    held = held.to(labels.device)
-    accuracies = sweep.accuracies(train_features[held], labels[held])
-    head = int(accuracies.argmax())
-    predictions = sweep.predict(test_features, head)
-    return _result(head, predictions, test_labels, float(accuracies[head]), 'held-out training images',
-                   settings.epochs, settings)
+    return choose_head(sweep, settings, (train_features[held], labels[held]), (test_features, test_labels),
+                       'held-out training images', settings.epochs)
 
 
 def linear_probe_selected_on_test(
@@ -182,61 +180,44 @@ def linear_probe_selected_on_test(
     Arguments and errors as :func:`linear_probe`.
     """
     settings = settings or LinearProbeSettings()
-    sweep = _new_sweep(train_features, train_labels, test_features, test_labels, num_classes, settings)
+    num_classes = check_features(train_features, train_labels, test_features, test_labels, num_classes)
+    sweep, test = new_sweep(train_features, num_classes, settings), (test_features, test_labels)
     labels = train_labels.to(train_features.device)
-    best = None
-    for epoch in _train(sweep, train_features, labels, torch.arange(len(labels), device=labels.device), settings):
-        accuracies = sweep.accuracies(test_features, test_labels)
-        head = int(accuracies.argmax())
-        accuracy = float(accuracies[head])
-        if best is None or accuracy > best.accuracy:
-            best = _result(head, sweep.predict(test_features, head), test_labels, accuracy, 'test images',
-                           epoch + 1, settings)
-    return best
+    epochs = _train(sweep, train_features, labels, torch.arange(len(labels), device=labels.device), settings)
+    results = (choose_head(sweep, settings, test, test, 'test images', epoch) for epoch in epochs)
+    return max(results, key=lambda result: result.accuracy)  # the first of several that are equal
 
 
-def _new_sweep(
-    train: Tensor, labels: Tensor, test: Tensor, test_labels: Tensor, num_classes: int | None,
-    settings: LinearProbeSettings,
+def new_sweep(
+    features: Tensor, num_classes: int, settings: LinearProbeSettings, generator: torch.Generator | None = None,
 ) -> LinearSweep:
-    if train.ndim != 2 or test.ndim != 2 or train.shape[1] != test.shape[1] or not len(train) or not len(test):
-        raise ValueError(
-            f'training features {tuple(train.shape)} and test features {tuple(test.shape)}; give (N, D) and (M, D)')
-    if len(train) != len(labels) or len(test) != len(test_labels):
-        raise ValueError(
-            f'{len(train)} training and {len(test)} test features, {len(labels)} and {len(test_labels)} labels; '
-            'give one label each')
-    found = torch.cat([labels.cpu(), test_labels.cpu()])
-    num_classes = num_classes or int(found.max()) + 1
-    if found.min() < 0 or found.max() >= num_classes:
-        raise ValueError(
-            f'labels go from {int(found.min())} to {int(found.max())}, outside the {num_classes} classes; pass the '
-            'right num_classes, or images with labels')
+    """The untrained heads of a grid for features (N, D), on their device; without a generator from the seed."""
     return LinearSweep(
-        train.shape[1], num_classes, settings.learning_rates(), [decay for _, decay in settings.grid],
-        batch_norm=settings.batch_norm, generator=torch.Generator().manual_seed(settings.seed), device=train.device)
+        features.shape[1], num_classes, settings.learning_rates(), [decay for _, decay in settings.grid],
+        settings.batch_norm, generator or torch.Generator().manual_seed(settings.seed), features.device)
+
+
+def choose_head(
+    sweep: LinearSweep, settings: LinearProbeSettings, chosen_on: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor],
+    selected_on: str, epoch: int,
+) -> LinearProbeResult:
+    """The head that is best on features and labels ``chosen_on``, scored on those of ``test``."""
+    accuracies = sweep.accuracies(*chosen_on)
+    head = int(accuracies.argmax())
+    predictions = sweep.predict(test[0], head)
+    accuracy = int((predictions == test[1].to(predictions.device)).sum()) / len(predictions)
+    base_lr, decay = settings.grid[head]
+    return LinearProbeResult(accuracy, predictions, base_lr, settings.learning_rates()[head], decay,
+                             float(accuracies[head]), selected_on, epoch)
 
 
 def _train(
     sweep: LinearSweep, features: Tensor, labels: Tensor, rows: Tensor, settings: LinearProbeSettings,
 ) -> Iterator[int]:
-    """Train on the given rows and hand over each finished epoch."""
-    if settings.epochs < 1 or settings.batch_size < 1:
-        raise ValueError(f'epochs={settings.epochs}, batch_size={settings.batch_size}; both must be at least 1')
+    """Train on the given rows and hand over the number of finished epochs after each."""
     generator = torch.Generator().manual_seed(settings.seed + 1)
     for epoch in range(settings.epochs):
-        multiplier = cosine_multiplier(epoch, settings.epochs)
         order = torch.randperm(len(rows), generator=generator).to(rows.device)
         for batch in rows[order].split(settings.batch_size):
-            sweep.step(features[batch], labels[batch], multiplier)
-        yield epoch
-
-
-def _result(
-    head: int, predictions: Tensor, test_labels: Tensor, selection_accuracy: float, selected_on: str, epoch: int,
-    settings: LinearProbeSettings,
-) -> LinearProbeResult:
-    base_lr, decay = settings.grid[head]
-    accuracy = int((predictions == test_labels.to(predictions.device)).sum()) / len(predictions)
-    return LinearProbeResult(accuracy, predictions, base_lr, settings.learning_rates()[head], decay,
-                             selection_accuracy, selected_on, epoch)
+            sweep.step(features[batch], labels[batch], half_cosine(epoch, settings.epochs))
+        yield epoch + 1

@@ -60,7 +60,7 @@ class LinearSweep:
     @torch.no_grad()
     def step(self, features: Tensor, labels: Tensor, multiplier: float = 1.0) -> None:
         """One step of SGD on features (B, D) with labels (B,); ``multiplier`` scales every learning rate."""
-        features = self._normalise_and_track(features.float())
+        features = self._normalize_and_track(features.float())
         residual = self._logits(features).softmax(1)  # (B, C, H)
         index = labels.view(-1, 1, 1).expand(-1, 1, self.num_heads)
         residual.scatter_add_(1, index, residual.new_full((1, 1, 1), -1.0).expand_as(index))
@@ -75,7 +75,7 @@ class LinearSweep:
         """Accuracy (H,) of every head on features (M, D) with labels (M,)."""
         correct = torch.zeros(self.num_heads, device=self.weight.device)
         for rows, target in zip(features.split(ROWS), labels.to(self.weight.device).split(ROWS)):
-            logits = self._logits(self._normalise(rows.float().to(self.weight.device)))
+            logits = self._logits(self._normalize(rows.float().to(self.weight.device)))
             sound = logits.sum(1).isfinite()
             correct += ((logits.argmax(1) == target[:, None]) & sound).sum(0)
         return correct / len(features)
@@ -85,20 +85,20 @@ class LinearSweep:
         """Classes (M,) that one head gives to features (M, D)."""
         weight, bias = self.weight[:, head::self.num_heads], self.bias[head::self.num_heads]
         return torch.cat([
-            (self._normalise(rows.float().to(weight.device)) @ weight + bias).argmax(1)
+            (self._normalize(rows.float().to(weight.device)) @ weight + bias).argmax(1)
             for rows in features.split(ROWS)])
 
     def _logits(self, features: Tensor) -> Tensor:
         scores = torch.addmm(self.bias, features, self.weight)
         return scores.view(len(features), self.num_classes, self.num_heads)  # (B, C·H) → (B, C, H)
 
-    def _normalise_and_track(self, features: Tensor) -> Tensor:
+    def _normalize_and_track(self, features: Tensor) -> Tensor:
         if not self.batch_norm or len(features) < 2:
-            return self._normalise(features)
+            return self._normalize(features)
         return torch.nn.functional.batch_norm(
             features, self.running_mean, self.running_var, training=True, momentum=BN_MOMENTUM, eps=BN_EPS)
 
-    def _normalise(self, features: Tensor) -> Tensor:
+    def _normalize(self, features: Tensor) -> Tensor:
         if not self.batch_norm:
             return features
         return torch.nn.functional.batch_norm(features, self.running_mean, self.running_var, eps=BN_EPS)

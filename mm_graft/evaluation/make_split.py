@@ -37,7 +37,7 @@ def make_split(
         raise ValueError(f'share={share}, per_class={per_class}, from_list={from_list}; give exactly one')
     init_default_scope('mmpretrain')
     if isinstance(source, Path):
-        dataset = build_dataset({'type': 'mmpretrain.CustomDataset', 'data_root': str(source)})
+        dataset = build_dataset({'type': 'mm_graft.ImageFolder', 'data_root': str(source)})
     else:
         dataset = build_dataset(dataset_configs(source)[0])
     labels, names = image_labels(dataset), image_names(dataset)

@@ -4,16 +4,14 @@ from collections.abc import Sequence
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import all_gather_object, get_rank, get_world_size
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from mm_graft.encoders import Encoder, normalization_of
 from mm_graft.evaluation.datasets import build_datasets, image_labels
-from mm_graft.evaluation.features import feature_batches
+from mm_graft.evaluation.features import encode_together
 from mm_graft.evaluation.knn import knn_accuracy
 from mm_graft.evaluation.linear_probe import LinearProbeSettings, linear_probe, sweep_grid
-from mm_graft.evaluation.readable import ReadableBatches, ReadableImages, make_loader
 from mm_graft.evaluation.splits import at_most
 from mm_graft.registry import METRICS
 
@@ -29,7 +27,7 @@ class OnlineProbe:
         batch_size: images encoded at once.
         workers: processes that read images.
         pool: ``'cls'`` or ``'avg'``.
-        k: neighbours.
+        k: neighbors.
         temperature: τ of kNN.
         linear_epochs: epochs of the linear probe; 0 leaves it out.
         base_lrs: base learning rates of the linear probe.
@@ -55,7 +53,7 @@ class OnlineProbe:
         self.rows = [at_most(image_labels(dataset), count)
                      for dataset, count in zip(self.sets, (train_images, test_images))]
         self.normalization = normalization_of(cfg)
-        self.loader = make_loader(batch_size, workers)
+        self.batch_size, self.workers = batch_size, workers
         self.pool, self.k, self.temperature = pool, k, temperature
         self.settings = LinearProbeSettings(
             tuple(sweep_grid(base_lrs, (0,))), max(1, linear_epochs), batch_size=1024) if linear_epochs else None
@@ -73,13 +71,9 @@ class OnlineProbe:
         return result
 
     def _features(self, backbone: nn.Module, dataset: Dataset, rows: list[int]) -> tuple[Tensor, Tensor]:
-        device = next(backbone.parameters()).device
-        model = Encoder(backbone, **self.normalization).to(device)
-        shard = ReadableImages(dataset, rows[get_rank()::get_world_size()])
-        batches = feature_batches(model, ReadableBatches(self.loader(shard), [], []), self.pool, progress=False)
-        share = [(features.cpu(), labels) for features, labels in batches]
-        gathered = [batch for part in all_gather_object(share) for batch in part]
-        if not gathered:
-            raise ValueError(f'none of {len(rows)} images could be read')
-        features, labels = (torch.cat(column) for column in zip(*gathered))
-        return features.to(device), labels.to(device)
+        encoder = Encoder(backbone, **self.normalization).to(next(backbone.parameters()).device)
+        batches = list(encode_together(encoder, dataset, rows, self.pool, self.batch_size, self.workers))
+        if not batches:
+            raise ValueError(f'none of {len(rows)} images can be used')
+        features, labels = (torch.cat(column) for column in zip(*batches))
+        return features, labels

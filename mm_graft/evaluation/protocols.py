@@ -6,12 +6,13 @@ from statistics import fmean, stdev
 
 import numpy as np
 import torch
+from scipy.stats import binomtest
 from torch import Tensor
 
-from mm_graft.evaluation.confidence import wilson_interval
 from mm_graft.evaluation.fewshot import LAMBDA_TIMES_N, fewshot_logreg
 from mm_graft.evaluation.knn import knn_accuracy, standardized
 from mm_graft.evaluation.linear_probe import (
+    LinearProbeResult,
     LinearProbeSettings,
     linear_probe,
     linear_probe_selected_on_test,
@@ -46,7 +47,7 @@ class ProtocolSettings:
     """How the protocols run.
 
     Attributes:
-        ks: neighbours of kNN; the first that fits is the headline.
+        ks: neighbors of kNN; the first that fits is the headline.
         temperature: τ of kNN.
         standardize: kNN on features of mean 0 and deviation 1 over the training images, as MIM-Refiner's authors do.
         linear: how the linear grid is trained.
@@ -71,8 +72,11 @@ class ProtocolSettings:
 
 
 def percent(accuracy: float, total: int) -> dict:
-    """Accuracy (a fraction of ``total`` images) as ``top1`` with its 95 % interval, in percent."""
-    low, high = wilson_interval(round(accuracy * total), total)
+    """Accuracy (a fraction of ``total`` images) as ``top1`` with its 95 % interval, in percent.
+
+    The interval (Wilson's) is of the choice of test images, not of the training seed.
+    """
+    low, high = binomtest(round(accuracy * total), total).proportion_ci(0.95, 'wilson')
     return {'top1': round(100 * accuracy, 9), 'interval95': [100 * low, 100 * high]}
 
 
@@ -93,9 +97,14 @@ def run_linear(data: FrozenData, settings: ProtocolSettings) -> dict:
         probe(data.train_features, data.train_labels, data.test_features, data.test_labels, data.num_classes,
               replace(settings.linear, seed=settings.linear.seed + offset))
         for offset in range(settings.seeds)]
+    return linear_report(results, settings, len(data.test_labels))
+
+
+def linear_report(results: Sequence[LinearProbeResult], settings: ProtocolSettings, total: int) -> dict:
+    """The accuracy over seeds on ``total`` test images, and how the first seed's head was reached."""
     first = results[0]
     return {
-        **over_seeds([result.accuracy for result in results], len(data.test_labels)),
+        **over_seeds([result.accuracy for result in results], total),
         'selected_on': first.selected_on, 'selection_top1': 100 * first.selection_accuracy, 'base_lr': first.base_lr,
         'lr': first.lr, 'weight_decay': first.weight_decay, 'epoch': first.epoch, 'heads': len(settings.linear.grid),
         'batch_size': settings.linear.batch_size, 'batch_norm': settings.linear.batch_norm,

@@ -19,7 +19,7 @@ def read_report(run: str | Path) -> dict:
     """The report of an evaluation: a ``report.json`` or the folder that holds one.
 
     Raises:
-        ValueError: there is none, or it is not an evaluation's.
+        ValueError: there is none, or it is not an evaluation's; names file and protocol.
     """
     path = Path(run)
     path = path / 'report.json' if path.is_dir() else path
@@ -28,6 +28,13 @@ def read_report(run: str | Path) -> dict:
     report = read_small_json(path)
     if not isinstance(report, dict) or not isinstance(report.get('protocols'), dict):
         raise ValueError(f'{path} has no "protocols"; give the report of mm_graft evaluate')
+    for name, result in report['protocols'].items():
+        found = result if isinstance(result, dict) else {}
+        interval = found.get('interval95')
+        numbers = [found.get(HEADLINE), *(interval if isinstance(interval, list) else [])]
+        if len(numbers) != 3 or not all(isinstance(number, int | float) for number in numbers):
+            raise ValueError(f'{path}: the protocol {name!r} has no "{HEADLINE}" with an "interval95" of two numbers; '
+                             'give the report of mm_graft evaluate')
     return report
 
 
@@ -103,7 +110,7 @@ def _draw_curves(axes, reports: dict[str, dict]) -> None:
 
 
 def _how(result: dict) -> str:
-    shown = ('k', 'base_lr', 'weight_decay', 'selected_on', 'train_images', 'block', 'new_blocks')
+    shown = ('k', 'base_lr', 'weight_decay', 'selected_on', 'train_images', 'block')
     values = {name: result[name] for name in shown if name in result}
     return ', '.join(f'{name.replace("_", " ")} {value:.3g}' if isinstance(value, float) else
                      f'{name.replace("_", " ")} {value}' for name, value in values.items())

@@ -6,6 +6,7 @@ from mmengine.dataset import RepeatDataset
 from mmengine.registry import DATASETS, init_default_scope
 
 from mm_graft.commands.data_checks import ClassNamesHook, check_data_sets, check_folder, number_by_name
+from tests.said import said_by
 from tests.test_image_folders import put
 
 
@@ -20,9 +21,7 @@ def labels_of(dataset):
 
 @pytest.fixture
 def told(monkeypatch):
-    lines = []
-    monkeypatch.setattr('mm_graft.commands.data_checks.print_log', lambda line, **_: lines.append(line))
-    return lines
+    return said_by('mm_graft.commands.data_checks', monkeypatch)
 
 
 def test_a_class_that_is_missing_in_validation_is_refused_by_name_and_the_remedy_mends_it(tmp_path):

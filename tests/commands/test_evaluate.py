@@ -12,14 +12,12 @@ def test_each_argument_reaches_its_setting():
              '--batch-size', '3', '--workers', '5', '--device', 'cpu', '--strict', '--seeds', '7', '--seed', '11',
              '--ks', '13', '--temperature', '0.5', '--linear-epochs', '17', '--linear-batch-size', '19', '--batch-norm',
              '--select-on-test', '--lr-as-released', '23', '--fewshot-list', 'f', '--fewshot-share', '0.25',
-             '--fewshot-per-class', '29', '--blocks', '31', '--new-blocks', '37', '--probe-epochs', '41',
-             '--finetune-recipe', 'r', '--finetune-epochs', '43', '--finetune-list', 'g']
+             '--fewshot-per-class', '29', '--blocks', '31', '37']
     settings = evaluate.settings_of(build_parser('evaluate').parse_args(words))
     protocol, linear = settings.protocol, settings.protocol.linear
     assert (settings.protocols, settings.branch, settings.pool, settings.cache) == (['knn'], 'momentum', 'avg', 'there')
     assert (settings.batch_size, settings.workers, settings.device, settings.strict) == (3, 5, 'cpu', True)
-    assert (settings.blocks, settings.new_blocks, settings.probe_epochs) == ((31, ), (37, ), 41)
-    assert (settings.finetune_recipe, settings.finetune_epochs, settings.finetune_list) == ('r', 43, 'g')
+    assert settings.blocks == (31, 37)
     assert (protocol.ks, protocol.temperature, protocol.seeds, protocol.select_on_test) == ((13, ), 0.5, 7, True)
     assert (protocol.fewshot_list, protocol.fewshot_share, protocol.fewshot_per_class) == ('f', 0.25, 29)
     assert (linear.epochs, linear.batch_size, linear.batch_norm, linear.seed) == (17, 19, True, 11)

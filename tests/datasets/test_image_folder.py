@@ -1,14 +1,13 @@
 import pytest
 from mmengine.registry import DATASETS, init_default_scope
 
+from tests.said import said_by
 from tests.test_image_folders import put
 
 
 @pytest.fixture
 def said(monkeypatch):
-    lines = []
-    monkeypatch.setattr('mm_graft.datasets.image_folder.print_log', lambda line, **_: lines.append(line))
-    return lines
+    return said_by('mm_graft.datasets.image_folder', monkeypatch)
 
 
 def build(root, **kwargs):

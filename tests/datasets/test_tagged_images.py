@@ -8,6 +8,8 @@ import pytest
 from mmengine.registry import DATASETS
 from mmengine.runner import Runner
 
+from tests.said import said_by
+
 ROWS = [('a.png', '#dog #love'), ('sub/b.png', '#retriever and #sea'), ('c.png', 'no tag'), ('d.png', '#sea #dog')]
 
 
@@ -66,8 +68,7 @@ def test_the_file_is_read_through_once(root, monkeypatch):
 
 def test_an_index_that_is_damaged_is_made_anew_with_one_line(root, monkeypatch):
     build(root)
-    said = []
-    monkeypatch.setattr('mm_graft.datasets.tagged_images.print_log', lambda line, **_: said.append(line))
+    said = said_by('mm_graft.datasets.tagged_images', monkeypatch)
     labels, = root.glob('*.index-*/labels.npy')
     np.save(labels, np.load(labels)[::-1].copy())
     assert [build(root).get_cat_ids(index) for index in range(3)] == [[0], [0, 1], [0, 1]]
@@ -87,8 +88,7 @@ def test_captions_that_changed_at_the_same_size_and_time_have_their_own_labels(r
 
 
 def test_rows_that_cannot_be_used_are_named_in_the_log(root, monkeypatch):
-    said = []
-    monkeypatch.setattr('mm_graft.datasets.tagged_images.print_log', lambda line, **_: said.append(line))
+    said = said_by('mm_graft.datasets.tagged_images', monkeypatch)
     with (root / 'captions.jsonl').open('a') as file:
         file.write('{"image": 5, "caption": "#dog"}\n')
     assert len(build(root)) == 3

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mm_graft.evaluation.attentive_fusion import AttentiveFusion, accuracy, choose, fit, run_attentive_fusion
-from mm_graft.evaluation.frozen import begin
+from mm_graft.evaluation.frozen import prepare
 from mm_graft.evaluation.linear_probe import LinearProbeSettings
 from tests.evaluation.test_protocols import planted
 
@@ -62,7 +62,7 @@ def test_the_rate_is_chosen_on_held_out_images_and_the_seed_decides_the_rest():
 
 def test_it_reports_where_the_attention_goes(run):
     cfg, checkpoint, settings = run
-    result = run_attentive_fusion(begin(cfg, checkpoint, settings))
+    result = run_attentive_fusion(prepare(cfg, checkpoint, settings))
     assert len(result['attention_by_block']) == 4
     assert sum(result['attention_by_block']) == pytest.approx(1, abs=1e-5)
     assert 0 <= result['top1'] <= 100

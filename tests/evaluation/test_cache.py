@@ -1,96 +1,127 @@
+import json
+
 import cv2
 import numpy as np
 import pytest
 import torch
-from mmengine.registry import DATASETS
-from torch import nn
+from mmengine.registry import DATASETS, init_default_scope
 
-from mm_graft.evaluation.cache import FeatureCache, cache_key, sha256_of_dataset, sha256_of_file
-from mm_graft.evaluation.readable import UnreadableImageError, make_loader
+from mm_graft.evaluation.cache import (
+    cache_key,
+    load_features,
+    load_result,
+    save_features,
+    save_result,
+    sha256_of_dataset,
+)
+from mm_graft.evaluation.reading import BadImage
+from tests.said import said_by
 
-
-class MeanColour(nn.Module):
-    """A "backbone" whose features are the mean colour; counts how often it is asked."""
-
-    def __init__(self):
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(1))
-        self.calls = 0
-
-    def forward(self, images):
-        self.calls += 1
-        return images.mean((2, 3)) * self.scale
+BAD = [BadImage(2, 'b.png', 'broken')]
 
 
-def build(folder):
-    return DATASETS.build(dict(type='CustomDataset', data_root=str(folder), pipeline=[
-        dict(type='LoadImageFromFile'), dict(type='PackInputs')]))
+def save(folder, features=None):
+    features = torch.arange(12.).reshape(4, 3) if features is None else features
+    save_features(folder, features, torch.tensor([1, 0, 1, 0]), torch.tensor([0, 1, 3, 4]), BAD)
+    return folder
 
 
 @pytest.fixture
-def folder(tmp_path):
-    for label, name in enumerate(('a', 'b')):
-        (tmp_path / 'images' / name).mkdir(parents=True)
-        for index in range(3):
-            value = np.full((8, 8, 3), 10 * label + index, np.uint8)
-            cv2.imwrite(str(tmp_path / 'images' / name / f'{index}.png'), value)
-    return tmp_path / 'images'
+def said(monkeypatch):
+    return said_by('mm_graft.evaluation.cache', monkeypatch)
 
 
-def extract(cache, folder, **changes):
-    return cache.extract('key', MeanColour(), build(folder), 'avg', make_loader(2, 0), **changes)
-
-
-def test_features_come_back_as_they_were_extracted(folder, tmp_path):
-    cache = FeatureCache(tmp_path / 'cache')
-    assert cache.load('key') is None
-    fresh = extract(cache, folder)
-    kept = cache.load('key')
-    assert fresh.features[:, 0].tolist() == [0, 1, 2, 10, 11, 12]
-    assert fresh.labels.tolist() == kept.labels.tolist() == [0, 0, 0, 1, 1, 1]
-    assert (kept.features == fresh.features).all()
+def test_features_come_back_as_they_were_saved(tmp_path, said):
+    assert load_features(tmp_path / 'key', 5) is None
+    kept = load_features(save(tmp_path / 'deep/key'), 5)
+    assert torch.equal(kept.features, torch.arange(12.).reshape(4, 3))
+    assert (kept.labels.tolist(), kept.indices.tolist(), kept.bad) == ([1, 0, 1, 0], [0, 1, 3, 4], BAD)
     assert kept.from_cache
-    assert not fresh.from_cache
+    assert said == []
+    assert [path.name for path in (tmp_path / 'deep').iterdir()] == ['key']
+    other = load_features(save(tmp_path / 'other', torch.ones(4, 3)), 5)
+    again = load_features(save(tmp_path / 'other', torch.arange(12.).reshape(4, 3)), 5)  # takes its place
+    assert kept.digest == again.digest != other.digest
 
 
-def test_corrupt_images_are_left_out_and_counted_also_from_the_cache(folder, tmp_path):
-    (folder / 'a' / '1.png').write_bytes(b'broken')
-    cache = FeatureCache(tmp_path / 'cache')
-    for features in (extract(cache, folder), cache.load('key')):
-        assert features.labels.tolist() == [0, 0, 1, 1, 1]
-        assert features.indices.tolist() == [0, 2, 3, 4, 5]
-        assert [entry.index for entry in features.unreadable] == [1]
+def damage_array(change):
+    def damage(folder, name):
+        array = change(np.array(np.load(folder / f'{name}.npy')))
+        (folder / f'{name}.npy').unlink()
+        np.save(folder / f'{name}.npy', array)
+    return damage
 
 
-def test_interrupted_extraction_is_never_taken_for_a_result(folder, tmp_path):
-    (folder / 'b' / '2.png').write_bytes(b'broken')
-    cache = FeatureCache(tmp_path / 'cache')
-    with pytest.raises(UnreadableImageError):
-        extract(cache, folder, strict=True)
-    assert (tmp_path / 'cache' / 'key.part').is_dir()
-    assert cache.load('key') is None
-    assert len(extract(cache, folder).labels) == 5
+@pytest.mark.parametrize(('name', 'damage'), [
+    ('features', damage_array(lambda array: np.full_like(array, np.nan))),
+    ('features', damage_array(lambda array: array[:3])), ('features', damage_array(lambda array: array[::-1])),
+    ('labels', damage_array(lambda array: array[::-1])), ('indices', damage_array(lambda array: array + 1)),
+    ('features', lambda folder, name: (folder / f'{name}.npy').write_bytes(b'')),
+    ('labels', lambda folder, name: (folder / f'{name}.npy').unlink()),
+    ('meta', lambda folder, name: (folder / 'meta.json').write_text('{"bad": [], ')),
+    ('meta', lambda folder, name: (folder / 'meta.json').write_text('[]')),
+    ('meta', lambda folder, name: (folder / 'meta.json').write_text(json.dumps(
+        {**json.loads((folder / 'meta.json').read_text()), 'bad': []}))),
+    ('meta', lambda folder, name: (folder / 'meta.json').write_text(json.dumps(
+        {**json.loads((folder / 'meta.json').read_text()), 'bad': 5}))),
+    ('meta', lambda folder, name: (folder / 'meta.json').unlink())])
+def test_features_that_are_not_as_they_were_written_are_named_and_not_used(tmp_path, said, name, damage):
+    damage(save(tmp_path / 'key'), name)
+    assert load_features(tmp_path / 'key', 5) is None
+    line, = said
+    assert f'the features kept in {tmp_path / "key"} are extracted anew: ' in line
 
 
-def test_set_without_a_readable_image_is_an_error(folder, tmp_path):
-    for path in folder.rglob('*.png'):
-        path.write_bytes(b'broken')
-    with pytest.raises(ValueError, match='none of 6 images could be read'):
-        extract(FeatureCache(tmp_path / 'cache'), folder)
+@pytest.mark.parametrize('num_images', [4, 6])
+def test_features_of_another_data_set_are_not_used(tmp_path, said, num_images):
+    assert load_features(save(tmp_path / 'key'), num_images) is None
+    assert f'not those of {num_images} images' in said[0]
 
 
-def test_key_of_the_data_follows_names_labels_and_content(folder):
-    before = sha256_of_dataset(build(folder))
-    assert sha256_of_dataset(build(folder)) == before
-    cv2.imwrite(str(folder / 'a' / '0.png'), np.full((9, 9, 3), 77, np.uint8))
-    assert sha256_of_dataset(build(folder)) != before
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_features_that_are_no_numbers_are_not_kept(tmp_path, value):
+    features = torch.ones(4, 3)
+    features[2, 1] = value
+    with pytest.raises(ValueError, match='the features of 1 of 4 images are NaN or infinite; is the checkpoint sound'):
+        save(tmp_path / 'key', features)
+    assert not (tmp_path / 'key').exists()
+
+
+def test_a_score_comes_back_unless_it_was_changed(tmp_path, said):
+    path = tmp_path / 'results' / 'a.json'
+    assert load_result(path) is None
+    save_result(path, {'top1': 12.5, 'by_k': {'20': 1}})
+    assert load_result(path) == {'top1': 12.5, 'by_k': {'20': 1}}
+    assert said == []
+    for text in (path.read_text().replace('12.5', '99.0'), path.read_text()[:-9], '{"top1": 3}', '[]'):
+        path.write_text(text)
+        assert load_result(path) is None
+    assert len(said) == 4
+    assert all(f'the score kept in {path} is computed anew' in line for line in said)
+
+
+def build(folder, **options):
+    init_default_scope('mmpretrain')
+    return DATASETS.build(dict(type='CustomDataset', data_root=str(folder), pipeline=[], **options))
+
+
+def test_key_of_the_data_follows_names_labels_and_content(tmp_path):
+    for name in ('a', 'b'):
+        (tmp_path / name).mkdir()
+        cv2.imwrite(str(tmp_path / name / '0.png'), np.full((8, 8, 3), 3, np.uint8))
+    before = sha256_of_dataset(build(tmp_path))
+    assert sha256_of_dataset(build(tmp_path)) == before
+    assert sha256_of_dataset(build(tmp_path, metainfo={'classes': ['x', 'y']})) != before
+    cv2.imwrite(str(tmp_path / 'a' / '0.png'), np.full((9, 9, 3), 77, np.uint8))
+    assert sha256_of_dataset(build(tmp_path)) != before
+
+    class InMemory(list):
+        def get_data_info(self, index):
+            return {'img': self[index], 'gt_label': 0}
+
+    assert sha256_of_dataset(InMemory([np.ones(3)])) != sha256_of_dataset(InMemory([np.zeros(3)]))
 
 
 def test_key_follows_every_part():
     assert cache_key(a=1, b='x') == cache_key(b='x', a=1)
     assert len({cache_key(a=1, b='x'), cache_key(a=2, b='x'), cache_key(a=1, b='y')}) == 3
-
-
-def test_hash_of_a_file_is_sha256(tmp_path):
-    (tmp_path / 'f').write_bytes(b'abc')
-    assert sha256_of_file(tmp_path / 'f').startswith('ba7816bf8f01cfea')

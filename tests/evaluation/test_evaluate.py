@@ -1,6 +1,8 @@
 import json
+import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
@@ -35,7 +37,7 @@ def test_other_settings_of_a_protocol_are_run_anew(run):
     assert evaluate(cfg, checkpoint, cooler)['protocols']['knn']['temperature'] == 0.5
 
 
-@pytest.mark.parametrize('change', ['pool', 'weights', 'transform', 'normalisation'])
+@pytest.mark.parametrize('change', ['pool', 'weights', 'transform', 'normalization'])
 def test_other_weights_transforms_and_pools_are_extracted_anew(run, change):
     cfg, checkpoint, settings = run
     evaluate(*run)
@@ -59,8 +61,8 @@ def test_corrupt_image_is_named_in_the_report_and_stops_a_strict_run(run, tmp_pa
     (tmp_path / 'train' / 'dark' / '2.png').write_bytes(b'broken')
     data = evaluate(*run)['data']['train']
     assert data['images'] == 11
-    assert data['unreadable'] == 1
-    assert 'dark/2.png' in data['unreadable_images'][0]
+    assert data['bad'] == 1
+    assert 'dark/2.png' in data['bad_images'][0]
     cfg, checkpoint, settings = run
     with pytest.raises(ValueError, match=r'dark/2\.png'):
         evaluate(cfg, checkpoint, replace(settings, strict=True))
@@ -70,8 +72,8 @@ def test_bad_requests_fail_before_anything_is_written(run, tmp_path):
     cfg, checkpoint, settings = run
     with pytest.raises(ValueError, match='unknown'):
         evaluate(cfg, checkpoint, replace(settings, protocols=['svm']), tmp_path / 'out')
-    with pytest.raises(ValueError, match='needs a recipe'):
-        evaluate(cfg, checkpoint, replace(settings, protocols=['fewshot-10']), tmp_path / 'out')
+    with pytest.raises(ValueError, match='unknown'):
+        evaluate(cfg, checkpoint, replace(settings, protocols=[]), tmp_path / 'out')
     with pytest.raises(CheckpointError, match='does not exist'):
         evaluate(cfg, str(tmp_path / 'none.pth'), settings, tmp_path / 'out')
     with pytest.raises(ValueError, match=r'model\.backbone'):
@@ -80,8 +82,43 @@ def test_bad_requests_fail_before_anything_is_written(run, tmp_path):
     assert not (tmp_path / 'cache').exists()
 
 
-def test_class_without_training_images_is_named(run, tmp_path):
-    for path in (tmp_path / 'train' / 'light').iterdir():
-        path.write_bytes(b'broken')
-    with pytest.raises(ValueError, match=r'classes \[1\] have test but no training images'):
-        evaluate(*run)
+def test_kept_features_that_are_damaged_are_extracted_anew_and_no_score_is_made_of_them(run, tmp_path):
+    expected = evaluate(*run)['protocols']['knn']['top1']
+    shutil.rmtree(tmp_path / 'cache/results')  # kept scores, so that features are read
+    for file in (tmp_path / 'cache').rglob('features.npy'):
+        array = np.full_like(np.array(np.load(file)), np.nan)
+        file.unlink()
+        np.save(file, array)
+    report = evaluate(*run)
+    assert report['protocols']['knn']['top1'] == expected == 100
+    assert not report['data']['train']['from_cache']
+
+
+def test_a_kept_score_that_was_changed_is_computed_anew(run, tmp_path):
+    expected = evaluate(*run)['protocols']
+    for path in (tmp_path / 'cache/results').iterdir():
+        path.write_text(path.read_text().replace('"top1": 100', '"top1": 50'))
+    found = evaluate(*run)['protocols']
+    assert {name: result['top1'] for name, result in found.items()} == {
+        name: result['top1'] for name, result in expected.items()}
+
+
+def test_a_list_of_few_images_is_part_of_the_score(run, tmp_path):
+    cfg, checkpoint, settings = run
+    path = tmp_path / 'list.txt'
+    hashes = []
+    for first in ('dark/0.png', 'dark/1.png'):
+        path.write_text(f'{first}\nlight/0.png\n')
+        listed = replace(settings, protocols=['fewshot-1'],
+                         protocol=replace(settings.protocol, fewshot_list=str(path)))
+        hashes.append(evaluate(cfg, checkpoint, listed)['protocols']['fewshot-1']['list_sha256'])
+    assert hashes[0] != hashes[1]
+
+
+def test_protocols_on_images_are_kept_by_blocks_and_repeated_like_the_others(run):
+    cfg, checkpoint, settings = run
+    deep = [evaluate(cfg, checkpoint, replace(settings, protocols=['probe-depth', 'linear-augmented'], blocks=blocks))
+            ['protocols'] for blocks in ((2, ), (4, ), (4, ))]
+    assert [result['probe-depth']['block'] for result in deep] == [2, 4, 4]
+    assert deep[1] == deep[2]
+    assert deep[0]['linear-augmented'] != {}

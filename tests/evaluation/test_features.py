@@ -4,30 +4,24 @@ from mmengine.registry import MODELS
 from mmpretrain.structures import DataSample
 from torch import nn
 
-from mm_graft.evaluation.features import backbone_of, encode, extract_features, labels_of
+from mm_graft.encoders import Encoder
+from mm_graft.evaluation.features import check_features, encode, encode_batches, encode_together, labels_of
+from mm_graft.evaluation.reading import BadImage, ImageBatch
 
 
-def vit(tiny_arch, **kwargs):
-    return MODELS.build(
-        {'type': 'mmpretrain.VisionTransformer', 'arch': tiny_arch, 'img_size': 32, 'patch_size': 16, **kwargs})
+def vit(tiny_arch, type_='VisionTransformer', **kwargs):
+    built = MODELS.build(
+        {'type': f'mmpretrain.{type_}', 'arch': tiny_arch, 'img_size': 32, 'patch_size': 16, **kwargs})
+    for parameter in built.parameters():
+        nn.init.normal_(parameter.data, std=0.3)
+    return built
 
 
-def mae(tiny_arch):
-    return MODELS.build({
-        'type': 'mmpretrain.MAE',
-        'data_preprocessor': {'type': 'mmpretrain.SelfSupDataPreprocessor', 'mean': [128.0] * 3, 'std': [64.0] * 3},
-        'backbone': {'type': 'mmpretrain.MAEViT', 'arch': tiny_arch, 'img_size': 32, 'patch_size': 16},
-        'neck': {'type': 'mmpretrain.MAEPretrainDecoder', 'num_patches': 4, 'embed_dim': 16, 'decoder_embed_dim': 8,
-                 'decoder_depth': 1, 'decoder_num_heads': 2},
-        'head': {'type': 'mmpretrain.MAEPretrainHead', 'patch_size': 16,
-                 'loss': {'type': 'mmpretrain.PixelReconstructionLoss', 'criterion': 'L2'}}})
-
-
-def host_batches(count=5, size=2):
-    images = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8)
-    samples = [DataSample().set_gt_label(i % 3) for i in range(count)]
-    return images, [{'inputs': list(images[i:i + size]), 'data_samples': samples[i:i + size]}
-                    for i in range(0, count, size)]
+def batches_of(images, size=2, labels=None):
+    labels = range(len(images)) if labels is None else labels
+    samples = [DataSample().set_gt_label(int(label)) for label in labels]
+    return [ImageBatch(list(images[i:i + size]), samples[i:i + size], torch.arange(len(images))[i:i + size], [])
+            for i in range(0, len(images), size)]
 
 
 def test_pools_are_the_class_token_and_the_mean_patch_after_the_final_norm(tiny_arch):
@@ -40,25 +34,24 @@ def test_pools_are_the_class_token_and_the_mean_patch_after_the_final_norm(tiny_
     assert raw.out_type == 'raw'
 
 
-def test_masked_pretraining_model_gives_features_of_whole_images_in_eval_mode(tiny_arch):
-    model = mae(tiny_arch).train()
-    images, batches = host_batches()
-    features, labels = extract_features(model, batches, progress=False)
-    again, _ = extract_features(model, batches, progress=False)
-    assert features.shape == (5, 16)
-    assert labels.tolist() == [0, 1, 2, 0, 1]
-    assert (features == again).all()
-    assert model.backbone.training
-    model.backbone.eval()
-    direct = encode(model.backbone, (images.float() - 128) / 64)
-    torch.testing.assert_close(features, direct, rtol=1e-4, atol=1e-5)
+def test_the_hosts_own_average_stays_with_its_norm(tiny_arch):
+    averaged = vit(tiny_arch, out_type='avg_featmap')
+    averaged.eval()
+    images = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(encode(averaged, images, 'avg'), averaged(images)[-1])
 
 
-def test_pairs_of_images_and_labels_will_do_for_a_bare_backbone(tiny_arch):
-    images = torch.randn(4, 3, 32, 32)
-    features, labels = extract_features(vit(tiny_arch), [(images, torch.arange(4))], 'avg', progress=False)
-    assert features.shape == (4, 16)
-    assert labels.tolist() == [0, 1, 2, 3]
+@pytest.mark.parametrize('registers', [0, 2])
+def test_patches_of_timm_are_averaged_without_class_token_and_registers(registers):
+    model = MODELS.build(dict(
+        type='TIMMBackbone', model_name='vit_tiny_patch16_224', img_size=32, embed_dim=16, depth=1, num_heads=2,
+        reg_tokens=registers))
+    model.eval()
+    images = torch.randn(2, 3, 32, 32)
+    tokens = model.timm_model.forward_features(images)
+    assert tokens.shape == (2, 1 + registers + 4, 16)
+    torch.testing.assert_close(encode(model, images, 'avg'), tokens[:, 1 + registers:].mean(1))
+    torch.testing.assert_close(encode(model, images, 'cls'), tokens[:, 0])
 
 
 def test_feature_maps_without_class_token_can_only_be_averaged():
@@ -72,22 +65,91 @@ def test_feature_maps_without_class_token_can_only_be_averaged():
         encode(Maps(), images, 'cls')
 
 
+def test_batches_are_encoded_whole_normalized_and_in_eval_mode(tiny_arch):
+    encoder = Encoder(vit(tiny_arch, 'MAEViT'), mean=[100., 110., 120.], std=[50., 60., 70.], to_rgb=True)
+    encoder.backbone.train()
+    encoder.backbone.layers[0].eval()
+    images = torch.randint(0, 256, (5, 3, 32, 32), dtype=torch.uint8)
+    found = [list(encode_batches(encoder, batches_of(images, labels=[4, 3, 2, 1, 0]))) for _ in range(2)]
+    features = torch.cat([batch[0] for batch in found[0]])
+    assert torch.cat([batch[1] for batch in found[0]]).tolist() == [4, 3, 2, 1, 0]
+    assert [batch[2].indices.tolist() for batch in found[0]] == [[0, 1], [2, 3], [4]]
+    assert torch.equal(features, torch.cat([batch[0] for batch in found[1]]))  # no mask, no drop path
+    assert encoder.backbone.training
+    assert not encoder.backbone.layers[0].training
+    encoder.backbone.eval()
+    pixels = (images.flip(1).float() - torch.tensor([100., 110., 120.]).view(3, 1, 1)) / torch.tensor(
+        [50., 60., 70.]).view(3, 1, 1)
+    torch.testing.assert_close(features, encoder.backbone(pixels, mask=None)[-1][:, 0], rtol=1e-4, atol=1e-5)
+
+
+def test_batches_without_images_come_with_what_was_left_out(tiny_arch):
+    empty = ImageBatch([], [], torch.zeros(0, dtype=torch.long), [BadImage(3, 'x', 'y')])
+    (features, labels, batch), = encode_batches(Encoder(vit(tiny_arch)), [empty])
+    assert (len(features), len(labels), batch) == (0, 0, empty)
+
+
+def test_one_process_encodes_all_images_in_their_order(tiny_arch):
+    class Images(list):
+        def __getitem__(self, index):
+            if index == 1:
+                raise OSError('broken')
+            return {'inputs': torch.full((3, 32, 32), float(index)), 'data_samples': DataSample().set_gt_label(index)}
+
+        def get_data_info(self, index):
+            return {}
+
+    encoder = Encoder(vit(tiny_arch))
+    found = list(encode_together(encoder, Images(range(6)), [5, 1, 0, 1, 1, 4], 'cls', 2, 0))
+    assert torch.cat([labels for _, labels in found]).tolist() == [5, 0, 4]
+    assert [len(features) for features, _ in found] == [1, 1, 1]
+
+
 def test_bad_input_is_named(tiny_arch):
     model = vit(tiny_arch)
     with pytest.raises(ValueError, match='unknown'):
         encode(model, torch.randn(1, 3, 32, 32), 'max')
     with pytest.raises(ValueError, match='no class token'):
         encode(vit(tiny_arch, with_cls_token=False, out_type='featmap'), torch.randn(1, 3, 32, 32), 'cls')
-    with pytest.raises(ValueError, match='no images'):
-        extract_features(model, [], progress=False)
     with pytest.raises(ValueError, match=r'no labels.*--cfg-options train_dataloader\.dataset\.with_label=True'):
         labels_of([DataSample()])
-    two_views = {'inputs': [[torch.zeros(3, 32, 32)] * 2], 'data_samples': [DataSample().set_gt_label(0)]}
+    with pytest.raises(ValueError, match='several an image'):
+        labels_of([DataSample().set_gt_label([0, 1])])
+    two_views = ImageBatch([[torch.zeros(3, 32, 32)] * 2], [DataSample().set_gt_label(0)], torch.zeros(1), [])
     with pytest.raises(ValueError, match='several views'):
-        extract_features(model, [two_views], progress=False)
+        list(encode_batches(Encoder(model), [two_views]))
 
 
-def test_backbone_is_found_in_an_algorithm_or_is_the_model(tiny_arch):
-    model = mae(tiny_arch)
-    assert backbone_of(model) is model.backbone
-    assert backbone_of(model.backbone) is model.backbone
+@pytest.mark.parametrize(('model', 'images', 'option'), [(1, 3, 'grayscale'), (3, 1, 'color')])
+def test_another_number_of_channels_is_named_with_the_option_that_loads_it(tiny_arch, model, images, option):
+    encoder = Encoder(vit(tiny_arch, patch_cfg=dict(in_channels=model)))
+    named = f"{images} channels and the encoder {model}; load them with color_type='{option}'"
+    with pytest.raises(ValueError, match=named):
+        list(encode_batches(encoder, batches_of(torch.zeros(2, images, 32, 32))))
+    (features, *_), = encode_batches(encoder, batches_of(torch.zeros(2, model, 32, 32)))
+    assert features.shape == (2, 16)
+
+
+FEATURES, LABELS = torch.randn(6, 4), torch.tensor([0, 1, 2, 0, 1, 2])
+
+
+def test_the_number_of_classes_is_given_or_the_largest_label_of_either_set():
+    assert check_features(FEATURES, LABELS, FEATURES, LABELS) == 3
+    assert check_features(FEATURES, LABELS, FEATURES, LABELS + 2) == 5
+    assert check_features(FEATURES, LABELS + 2, FEATURES, LABELS) == 5
+    assert check_features(FEATURES, LABELS, FEATURES, LABELS, 7) == 7
+
+
+@pytest.mark.parametrize(('change', 'message'), [
+    ({0: FEATURES[0]}, r'\(4,\) and test features \(6, 4\)'), ({2: FEATURES[:, :3]}, r'test features \(6, 3\)'),
+    ({0: FEATURES[:0], 1: LABELS[:0]}, r'training features \(0, 4\)'),
+    ({2: FEATURES[:0], 3: LABELS[:0]}, r'test features \(0, 4\)'), ({1: LABELS[:-1]}, 'give one label each'),
+    ({3: LABELS[:-1]}, 'give one label each'), ({4: 2}, 'go from 0 to 2, outside the 2 classes'),
+    ({1: LABELS - 1}, 'go from -1 to 2'), ({3: LABELS - 1}, 'go from -1'),
+    ({0: FEATURES / 0}, 'NaN or infinite; is the checkpoint'), ({2: FEATURES * float('nan')}, 'NaN or infinite')])
+def test_sets_that_do_not_fit_each_other_are_named(change, message):
+    arguments = [FEATURES, LABELS, FEATURES, LABELS, None]
+    for place, value in change.items():
+        arguments[place] = value
+    with pytest.raises(ValueError, match=message):
+        check_features(*arguments)

@@ -1,15 +1,91 @@
-from mm_graft.evaluation.frozen import begin
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from mm_graft.evaluation.frozen import prepare
 
 
-def test_features_are_extracted_when_first_asked_for(run, tmp_path):
-    evaluation = begin(*run)
+def test_features_are_extracted_when_first_asked_for_and_then_found(run, tmp_path):
+    evaluation = prepare(*run)
     assert not (tmp_path / 'cache').exists()
     assert evaluation.data.train_features.shape == (12, 16)
     assert evaluation.data.num_classes == 2
     assert evaluation.data.train_names[0] == 'dark/0.png'
-    assert (tmp_path / 'cache' / evaluation.keys[0]).is_dir()
+    assert evaluation.folder(evaluation.sets[0]).is_dir()
+    assert [found.from_cache for found in evaluation.features] == [False, False]
+    again = prepare(*run)
+    assert [found.from_cache for found in again.features] == [True, True]
+    assert torch.equal(again.data.train_features, evaluation.data.train_features)
 
 
-def test_keys_differ_between_the_sets(run):
-    evaluation = begin(*run)
-    assert evaluation.keys[0] != evaluation.keys[1]
+def test_train_and_test_features_are_those_of_their_images(run, tmp_path):
+    for path in (tmp_path / 'test').rglob('*.png'):
+        cv2.imwrite(str(path), np.full((32, 32, 3), 9, np.uint8))
+    data = prepare(*run).data
+    assert (data.test_features == data.test_features[0]).all()
+    assert not (data.train_features == data.train_features[0]).all()
+    assert data.train_labels.tolist() == data.test_labels.tolist() == [0] * 6 + [1] * 6
+
+
+def test_bad_images_are_left_out_and_known_from_the_cache_too(run, tmp_path):
+    (tmp_path / 'train/dark/2.png').write_bytes(b'broken')
+    for _ in range(2):
+        evaluation = prepare(*run)
+        train, test = evaluation.features
+        assert train.indices.tolist() == [0, 1, *range(3, 12)]
+        assert [(image.index, image.name[-10:]) for image in train.bad] == [(2, 'dark/2.png')]
+        assert test.bad == []
+        assert evaluation.data.train_names[:3] == ['dark/0.png', 'dark/1.png', 'dark/3.png']
+    strict = prepare(*run[:2], replace(run[2], strict=True))
+    with pytest.raises(ValueError, match=r'dark/2\.png cannot be used'):
+        strict.features
+
+
+def test_a_set_without_a_usable_image_is_an_error(run, tmp_path):
+    for path in (tmp_path / 'test').rglob('*.png'):
+        path.write_bytes(b'broken')
+    with pytest.raises(ValueError, match=r'none of 12 images can be used; first \S*dark/0.png: .*no known image'):
+        prepare(*run).features
+
+
+def test_a_class_without_training_images_is_named(run, tmp_path):
+    for path in (tmp_path / 'train/light').iterdir():
+        path.write_bytes(b'broken')
+    with pytest.raises(ValueError, match=r'classes \[1\] have test but no training images'):
+        prepare(*run).data
+
+
+def test_weights_that_are_no_numbers_are_named(run):
+    cfg, checkpoint, settings = run
+    evaluation = prepare(cfg, checkpoint, settings)
+    torch.nn.init.constant_(evaluation.encoder.backbone.cls_token, float('nan'))
+    with pytest.raises(ValueError, match='12 of 12 images are NaN or infinite; is the checkpoint sound'):
+        evaluation.features
+
+
+@pytest.mark.parametrize('change', [
+    'pool', 'branch', 'weights', 'mean', 'to_rgb', 'backbone', 'transform', 'data', 'sets', 'device'])
+def test_features_are_named_by_everything_that_they_depend_on(run, tmp_path, change):
+    cfg, checkpoint, settings = run
+    evaluation = prepare(cfg, checkpoint, settings)
+    before = evaluation.folder(evaluation.sets[0])
+    dataset = evaluation.sets[change == 'sets']
+    if change in ('pool', 'branch', 'device'):
+        value = {'pool': 'avg', 'branch': 'momentum', 'device': 'cuda'}[change]
+        evaluation = replace(evaluation, settings=replace(settings, **{change: value}))
+    elif change == 'weights':
+        evaluation = replace(evaluation, sha256='other')
+    elif change == 'mean':
+        evaluation.encoder.data_preprocessor.mean += 1
+    elif change == 'to_rgb':
+        evaluation.encoder.data_preprocessor.to_rgb = False
+    elif change == 'backbone':
+        evaluation.cfg.model.backbone.drop_rate = 0.1
+    elif change == 'transform':
+        dataset.pipeline.transforms.pop()
+    elif change == 'data':
+        cv2.imwrite(str(tmp_path / 'train/dark/0.png'), np.zeros((31, 31, 3), np.uint8))
+    assert before != evaluation.folder(dataset)

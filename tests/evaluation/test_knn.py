@@ -8,9 +8,13 @@ from mm_graft.evaluation.knn import knn_accuracy, knn_predict, standardized
 
 def clouds(count, classes=5, dims=12, spread=1.5, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    centres = torch.randn(classes, dims, generator=torch.Generator().manual_seed(99))
+    centers = torch.randn(classes, dims, generator=torch.Generator().manual_seed(99))
     labels = torch.randint(classes, (count,), generator=generator)
-    return (centres[labels] + spread * torch.randn(count, dims, generator=generator)).double(), labels
+    return (centers[labels] + spread * torch.randn(count, dims, generator=generator)).double(), labels
+
+
+def predict(train, labels, test, ks, temperature=0.07, **options):
+    return knn_predict(train, labels, test, ks, temperature, int(labels.max()) + 1, **options)
 
 
 def test_votes_are_the_ones_counted_by_hand():
@@ -19,15 +23,23 @@ def test_votes_are_the_ones_counted_by_hand():
     bank = torch.tensor([[2.0, 0.0], [0.8, 0.6], [0.4, -0.3], [0.0, 1.0]])
     labels = torch.tensor([0, 1, 1, 2])
     test = torch.tensor([[5.0, 0.0]])
-    assert knn_predict(bank, labels, test, ks=(1, 3), temperature=1.0)[1].item() == 0
-    assert knn_predict(bank, labels, test, ks=(1, 3), temperature=1.0)[3].item() == 1
-    assert knn_predict(bank, labels, test, ks=(3,), temperature=0.1)[3].item() == 0
+    assert predict(bank, labels, test, (1, 3), 1.0)[1].item() == 0
+    assert predict(bank, labels, test, (1, 3), 1.0)[3].item() == 1
+    assert predict(bank, labels, test, (3, ), 0.1)[3].item() == 0
+    # a third neighbor decides between k = 2 and k = 3, and the fourth, of class 2, would not at k = 4
+    assert predict(bank, labels, test, (2, 3), 1.0)[2].item() == 0
+    assert predict(bank, labels, test, (4, ), 1.0)[4].item() == 1
+
+
+def test_among_equal_scores_the_lowest_class_wins():
+    bank = torch.tensor([[0.0, 1.0], [0.0, 1.0]])
+    assert predict(bank, torch.tensor([1, 0]), torch.tensor([[0.0, 2.0]]), (2, ))[2].item() == 0
 
 
 @pytest.mark.parametrize('temperature', [0.07, 1.0])
 def test_predictions_equal_those_of_scikit_learn(temperature):
     (train, labels), (test, test_labels) = clouds(300), clouds(200, seed=1)
-    for k, predicted in knn_predict(train, labels, test, (1, 7, 40), temperature).items():
+    for k, predicted in predict(train, labels, test, (1, 7, 40), temperature).items():
         reference = KNeighborsClassifier(
             k, metric='cosine', algorithm='brute', weights=lambda d: np.exp((1 - d) / temperature))
         reference.fit(train.numpy(), labels.numpy())
@@ -38,36 +50,34 @@ def test_predictions_equal_those_of_scikit_learn(temperature):
 
 def test_result_does_not_depend_on_blocks_scale_or_company_of_other_k():
     (train, labels), (test, _) = clouds(100), clouds(50, seed=1)
-    whole = knn_predict(train, labels, test, (3, 20))
-    for other in (knn_predict(train, labels, test, (3, 20), block_elements=700),
-                  knn_predict(train, labels, test, (20, 3)),
-                  knn_predict(9 * train, labels, test * torch.rand(50, 1).add(0.1), (3, 20))):
+    whole = predict(train, labels, test, (3, 20))
+    for other in (predict(train, labels, test, (3, 20), block_elements=700),
+                  predict(train, labels, test, (3, 20), block_elements=1), predict(train, labels, test, (20, 3)),
+                  predict(9 * train, labels, test * torch.rand(50, 1).add(0.1), (3, 20))):
         assert all((whole[k] == other[k]).all() for k in whole)
-    assert (knn_predict(train, labels, test, (3,))[3] == whole[3]).all()
+    assert (predict(train, labels, test, (3,))[3] == whole[3]).all()
 
 
-def test_small_temperature_listens_to_the_nearest_and_does_not_overflow():
+def test_with_a_small_temperature_the_nearest_decides_and_nothing_overflows():
     (train, labels), (test, _) = clouds(100), clouds(50, seed=1)
-    predicted = knn_predict(train.float(), labels, test.float(), (1, 50), temperature=1e-3)
+    predicted = predict(train.float(), labels, test.float(), (1, 50), temperature=1e-3)
     assert (predicted[1] == predicted[50]).float().mean() > 0.9
 
 
+def test_every_default_is_the_papers():
+    (train, labels), (test, test_labels) = clouds(300), clouds(200, seed=1)
+    assert knn_accuracy(train, labels, test, test_labels) == knn_accuracy(
+        train, labels, test, test_labels, (10, 20, 100, 200), 0.07, 5)
+
+
 @pytest.mark.parametrize(('change', 'word'), [
-    ({'ks': (101,)}, 'ks='), ({'ks': (0,)}, 'ks='), ({'temperature': 0.0}, 'temperature'),
-    ({'num_classes': 3}, 'num_classes'),
-])
+    ({'ks': (101,)}, 'ks='), ({'ks': (0,)}, 'ks='), ({'ks': ()}, 'ks='), ({'temperature': 0.0}, 'temperature'),
+    ({'temperature': -1.0}, 'temperature'), ({'num_classes': 3}, 'num_classes')])
 def test_impossible_settings_name_the_value(change, word):
-    (train, labels), (test, _) = clouds(100), clouds(5)
+    (train, labels), (test, test_labels) = clouds(100), clouds(5)
+    assert knn_accuracy(train, labels, test, test_labels, ks=(100, 1)).keys() == {100, 1}
     with pytest.raises(ValueError, match=word):
-        knn_predict(train, labels, test, **{'ks': (5,), **change})
-
-
-def test_features_without_fitting_labels_are_refused():
-    (train, labels), (test, test_labels) = clouds(20), clouds(5)
-    with pytest.raises(ValueError, match='one label each'):
-        knn_accuracy(train, labels, test, test_labels[:-1], (3,))
-    with pytest.raises(ValueError, match='one label each'):
-        knn_predict(train, labels[:-1], test, (3,))
+        knn_accuracy(train, labels, test, test_labels, **{'ks': (5,), **change})
 
 
 def test_standardized_features_have_the_mean_and_deviation_of_the_training_images():

@@ -2,9 +2,9 @@ from dataclasses import replace
 
 import torch
 
-from mm_graft.evaluation.frozen import begin
+from mm_graft.evaluation.frozen import prepare
+from mm_graft.evaluation.image_protocols import augmented_set
 from mm_graft.evaluation.linear_augmented import linear_probe_augmented, regroup
-from mm_graft.evaluation.trained_protocols import augmented_set
 
 
 def test_rows_are_regrouped_in_order():
@@ -17,7 +17,7 @@ def test_rows_are_regrouped_in_order():
 
 
 def test_dark_and_light_crops_are_told_apart_and_the_seed_matters(run):
-    evaluation = begin(*run)
+    evaluation = prepare(*run)
     linear = replace(run[2].protocol.linear, epochs=6, batch_size=4)
     result = linear_probe_augmented(
         evaluation.encoder, augmented_set(evaluation), list(range(12)), evaluation.data, linear, workers=0)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mm_graft.evaluation.frozen import begin
+from mm_graft.evaluation.frozen import prepare
 from mm_graft.evaluation.linear_dinov2 import (
     BASE_RATES,
     MomentumSweep,
@@ -87,12 +87,12 @@ def test_it_reports_every_kind_and_on_what_the_head_was_chosen(run):
     cfg, checkpoint, settings = run
     linear = replace(settings.protocol.linear, epochs=3)
     settings = replace(settings, protocol=replace(settings.protocol, linear=linear, seeds=2))
-    result = run_linear_dinov2(begin(cfg, checkpoint, settings))
+    result = run_linear_dinov2(prepare(cfg, checkpoint, settings))
     assert len(result['top1_by_features']) == 4
     assert result['heads'] == 52
     assert len(result['top1_by_seed']) == 2
     assert result['selected_on'] == 'held-out training images'
     chosen = replace(settings, protocol=replace(settings.protocol, select_on_test=True))
-    on_test = run_linear_dinov2(begin(cfg, checkpoint, chosen))
+    on_test = run_linear_dinov2(prepare(cfg, checkpoint, chosen))
     assert on_test['selected_on'] == 'test images'
     assert on_test['top1_by_seed'][0] == pytest.approx(max(on_test['top1_by_features'].values()))

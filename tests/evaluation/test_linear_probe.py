@@ -5,7 +5,7 @@ import torch
 
 from mm_graft.evaluation.linear_probe import (
     LinearProbeSettings,
-    cosine_multiplier,
+    _train,
     hold_out,
     linear_probe,
     linear_probe_selected_on_test,
@@ -13,6 +13,7 @@ from mm_graft.evaluation.linear_probe import (
     scale_linear_rule,
     sweep_grid,
 )
+from mm_graft.evaluation.linear_sweep import LinearSweep
 
 QUICK = LinearProbeSettings(grid=tuple(sweep_grid((0.01, 1, 30))), epochs=10, batch_size=128)
 
@@ -49,6 +50,8 @@ def test_selection_on_test_images_says_so_and_is_never_worse_than_any_epoch():
     habit = linear_probe_selected_on_test(*train, *test, settings=QUICK)
     assert habit.selected_on == 'test images'
     assert habit.accuracy == pytest.approx(habit.selection_accuracy)
+    assert habit.accuracy == max(linear_probe_selected_on_test(
+        *train, *test, settings=replace(QUICK, grid=(head, ))).accuracy for head in QUICK.grid)
     short = linear_probe_selected_on_test(*train, *test, settings=replace(QUICK, epochs=1))
     assert short.epoch == 1
     assert 1 <= habit.epoch <= 10
@@ -61,8 +64,10 @@ def test_held_out_rows_are_a_share_of_each_class_and_disjoint():
     assert sorted(torch.cat([kept, held]).tolist()) == list(range(71))
     with pytest.raises(ValueError, match='no class has two images'):
         hold_out(torch.arange(5), 0.1, torch.Generator())
-    with pytest.raises(ValueError, match='held_out'):
-        hold_out(labels, 1.0, torch.Generator())
+    assert labels[hold_out(labels, 0.99, torch.Generator())[1]].bincount().tolist() == [49, 19]  # never all
+    assert labels[hold_out(labels, 1e-9, torch.Generator())[1]].bincount().tolist() == [1, 1]
+    first, second = (hold_out(labels, 0.1, torch.Generator().manual_seed(seed))[1].tolist() for seed in (0, 1))
+    assert first != second
 
 
 def test_released_scale_is_the_linear_rule_times_the_world_size():
@@ -72,10 +77,35 @@ def test_released_scale_is_the_linear_rule_times_the_world_size():
     assert settings.learning_rates() == [8 * lr for lr in QUICK.learning_rates()]
 
 
-def test_schedule_starts_at_one_and_halves_at_the_middle():
-    assert cosine_multiplier(0, 10) == 1
-    assert cosine_multiplier(5, 10) == pytest.approx(0.5)
-    assert len(sweep_grid()) == 70
+def test_the_grid_is_the_authors():
+    grid = sweep_grid()
+    assert len(grid) == 70
+    assert [grid[0], grid[1], grid[3], grid[-1]] == [(1e-5, 0), (1e-5, 1e-6), (pytest.approx(3e-5), 1e-6), (90, 1e-6)]
+    assert sweep_grid((2, 3), (0.5, )) == [(2, 0.5), (3, 0.5)]
+
+
+def test_the_rate_of_an_epoch_follows_half_a_cosine_from_one():
+    seen = []
+
+    class Spy(LinearSweep):
+        def step(self, features, labels, multiplier=1.0):
+            seen.append((len(labels), multiplier))
+            super().step(features, labels, multiplier)
+
+    train, settings = planted(10, 0.0), replace(QUICK, epochs=2, batch_size=4)
+    spy = Spy(8, 4, settings.learning_rates(), [0.0] * len(settings.grid))
+    ends = list(_train(spy, *train, torch.arange(10), settings))
+    assert ends == [1, 2]
+    assert seen == [(4, 1), (4, 1), (2, 1), (4, 0.5), (4, 0.5), (2, 0.5)]
+
+
+def test_the_held_out_rows_are_not_trained_on():
+    train, test = planted(80, 0.0), planted(40, 0.0, seed=1)
+    _, held = hold_out(train[1], QUICK.held_out, torch.Generator().manual_seed(QUICK.seed))
+    changed = train[0].clone()
+    changed[held] = 1e6 * torch.randn(len(held), 8)  # would blow up every head
+    assert torch.equal(linear_probe(changed, train[1], *test, settings=replace(QUICK, grid=((1, 0), ))).predictions,
+                       linear_probe(*train, *test, settings=replace(QUICK, grid=((1, 0), ))).predictions)
 
 
 @pytest.mark.parametrize('change', [
@@ -94,3 +124,11 @@ def test_labels_outside_the_classes_are_refused():
     train, test = planted(60, 0.0), planted(60, 0.0)
     with pytest.raises(ValueError, match='outside the 3 classes'):
         linear_probe(*train, *test, num_classes=3, settings=QUICK)
+
+
+@pytest.mark.parametrize(('change', 'word'), [
+    ({'epochs': 0}, 'epochs=0'), ({'batch_size': 0}, 'batch_size=0'), ({'held_out': 0.0}, 'held_out=0.0'),
+    ({'held_out': 1.0}, 'held_out=1.0')])
+def test_settings_that_cannot_be_are_named(change, word):
+    with pytest.raises(ValueError, match=word):
+        replace(QUICK, **change)

@@ -68,3 +68,23 @@ def test_diverged_head_counts_as_wrong_and_leaves_the_others_alone():
 def test_rates_and_decays_must_pair():
     with pytest.raises(ValueError, match='one each a head'):
         sweep(lrs=[0.1])
+
+
+def test_batch_norm_uses_running_statistics_when_it_scores_and_none_of_a_single_row():
+    ours = sweep(batch_norm=True)
+    ours.step(FEATURES, LABELS)
+    mean, var = 0.1 * FEATURES.mean(0), 0.9 + 0.1 * FEATURES.var(0)  # from 0 and 1, at momentum 0.1
+    torch.testing.assert_close(ours.running_mean, mean)
+    torch.testing.assert_close(ours.running_var, var)
+    scores = (FEATURES - mean) / (var + 1e-6).sqrt() @ ours.weight[:, ::2] + ours.bias[::2]
+    assert torch.equal(ours.predict(FEATURES, 0), scores.argmax(1))
+    ours.step(FEATURES[:1], LABELS[:1])
+    torch.testing.assert_close(ours.running_mean, mean)
+
+
+def test_many_rows_are_scored_in_parts(monkeypatch):
+    ours = sweep()
+    whole = ours.accuracies(FEATURES, LABELS), ours.predict(FEATURES, 1)
+    monkeypatch.setattr('mm_graft.evaluation.linear_sweep.ROWS', 5)
+    torch.testing.assert_close(ours.accuracies(FEATURES, LABELS), whole[0])
+    assert torch.equal(ours.predict(FEATURES, 1), whole[1])

@@ -7,7 +7,7 @@ from mmengine.registry import METRICS
 from torch import nn
 
 
-class MeanColour(nn.Module):
+class MeanColor(nn.Module):
     def __init__(self):
         super().__init__()
         self.scale = nn.Parameter(torch.ones(1))
@@ -36,7 +36,7 @@ def build(cfg, **changes):
 
 
 def test_separable_images_are_all_right_and_the_encoder_keeps_its_mode(cfg):
-    encoder = MeanColour().train()
+    encoder = MeanColor().train()
     result = build(cfg, k=3, linear_epochs=30).evaluate(encoder)
     assert result['knn_top1'] == 100
     assert result['linear_top1'] == 100
@@ -46,4 +46,4 @@ def test_separable_images_are_all_right_and_the_encoder_keeps_its_mode(cfg):
 def test_linear_probe_can_be_left_out_and_images_bounded(cfg):
     probe = build(cfg, linear_epochs=0, train_images=8, test_images=4)
     assert [len(rows) for rows in probe.rows] == [8, 4]
-    assert probe.evaluate(MeanColour()).keys() == {'knn_top1'}
+    assert probe.evaluate(MeanColor()).keys() == {'knn_top1'}

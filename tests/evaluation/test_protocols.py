@@ -5,7 +5,13 @@ import torch
 
 from mm_graft.evaluation.knn import standardized
 from mm_graft.evaluation.linear_probe import LinearProbeSettings, sweep_grid
-from mm_graft.evaluation.protocols import FROZEN_PROTOCOLS, FrozenData, ProtocolSettings, over_seeds, percent
+from mm_graft.evaluation.protocols import (
+    FROZEN_PROTOCOLS,
+    FrozenData,
+    ProtocolSettings,
+    over_seeds,
+    percent,
+)
 
 SETTINGS = ProtocolSettings(
     linear=LinearProbeSettings(grid=tuple(sweep_grid((1, 10))), epochs=5, batch_size=64), fewshot_share=0.1)

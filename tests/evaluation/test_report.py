@@ -38,6 +38,11 @@ def test_what_is_no_report_is_refused(tmp_path):
     (tmp_path / 'report.json').write_text(json.dumps({'rows': []}))
     with pytest.raises(ValueError, match='no "protocols"'):
         read_report(tmp_path)
+    for result in (5, {}, {'top1': 5}, {'top1': 'x', 'interval95': [1, 2]}, {'top1': 5, 'interval95': [1]}, ['top1'],
+                   {'top1': 5, 'interval95': 3}, {'top1': 5, 'interval95': [1, 'x']}, None):
+        (tmp_path / 'report.json').write_text(json.dumps({'protocols': {'knn': result}}))
+        with pytest.raises(ValueError, match=r"report.json: the protocol 'knn' has no \"top1\""):
+            read_report(tmp_path)
 
 
 def test_failed_write_leaves_the_old_report(tmp_path):

@@ -11,8 +11,9 @@ from mm_graft.registry import MODELS
 class NewBlocks(BaseModule):
     """``num_blocks`` randomly initialised ViT blocks and a norm after the tokens of a frozen block; class token out.
 
-    Table 5 of Layer Grafted Pre-training: the backbone ends at block b (``out_indices=[b - 1]``, ``frozen_stages=b``,
-    ``out_type='raw'``), n new blocks are trained behind it, each at the full drop-path rate, and a final norm.
+    Table 5 of Layer Grafted Pre-training: the backbone ends at block b (``out_indices=[b - 1]``, ``out_type='raw'``,
+    ``final_norm=False``, or the frozen norm would come before the new blocks where b is the last one), n new blocks are
+    trained behind it, each at the full drop-path rate, and a final norm.
 
     The authors' code loads the pre-trained final norm and trains it on; here it starts at 1 and 0.
 

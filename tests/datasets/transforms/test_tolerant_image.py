@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader
 
 from mm_graft.datasets.transforms.tolerant_image import LoadImageFromFile, SharedSet, TolerantLoadImageFromFile
 from mm_graft.image_files import BadImageError
+from tests.said import said_by
 from tests.test_image_files import RAMP, png_of
 
 
@@ -25,9 +26,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def warnings(monkeypatch):
-    found = []
-    monkeypatch.setattr('mm_graft.datasets.transforms.tolerant_image.print_log', lambda text, **_: found.append(text))
-    return found
+    return said_by('mm_graft.datasets.transforms.tolerant_image', monkeypatch)
 
 
 def dataset(folder, **kwargs):

@@ -4,13 +4,31 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mm_graft.evaluation.fewshot_finetune import finetune_config
+from experiments.finetuning import finetune_config
+from mm_graft.encoders import build_encoder
 
 RECIPE = Path(__file__).parents[2] / 'configs' / 'eval' / 'fewshot10_vit-b.py'
 
 
+@pytest.fixture
+def run(tmp_path, tiny_arch):
+    """A config with a train and a test folder of two classes, and a checkpoint."""
+    for split in ('train', 'test'):
+        for name in ('dark', 'light'):
+            (tmp_path / split / name).mkdir(parents=True)
+            (tmp_path / split / name / '0.png').touch()
+    cfg = Config(dict(
+        model=dict(type='ImageClassifier', data_preprocessor=dict(mean=[127.0] * 3, std=[64.0] * 3, to_rgb=True),
+                   backbone=dict(type='VisionTransformer', arch=tiny_arch, img_size=32, patch_size=16)),
+        train_dataloader=dict(dataset=dict(type='CustomDataset', data_root=str(tmp_path), data_prefix='train',
+                                           pipeline=[dict(type='LoadImageFromFile'), dict(type='PackInputs')]))))
+    state = {f'backbone.{name}': value for name, value in build_encoder(cfg).backbone.state_dict().items()}
+    torch.save({'state_dict': state}, tmp_path / 'vit.pth')
+    return cfg, str(tmp_path / 'vit.pth')
+
+
 def put(run, tmp_path, **changes):
-    cfg, checkpoint, _ = run
+    cfg, checkpoint = run
     return finetune_config(Config.fromfile(RECIPE), cfg, checkpoint, [0, 1, 6, 7], 2, tmp_path / 'work', **changes)
 
 

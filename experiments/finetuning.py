@@ -1,4 +1,4 @@
-"""Fine-tuning on few images by a recipe config, for any encoder and data: the 10 % evaluation."""
+"""Fine-tuning by a recipe config, for any encoder and data of an experiment, on few images or on all."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 
 from mm_graft.checkpoints import read_checkpoint
 from mm_graft.checkpoints.projector import first_projection, has_projection
-from mm_graft.evaluation.datasets import CROP_SHARE, dataset_configs, image_size
+from mm_graft.evaluation.datasets import CROP_SHARE, LOADERS, dataset_configs, image_size, kind_of
 
 SIZES = ('arch', 'img_size', 'patch_size', 'patch_cfg', 'in_channels')
 
@@ -81,10 +81,10 @@ def _put_encoder(result: Config, cfg: Config, checkpoint: str, branch: str, num_
 
 
 def _put_data(result: Config, cfg: Config, rows: list[int], workers: int) -> None:
-    size = image_size(cfg)
+    size, _ = image_size(cfg)
     train, test = dataset_configs(cfg)
-    loads = [step for step in train['pipeline'] if str(step['type']).split('.')[-1].startswith('LoadImage')]
-    recipe_steps = [step for step in result.train_dataloader.dataset.pipeline if not step.type.startswith('LoadImage')]
+    loads = [step for step in train['pipeline'] if kind_of(step) in LOADERS]
+    recipe_steps = [step for step in result.train_dataloader.dataset.pipeline if kind_of(step) not in LOADERS]
     train['pipeline'] = [*loads, *(_at_size(dict(step), size) for step in recipe_steps)]
     train['indices'] = rows
     loading = dict(num_workers=workers, persistent_workers=workers > 0)
@@ -104,4 +104,4 @@ def _put_data(result: Config, cfg: Config, rows: list[int], workers: int) -> Non
 def _at_size(step: dict, size: int) -> dict:
     changes = {'RandomResizedCrop': {'scale': size}, 'CenterCrop': {'crop_size': size},
                'ResizeEdge': {'scale': ceil(size / CROP_SHARE)}}
-    return {**step, **changes.get(step['type'].split('.')[-1], {})}
+    return {**step, **changes.get(kind_of(step), {})}

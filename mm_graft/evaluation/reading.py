@@ -1,0 +1,78 @@
+"""Images of a data set by index; one that cannot be used is named and left out: here no other one may replace it.
+
+What can be used, and why not, is the loader's to say (``mm_graft.LoadImageFromFile``).
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+
+class BadImage(NamedTuple):
+    """An image that cannot be used: its index in the data set, its name and why."""
+
+    index: int
+    name: str
+    reason: str
+
+
+class ImageBatch(NamedTuple):
+    """What the host packs of some images, their indices in the data set (B,), and those that were left out."""
+
+    inputs: list[Tensor]
+    data_samples: list
+    indices: Tensor
+    bad: list[BadImage]
+
+
+class IndexedImages(Dataset):
+    """Items of a host data set by chosen indices, in their order; bad ones as :class:`BadImage`.
+
+    Args:
+        dataset: a host data set.
+        indices: which items.
+        strict: a bad image is an error.
+    """
+
+    def __init__(self, dataset: Dataset, indices: Sequence[int], strict: bool = False) -> None:
+        self.dataset, self.indices, self.strict = dataset, indices, strict
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, position: int) -> tuple[int, dict | BadImage]:
+        index = self.indices[position]
+        try:
+            return index, self.dataset[index]
+        except Exception as error:  # whatever a decoder or a transform throws at a broken file
+            name = str(self.dataset.get_data_info(index).get('img_path') or index)
+            reason = str(error) or type(error).__name__
+            if self.strict:
+                raise ValueError(reason if name in reason else f'image {name} cannot be used: {reason}') from error
+            return index, BadImage(index, name, reason)
+
+
+def read_images(
+    dataset: Dataset, indices: Sequence[int], batch_size: int, workers: int, strict: bool = False,
+) -> DataLoader:
+    """A loader of :class:`ImageBatch`; batches without a usable image come too.
+
+    Args:
+        dataset: a host data set.
+        indices: of the images, in the order in which they come.
+        batch_size: images of a batch, bad ones counted.
+        workers: processes that read.
+        strict: a bad image is an error.
+    """
+    return DataLoader(IndexedImages(dataset, indices, strict), batch_size, num_workers=workers, collate_fn=_collate)
+
+
+def _collate(items: list[tuple[int, dict | BadImage]]) -> ImageBatch:
+    good = [(index, item) for index, item in items if not isinstance(item, BadImage)]
+    return ImageBatch(
+        [item['inputs'] for _, item in good], [item['data_samples'] for _, item in good],
+        torch.tensor([index for index, _ in good], dtype=torch.long),
+        [item for _, item in items if isinstance(item, BadImage)])
