@@ -4,7 +4,8 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.complete
 
-.PHONY: help setup demo reproduce test test-slow test-docs test-openmmlab docs weak-supervision lint format clean
+.PHONY: help setup demo reproduce test test-slow test-docs test-openmmlab setup-detection test-detection docs \
+	weak-supervision lint format clean
 
 help:
 	@echo "make setup      build $(VENV) with the pinned stack"
@@ -15,6 +16,7 @@ help:
 	@echo "make test-docs  run every command of README and docs, on small models"
 	@echo "make weak-supervision   MAE -> noisy hashtags on Fashion-MNIST: the rows of docs/weak_supervision.md"
 	@echo "make test-openmmlab  a part of the suite on the original OpenMMLab packages, in an environment of its own"
+	@echo "make test-detection  Mask R-CNN on drawn pictures, in an environment with mmdetection"
 	@echo "make docs       the pages and the API, in docs/_build/html"
 	@echo "make lint       ruff and shell syntax"
 
@@ -52,6 +54,21 @@ test-openmmlab: .venv-openmmlab/.complete
 
 .venv-openmmlab/.complete: requirements/openmmlab.txt requirements/runtime.txt requirements/tests.txt
 	bash requirements/setup_env.sh $(PYTHON) .venv-openmmlab requirements/openmmlab.txt
+
+# mmdetection beside the pinned stack, which its own requirements would downgrade
+setup-detection: .venv-detection/.complete
+
+.venv-detection/.complete: requirements/pinned.txt requirements/runtime.txt requirements/tests.txt \
+		requirements/detection_no_deps.txt requirements/detection_deps.txt
+	bash requirements/setup_env.sh $(PYTHON) .venv-detection
+	rm $@
+	.venv-detection/bin/pip install --disable-pip-version-check -q --no-deps -r requirements/detection_no_deps.txt
+	.venv-detection/bin/pip install --disable-pip-version-check -q -r requirements/detection_deps.txt \
+		-c requirements/pinned.txt
+	touch $@
+
+test-detection: .venv-detection/.complete
+	.venv-detection/bin/python -m pytest tests/detection tests/host/test_mmcv_operators.py
 
 docs: $(VENV)/.docs
 	$(RUN) -m sphinx -q -W --keep-going -b html -c docs . docs/_build/html

@@ -71,6 +71,7 @@ setup(
         'mminstall': requirements('mminstall'),
         'tests': requirements('tests'),
         'export': requirements('export'),
+        'detection': requirements('detection'),
     },
     entry_points={'console_scripts': ['mm_graft = mm_graft.commands.main:main']},
     cmdclass={'build_py': BuildPy},

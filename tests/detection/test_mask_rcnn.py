@@ -92,8 +92,8 @@ def test_a_tiny_set_is_trained_evaluated_and_gone_on_with(tmp_path):
         cfg[loader].dataset.update(
             data_root=str(folder), ann_file='coco.json', data_prefix=dict(img='images/'), filter_cfg=None,
             metainfo=dict(classes=('square', 'disc')),
-            pipeline=[*steps, dict(type='PackDetInputs', **({} if folder is train else dict(meta_keys=(
-                'img_id', 'img_path', 'ori_shape', 'img_shape'))))])
+            pipeline=[steps[0], dict(type='Resize', scale=(64, 64), keep_ratio=True), steps[1], dict(
+                type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'))])
     cfg.val_evaluator.ann_file = cfg.test_evaluator.ann_file = str(val / 'coco.json')
     cfg.optim_wrapper.optimizer.lr = 2e-3
     cfg.train_cfg.update(max_epochs=3, val_interval=3)
