@@ -10,6 +10,7 @@ import pickle
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import wraps
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
@@ -60,6 +61,12 @@ def _loads_pickle(content: bytes, **_: object) -> object:
 SAFE_PICKLE = SimpleNamespace(**{**vars(pickle), 'load': _load_pickle, 'loads': _loads_pickle})
 
 
+@wraps(torch.storage._load_from_bytes)  # pickle finds it by its name
+def _load_sent_storage(content: bytes, torch_load: Callable = torch.load) -> object:
+    """A storage in what processes of a run send each other, read as PyTorch does; in no file this is reached."""
+    return torch_load(io.BytesIO(content), weights_only=False)
+
+
 class _ReaderImports(MetaPathFinder):
     """Gives the hosts' readers of pickles the safe one as they are imported."""
 
@@ -87,6 +94,8 @@ def safe_opening() -> Iterator[None]:
             module.pickle = SAFE_PICKLE
 
         undo.callback(setattr, torch, 'load', torch.load)
+        undo.callback(setattr, torch.storage, '_load_from_bytes', torch.storage._load_from_bytes)
+        torch.storage._load_from_bytes = _load_sent_storage
         torch.load = load
         for name in READERS_OF_PICKLES:
             if name in sys.modules:

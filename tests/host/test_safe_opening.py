@@ -191,3 +191,12 @@ def test_tensors_are_where_they_are_wanted(tmp_path, where):
     torch.save({'a': torch.ones(1)}, tmp_path / 'a.pth')
     assert load(tmp_path / 'a.pth', where)['a'].device.type == 'cpu'
     assert load(tmp_path / 'a.pth', 'meta')['a'].device.type == 'meta'
+
+
+def test_tensors_that_processes_send_each_other_arrive():
+    before = torch.storage._load_from_bytes
+    with safe_opening(), safe_opening():
+        sent = pickle.dumps({'correct': torch.arange(6).view(2, 3)[:, 1:]})
+        assert pickle.loads(sent)['correct'].tolist() == [[1, 2], [4, 5]]
+    assert torch.storage._load_from_bytes is before
+    assert pickle.loads(sent)['correct'].tolist() == [[1, 2], [4, 5]]
