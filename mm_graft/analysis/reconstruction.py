@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor, nn
 
 from mm_graft.checkpoints import CheckpointError, detect_layout, read_checkpoint
 from mm_graft.checkpoints.localmim import localmim_to_mmpretrain
 from mm_graft.equations import patchify
+from mm_graft.image_files import BadImageError, decode_image, read_image_bytes
 
 
 @dataclass(frozen=True)
@@ -74,18 +75,18 @@ def load_model(cfg: Config, checkpoint: str | Path) -> nn.Module:
 
 
 def read_images(paths: Sequence[str | Path], size: tuple[int, int]) -> np.ndarray:
-    """The centres of picture files, scaled to just cover (height, width) → (B, height, width, 3), RGB, 0…255.
+    """The centers of picture files, scaled to just cover (height, width) → (B, height, width, 3), RGB, 0…255.
 
     Raises:
-        ValueError: a file is missing or no picture.
+        ValueError: a file that cannot be used by the rules of :mod:`mm_graft.image_files`; names it.
     """
     height, width = size
     crops = []
     for path in paths:
         try:
-            picture = Image.open(path).convert('RGB')
-        except (FileNotFoundError, IsADirectoryError, UnidentifiedImageError) as error:
-            raise ValueError(f'{path} is not a readable picture; give files such as .jpg or .png') from error
+            picture = Image.fromarray(decode_image(read_image_bytes(str(path))).image[..., ::-1])
+        except BadImageError as error:
+            raise ValueError(f'{path} is not a readable picture: {error}') from error
         factor = max(height / picture.height, width / picture.width)
         picture = picture.resize((math.ceil(picture.width * factor), math.ceil(picture.height * factor)), Image.BICUBIC)
         left, top = (picture.width - width) // 2, (picture.height - height) // 2

@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +17,7 @@ from mm_graft.analysis.reconstruction import (
     tokens_to_histograms,
 )
 from mm_graft.checkpoints import CheckpointError
+from tests.test_image_files import png_of
 
 ARCH = {'embed_dims': 16, 'num_layers': 4, 'num_heads': 2, 'feedforward_channels': 32}
 HOG = {'type': 'mm_graft.HOGTarget', 'cells': [4, 8]}
@@ -149,3 +152,19 @@ def test_strokes_sit_in_their_cells():
     ends, _ = strokes(np.ones((2, 4, 3)), 40, 20)
     np.testing.assert_allclose(ends.mean(1)[0], (5, 5))
     np.testing.assert_allclose(ends.mean(1)[-1], (35, 15))
+
+
+@pytest.mark.parametrize('kind', ['strip', 'bomb', 'pipe', 'device', 'text', 'missing'])
+def test_pictures_that_would_fill_the_memory_or_never_end_are_named(tmp_path, kind):
+    path = tmp_path / 'a.png'
+    if kind == 'strip':
+        Image.new('RGB', (1, 65000)).save(path)
+    elif kind == 'bomb':
+        path.write_bytes(png_of(20000, 20000))
+    elif kind == 'pipe':
+        os.mkfifo(path)
+    elif kind == 'text':
+        path.write_text('no picture')
+    path = '/dev/zero' if kind == 'device' else path
+    with pytest.raises(ValueError, match=f'{path} is not a readable picture: '):
+        read_images([path], (32, 32))
