@@ -15,13 +15,13 @@ import torch
 from mmengine.logging import MMLogger
 from tqdm import tqdm
 
+from experiments.cifar10.prepare import write_lists
 from experiments.cifar10.report import commit, write_report, write_results
 from experiments.cifar10.reproduction import Reproduction
 from experiments.cifar10.rows import EQUAL_IMAGES, ROWS, Job, plan
 from experiments.cifar10.sizes import IMAGES
 from experiments.training import ROOT, TimeUpError, last_checkpoint
 from mm_graft.commands.running import guarded
-from mm_graft.evaluation.make_split import make_split
 
 DATA = Path('data/cifar10')
 TUNED = ('fewshot-10', 'finetune')
@@ -49,10 +49,8 @@ def prepare_data(scale: str) -> None:
     if not (DATA / 'train').is_dir():
         raise FileNotFoundError(f'{DATA}/train does not exist; python -m experiments.cifar10.prepare '
                                 'cifar-10-binary.tar.gz makes it, and that module says where the archive is from')
-    for name in ('train', 'test') if scale == 'cpu' else ():
-        path = DATA / 'meta' / f'{name}_{IMAGES[scale]}.txt'
-        if not path.is_file():
-            make_split(DATA / name, path, per_class=IMAGES[scale] // 10)
+    if scale == 'cpu':
+        write_lists(DATA)
 
 
 def show_plan(run: Reproduction, jobs: Sequence[Job], done_seconds: float, done_tflops: float) -> None:

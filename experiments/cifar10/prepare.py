@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from experiments.cifar10.sizes import IMAGES
 from mm_graft.commands.running import guarded
+from mm_graft.evaluation.make_split import make_split
 
 RECORD = 1 + 3 * 32 * 32
 CLASSES = ('airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck')
@@ -40,6 +42,15 @@ def write_images(records: np.ndarray, folder: Path) -> None:
         numbers[name] += 1
 
 
+def write_lists(root: Path) -> None:
+    """Write the lists of size ``cpu``: 500 images of each class, or as many as the smallest class has."""
+    for name in ('train', 'test'):
+        path = root / 'meta' / f'{name}_{IMAGES["cpu"]}.txt'
+        if not path.is_file():
+            smallest = min(sum(1 for _ in folder.iterdir()) for folder in (root / name).iterdir() if folder.is_dir())
+            make_split(root / name, path, per_class=min(IMAGES['cpu'] // 10, smallest))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('archive', type=Path, help='cifar-10-binary.tar.gz')
@@ -54,6 +65,7 @@ def main() -> None:
         for name, records in sets.items():
             write_images(records, args.out / name)
             print(f'{args.out / name}: {len(records)} images')
+        write_lists(args.out)
 
 
 if __name__ == '__main__':

@@ -201,6 +201,7 @@ def test_the_binary_archive_becomes_a_folder_for_each_class(tmp_path, monkeypatc
     assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob('*.png')) == [
         'test/cat/0000.png', 'test/truck/0000.png', 'train/cat/0000.png', 'train/truck/0000.png']
     assert Image.open(tmp_path / 'train/cat/0000.png').getpixel((5, 5)) == (200, 0, 0)
+    assert len((tmp_path / 'meta/train_5000.txt').read_text().splitlines()) == 2
     assert 'train: 2 images' in capsys.readouterr().out
 
 

@@ -1,7 +1,7 @@
 """5,000 training and 5,000 test images of CIFAR-10; experiments/cifar10/sizes.py has the overrides for all of them.
 
 The data are 32×32 color images in ``data/cifar10/{train,test}/<class>/``, made from the binary version of the data set
-by ``python -m experiments.cifar10.prepare cifar-10-binary.tar.gz``; the experiment writes the lists of images.
+by ``python -m experiments.cifar10.prepare cifar-10-binary.tar.gz``, lists of images included.
 """
 
 epochs = 6  # of a method in one step; one in two steps has half of them for each
