@@ -93,3 +93,18 @@ def test_every_public_module_class_and_function_says_what_it_does():
                          and not node.name.startswith('_'))]
         silent += [f'{relative(path)}:{getattr(node, "name", "")}' for node in nodes if not ast.get_docstring(node)]
     assert silent == []
+
+
+def test_contributing_draws_the_house_as_it_is():
+    drawing = (ROOT / 'CONTRIBUTING.md').read_text().split('```text\n')[1].split('```')[0]
+    drawn, above = set(), []
+    for line in drawing.splitlines():
+        name, depth = line.split()[0].rstrip('/'), (len(line) - len(line.lstrip())) // 2
+        above = [*above[:depth], name]
+        drawn.add('/'.join(above))
+    hidden = ('__', '.')
+    real = {path.name for path in ROOT.iterdir() if path.is_dir() and (ROOT / path.name).name in {
+        'mm_graft', 'configs', 'tools', 'benchmarks', 'experiments', 'tests', 'docs', 'requirements'}}
+    for folder in ('mm_graft', 'mm_graft/engine'):
+        real |= {f'{folder}/{path.name}' for path in (ROOT / folder).iterdir() if not path.name.startswith(hidden)}
+    assert drawn == real
