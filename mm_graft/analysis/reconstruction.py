@@ -16,9 +16,9 @@ from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 from torch import Tensor, nn
 
-from mm_graft.checkpoints import CheckpointError, detect_layout, read_checkpoint
+from mm_graft.checkpoints import CheckpointError, convert_model, detect_layout, read_checkpoint
 from mm_graft.checkpoints.localmim import localmim_to_mmpretrain
-from mm_graft.equations import patchify
+from mm_graft.equations import patchify, unpatchify
 from mm_graft.image_files import BadImageError, decode_image, read_image_bytes
 
 
@@ -48,15 +48,19 @@ class Reconstruction:
 
 
 def load_model(cfg: Config, checkpoint: str | Path) -> nn.Module:
-    """The algorithm of a config with all weights of a checkpoint (its own layout or the LocalMIM authors').
+    """The algorithm of a config with all weights of a checkpoint, its own or the authors' of MAE or LocalMIM.
 
     Raises:
         CheckpointError: the file is unusable or belongs to another model.
     """
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     state = read_checkpoint(checkpoint)
-    if any(name.startswith('blocks.') for name in state) and detect_layout(state) == 'localmim':
-        state = localmim_to_mmpretrain(state)
+    if any(name.startswith('blocks.') for name in state):
+        layout = detect_layout(state)
+        if layout == 'localmim':
+            state = localmim_to_mmpretrain(state)
+        elif layout == 'mae':
+            state = convert_model(state, 'mae', 'mmpretrain').backbone
     settings = dict(cfg.model)
     if cfg.get('data_preprocessor'):
         settings.setdefault('data_preprocessor', cfg.data_preprocessor)
@@ -74,36 +78,48 @@ def load_model(cfg: Config, checkpoint: str | Path) -> nn.Module:
     return model
 
 
-def read_images(paths: Sequence[str | Path], size: tuple[int, int]) -> np.ndarray:
-    """The centers of picture files, scaled to just cover (height, width) → (B, height, width, 3), RGB, 0…255.
+def read_images(paths: Sequence[str | Path], size: tuple[int, int], channels: int = 3) -> np.ndarray:
+    """The centers of picture files, scaled to just cover (height, width) → (B, height, width, C), 0…255, RGB or gray.
 
     Raises:
-        ValueError: a file that cannot be used by the rules of :mod:`mm_graft.image_files`; names it.
+        ValueError: a file is missing, damaged, too large or no picture, or a model wants another number of channels.
     """
+    if channels not in (1, 3):
+        raise ValueError(f'the model takes {channels} channels, and picture files give 1 or 3; give a model of 1 or 3')
     height, width = size
     crops = []
     for path in paths:
         try:
-            picture = Image.fromarray(decode_image(read_image_bytes(str(path))).image[..., ::-1])
+            color = 'color' if channels == 3 else 'grayscale'
+            pixels = decode_image(read_image_bytes(str(path)), color_type=color).image
         except BadImageError as error:
             raise ValueError(f'{path} is not a readable picture: {error}') from error
+        picture = Image.fromarray(np.ascontiguousarray(pixels[..., ::-1]) if channels == 3 else pixels.squeeze())
         factor = max(height / picture.height, width / picture.width)
         picture = picture.resize((math.ceil(picture.width * factor), math.ceil(picture.height * factor)), Image.BICUBIC)
         left, top = (picture.width - width) // 2, (picture.height - height) // 2
-        crops.append(np.asarray(picture.crop((left, top, left + width, top + height))))
+        crops.append(np.asarray(picture.crop((left, top, left + width, top + height))).reshape(height, width, channels))
     return np.stack(crops)
+
+
+def visible_channels(picture: np.ndarray) -> np.ndarray:
+    """What three channels can show of (…, C): one as gray, of more than three the first three, two as red and green."""
+    if picture.shape[-1] == 1:
+        return picture.repeat(3, -1)
+    return np.concatenate([picture, np.zeros_like(picture[..., :1])], -1)[..., :3] if picture.shape[-1] == 2 else (
+        picture[..., :3])
 
 
 @torch.no_grad()
 def reconstruct(model: nn.Module, images: np.ndarray) -> list[Reconstruction]:
-    """Hide parts of images (B, H, W, 3), 0…255, with the global random state, and let the model fill them in.
+    """Hide parts of images (B, H, W, C), 0…255, with the global random state, and let the model fill them in.
 
     Raises:
         TypeError: the model is neither of the kinds above.
     """
     preprocessor = model.data_preprocessor
-    mean, std = (getattr(preprocessor, name).cpu().view(3) for name in ('mean', 'std'))
-    pixels = (torch.from_numpy(images).float() - mean) / std  # (B, H, W, 3)
+    mean, std = (getattr(preprocessor, name).cpu().flatten() for name in ('mean', 'std'))  # (C, ) each, or (1, )
+    pixels = (torch.from_numpy(images).float() - mean) / std  # (B, H, W, C)
     inputs = pixels.permute(0, 3, 1, 2).contiguous().to(next(model.parameters()).device)
     if hasattr(model, 'reconstruct'):
         scales, mask = _localmim_scales(model, inputs, mean, std)
@@ -111,7 +127,7 @@ def reconstruct(model: nn.Module, images: np.ndarray) -> list[Reconstruction]:
         scales, mask = _mae_scale(model, inputs, mean, std)
     else:
         raise TypeError(f'{type(model).__name__} cannot be drawn; give a config of MAE or LocalMIM')
-    return [Reconstruction(images[k] / 255, mask[k].cpu().numpy(), [scale[k] for scale in scales])
+    return [Reconstruction(visible_channels(images[k]) / 255, mask[k].cpu().numpy(), [scale[k] for scale in scales])
             for k in range(len(images))]
 
 
@@ -126,9 +142,10 @@ def _localmim_scales(model: nn.Module, inputs: Tensor, mean: Tensor, std: Tensor
         if hasattr(generator, 'nbins'):
             pair = [tokens_to_histograms(tokens, grid, generator.nbins) for tokens in (prediction, target)]
         else:
-            patches = patchify(inputs, cell)
-            pair = [to_picture(_unstandardise(tokens, patches) if generator.standardised else tokens, grid, mean, std)
-                    for tokens in (prediction, target)]
+            pair = [prediction, target]
+            if generator.standardised:
+                pair = [_unstandardise(tokens, patchify(inputs, cell)) for tokens in pair]
+            pair = [to_picture(tokens, grid, inputs.shape[1], mean, std) for tokens in pair]
         scales.append(_pack(*pair, mask, grid, hasattr(generator, 'nbins')))
     return scales, mask
 
@@ -139,7 +156,7 @@ def _mae_scale(model: nn.Module, inputs: Tensor, mean: Tensor, std: Tensor) -> t
     tokens, patches = model.neck(latent, ids_restore), patchify(inputs, model.head.patch_size)
     tokens = _unstandardise(tokens, patches) if model.head.norm_pix else tokens
     mask = mask.bool().unflatten(1, grid)
-    pair = [to_picture(part, (inputs.shape[-2] // side, inputs.shape[-1] // side), mean, std)
+    pair = [to_picture(part, (inputs.shape[-2] // side, inputs.shape[-1] // side), inputs.shape[1], mean, std)
             for part in (tokens, patches)]
     return [_pack(*pair, mask, grid, False)], mask
 
@@ -158,18 +175,15 @@ def _unstandardise(tokens: Tensor, patches: Tensor) -> Tensor:
     return tokens * torch.sqrt(variance + 1e-6) + mean
 
 
-def to_picture(tokens: Tensor, grid: tuple[int, int], mean: Tensor, std: Tensor) -> Tensor:
-    """Patches (B, N, side·side·3) → pictures (B, H, W, 3) in [0, 1]."""
-    rows, columns = grid
-    side = math.isqrt(tokens.shape[-1] // 3)
-    blocks = tokens.reshape(-1, rows, columns, side, side, 3).permute(0, 1, 3, 2, 4, 5)
-    pictures = blocks.reshape(-1, rows * side, columns * side, 3).float().cpu()
-    return ((pictures * std + mean) / 255).clamp(0, 1)
+def to_picture(tokens: Tensor, grid: tuple[int, int], channels: int, mean: Tensor, std: Tensor) -> Tensor:
+    """Patches (B, N, side·side·C) → pictures (B, H, W, 3) in [0, 1], see :func:`visible_channels`."""
+    pictures = unpatchify(tokens, grid, channels).permute(0, 2, 3, 1).float().cpu()  # (B, C, H, W) → (B, H, W, C)
+    return torch.from_numpy(visible_channels(((pictures * std + mean) / 255).clamp(0, 1).numpy()))
 
 
 def tokens_to_histograms(tokens: Tensor, grid: tuple[int, int], nbins: int) -> Tensor:
-    """HOG tokens (B, rows·columns, 3·nbins) → (B, rows, columns, nbins), mean over the colours, at least 0."""
-    return tokens.float().reshape(-1, *grid, 3, nbins).mean(dim=3).clamp(min=0)
+    """HOG tokens (B, rows·columns, C·nbins) → (B, rows, columns, nbins), mean over the channels, at least 0."""
+    return tokens.float().unflatten(-1, (-1, nbins)).unflatten(1, grid).mean(dim=3).clamp(min=0)
 
 
 def strokes(histograms: np.ndarray, width: float, height: float) -> tuple[np.ndarray, np.ndarray]:

@@ -27,7 +27,7 @@ from mm_graft.analysis.reconstruction import load_model, read_images, reconstruc
 from mm_graft.checkpoints import read_checkpoint
 from mm_graft.commands.analyze import Subject
 from mm_graft.commands.configs import check_folders
-from mm_graft.encoders import Encoder, load_encoder, normalization_of, preprocessor_config
+from mm_graft.encoders import Encoder, load_encoder, normalization_of, patch_projection, preprocessor_config
 from mm_graft.evaluation.datasets import build_datasets, class_names, image_labels
 from mm_graft.evaluation.features import encode
 from mm_graft.evaluation.layers import curves, features_of_blocks
@@ -44,8 +44,8 @@ def encoders_of(args: Namespace, subjects: list[Subject]) -> dict[str, Encoder]:
 def pixel_batches(args: Namespace, cfg: Config, encoder: Encoder) -> Iterator[Tensor]:
     """Images (B, 3, H, W) in 0…255, of the files or of the test set."""
     if args.images:
-        pixels = torch.from_numpy(read_images(args.images, encoder.image_size)).permute(0, 3, 1, 2)
-        yield from pixels.split(args.batch_size)
+        pixels = torch.from_numpy(read_images(args.images, encoder.image_size, encoder.num_channels))
+        yield from pixels.permute(0, 3, 1, 2).split(args.batch_size)
     else:
         _, dataset = build_datasets(cfg)
         indices = spread(len(dataset), args.count)
@@ -68,8 +68,20 @@ def save(args: Namespace, models: dict, figure: object, **settings) -> None:
     print(f'{args.out / args.analysis}.json and .png: {", ".join(models)}')
 
 
+def _whole_model(args: Namespace) -> None:
+    """Refuse an option that has no meaning for what runs the whole model.
+
+    Raises:
+        ValueError: another branch than the base.
+    """
+    if args.branch != 'base':
+        raise ValueError(f'--branch {args.branch} picks an encoder of a checkpoint, and {args.analysis} runs the whole '
+                         'model; leave it out')
+
+
 def conflict(args: Namespace, subjects: list[Subject]) -> None:
     """Cosines of the gradients of two losses."""
+    _whole_model(args)
     init_default_scope(subjects[0].cfg.get('default_scope', 'mmpretrain'))
     batches = training_batches(subjects[0].cfg, args.batches, args.batch_size, args.workers, args.seed)
     found = {}
@@ -189,12 +201,14 @@ def patch_retrieval(args: Namespace, subjects: list[Subject]) -> None:
 
 def reconstruction(args: Namespace, subjects: list[Subject]) -> None:
     """What is seen, hidden and predicted, a picture for each checkpoint."""
+    _whole_model(args)
     models = {}
     args.out.mkdir(parents=True, exist_ok=True)
     for index, subject in enumerate(subjects):
         model = load_model(subject.cfg, subject.checkpoint).to(args.device)
         torch.manual_seed(args.seed)
-        results = reconstruct(model, read_images(args.images, tuple(model.backbone.img_size)))
+        channels = patch_projection(model).in_channels
+        results = reconstruct(model, read_images(args.images, tuple(model.backbone.img_size), channels))
         models[subject.label] = {'hidden': [float(result.mask.mean()) for result in results]}
         name = _numbered(args.analysis, index, subjects)
         reconstruction_figure.draw(results).savefig(args.out / f'{name}.png', dpi=args.dpi)
@@ -207,6 +221,7 @@ def segmentation(args: Namespace, subjects: list[Subject]) -> None:
     Raises:
         ValueError: the test set has no such image.
     """
+    _whole_model(args)
     cfg = subjects[0].cfg
     check_folders(cfg, 'test_dataloader')
     init_default_scope(cfg.default_scope)

@@ -48,6 +48,17 @@ def test_batches_are_joined_and_every_head_and_image_is_kept():
         attention_distances(encoder, [], (4, 4), 8)
 
 
+def test_the_mass_that_is_left_out_is_what_patches_put_on_extra_tokens(monkeypatch):
+    weights = torch.zeros(1, 1, 6, 6)
+    weights[..., :2, :2] = 9  # extra tokens on themselves
+    weights[..., :2, 2:] = 7
+    weights[..., 2:, 0], weights[..., 2:, 1] = 0.1, torch.tensor([0.0, 0.1, 0.2, 0.3])
+    monkeypatch.setattr('mm_graft.analysis.attention_distance.attention_calls', lambda encode, images: [(weights, )])
+    monkeypatch.setattr('mm_graft.analysis.attention_distance.weights_of_call', lambda weights: weights)
+    found = attention_distances(None, [torch.zeros(1)], (2, 2), 8)
+    assert found.mass_on_extra.item() == pytest.approx(0.1 + 0.15)
+
+
 def test_every_model_is_a_line_over_the_blocks():
     axes = draw_attention_distance({'a': np.ones((4, 2)), 'b': np.ones((4, 3))}).axes[0]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ['a', 'b']

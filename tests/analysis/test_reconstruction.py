@@ -15,8 +15,9 @@ from mm_graft.analysis.reconstruction import (
     strokes,
     to_picture,
     tokens_to_histograms,
+    visible_channels,
 )
-from mm_graft.checkpoints import CheckpointError
+from mm_graft.checkpoints import CheckpointError, convert_model
 from tests.test_image_files import png_of
 
 ARCH = {'embed_dims': 16, 'num_layers': 4, 'num_heads': 2, 'feedforward_channels': 32}
@@ -130,7 +131,7 @@ def test_pictures_are_cut_from_the_centre(tmp_path):
 
 def test_patches_can_be_put_together_again():
     images = torch.rand(2, 3, 8, 12)
-    again = to_picture(patchify(images, 4), (2, 3), torch.zeros(3), torch.full((3, ), 255.))
+    again = to_picture(patchify(images, 4), (2, 3), 3, torch.zeros(3), torch.full((3, ), 255.))
     torch.testing.assert_close(again, images.permute(0, 2, 3, 1))
 
 
@@ -168,3 +169,42 @@ def test_pictures_that_would_fill_the_memory_or_never_end_are_named(tmp_path, ki
     path = '/dev/zero' if kind == 'device' else path
     with pytest.raises(ValueError, match=f'{path} is not a readable picture: '):
         read_images([path], (32, 32))
+
+
+def test_a_model_of_one_channel_is_drawn_in_gray(tmp_path):
+    cfg = mae_cfg()
+    cfg.data_preprocessor = dict(type='SelfSupDataPreprocessor', mean=[120.], std=[60.])
+    cfg.model.backbone.patch_cfg = dict(in_channels=1)
+    cfg.model.neck.in_chans = cfg.model.head.in_channels = 1
+    model = load_model(cfg, saved(cfg, tmp_path / 'a.pth'))
+    Image.fromarray(np.arange(32 * 40, dtype=np.uint8).reshape(32, 40)).save(tmp_path / 'gray.png')
+    images = read_images([tmp_path / 'gray.png'], (32, 32), 1)
+    assert images.shape == (1, 32, 32, 1)
+    result = reconstruct(model, images)[0]
+    assert result.image.shape == result.scales[0].target.shape == (32, 32, 3)
+    np.testing.assert_allclose(result.scales[0].target, result.image, atol=1e-5)
+    assert (result.image[..., 0] == result.image[..., 2]).all()
+
+
+def test_three_channels_show_what_they_can():
+    many = np.arange(5.)[None]
+    assert visible_channels(many).tolist() == [[0, 1, 2]]
+    assert visible_channels(many[:, 3:]).tolist() == [[3, 4, 0]]
+    assert visible_channels(many[:, 4:]).tolist() == [[4, 4, 4]]
+    assert visible_channels(many[:, 1:4]).tolist() == [[1, 2, 3]]
+    with pytest.raises(ValueError, match='takes 5 channels'):
+        read_images([], (8, 8), 5)
+
+
+def test_colors_keep_their_order(tmp_path):
+    Image.new('RGB', (8, 8), (200, 100, 0)).save(tmp_path / 'a.png')
+    assert read_images([tmp_path / 'a.png'], (8, 8))[0, 0, 0].tolist() == [200, 100, 0]
+
+
+def test_the_authors_file_of_an_mae_with_its_decoder_is_read_whole(tmp_path):
+    cfg = mae_cfg()
+    model = MODELS.build({**cfg.model, 'data_preprocessor': cfg.data_preprocessor})
+    own = {name: torch.randn_like(value) for name, value in model.state_dict().items()}
+    torch.save({'model': convert_model(own, 'mmpretrain', 'mae').backbone}, tmp_path / 'mae.pth')
+    loaded = load_model(cfg, tmp_path / 'mae.pth').state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in own.items())

@@ -1,4 +1,6 @@
 import json
+from argparse import Namespace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,6 +8,7 @@ import torch
 from mmpretrain.registry import MODELS
 from PIL import Image
 
+from mm_graft.commands import analyses
 from tests.models.selfsup.test_joint_mim_cl import config
 
 CONFIG = """
@@ -124,3 +127,11 @@ def test_attention_maps_and_neighbours_become_pictures(analyze, folder):
     assert picture(folder, 'patch-retrieval-2')
     analyze('patch-retrieval', '--count', '4', both=False)
     assert picture(folder, 'patch-retrieval')
+
+
+@pytest.mark.parametrize('name', ['conflict', 'reconstruction', 'segmentation'])
+def test_what_runs_the_whole_model_refuses_a_branch(name):
+    function = getattr(analyses, name)
+    with pytest.raises(ValueError, match=f'--branch momentum picks an encoder .* {name} runs the whole model'):
+        function(Namespace(analysis=name, branch='momentum', out=Path('nowhere')), [])
+    assert not Path('nowhere').exists()
