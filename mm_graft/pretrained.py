@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from mm_graft.checkpoints import CheckpointError, convert, read_checkpoint
+from mm_graft.checkpoints import CheckpointError, convert_backbone, read_checkpoint
 from mm_graft.checkpoints.intact import training_meta
 from mm_graft.checkpoints.recorded_config import parse_config
 from mm_graft.depth import blocks_of, find_backbone
@@ -115,7 +115,7 @@ def guess_config(path: str | Path) -> Config:
     Raises:
         CheckpointError: they are no plain ViT's.
     """
-    tensors = convert(read_checkpoint(path)).backbone
+    tensors = convert_backbone(read_checkpoint(path)).backbone
     needed = ('patch_embed.projection.weight', 'pos_embed', 'layers.0.ffn.layers.0.0.weight')
     if not all(name in tensors for name in needed) or any('rel_pos' in name for name in tensors):
         raise CheckpointError(f'{path} does not say how it was made, and its tensors are not those of a plain ViT; '
