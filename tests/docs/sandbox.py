@@ -19,7 +19,7 @@ from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, init_default_scope
 
 from mm_graft.checkpoints.files import convert_file
-from tests.docs.small import first_checkpoint, small_config
+from tests.docs.small import STARTS, first_checkpoint, small_config
 
 ROOT = Path(__file__).parents[2]
 # copied, not linked: what a command writes must not land in the checkout
@@ -28,11 +28,14 @@ FILES = ('Makefile', )
 FOLDERS = ('configs', 'experiments', 'benchmarks', 'tools', 'mm_graft', 'requirements', 'docs')
 # of others, or hours long whatever the model is: tests/tools runs their parts
 ELSEWHERE = ('make ', 'pip ', 'source ', 'tensorboard ', 'git ', 'sudo ', 'mim ', 'pre-commit ', 'export ',
-             'python -m experiments.cifar10 ', 'python -m experiments.wsp', 'mm_graft benchmark table')
+             'python -m experiments.cifar10 ', 'python -m experiments.wsp', 'python -m experiments.refiner',
+             'mm_graft benchmark table')
 # files that the documentation takes for given: the config that they come from, and their layout
 GIVEN = {
     'mae_pretrain_vit_base.pth': ('graft/vit-b_mae.py', 'mae'),
     'checkpoints/mae_pretrain_vit_base.pth': ('graft/vit-b_mae.py', 'mae'),
+    'checkpoints/mae_pretrain_vit_large.pth': ('graft/vit-l_mae.py', 'mae'),
+    'maerefined_l16.th': ('graft/vit-l_mae.py', 'refiner'),
     'checkpoint_final.pth.tar': ('graft/vit-b_mae2mocov3.py', 'mocov3'),
     'mae.pth': ('graft/vit-b_mae.py', 'mmpretrain'),
     'graft.pth': ('graft/vit-b_mae2mocov3.py', 'mmpretrain'),
@@ -138,13 +141,13 @@ class Sandbox:
 
     def provide(self, command: str) -> None:
         """Make the checkpoints that a command or its config reads and no earlier command has written."""
-        given = re.findall(r'[\w./-]+\.pth(?:\.tar)?', command)
+        given = re.findall(r'[\w./-]+\.(?:pth(?:\.tar)?|th)\b', command)
         starting = command.split(' --')[0] if re.search('train|doctor', command) else ''
         for config in re.findall(r'(?:experiments/\w+/)?configs/\S+\.py', starting):
             cfg = Config.fromfile(ROOT / config)
             hooks = cfg.get('custom_hooks') or []
             given += [first_checkpoint(path) for path in (
-                cfg.model.get('mim_checkpoint'), *(hook.get('checkpoint') for hook in hooks)) if path]
+                *(cfg.model.get(name) for name in STARTS), *(hook.get('checkpoint') for hook in hooks)) if path]
         for word in given:
             run = re.fullmatch(r'work_dirs/(?:.*/)?([\w.-]+)/\w+\.pth', word)
             origin = next((path for folder in ('configs', 'experiments')
@@ -158,7 +161,7 @@ class Sandbox:
         cfg = small_config(Config.fromfile(config))
         init_default_scope(cfg.get('default_scope', 'mmpretrain'))
         MMLogger.get_current_instance().setLevel('ERROR')
-        model = MODELS.build({**cfg.model, **({'mim_checkpoint': None} if 'mim_checkpoint' in cfg.model else {})})
+        model = MODELS.build({**cfg.model, **{name: None for name in STARTS if name in cfg.model}})
         target.parent.mkdir(parents=True, exist_ok=True)
         raw = target.with_name(target.name + '.raw.pth')
         torch.save({'state_dict': model.state_dict()}, raw)

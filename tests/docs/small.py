@@ -6,6 +6,7 @@ from mmengine.config import Config
 
 from tests.shrink import shrink, shrink_swin
 
+STARTS = ('mim_checkpoint', 'heads_checkpoint')  # of a model
 ONE_EPOCH = (re.compile(r'(epoch|iter)_\d+\.pth'), r'\1_1.pth')
 
 
@@ -16,11 +17,10 @@ def first_checkpoint(text: str) -> str:
 
 def small_config(cfg: Config) -> Config:
     """Train one epoch or iteration of a narrow model in batches of four, on the few images of the sandbox."""
-    checkpoint = cfg.model.get('mim_checkpoint')
+    starts = {name: cfg.model[name] for name in STARTS if cfg.model.get(name)}
     model = cfg.model.to_dict()
     cfg.model = shrink_swin(model) if 'Swin' in model['backbone']['type'] else shrink(model)
-    if checkpoint:
-        cfg.model.mim_checkpoint = first_checkpoint(checkpoint)
+    cfg.model.update({name: first_checkpoint(path) for name, path in starts.items()})
     for hook in cfg.get('custom_hooks') or []:
         if 'checkpoint' in hook:
             hook.checkpoint = first_checkpoint(hook.checkpoint)

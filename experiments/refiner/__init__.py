@@ -1,0 +1,1 @@
+"""MAE, graft and refiner side by side on Fashion-MNIST."""

@@ -1,0 +1,23 @@
+"""MIM-Refiner on Fashion-MNIST, stage i: the heads alone, on the frozen encoder of MAE.
+
+Paper:    the method of Alkin et al., MIM-Refiner, ICLR 2025 (arXiv 2402.10093)
+Command:  python -m experiments.refiner, or tools/train.py experiments/refiner/configs/heads.py after
+          experiments/demo/configs/mae.py
+Devices:  one CPU core, half a minute an epoch
+Expected: nothing of its own; python -m experiments.refiner measures what stage ii makes of it
+"""
+
+_base_ = [
+    '../../../configs/_base_/runtime.py',
+    '../../../configs/_base_/adamw_cosine.py',
+    '../../demo/configs/_base_/fashion_mnist.py',
+    '_base_/refiner.py',
+]
+
+max_epochs = 2
+
+model = dict(mim_checkpoint='work_dirs/demo/mae/epoch_12.pth', backbone=dict(frozen_stages=6))
+
+optim_wrapper = dict(type='OptimWrapper', optimizer=dict(lr=1e-3, betas=(0.9, 0.95), weight_decay=1e-5))
+param_scheduler = dict(warmup=0.4, from_zero=False)
+train_cfg = dict(max_epochs=max_epochs)

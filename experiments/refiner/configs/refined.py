@@ -1,0 +1,35 @@
+"""MIM-Refiner on Fashion-MNIST, stage ii: encoder and heads together.
+
+Paper:    the method of Alkin et al., MIM-Refiner, ICLR 2025 (arXiv 2402.10093)
+Command:  python -m experiments.refiner, or tools/train.py experiments/refiner/configs/refined.py after
+          experiments/demo/configs/mae.py and experiments/refiner/configs/heads.py
+Devices:  two CPU cores, two minutes an epoch
+Expected: python -m experiments.refiner measures it
+"""
+
+_base_ = [
+    '../../../configs/_base_/runtime.py',
+    '../../../configs/_base_/adamw_cosine.py',
+    '../../demo/configs/_base_/fashion_mnist.py',
+    '_base_/refiner.py',
+]
+
+max_epochs = 8
+
+model = dict(
+    mim_checkpoint='work_dirs/demo/mae/epoch_12.pth',
+    heads_checkpoint='work_dirs/heads/epoch_2.pth',
+    head=dict(queue=dict(num_neighbors=5)))
+
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(lr=2e-3, betas=(0.9, 0.95), weight_decay=0.05),
+    paramwise_cfg=dict(
+        layer_decay_rate=0.65,
+        custom_keys={
+            'backbone.cls_token': dict(decay_mult=0.0),
+            'heads': dict(decay_mult=1e-5 / 0.05),
+        }))
+param_scheduler = dict(warmup=1, from_zero=False)
+train_cfg = dict(max_epochs=max_epochs)
+custom_hooks = [dict(type='mm_graft.StageLRLoggerHook')]

@@ -1,0 +1,50 @@
+"""How often a neighbor is of the same class while the refiner trains: the useful signal, as its loss says little."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+PREFIX = 'acc_neighbor_block'
+Curve = list[tuple[int, float]]  # images seen, percent
+
+
+def logged(run: Path, batch_size: int) -> dict[str, Curve]:
+    """The curve of every head of a run, by block, an interrupted run put together."""
+    by_step: dict[int, dict] = {}
+    for log in sorted(run.glob('*/vis_data/scalars.json')):
+        for line in log.read_text().splitlines():
+            row = json.loads(line)
+            if any(name.startswith(PREFIX) for name in row):
+                by_step[row['step']] = row
+    curves: dict[str, Curve] = {}
+    for step in sorted(by_step):
+        for name, value in by_step[step].items():
+            if name.startswith(PREFIX):
+                curves.setdefault(name.removeprefix(PREFIX), []).append((step * batch_size, value))
+    return curves
+
+
+def joined(stages: Sequence[dict[str, Curve]]) -> dict[str, Curve]:
+    """Stages one after the other, on one axis of images."""
+    curves: dict[str, Curve] = {}
+    start = 0
+    for stage in stages:
+        for block, points in stage.items():
+            curves.setdefault(block, []).extend((start + images, value) for images, value in points)
+        start += max((points[-1][0] for points in stage.values()), default=0)
+    return curves
+
+
+def draw(curves: Mapping[int, dict[str, Curve]]) -> Figure:
+    """A line for every block, a shade for every seed."""
+    figure = Figure(figsize=(6, 4), layout='constrained')
+    axes = figure.subplots()
+    for position, by_block in enumerate(curves.values()):
+        for index, (block, points) in enumerate(sorted(by_block.items(), key=lambda item: int(item[0]))):
+            axes.plot(*zip(*points), color=f'C{index}', alpha=1 if position == 0 else 0.4,
+                      label=f'block {int(block) + 1}' if position == 0 else None)
+    axes.set(xlabel='images', ylabel='neighbors of the same class, %')
+    axes.legend()
+    return figure
