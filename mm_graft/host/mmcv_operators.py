@@ -18,6 +18,8 @@ from torch import Tensor
 from torchvision.ops import nms as torchvision_nms
 from torchvision.ops import roi_align as torchvision_roi_align
 
+from mm_graft.equations import at_least_float32
+
 NAME = 'mmcv._ext'
 
 
@@ -42,27 +44,23 @@ def roi_align_forward(features: Tensor, rois: Tensor, output: Tensor, argmax_y: 
     if pool_mode != 1:
         raise NotImplementedError("RoIAlign(pool_mode='max') is not among the operators that torchvision offers; use "
                                   "pool_mode='avg', or install an mmcv with compiled operators")
-    output.copy_(_pool(widen(features), widen(rois), (aligned_height, aligned_width), spatial_scale, sampling_ratio,
-                       aligned))
+    output.copy_(_pool(at_least_float32(features), at_least_float32(rois), (aligned_height, aligned_width),
+                       spatial_scale, sampling_ratio, aligned))
 
 
 def roi_align_backward(grad_output: Tensor, rois: Tensor, argmax_y: Tensor, argmax_x: Tensor, grad_input: Tensor, *,
                        aligned_height: int, aligned_width: int, spatial_scale: float, sampling_ratio: int,
                        pool_mode: int, aligned: bool) -> None:
     """Gradient of :func:`roi_align_forward` with respect to the features, written into ``grad_input``."""
-    features = torch.zeros_like(widen(grad_input), requires_grad=True)
+    features = torch.zeros_like(at_least_float32(grad_input), requires_grad=True)
     with torch.enable_grad():  # linear in the features: zeros have the gradient of any
-        pooled = _pool(features, widen(rois), (aligned_height, aligned_width), spatial_scale, sampling_ratio, aligned)
-    grad_input.copy_(torch.autograd.grad(pooled, features, widen(grad_output))[0])
+        pooled = _pool(features, at_least_float32(rois), (aligned_height, aligned_width), spatial_scale,
+                       sampling_ratio, aligned)
+    grad_input.copy_(torch.autograd.grad(pooled, features, at_least_float32(grad_output))[0])
 
 
 def _pool(features: Tensor, rois: Tensor, size: tuple[int, int], scale: float, ratio: int, aligned: bool) -> Tensor:
     return torchvision_roi_align(features, rois.to(features), size, scale, ratio if ratio > 0 else -1, aligned)
-
-
-def widen(tensor: Tensor) -> Tensor:
-    """Half precision as float32, all else as it is."""
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 class Operators(ModuleType):
