@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 
 from benchmarks.batch import image_size, random_batch
 from mm_graft.analysis.param_table import build_on_meta, parameter_table
-from mm_graft.checkpoints import convert_file
+from mm_graft.checkpoints import Origin, convert_file
 from mm_graft.engine.schedulers.freezeout import FreezeOutLR
 from tests.shrink import shrink, shrink_swin
 
@@ -83,7 +83,7 @@ def mae_of_the_same_size(settings, path):
                                arch=settings['model']['backbone']['arch']))
     tensors = {f'backbone.{name}': torch.randn_like(tensor) / 10 for name, tensor in source.state_dict().items()}
     torch.save({'state_dict': tensors}, path.with_suffix('.host'))
-    convert_file(path.with_suffix('.host'), path, None, 'mae')
+    convert_file(Origin(path.with_suffix('.host')), path, 'mae')
     return str(path)
 
 

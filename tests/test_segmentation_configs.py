@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.registry import HOOKS, MODELS, OPTIM_WRAPPERS, init_default_scope
 from mmengine.structures import PixelData
 
-from mm_graft.checkpoints import convert_file, detect_layout, read_checkpoint
+from mm_graft.checkpoints import Origin, convert_file, detect_layout, read_checkpoint
 from tests.test_configs import build
 
 ROOT = Path(__file__).parents[1]
@@ -46,7 +46,7 @@ def checkpoint(tmp_path):
             tensors |= {name.replace('backbone.', 'momentum_encoder.module.0.'): torch.randn_like(tensor) / 10
                         for name, tensor in tensors.items()}
         torch.save({'state_dict': tensors}, tmp_path / 'host.pth')
-        convert_file(tmp_path / 'host.pth', tmp_path / 'converted.pth', None, kind)
+        convert_file(Origin(tmp_path / 'host.pth'), tmp_path / 'converted.pth', kind)
         return tmp_path / 'converted.pth', tensors
 
     return make

@@ -74,6 +74,20 @@ def mae_file(path, seed: int = 1, width: int = 16, layers: int = 4) -> str:
     return str(path)
 
 
+def vit_state(width: int = 16, depth: int = 4, patch: int = 8, tokens: int = 17, mlp: int = 32, seed: int = 1) -> dict:
+    """A whole ViT in the names of MAE's authors and of timm."""
+    generator = torch.Generator().manual_seed(seed)
+    block = {'norm1': (width, ), 'attn.qkv': (3 * width, width), 'attn.proj': (width, width), 'norm2': (width, ),
+             'mlp.fc1': (mlp, width), 'mlp.fc2': (width, mlp)}
+    shapes = {'cls_token': (1, 1, width), 'pos_embed': (1, tokens, width), 'norm.weight': (width, ),
+              'patch_embed.proj.weight': (width, 3, patch, patch), 'patch_embed.proj.bias': (width, ),
+              'norm.bias': (width, )}
+    for i in range(depth):
+        shapes |= {f'blocks.{i}.{name}.weight': shape for name, shape in block.items()}
+        shapes |= {f'blocks.{i}.{name}.bias': shape[:1] for name, shape in block.items()}
+    return {name: torch.randn(shape, generator=generator) / 5 for name, shape in shapes.items()}
+
+
 class Noise(torch.utils.data.Dataset):
     """Two views of noise, a function of the index."""
 

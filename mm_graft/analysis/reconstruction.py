@@ -16,8 +16,8 @@ from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 from torch import Tensor, nn
 
-from mm_graft.checkpoints import CheckpointError, convert_model, detect_layout, read_checkpoint
-from mm_graft.checkpoints.localmim import localmim_to_mmpretrain
+from mm_graft.checkpoints import CheckpointError, read_checkpoint
+from mm_graft.checkpoints.conversion import read_model
 from mm_graft.equations import patchify, unpatchify
 from mm_graft.image_files import BadImageError, decode_image, read_image_bytes
 
@@ -48,19 +48,17 @@ class Reconstruction:
 
 
 def load_model(cfg: Config, checkpoint: str | Path) -> nn.Module:
-    """The algorithm of a config with all weights of a checkpoint, its own or the authors' of MAE or LocalMIM.
+    """The algorithm of a config with all weights of a checkpoint (in any layout, with or without prefixes).
 
     Raises:
         CheckpointError: the file is unusable or belongs to another model.
     """
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     state = read_checkpoint(checkpoint)
-    if any(name.startswith('blocks.') for name in state):
-        layout = detect_layout(state)
-        if layout == 'localmim':
-            state = localmim_to_mmpretrain(state)
-        elif layout == 'mae':
-            state = convert_model(state, 'mae', 'mmpretrain').backbone
+    try:
+        state = read_model(state).backbone
+    except ValueError as error:
+        raise CheckpointError(f'checkpoint {checkpoint}: {error}') from error
     settings = dict(cfg.model)
     if cfg.get('data_preprocessor'):
         settings.setdefault('data_preprocessor', cfg.data_preprocessor)

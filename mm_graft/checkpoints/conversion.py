@@ -1,88 +1,57 @@
-"""Which layouts are known, how to tell them apart, and conversion between any two of them."""
+"""Conversion of checkpoints between any two layouts, through models of mmpretrain."""
 
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 
-from torch import Tensor
+from mm_graft.checkpoints.detection import HOST_NAMES, LAYOUT_NAMES, LAYOUTS, MMPRETRAIN, lacking, locate
+from mm_graft.checkpoints.layouts import BASE, MOMENTUM, OTHER, Converted, StateDict, encoder_only
+from mm_graft.checkpoints.localmim import plain_encoder
 
-from mm_graft.checkpoints.conmim import CONMIM
-from mm_graft.checkpoints.layouts import (
-    BASE,
-    MAE,
-    MOCOV3,
-    MOMENTUM,
-    OTHER,
-    TIMM,
-    Converted,
-    Layout,
-    StateDict,
-    encoder_only,
-)
-from mm_graft.checkpoints.localmim import LOCALMIM, plain_encoder
-from mm_graft.checkpoints.refiner import DATA2VEC2, REFINER
-
-MMPRETRAIN = 'mmpretrain'
-LAYOUTS: dict[str, Layout] = {
-    'mae': MAE, 'timm': TIMM, 'mocov3': MOCOV3, 'graft': MOCOV3, 'conmim': CONMIM, 'localmim': LOCALMIM,
-    'refiner': REFINER, 'data2vec2': DATA2VEC2}
-LAYOUT_NAMES = (*LAYOUTS, MMPRETRAIN)
 BRANCHES = ('base', 'momentum')
 AVERAGE = 'momentum_encoder.module.'
 AVERAGED = re.compile(r'^((?:.+\.)?module\.(?:0\.)?)(.+)$')
-BARE = re.compile(r'^(layers|stages)\.')
 BLOCK_TENSOR = re.compile(r'^layers\.(\d+)\.(.+)$')
 
 
-def detect_layout(state_dict: Mapping[str, Tensor]) -> str:
-    """Kind of a layout by its names; MAE's encoder and timm's ViT without a head are the same.
-
-    Raises:
-        ValueError: the names belong to no known layout.
-    """
-    names = [name.removeprefix('module.') for name in state_dict]
-
-    def has(start: str) -> bool:
-        return any(name.startswith(start) for name in names)
-
-    if has('base_encoder.') or has('momentum_encoder.blocks.'):
-        return 'mocov3'
-    if has('backbone.') or has('layers.') or has('stages.'):
-        return MMPRETRAIN
-    if has('blocks.') and any(name.endswith('.attn.q_bias') for name in names):
-        return 'conmim'
-    if has('blocks.') and has('norm.0.'):
-        return 'localmim'
-    if has('blocks.') and has('cls_tokens.tokens'):
-        return 'refiner'
-    if has('modality_encoders.IMAGE.'):
-        return 'data2vec2'
-    if has('blocks.'):
-        return 'timm' if has('head.') and not has('decoder_') else 'mae'
-    raise ValueError(f'names such as {names[:3]} belong to no known layout; known are {sorted(LAYOUT_NAMES)}')
-
-
-def read_model(state_dict: StateDict, layout: str | None = None) -> Converted:
+def read_model(state_dict: StateDict, layout: str | None = None, branch: str = 'base',
+               prefix: str | None = None) -> Converted:
     """A state dict of any known layout as a model of mmpretrain (``backbone.*`` and what stands beside it).
 
+    Args:
+        state_dict: what stands in the file.
+        layout: its layout; detected if None.
+        branch: which encoder becomes ``backbone.*``: ``'base'``, or the slowly moving one, ``'momentum'``.
+        prefix: what stands before the names of the model; found if None.
+
     Raises:
-        ValueError: unknown or wrong layout, or a tensor that fits no rule.
+        ValueError: unknown or wrong layout, a tensor that fits no rule, or no such encoder.
     """
-    layout = layout or detect_layout(state_dict)
-    if layout not in LAYOUT_NAMES:
-        raise ValueError(f'unknown layout {layout!r}; choose one of {sorted(LAYOUT_NAMES)}')
-    if layout != MMPRETRAIN:
-        model = LAYOUTS[layout].read(state_dict)
-    elif any(name.startswith(BASE) for name in state_dict):
-        model = Converted(dict(state_dict))
-    elif any(BARE.match(name) for name in state_dict):
-        model = Converted({BASE + name: tensor for name, tensor in state_dict.items()})
+    if branch not in BRANCHES:
+        raise ValueError(f'unknown branch {branch!r}; choose base or momentum')
+    place = locate(state_dict, branch, layout, prefix)
+    if place.layout != MMPRETRAIN:
+        model = LAYOUTS[place.layout].read(state_dict, place.root)
     else:
-        raise ValueError(f'names such as {list(state_dict)[:3]} are no model of mmpretrain (`backbone.*`) and no '
-                         f'backbone of its (`layers.*`); they look like layout {detect_layout(state_dict)!r}')
+        model = read_host_model(state_dict, place.root)
     if not any(name.startswith((BASE, MOMENTUM)) for name in model.backbone):
-        raise ValueError(f'no encoder in it, though read as {layout!r}; name the right layout')
-    return model
+        raise ValueError(f'no encoder in it, though read as {place.layout!r}; name the right layout')
+    return choose_branch(model, 'base' if place.is_average else branch)
+
+
+def read_host_model(state_dict: StateDict, root: str) -> Converted:
+    """A model or a bare backbone of mmpretrain's, whose names all begin with ``root``.
+
+    Raises:
+        ValueError: the names are no model's and no backbone's.
+    """
+    inside = {name[len(root):]: name for name in state_dict if name.startswith(root)}
+    bare = not any(name.startswith((BASE, AVERAGE)) for name in inside)
+    if bare and not any(map(HOST_NAMES.fullmatch, inside)):
+        raise ValueError(f'names such as {list(state_dict)[:3]} are no model of mmpretrain (`backbone.*`) and no '
+                         'backbone of its that is known here (`layers.*`)')
+    sources = {(BASE if bare else '') + plain: name for plain, name in inside.items()}
+    return Converted({plain: state_dict[name] for plain, name in sources.items()},
+                     {name: f'not below {root}' for name in state_dict if not name.startswith(root)}, sources)
 
 
 def name_average(model: Converted) -> Converted:
@@ -136,19 +105,18 @@ def choose_branch(model: Converted, branch: str = 'base') -> Converted:
     return result
 
 
-def convert_backbone(state_dict: StateDict, layout: str | None = None, branch: str = 'base') -> Converted:
-    """The backbone of a checkpoint in mmpretrain's names.
+def convert_backbone(state_dict: StateDict, layout: str | None = None, branch: str = 'base',
+                     prefix: str | None = None) -> Converted:
+    """The backbone of a checkpoint in mmpretrain's names; arguments as for :func:`read_model`.
 
     Raises:
         ValueError: unknown layout or branch, a tensor that fits no rule, or no such encoder.
     """
-    converted = encoder_only(choose_branch(read_model(state_dict, layout), branch))
-    if not converted.backbone:
-        raise ValueError(f'the checkpoint has no encoder for branch={branch}; use the other')
-    return converted
+    return encoder_only(read_model(state_dict, layout, branch, prefix))
 
 
-def convert_model(state_dict: StateDict, source: str | None, target: str, branch: str = 'base') -> Converted:
+def convert_model(state_dict: StateDict, source: str | None, target: str, branch: str = 'base',
+                  prefix: str | None = None) -> Converted:
     """A checkpoint of one layout in another, with all parts of the model that the other can hold.
 
     Args:
@@ -156,14 +124,23 @@ def convert_model(state_dict: StateDict, source: str | None, target: str, branch
         source: its layout; detected if None.
         target: layout of the result.
         branch: which encoder of a contrastive checkpoint becomes the encoder of the result.
+        prefix: what stands before the names of the model; found if None.
 
     Raises:
         ValueError: unknown or wrong layout, a tensor that fits no rule, an encoder that the target cannot hold or that
             is not whole.
     """
+    return write_model(read_model(state_dict, source, branch, prefix), target)
+
+
+def write_model(model: Converted, target: str) -> Converted:
+    """A model of mmpretrain in another layout, with all parts that it can hold.
+
+    Raises:
+        ValueError: unknown layout, or an encoder that it cannot hold or that is not whole.
+    """
     if target not in LAYOUT_NAMES:
         raise ValueError(f'unknown layout {target!r}; choose one of {sorted(LAYOUT_NAMES)}')
-    model = choose_branch(read_model(state_dict, source), branch)
     check_encoder(encoder_only(model).backbone)
     if target == MMPRETRAIN:
         return model
@@ -172,7 +149,7 @@ def convert_model(state_dict: StateDict, source: str | None, target: str, branch
     if target == 'timm':
         model = _without_mask_token(model)
     written = LAYOUTS[target].write(model.backbone)
-    if target in ('conmim', 'localmim') and detect_layout(written.backbone) != target:
+    if target in ('conmim', 'localmim') and not LAYOUTS[target].shows(written.backbone):
         raise ValueError(f'this is no encoder of {LAYOUTS[target].title}; choose timm, mae or mmpretrain instead')
     left_out = {model.sources.get(name, name): reason for name, reason in written.dropped.items()}
     return Converted(written.backbone, {**model.dropped, **left_out})
@@ -186,18 +163,19 @@ def _without_mask_token(model: Converted) -> Converted:
 
 
 def check_encoder(backbone: StateDict) -> None:
-    """See that a plain ViT is whole: its blocks complete, alike and of one width. Other encoders pass.
+    """See that an encoder of mmpretrain's is whole: under its names, its blocks complete, alike and of one width.
 
     Raises:
         ValueError: names the block or tensor.
     """
+    strange = [name for name in backbone if not HOST_NAMES.fullmatch(name)]
+    if strange:
+        raise ValueError(f'{len(strange)} tensors belong to no ViT or Swin that is known here, first {strange[:3]}')
     blocks: dict[int, dict[str, tuple]] = {}
     for name, tensor in backbone.items():
         if match := BLOCK_TENSOR.match(name):
             blocks.setdefault(int(match.group(1)), {})[match.group(2)] = tuple(tensor.shape)
-    if not blocks:
-        return
-    missing = sorted(set(range(max(blocks) + 1)) - set(blocks))
+    missing = sorted(set(range(max(blocks, default=0) + 1)) - set(blocks)) if blocks else []
     if missing:
         raise ValueError(f'block {missing[0]} of the encoder is missing though there is a block {max(blocks)}; '
                          'the file is not whole')
@@ -207,6 +185,14 @@ def check_encoder(backbone: StateDict) -> None:
             name = min(different)
             raise ValueError(f'layers.{index}.{name} has shape {shapes.get(name)}, in block 0 it has '
                              f'{blocks[0].get(name)}; the file is not whole')
+    if parts := lacking(backbone):
+        raise ValueError(f'the encoder lacks {", ".join(parts[:3])}; the file is not whole')
+    if not blocks:
+        return
+    hidden, taken = (blocks[0].get(f'ffn.layers.{part}.weight') for part in ('0.0', '1'))
+    if hidden and taken and hidden[0] != taken[-1]:
+        raise ValueError(f'the feed-forward part makes {hidden[0]} numbers and takes {taken[-1]}: it is gated '
+                         '(SwiGLU), which no ViT that is known here is')
     width = blocks[0].get('ln1.weight', (None,))[-1]
     for name in ('cls_token', 'pos_embed', 'patch_embed.projection.bias', 'ln1.weight'):
         if name in backbone and backbone[name].shape[-1] != width:

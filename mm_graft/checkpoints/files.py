@@ -4,70 +4,122 @@ import hashlib
 import io
 import json
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from mm_graft.checkpoints import digest
-from mm_graft.checkpoints.conversion import (
-    LAYOUTS,
-    MMPRETRAIN,
-    check_encoder,
-    convert_backbone,
-    convert_model,
-    detect_layout,
-)
-from mm_graft.checkpoints.layouts import BASE, Converted, StateDict
+from mm_graft.checkpoints.containers import PROVENANCE, provenance_of, read_file
+from mm_graft.checkpoints.conversion import check_encoder, read_model, write_model
+from mm_graft.checkpoints.detection import LAYOUTS, MMPRETRAIN, STEM, locate
+from mm_graft.checkpoints.facts import read_facts
+from mm_graft.checkpoints.grids import find_grid, to_grid
+from mm_graft.checkpoints.layouts import BASE, Converted, StateDict, encoder_only
 from mm_graft.checkpoints.localmim import plain_encoder
-from mm_graft.checkpoints.reading import CheckpointError, read_content, read_parts
-from mm_graft.checkpoints.resize import resize_model
-from mm_graft.files import atomic_write, parse_json
+from mm_graft.checkpoints.reading import CheckpointError, first_non_finite, read_content
+from mm_graft.checkpoints.resize import Grid
+from mm_graft.files import atomic_write, open_regular
 from mm_graft.version import __version__
 
-PROVENANCE = 'provenance'
 SUFFIXES = ('.pth', '.safetensors')
 
 
-def convert_file(source: str | Path, target: str | Path, layout: str | None, to: str, branch: str = 'base',
-                 grid: tuple[int, int] | None = None) -> dict:
+@dataclass(frozen=True)
+class Origin:
+    """Which encoder of which file is taken.
+
+    Attributes:
+        path: the file.
+        layout: of the file; detected if None.
+        branch: which encoder of a contrastive checkpoint.
+        prefix: what stands before the names of its model; found if None.
+        container: key under which the state dict stands; found if None.
+        grid: rows and columns of patches that its positions are for, where the file does not say.
+    """
+
+    path: str | Path
+    layout: str | None = None
+    branch: str = 'base'
+    prefix: str | None = None
+    container: str | None = None
+    grid: Grid | None = None
+
+    def read(self) -> tuple[Converted, dict]:
+        """The model in mmpretrain's names, and a record of where it comes from.
+
+        Raises:
+            CheckpointError: the file is unusable or of another layout.
+        """
+        file = read_file(self.path, self.container, self.branch)
+        branch = 'base' if file.is_average else self.branch
+        with naming(self.path):
+            layout = self.layout or locate(file.tensors, branch, None, self.prefix).layout
+            model = read_model(file.tensors, layout, branch, self.prefix)
+            check_encoder(encoder_only(model).backbone)
+            if name := first_non_finite(model.backbone):
+                raise ValueError(f'its weights are NaN or infinite, first {name}; use an earlier one')
+            encoder = encoder_only(model).backbone
+            facts = read_facts(file, layout, len(encoder[STEM]))
+            grid = find_grid(encoder, self.grid, facts.grid)
+        record = {
+            'source': Path(self.path).name,
+            'source_sha256': sha256_of(self.path),
+            'from': layout,
+            'branch': self.branch,
+            'tool': f'mm_graft {__version__}',
+            'dropped': dict(file.rest),
+            'heads': facts.heads,
+            'activation': facts.activation,
+            'grid': grid and list(grid.grid),
+            'grid_known': grid and grid.how,
+        }
+        return model, record
+
+
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Let an error about a checkpoint name it."""
+    try:
+        yield
+    except (ValueError, TypeError, RuntimeError, LookupError) as error:
+        raise CheckpointError(f'checkpoint {path}: {error}') from error
+
+
+def convert_file(origin: Origin, target: str | Path, to: str, grid: Grid | None = None) -> dict:
     """Write a checkpoint in another layout; returns the record of provenance that stands in the new file.
 
     Args:
-        source: the file.
+        origin: the source.
         target: the new file, ``.pth`` or ``.safetensors``. It appears whole or not at all.
-        layout: layout of the source; detected if None.
         to: layout of the target.
-        branch: which encoder of a contrastive checkpoint becomes the encoder of the result.
         grid: rows and columns of patches to which positions are interpolated; None keeps them.
 
     Raises:
         CheckpointError: the source is unusable, of another layout, or more than the target can hold.
     """
     _check_target(target)
-    tensors, rest = read_parts(source)
-    try:
-        layout = layout or detect_layout(tensors)
-        result = convert_model(resize_model(tensors, grid) if grid else tensors, layout, to, branch)
-    except (ValueError, TypeError, RuntimeError, LookupError) as error:
-        raise CheckpointError(f'checkpoint {source}: {error}') from error
-    record = provenance(source, layout, to, branch, {**rest, **result.dropped})
-    if grid:
-        record['grid'] = list(grid)
+    model, record = origin.read()
+    with naming(origin.path):
+        if grid and record['grid']:
+            model = replace(model, backbone=to_grid(model.backbone, tuple(record['grid']), grid))
+            record |= {'grid': list(grid), 'grid_known': 'given'}
+        result = write_model(model, to)
+    record |= {'to': to, 'dropped': {**record['dropped'], **result.dropped}}
     with atomic_write(target) as part:
         part.write_bytes(serialize(result.backbone, record, to, Path(target).suffix))
     return record
 
 
-def publish_file(source: str | Path, folder: str | Path, name: str, layout: str | None = None, branch: str = 'base',
-                 suffix: str = '.pth', plain: bool = False) -> Path:
+def publish_file(origin: Origin, folder: str | Path, name: str, suffix: str = '.pth', plain: bool = False) -> Path:
     """Write the encoder alone, in mmpretrain's layout, as ``folder/name-<first 8 of its sha256><suffix>``.
 
     Args:
-        source: the file.
+        origin: the source.
         folder: where to.
         name: how the new file's name begins.
-        layout: layout of the source; detected if None.
-        branch: which encoder of a contrastive checkpoint.
         suffix: ``.pth`` or ``.safetensors``.
         plain: for a ViT without LocalMIM's taps.
 
@@ -75,34 +127,25 @@ def publish_file(source: str | Path, folder: str | Path, name: str, layout: str 
         CheckpointError: the source is unusable or of another layout.
     """
     _check_target(Path(folder, name + suffix))
-    tensors, rest = read_parts(source)
-    try:
-        layout = layout or detect_layout(tensors)
-        encoder = convert_backbone(tensors, layout, branch)
-        check_encoder(encoder.backbone)
-        encoder = plain_encoder(encoder) if plain else encoder
-    except (ValueError, TypeError, RuntimeError, LookupError) as error:
-        raise CheckpointError(f'checkpoint {source}: {error}') from error
-    result = Converted({BASE + key: tensor for key, tensor in encoder.backbone.items()}, encoder.dropped)
-    record = provenance(source, layout, MMPRETRAIN, branch, {**rest, **result.dropped})
-    content = serialize(result.backbone, record, MMPRETRAIN, suffix)
+    model, record = origin.read()
+    encoder = encoder_only(model)
+    encoder = plain_encoder(encoder) if plain else encoder
+    record |= {'to': MMPRETRAIN, 'dropped': {**record['dropped'], **encoder.dropped}}
+    tensors = {BASE + key: tensor for key, tensor in encoder.backbone.items()}
+    content = serialize(tensors, record, MMPRETRAIN, suffix)
     path = Path(folder, f'{name}-{hashlib.sha256(content).hexdigest()[:8]}{suffix}')
     with atomic_write(path) as part:
         part.write_bytes(content)
     return path
 
 
-def provenance(source: str | Path, layout: str, to: str, branch: str, dropped: dict[str, str]) -> dict:
-    """Where a file comes from: source and its hash, layouts, tool, and what was left out for which reason."""
-    return {
-        'source': Path(source).name,
-        'source_sha256': hashlib.sha256(Path(source).read_bytes()).hexdigest(),
-        'from': layout,
-        'to': to,
-        'branch': branch,
-        'tool': f'mm_graft {__version__}',
-        'dropped': dropped,
-    }
+def sha256_of(path: str | Path) -> str:
+    """SHA-256 of a file."""
+    digest_ = hashlib.sha256()
+    with open_regular(path) as file:
+        while chunk := file.read(digest.CHUNK):
+            digest_.update(chunk)
+    return digest_.hexdigest()
 
 
 def serialize(tensors: StateDict, record: dict, layout: str, suffix: str) -> bytes:
@@ -135,16 +178,8 @@ def read_provenance(path: str | Path) -> dict | None:
     Raises:
         CheckpointError: no such file, damaged, or not safe to open.
     """
-    content = read_content(path)
-    record = getattr(content, 'metadata', {}).get(PROVENANCE) or getattr(content, PROVENANCE, None)
-    if isinstance(content, dict):
-        record = content.get(PROVENANCE) or record
-    if isinstance(record, str):
-        try:
-            record = parse_json(record)
-        except ValueError as error:
-            raise CheckpointError(f'checkpoint {path}: its record of provenance is damaged') from error
-    return record if isinstance(record, dict) else None
+    with naming(path):
+        return provenance_of(read_content(path))
 
 
 def _check_target(path: str | Path) -> None:

@@ -1,15 +1,14 @@
-"""Bring the tensors of an encoder under the names and into the grid of a particular backbone."""
+"""Bring the tensors of an encoder under the names and onto the grid of a particular backbone."""
 
-import math
 import re
 from dataclasses import dataclass, field
 
 from torch import nn
 
+from mm_graft.checkpoints.grids import TABLE, SourceGrid, fits, is_positional, to_grid
 from mm_graft.checkpoints.layouts import StateDict, mmpretrain_to_timm
-from mm_graft.checkpoints.resize import EXTRA_ROWS, fit_positions, fit_table
+from mm_graft.checkpoints.resize import Grid, grid_of
 
-TABLE = 'relative_position_bias_table'
 SHARED = f'rel_pos_bias.{TABLE}'
 BLOCK_TABLE = re.compile(rf'^(layers|blocks)\.\d+\.attn\.(rel_pos_bias\.)?{TABLE}$')
 MMSEG_TABLE = re.compile(rf'^layers\.\d+\.attn\.{TABLE}$')
@@ -40,19 +39,25 @@ class Fitted:
     fresh: tuple[str, ...] = ()
 
 
-def fit(backbone: nn.Module, encoder: StateDict, resize: bool = False) -> Fitted:
-    """The tensors of an encoder in mmpretrain's names, for ``backbone``.
+def fit(backbone: nn.Module, encoder: StateDict, source: SourceGrid | None = None, resize: bool = False) -> Fitted:
+    """The tensors of an encoder, under mmpretrain's names or the backbone's own, for ``backbone``.
 
     A table of relative positions that all blocks share is copied into blocks that have tables of their own, as BEiT and
-    ConMIM do for fine-tuning. Nothing is resized unless ``resize`` is True.
+    ConMIM do for fine-tuning.
+
+    Args:
+        backbone: the encoder to be filled.
+        encoder: name → tensor.
+        source: the grid of its positions.
+        resize: interpolate positions of another grid.
 
     Raises:
-        ValueError: timm has no counterpart of a tensor, or positions of no square grid are to be resized.
+        ValueError: timm has no counterpart of a tensor, or positions are of another grid and are not to be resized.
     """
     own = backbone.state_dict()
     tensors = spread_table(names_of(own, encoder), own)
-    if resize:
-        tensors = _resized(tensors, own, getattr(backbone, 'patch_resolution', None))
+    if source is not None:
+        tensors = on_grid(tensors, own, source, grid_of(backbone), resize)
     dropped = {}
     for name in [name for name in tensors if name not in own]:
         start = next((start for start in OPTIONAL if name.removeprefix('timm_model.').startswith(start)), None)
@@ -69,6 +74,8 @@ def names_of(own: StateDict, encoder: StateDict) -> StateDict:
     Raises:
         ValueError: timm has no counterpart of a tensor.
     """
+    if encoder.keys() & own.keys() == own.keys():
+        return dict(encoder)
     if any(name.startswith('timm_model.') for name in own):
         return {f'timm_model.{name}': tensor for name, tensor in names_of_timm(own, encoder).items()}
     if any(name.startswith('blocks.') for name in own):
@@ -95,13 +102,22 @@ def spread_table(tensors: StateDict, own: StateDict) -> StateDict:
     return {**tensors, **dict.fromkeys(blocks, table)}
 
 
-def _resized(tensors: StateDict, own: StateDict, grid: tuple[int, int] | None) -> StateDict:
-    resized = dict(tensors)
-    for name in [name for name in tensors if name in own and own[name].shape != tensors[name].shape]:
-        if name.endswith('pos_embed'):
-            side = math.isqrt(own[name].shape[1])
-            resized[name] = fit_positions(tensors[name], tuple(grid or (side, side)))
-        elif name.endswith(TABLE):
-            side = (round((len(own[name]) - EXTRA_ROWS)**0.5) + 1) // 2
-            resized[name] = fit_table(tensors[name], tuple(grid or (side, side)))
-    return resized
+def on_grid(tensors: StateDict, own: StateDict, source: SourceGrid, target: Grid | None, resize: bool) -> StateDict:
+    """The tensors with positions for the backbone's grid.
+
+    Raises:
+        ValueError: they are of another grid and are not to be resized, or the backbone does not say its grid.
+    """
+    names = [name for name in tensors if is_positional(name) and name in own]
+    if target is None and all(own[name].shape == tensors[name].shape for name in names):
+        target = source.grid
+    if not names or target == source.grid:
+        return tensors
+    if target is None or not all(fits(name, own[name], target) for name in names):
+        return tensors  # the shapes differ, which is refused
+    if not resize:
+        how = '' if source.how in ('given', 'stated') else f', which is {source.how}'
+        raise ValueError(f'its positions are of {source.grid[0]} × {source.grid[1]} patches{how}, the backbone has '
+                         f'{target[0]} × {target[1]}; load with resize=True to interpolate them, use the same image '
+                         'size, or say the grid of the file by grid=(rows, columns)')
+    return {**tensors, **to_grid({name: tensors[name] for name in names}, source.grid, target)}

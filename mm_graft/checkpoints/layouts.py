@@ -7,7 +7,7 @@ overlooked.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from torch import Tensor
@@ -18,8 +18,6 @@ StateDict = dict[str, Tensor]
 BASE, MOMENTUM = 'backbone.', 'momentum_encoder.module.0.'
 OTHER = 'the other encoder'
 NAME_INDEX = (re.compile(r'.*relative_position_index$'), 'follows from the grid')
-
-TIMM_TO_MMPRETRAIN = NameMap(VIT)
 
 
 @dataclass
@@ -50,6 +48,8 @@ class Layout:
         neck: what its tensors outside the encoder are.
         container: key of the file under which its authors keep the state dict; None for a bare one.
         prefix: what their files put before every name.
+        shown_by: foreign names of which a file must have each, to be of this layout.
+        hidden_by: foreign names of which it must have none.
         after_read, after_write: what is not a mere renaming, if anything; called with what was read and what was made
             of it.
     """
@@ -60,32 +60,59 @@ class Layout:
     neck: str = 'projector'
     container: str | None = 'model'
     prefix: str = ''
+    shown_by: tuple[str, ...] = ()
+    hidden_by: tuple[str, ...] = ()
     after_read: Callable[[StateDict, StateDict], None] | None = None
     after_write: Callable[[StateDict, StateDict], None] | None = None
 
-    def read(self, state_dict: StateDict) -> Converted:
+    def shows(self, names: Iterable[str], only_shown: bool = False) -> bool:
+        """Whether names that fit this layout are of it and not of another that they fit too."""
+        names = list(names)
+
+        def has(part: str) -> bool:
+            return any(re.match(part, name) for name in names)
+
+        return all(map(has, self.shown_by)) and (only_shown or not any(map(has, self.hidden_by)))
+
+    def unknown(self, names: Iterable[str]) -> list[str]:
+        """Names that fit no rule of this layout."""
+        return [name for name in names if self.names.to_host(name) is None and self._reason(name) is None]
+
+    def _reason(self, name: str) -> str | None:
+        return next((reason for pattern, reason in self.dropped if pattern.match(name)), None)
+
+    def read(self, state_dict: StateDict, root: str = '') -> Converted:
         """Mmpretrain's form of a foreign state dict.
+
+        Args:
+            state_dict: name → tensor.
+            root: what stands before every name of the model; names without it are dropped.
 
         Raises:
             ValueError: a tensor fits no rule of the layout.
         """
         result, unknown = Converted(neck=self.neck), []
         for name, tensor in state_dict.items():
-            plain = name.removeprefix('module.')
-            new = self.names.to_host(plain)
-            reason = next((why for pattern, why in self.dropped if pattern.match(plain)), None)
+            if not name.startswith(root):
+                result.dropped[name] = f'not below {root}'
+                continue
+            plain = name[len(root):]
+            new, reason = self.names.to_host(plain), self._reason(plain)
             if new is not None and new not in result.backbone:
                 result.backbone[new] = tensor
                 result.sources[new] = name
             elif reason is not None:
                 result.dropped[name] = reason
+            elif is_number(plain, tensor):
+                result.dropped[name] = 'a single number'
             else:
                 unknown.append(name)
         if unknown:
             raise ValueError(f'{len(unknown)} tensors fit no rule of {self.title}\'s layout, among them {unknown[:5]}; '
-                             'name the right layout, or remove them from the file')
+                             'name another layout')
         if self.after_read is not None:
-            self.after_read(state_dict, result.backbone)
+            self.after_read({name[len(root):]: tensor for name, tensor in state_dict.items() if name.startswith(root)},
+                            result.backbone)
         return result
 
     def write(self, model: StateDict) -> Converted:
@@ -111,6 +138,11 @@ class Layout:
         return result
 
 
+def is_number(name: str, value: object) -> bool:
+    """Whether something at the top of a state dict is a counter or the like, and no weight."""
+    return '.' not in name and isinstance(value, Tensor) and value.numel() == 1
+
+
 def encoder_only(model: Converted) -> Converted:
     """The encoder of a model, without ``backbone.``; the rest is dropped by its name in the source."""
     result = replace(model, backbone={}, dropped=dict(model.dropped), sources={})
@@ -118,16 +150,11 @@ def encoder_only(model: Converted) -> Converted:
         source = model.sources.get(name, name)
         if name.startswith(BASE):
             result.backbone[name[len(BASE):]], result.sources[name[len(BASE):]] = tensor, source
+        elif name.startswith('momentum_encoder.'):
+            result.dropped[source] = OTHER
         else:
-            result.dropped[source] = _part(name, model.neck) if model.sources else model.neck
+            result.dropped[source] = 'predictor' if name.startswith('head.predictor.') else model.neck
     return result
-
-
-def _part(name: str, neck: str) -> str:
-    """What a tensor outside the encoder belongs to."""
-    if name.startswith('momentum_encoder.'):
-        return OTHER
-    return 'predictor' if name.startswith('head.') else neck
 
 
 def pattern(start: str, reason: str) -> tuple[re.Pattern, str]:
@@ -141,7 +168,8 @@ def encoder_names(theirs: str = '', host: str = BASE, pairs: Pairs = VIT) -> Pai
 
 
 TIMM = Layout(
-    'timm', NameMap(encoder_names(pairs=BEIT)), (pattern('head.', 'classifier'), NAME_INDEX), container=None)
+    'timm', NameMap(encoder_names(pairs=BEIT)), (pattern('head.', 'classifier'), NAME_INDEX), container=None,
+    hidden_by=(r'blocks\.\d+\.attn\.q_bias', ))  # BEiT's, which ConMIM's layout is; EVA's, which none is
 MAE = Layout(
     'MAE',
     NameMap((
@@ -153,7 +181,8 @@ MAE = Layout(
         ('decoder_norm.{t}', 'neck.ln1.{t}'),
         ('decoder_pred.{t}', 'neck.decoder_pred.{t}'))),
     (pattern('head.', 'classifier'), pattern('fc_norm.', 'classifier')),
-    neck='MAE decoder')
+    neck='MAE decoder',
+    hidden_by=(r'head\.', ))
 MOCOV3 = Layout(
     'MoCo v3',
     NameMap((
@@ -163,12 +192,8 @@ MOCOV3 = Layout(
         *encoder_names('momentum_encoder.', MOMENTUM),
         *mlp('predictor.', 'head.predictor.'))),
     container='state_dict',
-    prefix='module.')
-
-
-def rename(name: str, names: NameMap) -> str | None:
-    """Mmpretrain's name, or None."""
-    return names.to_host(name)
+    prefix='module.',
+    shown_by=(r'base_encoder\.', ))
 
 
 def mmpretrain_to_timm(backbone: StateDict) -> StateDict:

@@ -1,18 +1,26 @@
 """Load backbones completely or not at all."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmengine.logging import print_log
 from torch import nn
 
-from mm_graft.checkpoints.conversion import convert_backbone, detect_layout
-from mm_graft.checkpoints.fit import fit
-from mm_graft.checkpoints.layouts import StateDict
+from mm_graft.checkpoints.containers import CheckpointFile, read_file
+from mm_graft.checkpoints.conversion import convert_backbone
+from mm_graft.checkpoints.detection import HOST_NAMES, MOMENTUM_WORD, locate
+from mm_graft.checkpoints.facts import Facts, activation_of, heads_of, read_facts
+from mm_graft.checkpoints.fit import FRESH, fit
+from mm_graft.checkpoints.grids import SourceGrid, find_grid
+from mm_graft.checkpoints.layouts import Converted, StateDict, is_number
 from mm_graft.checkpoints.localmim import plain_encoder
-from mm_graft.checkpoints.reading import CheckpointError, first_non_finite, read_checkpoint
+from mm_graft.checkpoints.reading import CheckpointError, first_non_finite, integrity
+from mm_graft.checkpoints.resize import Grid, grid_of
 
-POSITIONS = ('pos_embed', 'relative_position_bias_table')
+OWN_NAMES = "the backbone's own names"
+# What stands beside an encoder under its prefix and is no part of it
+BESIDE = re.compile(r'(heads?|head_dist|fc|classifier|lm_head|projectors?|predictor|decoder\w*|mask_token)(\.|$)')
 
 
 @dataclass(frozen=True)
@@ -25,6 +33,8 @@ class Coverage:
         loaded: tensors that went into the backbone.
         dropped: names in the file that are not part of the backbone, with the reason.
         fresh: names of the backbone that no such file has, and that kept their initial values.
+        assumed: what the file does not state and was taken as the backbone has it.
+        verified: by what the file is known to be what was written.
     """
 
     path: str
@@ -32,16 +42,23 @@ class Coverage:
     loaded: int
     dropped: dict[str, str]
     fresh: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
+    verified: str = ''
 
     def __str__(self) -> str:
         reasons = sorted(set(self.dropped.values()))
         left_out = f'; left out {len(self.dropped)} ({", ".join(reasons)})' if self.dropped else ''
-        fresh = f'; fresh: {", ".join(self.fresh)}' if self.fresh else ''
-        return f'loaded all {self.loaded} backbone tensors from {self.path} ({self.layout}){left_out}{fresh}'
+        fresh = f'; newly initialized: {", ".join(self.fresh)}' if self.fresh else ''
+        assumed = f'; assumed, as the file does not state it: {", ".join(self.assumed)}' if self.assumed else ''
+        verified = f'; verified by {self.verified}' if self.verified else ''
+        return (f'loaded all {self.loaded} backbone tensors from {self.path} ({self.layout}){left_out}{fresh}{assumed}'
+                f'{verified}')
 
 
-def backbone_tensors(backbone: nn.Module, path: str | Path, layout: str | None = None, branch: str = 'base',
-                     resize: bool = False) -> tuple[StateDict, Coverage]:
+def backbone_tensors(
+    backbone: nn.Module, path: str | Path, layout: str | None = None, branch: str = 'base', resize: bool = False,
+    prefix: str | None = None, container: str | None = None, grid: Grid | None = None,
+) -> tuple[StateDict, Coverage]:
     """The tensors of a checkpoint of any known layout, under the names of ``backbone`` and of its shapes.
 
     Every parameter and buffer of the backbone must be in the file with its shape, and nothing may be left over. The
@@ -53,52 +70,141 @@ def backbone_tensors(backbone: nn.Module, path: str | Path, layout: str | None =
         backbone: the encoder itself (a ViT or BEiT of mmpretrain, mmseg's BEiT, this package's or timm's), not the
             algorithm around it.
         path: the file.
-        layout: layout of the file, see ``LAYOUT_NAMES``; detected if None.
+        layout: of the file, see ``LAYOUT_NAMES``; detected if None.
         branch: ``'base'``, or ``'momentum'`` for the slowly moving encoder of a contrastive checkpoint.
         resize: interpolate position embeddings and tables of relative positions to the backbone's grid.
+        prefix: what stands before the names of the encoder's model in the file; found if None.
+        container: key of the file under which the state dict stands; found if None.
+        grid: rows and columns of patches that the file's positions are for, where it does not say.
 
     Raises:
         CheckpointError: the file is unusable, of another method, or of another size.
     """
-    state_dict = read_checkpoint(path)
+    file = read_file(path, container, branch)
+    tensors, coverage = fit_file(backbone, file, layout, branch, resize, prefix, grid)
+    return tensors, coverage
+
+
+def fit_file(
+    backbone: nn.Module, file: CheckpointFile, layout: str | None = None, branch: str = 'base', resize: bool = False,
+    prefix: str | None = None, grid: Grid | None = None,
+) -> tuple[StateDict, Coverage]:
+    """As :func:`backbone_tensors`, of a file that is read already.
+
+    Raises:
+        CheckpointError: the file is of another method, or of another size.
+    """
+    branch = 'base' if file.is_average else branch
     try:
-        layout = layout or detect_layout(state_dict)
-        converted = convert_backbone(state_dict, layout, branch)
-        if not hasattr(backbone, 'tap_norms'):
-            converted = plain_encoder(converted)
-        fitted = fit(backbone, converted.backbone, resize)
+        layout, encoder = find_encoder(backbone, file.tensors, layout, branch, prefix)
+        facts = read_facts(file, layout, width_of(encoder.backbone))
+        source = find_grid(encoder.backbone, grid, facts.grid, grid_of(backbone))
+        fitted = fit(backbone, encoder.backbone, source, resize)
+        assumed = check_facts(backbone, facts, source)
     except (ValueError, TypeError, RuntimeError, LookupError) as error:
-        raise CheckpointError(f'checkpoint {path}: {error}') from error
-    _check_complete(path, layout, backbone.state_dict(), fitted.tensors)
+        raise CheckpointError(f'checkpoint {file.path}: {error}') from error
+    _check_complete(file, layout, backbone.state_dict(), fitted.tensors)
     if name := first_non_finite(fitted.tensors):
-        raise CheckpointError(f'checkpoint {path} ({layout}) has weights that are NaN or infinite, first {name}; use '
-                              'an earlier one')
-    return fitted.tensors, Coverage(str(path), layout, len(fitted.tensors) - len(fitted.fresh),
-                                    {**converted.dropped, **fitted.dropped}, fitted.fresh)
+        raise CheckpointError(f'checkpoint {file.path} ({layout}) has weights that are NaN or infinite, first {name}; '
+                              'use an earlier one')
+    weights = {name: why for name, why in file.rest.items() if 'weights' in why}
+    return fitted.tensors, Coverage(
+        str(file.path), layout, len(fitted.tensors) - len(fitted.fresh),
+        {**weights, **encoder.dropped, **fitted.dropped}, fitted.fresh, assumed, integrity(file.path))
+
+
+def width_of(encoder: StateDict) -> int:
+    """Width of the tokens of a ViT; 0 for another encoder."""
+    stem = next((tensor for name, tensor in encoder.items() if name.endswith(('patch_embed.projection.weight',
+                                                                              'patch_embed.proj.weight'))), None)
+    return len(stem) if stem is not None else 0
+
+
+def find_encoder(backbone: nn.Module, tensors: StateDict, layout: str | None, branch: str,
+                 prefix: str | None) -> tuple[str, Converted]:
+    """The layout of a file, and its encoder under mmpretrain's names or under the backbone's own.
+
+    Raises:
+        ValueError: there is no such encoder in it.
+    """
+    own = backbone.state_dict()
+    is_host_vit = all(map(HOST_NAMES.fullmatch, own))
+    direct = None if layout or is_host_vit else under_own_names(own, tensors, branch, prefix)
+    if direct is not None:
+        return OWN_NAMES, direct
+    converted = convert_backbone(tensors, layout, branch, prefix)
+    if not hasattr(backbone, 'tap_norms'):
+        converted = plain_encoder(converted)
+    return layout or locate(tensors, branch, None, prefix).layout, converted
+
+
+def under_own_names(own: StateDict, tensors: StateDict, branch: str, prefix: str | None) -> Converted | None:
+    """The tensors that have the very names of a backbone, below some prefix; None where a name is missing or too many.
+
+    Raises:
+        ValueError: there are several such sets.
+    """
+    plain = {name.removeprefix('timm_model.'): name for name in own}
+    needed = [name for name in plain if not FRESH.search(name)]
+    starts = {name[:-len(needed[0])] for name in tensors if needed and name.endswith(needed[0])}
+    found = {}
+    for start in starts if prefix is None else {prefix}:
+        inside = {name[len(start):]: tensor for name, tensor in tensors.items() if name.startswith(start)}
+        strange = [name for name, value in inside.items() if name not in plain and not BESIDE.match(name)
+                   and not is_number(name, value) and not name.endswith('relative_position_index')]
+        if start[-1:] in ('', '.') and not strange and all(name in inside for name in needed):
+            found[start] = inside
+    wanted = [start for start in found if bool(MOMENTUM_WORD.search(start)) == (branch == 'momentum')] or list(found)
+    if len(wanted) > 1:
+        raise ValueError(f'it holds several such encoders, below {sorted(wanted)}; name one by prefix')
+    if not wanted:
+        return None
+    inside = found[wanted[0]]
+    dropped = {name: 'not part of this backbone' for name in tensors
+               if not name.startswith(wanted[0]) or name[len(wanted[0]):] not in plain}
+    return Converted({plain[name]: tensor for name, tensor in inside.items() if name in plain}, dropped)
+
+
+def check_facts(backbone: nn.Module, facts: Facts, source: SourceGrid | None) -> tuple[str, ...]:
+    """What is assumed because the file does not state it.
+
+    Raises:
+        ValueError: the file states something else than the backbone has.
+    """
+    assumed = []
+    for what, own, stated in (('heads', heads_of(backbone), facts.heads),
+                              ('activation', activation_of(backbone), facts.activation)):
+        if own is not None and stated is not None and own != stated:
+            setting = ' (arch=dict(…, num_heads=…))' if what == 'heads' else ''
+            raise ValueError(f'it has {what} {stated} by {facts.source}, the backbone has {own}; build the backbone '
+                             f'with {what} {stated}{setting}')
+        if own is not None and stated is None:
+            assumed.append(f'{what} {own}')
+    if source is not None and source.how == 'assumed':
+        assumed.append(f'grid {source.grid[0]} × {source.grid[1]}')
+    return tuple(assumed)
 
 
 def load_backbone(backbone: nn.Module, path: str | Path, layout: str | None = None, branch: str = 'base',
-                  resize: bool = False) -> Coverage:
+                  resize: bool = False, **options: object) -> Coverage:
     """Load a checkpoint of any known layout into a backbone, completely or not at all; see :func:`backbone_tensors`."""
-    tensors, coverage = backbone_tensors(backbone, path, layout, branch, resize)
+    tensors, coverage = backbone_tensors(backbone, path, layout, branch, resize, **options)
     backbone.load_state_dict(tensors, strict=True)
     print_log(str(coverage), logger='current')
     return coverage
 
 
-def _check_complete(path: str | Path, layout: str, target: StateDict, tensors: StateDict) -> None:
+def _check_complete(file: CheckpointFile, layout: str, target: StateDict, tensors: StateDict) -> None:
     missing = [name for name in target if name not in tensors]
     left_over = [name for name in tensors if name not in target]
     if missing or left_over:
         raise CheckpointError(
-            f'checkpoint {path} ({layout}) covers {len(target) - len(missing)} of {len(target)} backbone tensors; '
-            f'missing {missing[:3]}, left over {left_over[:3]}; use a checkpoint of this architecture')
+            f'checkpoint {file.path} ({layout}) covers {len(target) - len(missing)} of {len(target)} backbone tensors; '
+            f'missing {missing[:3]}, left over {left_over[:3]}; the names in the file are such as '
+            f'{list(file.tensors)[:3]}. Use a checkpoint of this architecture, or build the backbone like it')
     wrong = [name for name in target if target[name].shape != tensors[name].shape]
-    if not wrong:
-        return
-    positions = all(name.endswith(POSITIONS) for name in wrong)
-    remedy = 'load with resize=True to interpolate them, or use the same image size' if positions else \
-        'use the same width, depth, patch size and image size'
-    raise CheckpointError(
-        f'checkpoint {path} ({layout}): {len(wrong)} tensors have another shape, first {wrong[0]}: '
-        f'{tuple(tensors[wrong[0]].shape)} in the file, {tuple(target[wrong[0]].shape)} in the model; {remedy}')
+    if wrong:
+        raise CheckpointError(
+            f'checkpoint {file.path} ({layout}): {len(wrong)} tensors have another shape, first {wrong[0]}: '
+            f'{tuple(tensors[wrong[0]].shape)} in the file, {tuple(target[wrong[0]].shape)} in the model; use the same '
+            'width, depth, patch size and image size')

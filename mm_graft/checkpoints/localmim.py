@@ -25,7 +25,7 @@ def _read_constants(state_dict: StateDict, model: StateDict) -> None:
     for name in [name for name in model if DECODER_TABLE.match(name)]:
         model[name] = model[name][:, 1:]
     biases = {int(match.group(1)): tensor for name, tensor in state_dict.items()
-              if (match := HOG.match(name.removeprefix('module.'))) and match.group(2) == 'bias'}
+              if (match := HOG.match(name)) and match.group(2) == 'bias'}
     if biases:
         model[HOG_BIAS] = torch.stack([biases[scale] for scale in sorted(biases)])
 
@@ -49,34 +49,9 @@ LOCALMIM = Layout(
           for part in ('mask_token', 'pos_embed', 'embed.{t}', 'norm.{t}', 'pred.{t}')))),
     ((HOG, 'HOG layer'),),
     neck='LocalMIM decoder',
+    shown_by=(r'norm\.\d+\.', ),
     after_read=_read_constants,
     after_write=_write_constants)
-
-
-def rename_localmim(name: str) -> str | None:
-    """The name of an authors' parameter in `LocalMIM`; None for what has no counterpart of the same shape.
-
-    Raises:
-        ValueError: the name fits no rule.
-    """
-    new = LOCALMIM.names.to_host(name)
-    if new is None and not HOG.match(name):
-        raise ValueError(f'{name!r} is no tensor of a LocalMIM checkpoint; name the right layout')
-    return new
-
-
-def localmim_to_mmpretrain(state_dict: StateDict) -> StateDict:
-    """A whole `LocalMIM` model from the authors' state dict.
-
-    Their decoders' position tables have a row of zeros for the class token, which is cut off; the Sobel kernels are
-    not stored here; the random pairs of ``--hog_bias`` become ``target_generator.bias`` (scales, 2).
-
-    Raises:
-        ValueError: a tensor fits no rule.
-    """
-    for name in state_dict:
-        rename_localmim(name)
-    return LOCALMIM.read(state_dict).backbone
 
 
 def plain_encoder(converted: Converted, prefix: str = '') -> Converted:

@@ -19,45 +19,11 @@ from mm_graft.checkpoints.torch_files import read_archive, read_legacy
 from mm_graft.checkpoints.unpickler import PlainUnpickler, UnsafePickleError
 from mm_graft.files import open_regular
 
-CONTAINERS = ('state_dict', 'model', 'module')
+SUFFIXES = ('.pth', '.pt', '.tar', '.bin', '.ckpt', '.th', '.safetensors')
 
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be used; the message names the file, what is wrong, and what to do."""
-
-
-def read_checkpoint(path: str | Path) -> StateDict:
-    """The tensors of a checkpoint by name, on the CPU; see :func:`read_content` for the formats.
-
-    Containers (``state_dict``, ``model``, ``module``) are opened.
-
-    Raises:
-        CheckpointError: no such file, damaged, not safe to open, or without tensors.
-    """
-    return read_parts(path)[0]
-
-
-def read_parts(path: str | Path) -> tuple[StateDict, dict[str, str]]:
-    """As :func:`read_checkpoint`, with what else stands in the file: name → what it is.
-
-    Raises:
-        CheckpointError: no such file, damaged, not safe to open, or without tensors.
-    """
-    content = read_content(path)
-    rest: dict[str, str] = {}
-    for container in CONTAINERS:
-        if isinstance(content, dict) and isinstance(content.get(container), dict):
-            rest = {str(name): 'beside the state dict' for name in content if name != container}
-            content = content[container]
-            break
-    if not isinstance(content, dict):
-        raise CheckpointError(f'checkpoint {path} holds a {type(content).__name__}, not a state dict')
-    tensors = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
-    if not tensors:
-        raise CheckpointError(f'checkpoint {path} holds no tensors under {CONTAINERS} or at its top level')
-    rest.update({str(name): f'a {type(value).__name__}, no tensor' for name, value in content.items()
-                 if name not in tensors})
-    return tensors, rest
 
 
 def read_content(source: str | Path | BinaryIO, tensors: bool = True, device_of: Callable | None = None) -> object:
@@ -113,7 +79,9 @@ def _opened(source: str | Path | BinaryIO) -> Iterator[tuple[BinaryIO, object]]:
 
 def _open(path: str | Path) -> BinaryIO:
     if os.path.isdir(path):
-        raise CheckpointError(f'checkpoint {path} is a folder; give the path of a file in it')
+        inside = sorted(file.name for file in Path(path).iterdir() if file.suffix in SUFFIXES)
+        raise CheckpointError(f'checkpoint {path} is a folder; give the path of a file in it'
+                              + (f', of {", ".join(inside[:5])}' if inside else ''))
     try:
         return open_regular(path)
     except FileNotFoundError as error:

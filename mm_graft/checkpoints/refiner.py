@@ -53,6 +53,7 @@ REFINER = Layout(
         ('norm.{t}', 'ln1.{t}'),
         ('embed_norm.{t}', 'pre_norm.{t}')))),
     container='state_dict',
+    shown_by=(r'cls_tokens\.tokens', ),
     after_read=_read_grid,
     after_write=_write_grid)
 DATA2VEC2 = Layout(

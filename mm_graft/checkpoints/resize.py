@@ -1,25 +1,71 @@
-"""Position embeddings and tables of relative positions for another grid of patches; done only on request."""
+"""Position embeddings and tables of relative positions on other grids of patches; grids are compared, never counts."""
 
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-EXTRA_ROWS = 3
+Grid = tuple[int, int]
+EXTRA_ROWS = 3  # of a table of relative positions: what concerns the class token
+PREFIX_TOKENS = (1, 0, 2, 5)  # positions of tokens that are no patches: class; none; class, distillation; 4 registers
 
 
-def num_displacements(grid: tuple[int, int]) -> int:
+def grid_of(backbone: nn.Module) -> Grid | None:
+    """Rows and columns of patches that a ViT is built for; None if it does not say."""
+    for owner in (backbone, getattr(backbone, 'patch_embed', None), getattr(backbone, 'timm_model', None)):
+        owner = getattr(owner, 'patch_embed', owner) if owner is not backbone else owner
+        for name in ('patch_resolution', 'init_out_size', 'grid_size', 'patches_resolution'):
+            grid = getattr(owner, name, None)
+            if grid is not None and len(grid) == 2:
+                return tuple(grid)
+    return None
+
+
+def square_grid(count: int) -> Grid | None:
+    """The square grid of so many patches, if there is one."""
+    side = math.isqrt(max(count, 0))
+    return (side, side) if side and side**2 == count else None
+
+
+def num_displacements(grid: Grid) -> int:
     """Rows of a table of relative positions, with the three that concern the class token."""
     return (2 * grid[0] - 1) * (2 * grid[1] - 1) + EXTRA_ROWS
 
 
-def resize_table(table: Tensor, source: tuple[int, int], target: tuple[int, int], mode: str = 'bilinear') -> Tensor:
-    """The table of one grid for another, (rows, heads): the displacements as an image, resized.
+def sincos_grid(positions: Tensor, tolerance: float = 2e-3) -> Grid | None:
+    """The grid of a fixed table (N, D) of sines and cosines, row-major, in MAE's order or MoCo v3's; None for others.
+
+    The host's table of a grid that is not square goes column by column; it is that of the transposed grid.
+    """
+    count, dims = positions.shape
+    if dims % 4 or not count:
+        return None
+    omega = 10000**(-torch.arange(dims // 4, dtype=torch.float64) / (dims // 4))
+    angles = torch.arange(count, dtype=torch.float64)[:, None] * omega
+    code = torch.cat([angles.sin(), angles.cos()], 1)
+    for mae_order in (True, False):
+        for rows in (rows for rows in range(1, count + 1) if count % rows == 0):
+            halves = positions.double().reshape(rows, count // rows, 2, dims // 2)
+            row = code[:rows, None].expand(*halves.shape[:2], -1)
+            column = code[None, :halves.shape[1]].expand(*halves.shape[:2], -1)
+            order = (column, row) if mae_order else (row, column)
+            if (halves - torch.stack(order, 2)).abs().amax() < tolerance:
+                return rows, count // rows
+    return None
+
+
+def resize_table(table: Tensor, source: Grid, target: Grid, mode: str = 'bilinear') -> Tensor:
+    """The table of relative positions of one grid for another, (rows, heads): the displacements as an image, resized.
 
     The paper names bilinear interpolation for ADE20K (Table 13). BEiT's code interpolates cubically over
     geometrically spaced displacements, as does the host, through a SciPy function that no longer exists.
+
+    Raises:
+        ValueError: the table is not of the grid ``source``.
     """
+    if len(table) != num_displacements(source):
+        raise ValueError(f'a relative position table of {len(table)} rows is not of {source[0]} × {source[1]} patches')
     if source == target:
         return table
     patches, extra = table[:-EXTRA_ROWS], table[-EXTRA_ROWS:]
@@ -29,45 +75,17 @@ def resize_table(table: Tensor, source: tuple[int, int], target: tuple[int, int]
     return torch.cat([image.flatten(2)[0].T, extra])
 
 
-def fit_table(table: Tensor, grid: tuple[int, int], mode: str = 'bilinear') -> Tensor:
-    """The table of any square grid for ``grid``; a table of that length is returned as it is.
+def resize_positions(table: Tensor, source: Grid, target: Grid, mode: str = 'bicubic') -> Tensor:
+    """A position embedding (1, extra + N, D) of one grid for another; the extra tokens' rows stay.
 
     Raises:
-        ValueError: the length is neither that of ``grid`` nor of a square grid.
+        ValueError: the embedding is not of the grid ``source``.
     """
-    if len(table) == num_displacements(grid):
+    extra = table.shape[1] - source[0] * source[1]
+    if extra not in PREFIX_TOKENS:
+        raise ValueError(f'a position embedding of {table.shape[1]} tokens is not of {source[0]} × {source[1]} patches')
+    if source == target:
         return table
-    side = (round(max(len(table) - EXTRA_ROWS, 1)**0.5) + 1) // 2
-    if num_displacements((side, side)) != len(table):
-        raise ValueError(f'a relative position table of {len(table)} rows is of no square grid of patches; resize it '
-                         f'to {grid[0]} × {grid[1]} patches with `resize_table` before loading')
-    return resize_table(table, (side, side), grid, mode)
-
-
-def fit_positions(table: Tensor, grid: tuple[int, int], mode: str = 'bicubic') -> Tensor:
-    """A position embedding (1, extra + N, D) of any square grid for ``grid``; the extra tokens' rows stay.
-
-    Raises:
-        ValueError: N is neither that of ``grid`` nor a square.
-    """
-    side = math.isqrt(table.shape[1])
-    extra = table.shape[1] - side**2
-    if table.shape[1] - grid[0] * grid[1] in (0, 1):
-        return table
-    if extra > 2:
-        raise ValueError(f'a position embedding of {table.shape[1]} tokens is of no square grid of patches; resize it '
-                         f'to {grid[0]} × {grid[1]} patches before loading')
-    image = table[:, extra:].reshape(1, side, side, -1).permute(0, 3, 1, 2)  # (1, N, D) → (1, D, H, W)
-    image = F.interpolate(image.float(), grid, mode=mode, align_corners=False).to(table.dtype)
+    image = table[:, extra:].reshape(1, *source, -1).permute(0, 3, 1, 2)  # (1, N, D) → (1, D, H, W)
+    image = F.interpolate(image.float(), target, mode=mode, align_corners=False).to(table.dtype)
     return torch.cat([table[:, :extra], image.flatten(2).transpose(1, 2)], dim=1)
-
-
-def resize_model(tensors: dict[str, Tensor], grid: tuple[int, int]) -> dict[str, Tensor]:
-    """All position embeddings and tables of relative positions in a state dict, for ``grid``."""
-    resized = dict(tensors)
-    for name, tensor in tensors.items():
-        if name.rsplit('.', 1)[-1] in ('pos_embed', 'decoder_pos_embed'):
-            resized[name] = fit_positions(tensor, grid)
-        elif name.endswith('relative_position_bias_table'):
-            resized[name] = fit_table(tensor, grid)
-    return resized

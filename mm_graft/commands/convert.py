@@ -12,6 +12,8 @@ from mm_graft.commands.configs import load_config
 if TYPE_CHECKING:
     from mmengine.config import Config
 
+    from mm_graft.checkpoints import Origin
+
 LAYOUTS = ('mae', 'timm', 'mocov3', 'graft', 'conmim', 'localmim', 'refiner', 'data2vec2', 'mmpretrain')
 
 
@@ -34,13 +36,14 @@ def check_source(args: argparse.Namespace) -> None:
 def layout(args: argparse.Namespace, inputs: None) -> None:
     """Convert, and say what was left out."""
     from mm_graft.checkpoints import convert_file
-    record = convert_file(
-        args.source, args.target, args.layout, args.to, args.branch, tuple(args.grid) if args.grid else None)
+    record = convert_file(_origin(args), args.target, args.to, tuple(args.grid) if args.grid else None)
     reasons = record['dropped']
     print(f'{args.source} ({record["from"]}) → {args.target} ({args.to}), {len(reasons)} entries left out')
     for reason in sorted(set(reasons.values())):
         names = [name for name in reasons if reasons[name] == reason]
         print(f'  {reason}: {", ".join(names[:4])}{f" … ({len(names)})" if len(names) > 4 else ""}')
+    if record['grid_known'] == 'assumed':
+        print(f'  a grid of {record["grid"][0]} × {record["grid"][1]} patches was assumed; --from-grid says another')
 
 
 def publish_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +61,7 @@ def publish(args: argparse.Namespace, inputs: None) -> None:
     from mm_graft.checkpoints import publish_file
     name = args.name or Path(args.source).name.split('.')[0]
     suffix = '.safetensors' if args.safetensors else '.pth'
-    print(publish_file(args.source, args.folder, name, args.layout, args.branch, suffix, args.plain))
+    print(publish_file(_origin(args), args.folder, name, suffix, args.plain))
 
 
 def onnx_arguments(parser: argparse.ArgumentParser) -> None:
@@ -106,6 +109,16 @@ def _add_origin(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--from', dest='layout', choices=LAYOUTS, help='layout of the source (default: detected)')
     parser.add_argument('--branch', default='base', choices=('base', 'momentum'),
                         help='which encoder of a contrastive checkpoint becomes the encoder of the target')
+    parser.add_argument('--prefix', help='what stands before the names of the model in the file (default: found)')
+    parser.add_argument('--container', help='key of the file under which the state dict stands (default: found)')
+    parser.add_argument('--from-grid', type=int, nargs=2, metavar=('ROWS', 'COLUMNS'),
+                        help="grid of patches that the file's positions are for, where it does not say")
+
+
+def _origin(args: argparse.Namespace) -> Origin:
+    from mm_graft.checkpoints import Origin
+    grid = tuple(args.from_grid) if args.from_grid else None
+    return Origin(args.source, args.layout, args.branch, args.prefix, args.container, grid)
 
 
 COMMANDS = {

@@ -1,15 +1,20 @@
 import pytest
+import timm
 import torch
 
-from mm_graft.checkpoints.conversion import check_encoder, choose_branch, convert_backbone, convert_model, read_model
+from mm_graft.checkpoints.conversion import (
+    check_encoder,
+    choose_branch,
+    convert_backbone,
+    convert_model,
+    read_model,
+    write_model,
+)
+from tests.tiny import vit_state
 
 
-def encoder(width=4, depth=3, prefix=''):
-    tensors = {'cls_token': torch.randn(1, 1, width), 'norm.weight': torch.randn(width)}
-    for i in range(depth):
-        tensors[f'blocks.{i}.norm1.weight'] = torch.randn(width)
-        tensors[f'blocks.{i}.attn.qkv.weight'] = torch.randn(3 * width, width)
-    return {prefix + name: tensor for name, tensor in tensors.items()}
+def encoder(prefix=''):
+    return {prefix + name: tensor for name, tensor in vit_state(4, 3, mlp=8).items()}
 
 
 def contrastive():
@@ -75,14 +80,16 @@ def test_an_encoder_alone_has_no_second_branch():
         choose_branch(read_model(encoder()), 'teacher')
 
 
-def test_a_wrong_kind_says_what_the_names_look_like():
-    with pytest.raises(ValueError, match="look like layout 'mae'"):
-        read_model(encoder(), 'mmpretrain')
+def test_a_wrong_layout_is_refused():
+    with pytest.raises(ValueError, match='are no model of mmpretrain'):
+        read_model({name: tensor for name, tensor in encoder().items() if name.startswith('blocks')}, 'mmpretrain')
+    with pytest.raises(ValueError, match='are not those of ConMIM'):
+        read_model(encoder(), 'conmim')
     with pytest.raises(ValueError, match='unknown layout'):
         read_model(encoder(), 'dino')
     with pytest.raises(ValueError, match='unknown layout'):
         convert_model(encoder(), None, 'dino')
-    with pytest.raises(ValueError, match='no encoder in it'):
+    with pytest.raises(ValueError, match='are not those of MoCo v3'):
         read_model({'predictor.0.weight': torch.zeros(1)}, 'mocov3')
 
 
@@ -92,7 +99,7 @@ def test_an_encoder_must_be_whole_and_of_one_width():
 
     check_encoder(backbone())
     gap = backbone()
-    del gap['layers.1.ln1.weight'], gap['layers.1.attn.qkv.weight']
+    gap = {name: tensor for name, tensor in gap.items() if not name.startswith('layers.1.')}
     with pytest.raises(ValueError, match='block 1 of the encoder is missing'):
         check_encoder(gap)
     half = backbone()
@@ -101,6 +108,11 @@ def test_an_encoder_must_be_whole_and_of_one_width():
         check_encoder(half)
     with pytest.raises(ValueError, match='cls_token has width 6'):
         check_encoder(backbone(cls_token=torch.zeros(1, 1, 6)))
+    for missing in ('ln1.weight', 'patch_embed.projection.weight'):
+        with pytest.raises(ValueError, match=f'lacks {missing}'):
+            check_encoder({name: tensor for name, tensor in backbone().items() if name != missing})
+    with pytest.raises(ValueError, match=r"belong to no ViT or Swin that is known here, first \['layers.0.ada"):
+        check_encoder(backbone(**{'layers.0.adapter': torch.zeros(1)}))
 
 
 def test_the_final_norm_of_a_plain_vit_is_that_of_the_last_tap():
@@ -109,3 +121,23 @@ def test_the_final_norm_of_a_plain_vit_is_that_of_the_last_tap():
     result = convert_model(source, None, 'mae')
     assert result.backbone['norm.weight'].equal(torch.ones(4))
     assert result.dropped == {'norm.0.weight': 'norm of a lower tap'}
+
+
+OTHERS = ['convnext_atto', 'resnet18', 'swin_tiny_patch4_window7_224', 'eva02_tiny_patch14_224']
+
+
+@pytest.mark.parametrize('name', OTHERS)
+@pytest.mark.parametrize('layout', [None, 'mmpretrain'])
+def test_other_architectures_are_not_converted_whatever_their_names_begin_with(name, layout):
+    state = timm.create_model(name, num_classes=0).state_dict()
+    with pytest.raises(ValueError, match='known'):
+        convert_model(state, layout, 'mmpretrain')
+    with pytest.raises(ValueError, match='known'):
+        convert_model({f'backbone.{key}': tensor for key, tensor in state.items()}, layout, 'mmpretrain')
+
+
+def test_a_model_can_be_read_once_and_written_twice():
+    model = read_model(contrastive())
+    for layout in ('mmpretrain', 'mocov3', 'timm'):
+        at_once = convert_model(contrastive(), None, layout)
+        assert write_model(model, layout).backbone.keys() == at_once.backbone.keys()

@@ -5,15 +5,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mm_graft.checkpoints import CheckpointError, convert_file, publish_file
+from mm_graft.checkpoints import CheckpointError, Origin, convert_file, publish_file
 from mm_graft.checkpoints.files import read_provenance
 from mm_graft.version import __version__
+from tests.tiny import vit_state
 
 
 @pytest.fixture
 def source(tmp_path):
-    tensors = {'cls_token': torch.randn(1, 1, 4), 'pos_embed': torch.randn(1, 5, 4), 'norm.weight': torch.randn(4),
-               'blocks.0.norm1.weight': torch.randn(4), 'mask_token': torch.zeros(1, 1, 2)}
+    tensors = vit_state(4, 1, tokens=5, mlp=8) | {'mask_token': torch.zeros(1, 1, 2)}
     torch.save({'model': tensors, 'epoch': 3, 'args': {'lr': 1}}, tmp_path / 'source.pth')
     return tmp_path / 'source.pth'
 
@@ -21,7 +21,7 @@ def source(tmp_path):
 @pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
 @pytest.mark.parametrize('to', ['mmpretrain', 'timm', 'mae'])
 def test_the_new_file_says_where_it_comes_from(source, tmp_path, suffix, to):
-    record = convert_file(source, tmp_path / f'a{suffix}', None, to)
+    record = convert_file(Origin(source), tmp_path / f'a{suffix}', to)
     assert read_provenance(tmp_path / f'a{suffix}') == record
     assert record['source_sha256'] == hashlib.sha256(source.read_bytes()).hexdigest()
     assert (record['from'], record['to'], record['tool']) == ('mae', to, f'mm_graft {__version__}')
@@ -29,10 +29,10 @@ def test_the_new_file_says_where_it_comes_from(source, tmp_path, suffix, to):
     assert ('mask_token' in record['dropped']) == (to == 'timm')
 
 
-def test_containers_are_those_of_the_kind(source, tmp_path):
+def test_containers_are_those_of_the_layout(source, tmp_path):
     contents = {}
     for to in ('mmpretrain', 'timm', 'mae', 'mocov3'):
-        convert_file(source, tmp_path / 'a.pth', None, to)
+        convert_file(Origin(source), tmp_path / 'a.pth', to)
         contents[to] = torch.load(tmp_path / 'a.pth', weights_only=True)
     assert 'backbone.cls_token' in contents['mmpretrain']['state_dict']
     assert 'cls_token' in contents['timm']
@@ -41,22 +41,57 @@ def test_containers_are_those_of_the_kind(source, tmp_path):
 
 
 def test_positions_are_resized_on_request_and_it_is_recorded(source, tmp_path):
-    record = convert_file(source, tmp_path / 'a.safetensors', None, 'timm', grid=(4, 3))
+    record = convert_file(Origin(source), tmp_path / 'a.safetensors', 'timm', grid=(4, 3))
     assert load_file(tmp_path / 'a.safetensors')['pos_embed'].shape == (1, 13, 4)
-    assert record['grid'] == [4, 3]
+    assert (record['grid'], record['grid_known']) == ([4, 3], 'given')
+    assert convert_file(Origin(source), tmp_path / 'b.pth', 'timm')['grid_known'] == 'assumed'
+
+
+def test_the_grid_of_the_source_can_be_given_and_travels_with_the_file(tmp_path):
+    torch.save(vit_state(8, 1, tokens=17), tmp_path / 'wide.pth')
+    record = convert_file(Origin(tmp_path / 'wide.pth', grid=(2, 8)), tmp_path / 'a.pth', 'mmpretrain')
+    assert (record['grid'], record['grid_known']) == ([2, 8], 'given')
+    again = convert_file(Origin(tmp_path / 'a.pth'), tmp_path / 'b.safetensors', 'timm', grid=(4, 4))
+    assert again['grid'] == [4, 4]
+    square = convert_file(Origin(tmp_path / 'wide.pth'), tmp_path / 'c.safetensors', 'timm', grid=(4, 4))
+    assert square['grid'] == [4, 4]
+    positions = [load_file(tmp_path / name)['pos_embed'] for name in ('b.safetensors', 'c.safetensors')]
+    assert not positions[0].equal(positions[1])
+    with pytest.raises(CheckpointError, match='not of the given 3 × 3 patches'):
+        convert_file(Origin(tmp_path / 'wide.pth', grid=(3, 3)), tmp_path / 'd.pth', 'timm')
+
+
+def test_prefix_and_container_can_be_given(tmp_path):
+    state = vit_state(4, 1, tokens=5, mlp=8)
+    both = {f'left.{name}': tensor for name, tensor in state.items()}
+    both |= {f'right.{name}': tensor + 1 for name, tensor in state.items()}
+    torch.save({'mine': both}, tmp_path / 'a.pth')
+    with pytest.raises(CheckpointError, match='name the one that is the state dict by container'):
+        convert_file(Origin(tmp_path / 'a.pth'), tmp_path / 'b.safetensors', 'timm')
+    with pytest.raises(CheckpointError, match='name one by prefix'):
+        convert_file(Origin(tmp_path / 'a.pth', container='mine'), tmp_path / 'b.safetensors', 'timm')
+    convert_file(Origin(tmp_path / 'a.pth', container='mine', prefix='right.'), tmp_path / 'b.safetensors', 'timm')
+    assert load_file(tmp_path / 'b.safetensors')['cls_token'].equal(state['cls_token'] + 1)
+
+
+def test_weights_that_are_no_numbers_are_not_passed_on(tmp_path):
+    torch.save(vit_state(4, 1) | {'norm.weight': torch.full((4, ), float('nan'))}, tmp_path / 'a.pth')
+    with pytest.raises(CheckpointError, match=r'NaN or infinite, first backbone\.ln1\.weight'):
+        convert_file(Origin(tmp_path / 'a.pth'), tmp_path / 'b.pth', 'mmpretrain')
+    assert not (tmp_path / 'b.pth').exists()
 
 
 def test_the_same_input_gives_the_same_file(source, tmp_path):
     for name in ('a.pth', 'b.pth'):
-        convert_file(source, tmp_path / name, None, 'timm')
+        convert_file(Origin(source), tmp_path / name, 'timm')
     assert (tmp_path / 'a.pth').read_bytes() == (tmp_path / 'b.pth').read_bytes()
-    assert publish_file(source, tmp_path, 'x') == publish_file(source, tmp_path, 'x')
+    assert publish_file(Origin(source), tmp_path, 'x') == publish_file(Origin(source), tmp_path, 'x')
 
 
 def test_a_failure_leaves_neither_file_nor_change(source, tmp_path, monkeypatch):
     target = tmp_path / 'out' / 'a.pth'
     with pytest.raises(CheckpointError):
-        convert_file(source, target, 'mocov3', 'timm')
+        convert_file(Origin(source, 'mocov3'), target, 'timm')
     assert not target.parent.exists()
     target.parent.mkdir()
     target.write_bytes(b'old')
@@ -66,11 +101,11 @@ def test_a_failure_leaves_neither_file_nor_change(source, tmp_path, monkeypatch)
 
     monkeypatch.setattr(os, 'replace', fail)
     with pytest.raises(OSError, match='disk full'):
-        convert_file(source, target, None, 'timm')
+        convert_file(Origin(source), target, 'timm')
     assert target.read_bytes() == b'old'
     assert [path.name for path in target.parent.iterdir()] == ['a.pth']
 
 
 def test_the_suffix_must_be_a_format(source, tmp_path):
     with pytest.raises(ValueError, match='safetensors'):
-        convert_file(source, tmp_path / 'a.onnx', None, 'timm')
+        convert_file(Origin(source), tmp_path / 'a.onnx', 'timm')

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from mm_graft.checkpoints import CheckpointError, Converted, convert_backbone, detect_layout, load_backbone
-from mm_graft.checkpoints.localmim import localmim_to_mmpretrain, plain_encoder, rename_localmim, sobel_kernels
+from mm_graft.checkpoints.localmim import LOCALMIM, plain_encoder, sobel_kernels
 from mm_graft.models.backbones.localmim_vit import LocalMIMViT
 
 
@@ -18,22 +18,22 @@ from mm_graft.models.backbones.localmim_vit import LocalMIMViT
     ('hog_enc.0.conv.weight', None),
 ])
 def test_names_are_mapped_one_to_one(theirs, ours):
-    assert rename_localmim(theirs) == ours
+    assert LOCALMIM.names.to_host(theirs) == ours
 
 
 def test_an_unknown_name_is_an_error():
-    with pytest.raises(ValueError, match=r"'head.weight' is no tensor of a LocalMIM checkpoint"):
-        localmim_to_mmpretrain({'head.weight': torch.zeros(1)})
+    with pytest.raises(ValueError, match=r"fit no rule of LocalMIM's layout, among them \['head.weight'\]"):
+        LOCALMIM.read({'head.weight': torch.zeros(1)})
 
 
 def test_the_random_pairs_of_the_hog_layers_are_kept_in_order():
     state = {f'hog_enc.{k}.conv.bias': torch.tensor([k, -k]) for k in (1, 0)}
-    assert localmim_to_mmpretrain(state)['target_generator.bias'].tolist() == [[0, 0], [1, -1]]
+    assert LOCALMIM.read(state).backbone['target_generator.bias'].tolist() == [[0, 0], [1, -1]]
 
 
 def test_the_row_of_the_class_token_is_cut_from_the_decoders_tables_only():
     state = {'pos_embed': torch.zeros(1, 5, 4), 'decoder.0.pos_embed': torch.zeros(1, 5, 4)}
-    shapes = {name: tuple(tensor.shape) for name, tensor in localmim_to_mmpretrain(state).items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in LOCALMIM.read(state).backbone.items()}
     assert shapes == {'backbone.pos_embed': (1, 5, 4), 'neck.decoders.0.pos_embed': (1, 4, 4)}
 
 

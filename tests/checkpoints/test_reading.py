@@ -18,16 +18,18 @@ from safetensors.torch import save_file
 from mm_graft.checkpoints import (
     LAYOUT_NAMES,
     CheckpointError,
+    Origin,
     convert_file,
     detect_layout,
     load_backbone,
     publish_file,
     read_checkpoint,
 )
+from mm_graft.checkpoints.containers import read_file
 from mm_graft.checkpoints.digest import of_tensors
 from mm_graft.checkpoints.files import read_provenance
 from mm_graft.checkpoints.intact import corruption_reason, newest_intact, training_iteration
-from mm_graft.checkpoints.reading import read_content, read_parts, read_pickle
+from mm_graft.checkpoints.reading import read_content, read_pickle
 from tests.damages import DAMAGES, damage
 from tests.hostile_files import extension_registered, write_hostile_files
 
@@ -37,7 +39,7 @@ GOLDEN = ('mae_tiny.pth', 'mocov3_tiny.pth.tar', 'conmim_checkpoint-*.pth', 'loc
 @pytest.fixture
 def files(golden, tmp_path):
     """Checkpoints of every layout as zip, as the older pickle, and as safetensors, cut small; one of ours is whole."""
-    convert_file(next(golden.glob('mocov3_tiny.pth.tar')), tmp_path / 'ours.safetensors', None, 'mmpretrain')
+    convert_file(Origin(next(golden.glob('mocov3_tiny.pth.tar'))), tmp_path / 'ours.safetensors', 'mmpretrain')
     made = [tmp_path / 'ours.safetensors']
     for pattern in GOLDEN:
         tensors = read_checkpoint(next(golden.glob(pattern)))
@@ -72,10 +74,10 @@ def try_all(path, content, target, backbone, rng):
     path.write_bytes(content)
     kind, branch = rng.choice((None, *LAYOUT_NAMES)), rng.choice(('base', 'momentum'))
     with contextlib.suppress(CheckpointError):
-        convert_file(path, target, kind, rng.choice(LAYOUT_NAMES), branch)
+        convert_file(Origin(path, kind, branch), target, rng.choice(LAYOUT_NAMES))
         target.unlink()
     with contextlib.suppress(CheckpointError):
-        publish_file(path, target.parent, 'public', kind, branch, plain=rng.random() < 0.5).unlink()
+        publish_file(Origin(path, kind, branch), target.parent, 'public', plain=rng.random() < 0.5).unlink()
     assert not list(target.parent.iterdir())
     with contextlib.suppress(CheckpointError):
         load_backbone(backbone, path, kind, branch, resize=rng.random() < 0.5)
@@ -100,7 +102,7 @@ def test_every_kind_read_as_every_other_ends_in_clean_errors(files, tmp_path):
     for file in files:
         for kind in LAYOUT_NAMES:
             with contextlib.suppress(CheckpointError):
-                convert_file(file, target, kind, 'mmpretrain')
+                convert_file(Origin(file, kind), target, 'mmpretrain')
                 target.unlink()
             assert not target.exists()
 
@@ -113,7 +115,7 @@ def test_tensors_of_wrong_rank_end_in_clean_errors(golden, tmp_path):
             for shape in ((), (3,)):
                 torch.save({**tensors, name: torch.zeros(shape)}, tmp_path / 'a.pth')
                 with contextlib.suppress(CheckpointError):
-                    convert_file(tmp_path / 'a.pth', tmp_path / 'b.pth', None, 'mmpretrain', grid=(3, 3))
+                    convert_file(Origin(tmp_path / 'a.pth'), tmp_path / 'b.pth', 'mmpretrain', grid=(3, 3))
 
 
 NEVER_RAN = {'newobj', 'newobj with keywords', 'copyreg', 'python 2 copyreg', 'twice, good first', 'two folders',
@@ -148,8 +150,8 @@ ROUTES = {
     'training_iteration': training_iteration,
     'open file': lambda path: read_content(path.open('rb')),
     'load_backbone': lambda path: load_backbone(torch.nn.Linear(1, 1), path),
-    'convert_file': lambda path: convert_file(path, path.parent / 'out.pth', None, 'timm'),
-    'publish_file': lambda path: publish_file(path, path.parent, 'public'),
+    'convert_file': lambda path: convert_file(Origin(path), path.parent / 'out.pth', 'timm'),
+    'publish_file': lambda path: publish_file(Origin(path), path.parent, 'public'),
 }
 
 
@@ -194,7 +196,8 @@ def test_headers_that_promise_what_is_not_there_are_refused(tmp_path, entry):
 
 def test_what_stands_beside_the_tensors_is_named(tmp_path):
     torch.save({'model': {'cls_token': torch.zeros(1), 'step': 3}, 'epoch': 1, 'args': None}, tmp_path / 'a.pth')
-    tensors, rest = read_parts(tmp_path / 'a.pth')
+    file = read_file(tmp_path / 'a.pth')
+    tensors, rest = file.tensors, file.rest
     assert set(tensors) == {'cls_token'}
     assert set(rest) == {'step', 'epoch', 'args'}
 
@@ -216,7 +219,8 @@ def test_a_record_of_provenance_is_read_as_carefully_as_tensors(tmp_path):
 def test_files_of_trainings_that_keep_their_arguments_are_read(tmp_path):
     args = argparse.Namespace(lr=1., output_dir='x', norm=None)
     torch.save({'model': {'cls_token': torch.ones(1)}, 'args': args, 'epoch': 3}, tmp_path / 'a.pth')
-    tensors, rest = read_parts(tmp_path / 'a.pth')
+    file = read_file(tmp_path / 'a.pth')
+    tensors, rest = file.tensors, file.rest
     assert tensors['cls_token'].item() == 1
     assert set(rest) == {'args', 'epoch'}
 

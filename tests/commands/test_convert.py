@@ -33,7 +33,7 @@ def test_without_kinds_it_is_detected_and_becomes_mmpretrains(run, tmp_path):
 
 
 @pytest.mark.parametrize(('arguments', 'message'), [
-    (('--from', 'mocov3'), 'fit no rule'), (('--branch', 'momentum'), 'no momentum encoder'),
+    (('--from', 'mocov3'), 'are not those of moco v3'), (('--branch', 'momentum'), 'no momentum encoder'),
     (('--to', 'localmim'), 'localmim'), (('--to', 'conmim'), 'encoder')])
 def test_a_wrong_request_is_one_line_and_no_file(run, tmp_path, capsys, arguments, message):
     source = mae_file(tmp_path / 'mae.pth')

@@ -18,7 +18,7 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, init_default_scope
 
-from mm_graft.checkpoints.files import convert_file
+from mm_graft.checkpoints.files import Origin, convert_file
 from tests.docs.small import STARTS, first_checkpoint, small_config
 
 ROOT = Path(__file__).parents[2]
@@ -169,7 +169,7 @@ class Sandbox:
             raw.rename(target)
             return
         made = target.with_name('made.pth')
-        convert_file(raw, made, 'mmpretrain', kind)
+        convert_file(Origin(raw, 'mmpretrain'), made, kind)
         shutil.move(made, target)
         raw.unlink()
 

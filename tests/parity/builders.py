@@ -4,7 +4,9 @@ import numpy as np
 import torch
 from mmpretrain.registry import MODELS
 
-from mm_graft.checkpoints.layouts import TIMM_TO_MMPRETRAIN, rename
+from mm_graft.checkpoints.names import VIT, NameMap
+
+to_host = NameMap(VIT).to_host
 
 MEAN = torch.tensor([0.485, 0.456, 0.406], dtype=torch.float64).view(3, 1, 1)
 STD = torch.tensor([0.229, 0.224, 0.225], dtype=torch.float64).view(3, 1, 1)
@@ -49,7 +51,7 @@ def graft_name(official: str) -> str:
                           'momentum_encoder': ('momentum_encoder.module.0.', 'momentum_encoder.module.1.')}[where]
     if name.startswith('head.'):
         return projector + _mlp_name(name[5:], {0: 'fc0', 1: 'bn0', 3: 'fc1', 4: 'bn1', 6: 'fc2', 7: 'bn2'})
-    return encoder + rename(name, TIMM_TO_MMPRETRAIN)
+    return encoder + to_host(name)
 
 
 def _mlp_name(name: str, layers: dict[int, str]) -> str:

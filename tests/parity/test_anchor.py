@@ -5,9 +5,11 @@ import pytest
 import torch
 from mmpretrain.registry import MODELS
 
-from mm_graft.checkpoints.layouts import TIMM_TO_MMPRETRAIN, rename
+from mm_graft.checkpoints.names import VIT, NameMap
 from mm_graft.engine.hooks.weight_anchor import WeightAnchor, weight_distance
 from tests.parity.builders import vit_arch
+
+to_host = NameMap(VIT).to_host
 
 FROZEN = ('pos_embed', 'patch_embed.')
 
@@ -28,7 +30,7 @@ def encoder(data, golden):
         tensor = reference[str(name)].double()
         element = torch.arange(1, tensor.numel() + 1, dtype=torch.float64).reshape(tensor.shape)
         shift = float(data['perturb_amplitude']) * torch.sin(float(data['perturb_frequency']) * element + index)
-        state_dict[rename(str(name), TIMM_TO_MMPRETRAIN)].copy_(tensor + shift)
+        state_dict[to_host(str(name))].copy_(tensor + shift)
     return encoder
 
 
@@ -56,7 +58,7 @@ def test_distance_of_each_tensor_equals_the_authors(encoder, data, golden):
     ours = {name: weight_distance([parameter], [anchor], 1).item()
             for (name, _), parameter, anchor in zip(encoder.named_parameters(), parameters, anchors)}
     for name, expected in zip(data['perturb_order'], data['param_l1']):
-        assert ours[rename(str(name), TIMM_TO_MMPRETRAIN)] == pytest.approx(expected, rel=1e-9)
+        assert ours[to_host(str(name))] == pytest.approx(expected, rel=1e-9)
 
 
 def test_the_weighted_term_equals_the_authors(encoder, data, golden):

@@ -10,7 +10,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import PARAM_SCHEDULERS
 from mmpretrain.registry import MODELS
 
-from mm_graft.checkpoints.conmim import conmim_projector, conmim_to_mmpretrain
+from mm_graft.checkpoints.conmim import CONMIM
 from mm_graft.models.ema import cosine_momentum
 from mm_graft.models.losses.denoising_contrast import own_position_loss, patch_logits
 from mm_graft.models.masks.random_cells import RandomCellMask
@@ -43,8 +43,7 @@ class Case:
     def names(self) -> dict[str, str]:
         """Official name → ours, of every parameter and buffer that we have."""
         official = {name: name for name in self.state('student')}
-        encoder = {old: f'backbone.{new}' for new, old in conmim_to_mmpretrain(official).backbone.items()}
-        return encoder | {old: f'neck.{new}' for new, old in conmim_projector(official).items()}
+        return {old: new for new, old in CONMIM.read(official).backbone.items()}
 
     def model(self, dtype: torch.dtype = torch.float64):
         c = self.config
@@ -68,8 +67,10 @@ class Case:
         })
         for network, modules in (('student', (model.backbone, model.neck)), ('teacher', model.momentum_encoder.module)):
             state = self.state(network)
-            modules[0].load_state_dict(conmim_to_mmpretrain(state).backbone)
-            modules[1].load_state_dict(conmim_projector(state))
+            read = CONMIM.read(state).backbone
+            for module, start in zip(modules, ('backbone.', 'neck.')):
+                module.load_state_dict({name.removeprefix(start): tensor for name, tensor in read.items()
+                                        if name.startswith(start)})
         hidden = torch.from_numpy(self.data['mask']).flatten(1).bool()
         model.mask_generator = lambda batch_size, device: hidden
         return model.train().to(dtype)
@@ -147,8 +148,8 @@ def test_both_networks_keep_their_own_batch_statistics(case):
     networks = {'student': model.neck, 'teacher': model.momentum_encoder.module[1]}
     for key in (key for key in case.data.files if key.startswith('bn_after/')):
         _, network, name = key.split('/')
-        ours = conmim_projector({name: name})
-        buffer = dict(networks[network].named_buffers())[next(iter(ours))]
+        ours = CONMIM.names.to_host(name).removeprefix('neck.')
+        buffer = dict(networks[network].named_buffers())[ours]
         assert_close(buffer, case.data[key], rtol=1e-7, atol=1e-9)
 
 

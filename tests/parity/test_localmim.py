@@ -8,7 +8,7 @@ import torch
 from mmpretrain.registry import MODELS
 
 from mm_graft.checkpoints import load_backbone
-from mm_graft.checkpoints.localmim import localmim_to_mmpretrain, rename_localmim
+from mm_graft.checkpoints.localmim import LOCALMIM
 from mm_graft.engine.schedulers.warmup_cosine import WarmupCosineLR
 from mm_graft.models.heads.localmim_head import rescale_mask
 from tests.parity.builders import to_input
@@ -52,7 +52,7 @@ def step(request, stored):
     """One forward and backward pass with the stored weights and noise."""
     model = build(json.loads(str(stored['config_json'])))
     state = {name[3:]: torch.from_numpy(stored[name]) for name in stored if name.startswith('sd/')}
-    model.load_state_dict(localmim_to_mmpretrain(state), strict=True)
+    model.load_state_dict(LOCALMIM.read(state).backbone, strict=True)
     model.to(request.param)
     images = to_input(stored['images']).to(request.param)
     taps, mask, ids_restore = model.backbone.encode_visible(images, torch.from_numpy(stored['noise']))
@@ -110,7 +110,7 @@ def test_localmim_gradient_norms_agree_for_every_parameter(step, stored):
     rtol = 1e-7 if step['fp64'] else 1e-4
     norms = {name: param.grad.double().norm().item()
              for name, param in step['model'].named_parameters() if param.grad is not None}
-    theirs = {rename_localmim(name[len('grad_norm/'):]): float(stored[name])
+    theirs = {LOCALMIM.names.to_host(name[len('grad_norm/'):]): float(stored[name])
               for name in stored if name.startswith('grad_norm/')}
     assert norms.keys() == theirs.keys()
     floor = (1e-9 if step['fp64'] else 1e-6) * float(stored['grad_norm_total'])
@@ -142,7 +142,7 @@ def test_localmim_checkpoint_gives_the_authors_features_in_the_hosts_vit(golden,
     backbone = MODELS.build(vit(config, type='VisionTransformer', **options))
     backbone.eval()
     coverage = load_backbone(backbone, next(golden.glob('localmim_checkpoint-*.pth')))
-    assert coverage.kind == 'localmim'
+    assert coverage.layout == 'localmim'
     inputs = []
     backbone.layers[0].register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
     with torch.no_grad():

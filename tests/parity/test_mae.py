@@ -6,8 +6,10 @@ import torch
 from mmpretrain.registry import MODELS
 
 from mm_graft.checkpoints import load_backbone
-from mm_graft.checkpoints.layouts import TIMM_TO_MMPRETRAIN, rename
+from mm_graft.checkpoints.names import VIT, NameMap
 from tests.parity.builders import to_input, vit_arch
+
+to_host = NameMap(VIT).to_host
 
 
 @pytest.fixture
@@ -36,9 +38,9 @@ def model(data, golden):
 def mae_name(official):
     """Name in the host's MAE of an official tensor."""
     if not official.startswith(('decoder_', 'mask_token')):
-        return 'backbone.' + rename(official, TIMM_TO_MMPRETRAIN)
+        return 'backbone.' + to_host(official)
     if official.startswith('decoder_blocks.'):
-        renamed = rename(official.removeprefix('decoder_'), TIMM_TO_MMPRETRAIN)
+        renamed = to_host(official.removeprefix('decoder_'))
         return 'neck.decoder_blocks.' + renamed.removeprefix('layers.')
     return 'neck.' + official.replace('decoder_norm', 'ln1')
 

@@ -12,7 +12,7 @@ from mmpretrain.structures import DataSample
 
 from mm_graft.analysis.param_table import build_on_meta, parameter_table
 from mm_graft.checkpoints import load_backbone
-from mm_graft.checkpoints.layouts import TIMM_TO_MMPRETRAIN
+from mm_graft.checkpoints.names import VIT, NameMap
 from mm_graft.commands.configs import load_config
 from mm_graft.engine.schedulers.warmup_cosine import WarmupCosineLR, warmup_cosine
 from tests.parity.builders import MEAN, STD, vit_arch
@@ -120,7 +120,7 @@ def test_heads_and_queues_after_a_stage(stages, steps, stage):
 
 
 def encoder_name(theirs):
-    return TIMM_TO_MMPRETRAIN.to_host({'cls_tokens.tokens': 'cls_token'}.get(theirs, theirs))
+    return NameMap(VIT).to_host({'cls_tokens.tokens': 'cls_token'}.get(theirs, theirs))
 
 
 def test_a_frozen_encoder_gets_no_gradient_and_stays(stages, steps, golden):

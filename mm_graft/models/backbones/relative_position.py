@@ -7,7 +7,7 @@ more for class → patch, patch → class and class → class (BEiT; ``TencentAR
 import torch
 from torch import Tensor, nn
 
-from mm_graft.checkpoints.resize import EXTRA_ROWS, fit_table, num_displacements, resize_table
+from mm_graft.checkpoints.resize import EXTRA_ROWS, num_displacements, resize_table
 
 
 def displacement_index(grid: tuple[int, int]) -> Tensor:
@@ -30,10 +30,7 @@ class RelativePositionBias(nn.Module):
     Args:
         grid: rows and columns of patches that the table is for.
         num_heads: heads of the attention.
-        mode: interpolation for other grids, in the forward and when a table of another grid is loaded.
-
-    Raises:
-        ValueError: a loaded table fits neither this grid nor any square one.
+        mode: interpolation for other grids in the forward.
     """
 
     def __init__(self, grid: tuple[int, int], num_heads: int, mode: str = 'bilinear') -> None:
@@ -52,7 +49,4 @@ class RelativePositionBias(nn.Module):
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
         state_dict.pop(f'{prefix}relative_position_index', None)  # derived from the grid; stored by BEiT's code
-        name = f'{prefix}relative_position_bias_table'
-        if name in state_dict:
-            state_dict[name] = fit_table(state_dict[name], self.grid, self.mode)
         super()._load_from_state_dict(state_dict, prefix, *args)

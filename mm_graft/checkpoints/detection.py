@@ -1,0 +1,155 @@
+"""Which layout a checkpoint has, and below which prefix: by what a layout must have, and by nothing being left over."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from mm_graft.checkpoints.conmim import CONMIM
+from mm_graft.checkpoints.layouts import BASE, MAE, MOCOV3, TIMM, Layout, is_number
+from mm_graft.checkpoints.localmim import LOCALMIM
+from mm_graft.checkpoints.refiner import DATA2VEC2, REFINER
+
+MMPRETRAIN = 'mmpretrain'
+LAYOUTS: dict[str, Layout] = {
+    'mae': MAE, 'timm': TIMM, 'mocov3': MOCOV3, 'graft': MOCOV3, 'conmim': CONMIM, 'localmim': LOCALMIM,
+    'refiner': REFINER, 'data2vec2': DATA2VEC2}
+LAYOUT_NAMES = (*LAYOUTS, MMPRETRAIN)
+TRIED = ('mocov3', 'data2vec2', 'refiner', 'localmim', 'conmim', 'mae', 'timm', MMPRETRAIN)  # the more particular first
+# What an encoder of mmpretrain's consists of: its ViTs (also BEiT's, SAM's and this package's), and its Swin
+WB = r'(weight|bias)'
+HOST_NAMES = re.compile(
+    rf'(cls_token|dist_token|mask_token|pos_embed|patch_embed\.(projection|norm)\.{WB}|pre_norm\.{WB}|ln[12]\.{WB}|'
+    rf'tap_norms\.\d+\.{WB}|rel_pos_bias\.relative_position_\w+|layers\.\d+\.(ln[12]\.{WB}|gamma_[12]|'
+    rf'attn\.((qkv|proj)\.{WB}|[qkv]_bias|(rel_pos_bias\.)?relative_position_\w+|rel_pos_[hw]|gamma1\.weight)|'
+    rf'ffn\.(layers\.(0\.0|1)\.{WB}|w12\.{WB}|w3\.{WB}|gamma2\.weight))|channel_reduction\.\d\.{WB}|'
+    rf'absolute_pos_embed|norm\d\.{WB}|stages\.\d+\.(downsample\.(norm|reduction)\.{WB}|blocks\.\d+\.('
+    rf'norm[12]\.{WB}|ffn\.layers\.(0\.0|1)\.{WB}|attn\.w_msa\.((qkv|proj)\.{WB}|relative_position_\w+))))')
+STEM = 'patch_embed.projection.weight'
+BLOCK_TENSOR = re.compile(r'layers\.(\d+)\.(.+)')
+BLOCK_PARTS = ('ln1.weight', 'ln2.weight', 'attn.qkv.weight', 'attn.proj.weight')
+FINAL_NORM = re.compile(r'(ln[12]|pre_norm|tap_norms\.\d+|norm\d)\.weight|channel_reduction\.\d\.weight')
+MOMENTUM_WORD = re.compile(r'(^|[._])(momentum|teacher|target|ema|averaged?|slow|key)')
+
+
+class Place(NamedTuple):
+    """Where an encoder stands in a checkpoint: its layout, and what stands before each name."""
+
+    layout: str
+    root: str
+
+    @property
+    def is_average(self) -> bool:
+        """Whether its prefix is that of a slowly moving encoder."""
+        return MOMENTUM_WORD.search(self.root) is not None
+
+
+def detect_layout(tensors: Mapping[str, object]) -> str:
+    """The layout of a checkpoint's tensors; MAE's encoder and timm's ViT without a classifier are the same.
+
+    Raises:
+        ValueError: the names are those of no known layout.
+    """
+    return locate(tensors).layout
+
+
+def locate(tensors: Mapping[str, object], branch: str = 'base', layout: str | None = None,
+           prefix: str | None = None) -> Place:
+    """The layout of a checkpoint's tensors, and what stands before their names (``module.``, ``model.``, …).
+
+    Args:
+        tensors: by name.
+        branch: ``'momentum'`` looks below prefixes such as ``teacher.`` first, ``'base'`` below others.
+        layout: as which the file is to be read; detected if None. Then nothing else is looked at.
+        prefix: that it must be; found if None.
+
+    Raises:
+        ValueError: the names are those of no known layout, or of several encoders.
+    """
+    names = [name for name, value in tensors.items() if not is_number(name, value)]
+    if layout not in (None, *LAYOUT_NAMES):
+        raise ValueError(f'unknown layout {layout!r}; choose one of {sorted(LAYOUT_NAMES)}')
+    if prefix and not below(names, prefix):
+        raise ValueError(f'no name begins with the prefix {prefix!r}; the names are such as {names[:3]}')
+    found: dict[str, Place] = {}
+    for candidate in (layout, ) if layout else TRIED:
+        for root in roots(names, candidate) if prefix is None else (prefix, ):
+            if layout or not shortcomings(below(names, root), candidate):
+                found.setdefault(root, Place(candidate, root))
+    places = [place for place in found.values() if not any(is_part(place, other) for other in found.values())]
+    wanted = [place for place in places if place.is_average == (branch == 'momentum')] or places
+    if len(wanted) > 1:
+        raise ValueError(f'it holds several encoders, below {sorted(place.root for place in wanted)}; name one by '
+                         'prefix')
+    if not wanted and not layout:
+        raise ValueError(explain(names))
+    is_wrapped = all(name.startswith('module.') for name in names)
+    place = wanted[0] if wanted else Place(layout, 'module.' if is_wrapped else '')
+    if layout and layout != MMPRETRAIN and not LAYOUTS[layout].shows(below(names, place.root), only_shown=True):
+        raise ValueError(f'names such as {names[:3]} are not those of {LAYOUTS[layout].title}, some of which are like '
+                         f'{LAYOUTS[layout].shown_by}; name another layout')
+    return place
+
+
+def below(names: Iterable[str], root: str) -> list[str]:
+    """What follows ``root`` in the names that begin with it."""
+    return [name[len(root):] for name in names if name.startswith(root)]
+
+
+def roots(names: list[str], layout: str) -> Iterator[str]:
+    """What stands before the name of the patch embedding, the shortest first."""
+    probes = (BASE + STEM, STEM) if layout == MMPRETRAIN else (LAYOUTS[layout].names.to_foreign(BASE + STEM), )
+    seen = set()
+    for probe in probes:
+        for root in sorted((name[:-len(probe)] for name in names if name.endswith(probe)), key=len):
+            if root not in seen and root[-1:] in ('', '.'):
+                seen.add(root)
+                yield root
+
+
+def is_part(place: Place, other: Place) -> bool:
+    """Whether an encoder is that of a model, or one of the two, which the other place has as a whole."""
+    parts = ('base_encoder.', 'momentum_encoder.') if other.layout in ('mocov3', 'graft') else ('', )
+    inside = other.layout in ('mocov3', 'graft', MMPRETRAIN) and place.root != other.root
+    return inside and place.root.startswith(tuple(other.root + part for part in parts))
+
+
+def shortcomings(names: list[str], layout: str) -> list[str]:
+    """What keeps names from being those of a layout: ``no place for NAME`` and ``lacks NAME``."""
+    if layout == MMPRETRAIN:
+        inside = below(names, BASE) if any(name.startswith(BASE) for name in names) else names
+        strange = [name for name in inside if not HOST_NAMES.fullmatch(name)]
+    else:
+        known = LAYOUTS[layout]
+        inside = below(filter(None, map(known.names.to_host, names)), BASE)
+        strange = known.unknown(names)
+        if not known.shows(names):
+            strange.append(f'what tells it from others ({known.title})')
+    return [f'no place for {name}' for name in strange] + [f'lacks {name}' for name in lacking(inside)]
+
+
+def lacking(encoder: Iterable[str]) -> list[str]:
+    """What an encoder in mmpretrain's names must have and has not: stem, whole blocks, a norm."""
+    encoder = set(encoder)
+    missing = [] if STEM in encoder else [STEM]
+    if any(name.startswith('stages.') for name in encoder):
+        return missing
+    blocks: dict[int, set[str]] = {}
+    for name in encoder:
+        if match := BLOCK_TENSOR.match(name):
+            blocks.setdefault(int(match[1]), set()).add(match[2])
+    for index in range(max(blocks, default=0) + 1):
+        parts = blocks.get(index, set())
+        feed_forward = () if parts & {'ffn.layers.1.weight', 'ffn.w3.weight'} else ('ffn.layers.1.weight', )
+        missing += [f'layers.{index}.{part}' for part in (*BLOCK_PARTS, *feed_forward) if part not in parts or
+                    part in feed_forward]
+    return missing if any(map(FINAL_NORM.fullmatch, encoder)) else [*missing, 'ln1.weight']
+
+
+def explain(names: list[str]) -> str:
+    """Why names are those of no layout: the one that comes nearest, and what is wrong with it."""
+    attempts = [(shortcomings(below(names, root), layout), layout, root)
+                for layout in TRIED for root in [*roots(names, layout)] or ['']]
+    problems, layout, root = min(attempts, key=lambda attempt: len(attempt[0]))
+    where = f'{layout!r} below {root!r}' if root else repr(layout)
+    return (f'names such as {names[:3]} belong to no known layout; nearest is {where}, where {len(problems)} do not '
+            f'fit ({"; ".join(problems[:3])}); known are {sorted(LAYOUT_NAMES)}')

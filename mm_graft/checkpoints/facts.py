@@ -1,0 +1,151 @@
+"""What stands in no tensor: heads, activation and grid, as far as a file or what lies beside it states them."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmpretrain.models.backbones import VisionTransformer
+from torch import nn
+
+from mm_graft.checkpoints.containers import CheckpointFile, provenance_of
+from mm_graft.checkpoints.recorded_config import parse_config
+from mm_graft.checkpoints.resize import Grid
+from mm_graft.checkpoints.unpickler import Inert
+from mm_graft.files import read_small_json
+
+ARGUMENTS = ('args', 'opt', 'config', 'cfg', 'hyper_parameters', 'model_args')
+NAMED = re.compile(r'(?:^|[_-])(?:vit|deit3?|beit|mae_vit|eva)_?(?:conv_)?(tiny|small|base|large|huge)')
+HEADS = {'tiny': 3, 'small': 6, 'base': 12, 'large': 16, 'huge': 16}
+WIDTHS = {'tiny': 192, 'small': 384, 'base': 768, 'large': 1024, 'huge': 1280}
+HEADS_OF_MOCOV3 = {**HEADS, 'small': 12}  # facebookresearch/moco-v3, vits.py: heads of 32 in ViT-S
+ACTIVATIONS = {'gelu': 'gelu', 'GELU': 'gelu', 'gelu_python': 'gelu', 'gelu_new': 'gelu_tanh', 'ReLU': 'relu',
+               'gelu_pytorch_tanh': 'gelu_tanh', 'gelu_tanh': 'gelu_tanh', 'quick_gelu': 'quick_gelu'}
+CONFIG_LIMIT = 2**20
+
+
+@dataclass
+class Facts:
+    """What is stated about an encoder; None where nothing is.
+
+    Attributes:
+        heads: of each attention.
+        activation: of the feed-forward parts.
+        grid: rows and columns of patches that its positions are for.
+        source: where it is stated.
+    """
+
+    heads: int | None = None
+    activation: str | None = None
+    grid: Grid | None = None
+    source: str = ''
+
+
+def read_facts(file: CheckpointFile, layout: str, width: int) -> Facts:
+    """What is stated by the record of a conversion, a run's config, a training's arguments, or a ``config.json``.
+
+    Args:
+        file: the file.
+        layout: of its encoder.
+        width: of its encoder.
+    """
+    names = {size: heads for size, heads in (HEADS_OF_MOCOV3 if layout in ('mocov3', 'graft') else HEADS).items()
+             if WIDTHS[size] == width}  # a name says nothing about a model that was built narrower
+    for found in (from_record(file), from_config(file), from_arguments(file.content, names),
+                  from_sidecar(file.path, names)):
+        if found.heads or found.grid or found.activation:
+            return found
+    return Facts()
+
+
+def from_record(file: CheckpointFile) -> Facts:
+    """What the conversion that wrote a file knew."""
+    record = provenance_of(file.content) or {}
+    grid = record.get('grid') if record.get('grid_known') != 'assumed' else None
+    return Facts(_whole(record.get('heads')), ACTIVATIONS.get(str(record.get('activation'))),
+                 tuple(grid) if isinstance(grid, list) and len(grid) == 2 and all(map(_whole, grid)) else None,
+                 'its record')
+
+
+def from_config(file: CheckpointFile) -> Facts:
+    """What the config says with which a run of MMEngine wrote a file; it is not executed."""
+    meta = file.content.get('meta') if isinstance(file.content, dict) else None
+    cfg = parse_config(meta.get('cfg')) if isinstance(meta, dict) else None
+    model = cfg.get('model') if cfg else None
+    backbone = model.get('backbone') if isinstance(model, dict) else None
+    if not isinstance(backbone, dict) or 'model_name' in backbone:  # timm's ViTs have settings of their own
+        return Facts()
+    arch = backbone.get('arch', 'base')
+    if isinstance(arch, str):
+        arch = next((sizes for names, sizes in VisionTransformer.arch_zoo.items() if arch in names), {})
+    layer = backbone.get('layer_cfgs') if isinstance(backbone.get('layer_cfgs'), dict) else {}
+    act = layer.get('act_cfg', {}).get('type', 'GELU') if isinstance(layer.get('act_cfg', {}), dict) else None
+    return Facts(_whole(arch.get('num_heads') if isinstance(arch, dict) else None), ACTIVATIONS.get(str(act)),
+                 _grid(backbone.get('img_size', 224), backbone.get('patch_size', 16)), 'its config')
+
+
+def from_sidecar(path: str | Path, names: Mapping[str, int]) -> Facts:
+    """What the ``config.json`` of Hugging Face or timm says that lies beside a file."""
+    beside = Path(path).with_name('config.json')
+    try:
+        config = read_small_json(beside, CONFIG_LIMIT) if beside.is_file() else None
+    except (ValueError, OSError):
+        config = None
+    if not isinstance(config, dict):
+        return Facts()
+    vision = config.get('vision_config') if isinstance(config.get('vision_config'), dict) else config
+    heads = vision.get('num_attention_heads') or by_name(config.get('architecture'), names)
+    return Facts(_whole(heads), ACTIVATIONS.get(str(vision.get('hidden_act'))),
+                 _grid(vision.get('image_size'), vision.get('patch_size')), str(beside))
+
+
+def from_arguments(content: object, names: Mapping[str, int]) -> Facts:
+    """What the arguments of a training or the name of an architecture say."""
+    if not isinstance(content, dict):
+        return Facts()
+    if heads := by_name(content.get('arch'), names):
+        return Facts(heads=heads, source=f'arch={content["arch"]!r}')
+    for key in ARGUMENTS:
+        fields = content[key].fields if isinstance(content.get(key), Inert) else content.get(key)
+        if not isinstance(fields, Mapping):
+            continue
+        if heads := _whole(fields.get('num_heads')):
+            return Facts(heads=heads, source=f'{key}.num_heads')
+        for name in ('model', 'arch', 'model_name', 'architecture'):
+            if heads := by_name(fields.get(name), names):
+                return Facts(heads=heads, source=f'{key}.{name}={fields[name]!r}')
+    return Facts()
+
+
+def by_name(name: object, heads: Mapping[str, int]) -> int | None:
+    """Heads of a named ViT."""
+    match = NAMED.search(name) if isinstance(name, str) else None
+    return heads.get(match[1]) if match else None
+
+
+def heads_of(backbone: nn.Module) -> int | None:
+    """Heads of a backbone's first attention."""
+    found = (getattr(module, 'num_heads', None) for module in backbone.modules())
+    return next((heads for heads in found if type(heads) is int), None)
+
+
+def activation_of(backbone: nn.Module) -> str | None:
+    """Activation of a backbone's feed-forward parts."""
+    for module in backbone.modules():
+        if isinstance(module, nn.GELU):
+            return 'gelu_tanh' if module.approximate == 'tanh' else 'gelu'
+        if 'QuickGELU' in type(module).__name__:
+            return 'quick_gelu'
+    return None
+
+
+def _whole(value: object) -> int | None:
+    return value if type(value) is int and 0 < value < 10**6 else None
+
+
+def _grid(size: object, patch: object) -> Grid | None:
+    sizes, patches = ([value, value] if _whole(value) else list(value) if isinstance(value, list | tuple) else []
+                      for value in (size, patch))
+    if len(sizes) != 2 or len(patches) != 2 or not all(map(_whole, (*sizes, *patches))):
+        return None
+    return sizes[0] // patches[0], sizes[1] // patches[1]

@@ -1,0 +1,82 @@
+import argparse
+import json
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS
+from torch import nn
+
+from mm_graft.checkpoints.containers import read_file
+from mm_graft.checkpoints.facts import Facts, activation_of, heads_of, read_facts
+from tests.tiny import VIT
+
+
+@pytest.fixture
+def facts(tmp_path):
+    def facts(width=384, layout='mae', **beside):
+        torch.save({'model': {'weight': torch.ones(1)}, **beside}, tmp_path / 'a.pth')
+        return read_facts(read_file(tmp_path / 'a.pth'), layout, width)
+    return facts
+
+
+def cfg(**backbone):
+    return {'meta': {'cfg': Config(dict(model=dict(backbone=backbone))).pretty_text}}
+
+
+@pytest.mark.parametrize(('arch', 'layout', 'width', 'heads'), [
+    ('vit_small', 'mocov3', 384, 12), ('vit_small', 'mae', 384, 6), ('vit_base', 'mocov3', 768, 12),
+    ('vit_conv_small', 'mocov3', 384, 12), ('vit_large_patch16', 'timm', 1024, 16), ('vit_small', 'mocov3', 768, None),
+    ('resnet50', 'mae', 384, None), (3, 'mae', 384, None)])
+def test_the_name_of_an_architecture_says_its_heads(facts, arch, layout, width, heads):
+    assert facts(width, layout, arch=arch).heads == heads
+
+
+@pytest.mark.parametrize(('args', 'heads'), [
+    (argparse.Namespace(model='mae_vit_small_patch16'), 6), ({'arch': 'deit_small'}, 6), ({'num_heads': 4}, 4),
+    ({'model_name': 'vit_small_patch16_224'}, 6), ({'num_heads': True}, None), ({'lr': 1}, None), (None, None)])
+@pytest.mark.parametrize('key', ['args', 'opt', 'hyper_parameters'])
+def test_the_arguments_of_a_training_say_them(facts, args, heads, key):
+    found = facts(**{key: args})
+    assert found.heads == heads
+    assert heads is None or found.source.startswith(key)
+
+
+def test_the_config_of_a_run_says_heads_activation_and_grid(facts):
+    assert facts(**cfg(type='VisionTransformer', arch='b', img_size=(288, 512), patch_size=16)) == Facts(
+        12, 'gelu', (18, 32), 'its config')
+    assert facts(**cfg(type='MAEViT', arch=dict(num_heads=3), layer_cfgs=dict(act_cfg=dict(type='ReLU')))) == Facts(
+        3, 'relu', (14, 14), 'its config')
+    assert facts(**cfg(type='mm_graft.TimmViT', model_name='vit_small_patch14_dinov2')) == Facts()
+
+
+def test_a_config_in_a_file_is_not_executed(facts, tmp_path):
+    code = f'model = dict(backbone=dict(arch=dict(num_heads=__import__("os").mkdir({str(tmp_path / "ran")!r}))))'
+    assert facts(meta={'cfg': code}).heads is None
+    assert not (tmp_path / 'ran').exists()
+
+
+def test_a_config_beside_the_file_says_them(facts, tmp_path):
+    hugging_face = {'num_attention_heads': 6, 'hidden_act': 'gelu_pytorch_tanh', 'image_size': 224, 'patch_size': 14}
+    for content, expected in ((hugging_face, (6, 'gelu_tanh', (16, 16))),
+                              ({'vision_config': hugging_face}, (6, 'gelu_tanh', (16, 16))),
+                              ({'architecture': 'vit_small_patch16_224'}, (6, None, None)), ([1], (None, None, None))):
+        (tmp_path / 'config.json').write_text(json.dumps(content))
+        found = facts()
+        assert (found.heads, found.activation, found.grid) == expected
+    (tmp_path / 'config.json').write_text('no json')
+    assert facts() == Facts()
+
+
+def test_what_the_conversion_knew_comes_first(facts):
+    record = {'heads': 8, 'activation': 'gelu', 'grid': [2, 3], 'grid_known': 'given'}
+    assert facts(provenance=record, arch='vit_small') == Facts(8, 'gelu', (2, 3), 'its record')
+    assert facts(provenance=record | {'grid_known': 'assumed'}).grid is None
+    assert facts(provenance={'heads': 'many', 'grid': [1, 'x']}) == Facts()
+
+
+def test_what_a_backbone_has():
+    assert heads_of(MODELS.build(dict(type='VisionTransformer', **VIT))) == 2
+    assert activation_of(MODELS.build(dict(type='VisionTransformer', **VIT))) == 'gelu'
+    assert heads_of(nn.Linear(1, 1)) is activation_of(nn.Linear(1, 1)) is None
+    assert activation_of(nn.GELU(approximate='tanh')) == 'gelu_tanh'
