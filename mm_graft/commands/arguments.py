@@ -18,6 +18,14 @@ class Help(argparse.ArgumentDefaultsHelpFormatter):
         return super()._get_help_string(action)
 
 
+class Options(dict):
+    """Overrides as MMEngine reads them (``2024`` a number, ``a,b`` a list), and ``texts``, as they were written."""
+
+    def __init__(self, values: dict, texts: dict[str, str]) -> None:
+        super().__init__(values)
+        self.texts = texts
+
+
 class Overrides(argparse.Action):
     """``--cfg-options key=value …`` of OpenMMLab, a dict; what is no ``key=value`` is an error of the command line."""
 
@@ -32,6 +40,8 @@ class Overrides(argparse.Action):
                 parser.error(f'{option_string} {text!r}: brackets do not match; write lists as KEY=[1,2], no spaces')
         from mmengine.config import DictAction
         DictAction(option_strings=[option_string], dest=self.dest)(parser, namespace, values, option_string)
+        texts = {key: value for key, _, value in (text.partition('=') for text in values)}
+        setattr(namespace, self.dest, Options(getattr(namespace, self.dest), texts))
 
 
 def balanced(text: str) -> bool:

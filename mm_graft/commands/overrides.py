@@ -9,6 +9,7 @@ What would change nothing is an error.
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 from textwrap import shorten
 from typing import TYPE_CHECKING
@@ -32,6 +33,7 @@ LOOKED_UP = ('runner_type', 'model_wrapper_cfg', 'find_unused_parameters', 'sync
              'efficient_conv_bn_eval', 'compile', 'strategy', 'init_weights_for_test_or_val')
 RUNNER_KEYS = frozenset({*ARGUMENTS, *LOOKED_UP})
 # of these the host reads what it knows and passes over the rest
+PATH = re.compile(r'(data_root|ann_file|load_from|work_dir|out_dir|checkpoint|path)$')  # keys whose values are paths
 INNER_KEYS = {'auto_scale_lr': ('enable', 'base_batch_size'),
               'env_cfg': ('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit')}
 
@@ -48,6 +50,7 @@ def apply(cfg: Config, path: Path, options: Mapping[str, object]) -> tuple[Confi
         ValueError: a key that there is not, or that changes nothing; names the nearest ones.
     """
     check_keys(cfg, options)
+    options = {key: as_path(cfg, key, value, options) for key, value in options.items()}
     variables = {key: value for key, value in options.items() if key.split('.')[0] not in RUNNER_KEYS}
     inner = {key: value for key, value in options.items() if key not in variables}
     derived = read(path, variables) if variables else cfg
@@ -62,6 +65,13 @@ def apply(cfg: Config, path: Path, options: Mapping[str, object]) -> tuple[Confi
         notes.append(f'{key} = {value!r} (command line; otherwise {shorten(repr(value_at(derived, key)), 80)})')
     derived.merge_from_dict(inner)
     return derived, notes
+
+
+def as_path(cfg: Config, key: str, value: object, options: Mapping[str, object]) -> object:
+    """The value of an override, as it was written where it is a path: of a folder called 2024, or with a comma."""
+    text, old = getattr(options, 'texts', {}).get(key, ''), value_at(cfg, key)
+    path = PATH.search(key) or (isinstance(old, str) and '/' in old)
+    return text if path and text[:1] not in ('', '[', '(') and value is not None else value
 
 
 def read(path: Path, variables: Mapping[str, object]) -> Config:

@@ -20,11 +20,11 @@ from mm_graft.host.safe_opening import safe_opening
 
 
 class StartedHook(Hook):
-    """Remember that the first epoch began: from then on an error is no matter of the inputs."""
+    """Remember that an iteration was made: from then on an error is no matter of the inputs."""
 
     started = False
 
-    def before_train_epoch(self, runner: Runner) -> None:
+    def after_train_iter(self, runner: Runner, **kwargs: object) -> None:
         """Note it."""
         self.started = True
 

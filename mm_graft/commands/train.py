@@ -42,7 +42,7 @@ def check(args: argparse.Namespace) -> tuple[Config, list[str]]:
 
 
 def run(args: argparse.Namespace, inputs: tuple[Config, list[str]]) -> None:
-    """Train; an error before the first epoch is one of the inputs."""
+    """Train; an error up to the end of the first iteration is one of the inputs."""
     cfg, notes = inputs
     from mm_graft.commands.components import check_options, check_types, explained
     from mm_graft.commands.data_checks import ClassNamesHook

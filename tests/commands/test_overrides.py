@@ -1,6 +1,7 @@
 import ast
 import re
 import shlex
+from argparse import ArgumentParser
 from inspect import signature
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from mm_graft.commands import overrides
+from mm_graft.commands.arguments import add_overrides
 from mm_graft.commands.configs import load_config
 from mm_graft.nested import leaves, value_at
 
@@ -38,6 +40,18 @@ PAGES = sorted([ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *(ROOT / 'docs').g
 def test_a_value_goes_where_it_belongs_and_what_is_derived_follows(options, result):
     cfg = load_config(GRAFT, options)
     assert {key: value_at(cfg, key) for key in result} == pytest.approx(result)
+
+
+@pytest.mark.parametrize(('written', 'read'), [
+    ('train_dataloader.dataset.data_root=2024', '2024'), ('data_root=0042', '0042'),
+    ('train_dataloader.dataset.data_root=/data/a,b', '/data/a,b'), ('train_dataloader.dataset.data_root=True', 'True'),
+    ('model.mim_checkpoint=1e3', '1e3'), ('load_from=None', None), ('train_dataloader.batch_size=64', 64),
+    ('optim_wrapper.optimizer.betas=0.9,0.95', [0.9, 0.95])])
+def test_paths_are_taken_as_they_are_written(written, read):
+    parser = ArgumentParser()
+    add_overrides(parser)
+    options = parser.parse_args(['--cfg-options', written]).cfg_options
+    assert value_at(load_config(GRAFT, options), written.split('=')[0]) == read
 
 
 def test_a_schedule_of_the_host_follows_the_length_of_the_run():

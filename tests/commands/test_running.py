@@ -7,10 +7,11 @@ from mm_graft.commands.running import StartedHook, guarded, slurm_to_torch
 from mm_graft.host.safe_opening import load
 
 
-def test_a_run_has_started_when_its_first_epoch_begins():
+def test_a_run_has_started_when_its_first_iteration_is_made():
     started = StartedHook()
+    started.before_train_iter(runner=None, batch_idx=0)
     assert not started.started
-    started.before_train_epoch(runner=None)
+    started.after_train_iter(runner=None, batch_idx=0)
     assert started.started
 
 
