@@ -1,11 +1,14 @@
 """What every training has around it, whatever its config says: its folder to itself, and hooks that watch over it."""
 
 import os
+import sys
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.dist import broadcast_object_list
 from mmengine.runner import Runner
 
+from mm_graft.commands.agreement import check_agreement
 from mm_graft.commands.first_look import FirstLookHook
 from mm_graft.engine.reliability.due_validation_hook import DueValidationHook
 from mm_graft.engine.reliability.run_folder import asked_run, hold_folder
@@ -36,22 +39,37 @@ def follow_workers(cfg: Config) -> None:
 def take_folder(cfg: Config) -> None:
     """In the main process, keep the run's folder for this process and see that it belongs to this run.
 
-    Comes before anything is written there.
+    Comes before anything is written there. Where the processes are joined all of them end, and the main one says why.
 
     Raises:
         ValueError: another process is at work in it, or it has the checkpoints of another run.
+        SystemExit: so it is, in the other processes.
     """
-    if int(os.environ.get(RANKS.get(cfg.get('launcher'), ''), 0)):
+    main = not int(os.environ.get(RANKS.get(cfg.get('launcher'), ''), 0))
+    answer = [_refusal(cfg) if main else None]
+    broadcast_object_list(answer)
+    if answer[0] is None:
         return
+    if not main:
+        sys.exit(1)
+    raise answer[0]
+
+
+def _refusal(cfg: Config) -> Exception | None:
     saver = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
     folder = checkpoint_folder(cfg.work_dir, saver.get('out_dir'))
-    for place in {str(Path(cfg.work_dir).resolve()), str(folder.resolve())}:
-        hold_folder(place)
-    asked_run(folder, bool(cfg.get('resume')), cfg.get('load_from'))
+    try:
+        for place in {str(Path(cfg.work_dir).resolve()), str(folder.resolve())}:
+            hold_folder(place)
+        asked_run(folder, bool(cfg.get('resume')), cfg.get('load_from'))
+    except (ValueError, OSError) as error:
+        return error
+    return None
 
 
 def guard_run(runner: Runner) -> None:
-    """Add the hooks that a run needs to keep its promises."""
+    """Add the hooks that a run needs to keep its promises; processes that the host joined must agree."""
+    check_agreement(runner.cfg)
     for kind in (FirstLookHook, DueValidationHook):
         if not any(isinstance(hook, kind) for hook in runner.hooks):
             runner.register_hook(kind())

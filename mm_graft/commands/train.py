@@ -44,6 +44,7 @@ def check(args: argparse.Namespace) -> tuple[Config, list[str]]:
 def run(args: argparse.Namespace, inputs: tuple[Config, list[str]]) -> None:
     """Train; an error up to the end of the first iteration is one of the inputs."""
     cfg, notes = inputs
+    from mm_graft.commands.agreement import check_agreement
     from mm_graft.commands.components import check_options, check_types, explained
     from mm_graft.commands.data_checks import ClassNamesHook
     from mm_graft.commands.run_checks import BatchSizeHook, check_data
@@ -53,8 +54,9 @@ def run(args: argparse.Namespace, inputs: tuple[Config, list[str]]) -> None:
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     check_types(cfg)
     guard_config(cfg)
-    take_folder(cfg)
     join_processes(cfg)
+    check_agreement(cfg)
+    take_folder(cfg)
     started = StartedHook()
     with explained(cfg):
         runner = build_runner(cfg)

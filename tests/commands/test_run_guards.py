@@ -68,7 +68,7 @@ def test_the_main_process_alone_takes_the_folder(tmp_path, monkeypatch):
 
 
 def test_each_hook_is_added_once():
-    runner = SimpleNamespace(hooks=[])
+    runner = SimpleNamespace(hooks=[], cfg=Config({}))
     runner.register_hook = runner.hooks.append
     guard_run(runner)
     guard_run(runner)
