@@ -204,6 +204,16 @@ def test_freezeout_switches_heads_off_one_by_one_in_a_run():
         assert pushed[-1][index] == 4 * sum(name in heads for heads in live)
 
 
+def test_under_autocast_losses_and_queues_are_in_single_precision():
+    model = build()
+    with torch.autocast('cpu', torch.bfloat16):
+        losses = step(model)
+    assert {loss.dtype for loss in losses.values()} == {torch.float32}
+    assert {head.queue.features.dtype for head in model.heads.values()} == {torch.float32}
+    sum(losses.values()).backward()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters() if parameter.grad is not None)
+
+
 def test_ddp_is_told_to_leave_the_queues_alone():
     model = build()
     ignored = set(model._ddp_params_and_buffers_to_ignore)
