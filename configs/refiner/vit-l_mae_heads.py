@@ -22,8 +22,8 @@ lr = base_lr * batch_size / 256
 
 model = dict(
     mim_checkpoint='checkpoints/mae_pretrain_vit_large.pth',
-    momentum=None,  # a frozen encoder has no average
-    backbone=dict(frozen_stages=24))
+    train_encoder=False,
+    momentum=None)  # of an encoder that does not train there is no average
 train_dataloader = dict(batch_size=64)
 
 optim_wrapper = dict(optimizer=dict(lr=lr, betas=(0.9, 0.95), weight_decay=1e-5))

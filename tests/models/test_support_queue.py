@@ -46,6 +46,14 @@ def test_candidates_come_in_the_order_of_their_similarity():
     assert found.positions.item() in (1, 2, 3)
 
 
+def test_the_candidate_that_is_drawn_is_taken():
+    queue = filled(3)
+    queue.draw = lambda ids, views: torch.tensor([2, 0])
+    found = queue.find(torch.tensor([[1., 4, 2, 3], [1, 4, 2, 3]]), torch.tensor([0, 1]))
+    assert found.positions.tolist() == [2, 1]
+    assert torch.equal(found.features, torch.stack([3 * E[2], 2 * E[1]]))
+
+
 def test_an_image_is_not_its_own_neighbor_in_training_in_no_view():
     queue = filled()
     rows, ids = torch.tensor([[1., 0.1, 0, 0], [0, 0, 1, 0.1]]), torch.tensor([10, 12])

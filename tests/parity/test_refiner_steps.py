@@ -30,14 +30,16 @@ def steps(golden):
 
 def build_model(data, stage, checkpoint):
     taps, last = data['cfg_tap_blocks'].tolist(), int(data['cfg_depth']) - 1
-    topk, frozen = (1, last + 1) if stage == 2 else (int(data['cfg_topk_stage3']), int(data['cfg_frozen_blocks']))
+    topk = 1 if stage == 2 else int(data['cfg_topk_stage3'])
     backbone = dict(
         type='mm_graft.GraftViT', img_size=int(data['cfg_image']), patch_size=int(data['cfg_patch']),
         arch=vit_arch({**data, 'cfg_embed_dim': data['cfg_width'], 'cfg_mlp_ratio': 4}),
-        out_indices=[*taps, last], out_type='cls_token', stop_grad_conv1=False, frozen_stages=frozen or -1)
+        out_indices=[*taps, last], out_type='cls_token', stop_grad_conv1=False,
+        frozen_stages=int(data['cfg_frozen_blocks']) or -1)
     model = MODELS.build(dict(
         type='mm_graft.MIMRefiner', backbone=backbone, head=head_config(data, int(data['cfg_queue']), topk),
-        momentum=None if stage == 2 else float(data['cfg_ema_decay']), mim_checkpoint=checkpoint,
+        momentum=None if stage == 2 else float(data['cfg_ema_decay']), train_encoder=stage == 3,
+        mim_checkpoint=checkpoint,
         num_global_views=data['global_views'].shape[2]))
     model.init_weights()
     return model.double().train()

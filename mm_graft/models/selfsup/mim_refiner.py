@@ -72,9 +72,9 @@ def load_heads(heads: nn.ModuleDict, checkpoint: str) -> None:
 class MIMRefiner(HasMomentumEncoder, BaseSelfSupervisor):
     """One head for each block in the encoder's ``out_indices``, their losses summed with weight 1.
 
-    Both stages are this class: stage i has a frozen encoder (``frozen_stages`` = its number of blocks), stage ii starts
-    from the heads of stage i by ``heads_checkpoint``. Rates by layer, a frozen prefix, an anchor and FreezeOut are set
-    as for any algorithm; where FreezeOut has stopped a block its head is switched off, as nothing can learn from it any
+    Both stages are this class: in stage i the encoder does not train (``train_encoder=False``), stage ii starts from
+    the heads of stage i by ``heads_checkpoint``. Rates by layer, a frozen prefix, an anchor and FreezeOut are set as
+    for any algorithm; where FreezeOut has stopped a block its head is switched off, as nothing can learn from it any
     more. Heads stand at the last depth, so layer decay leaves them alone, as the authors' does.
 
     Every sample needs its ``sample_idx`` (``PackInputs`` keeps it), since an image must not be its own neighbor. With
@@ -95,26 +95,33 @@ class MIMRefiner(HasMomentumEncoder, BaseSelfSupervisor):
         head: ``mm_graft.NNAHead``, one for each block; ``in_channels`` is the encoder's width if left out.
         num_global_views: how many of the views are global; they come first.
         momentum: of the averaged encoder, 0.9999 in the authors' runs; None: no average.
+        train_encoder: False for stage i; the encoder is then in eval mode and outside autograd.
         mim_checkpoint: file with the encoder's weights, in any layout that ``mm_graft.checkpoints`` knows.
         heads_checkpoint: file of stage i.
         kwargs: ``data_preprocessor`` and ``init_cfg`` of the host's ``BaseSelfSupervisor``.
 
     Raises:
-        ValueError: the encoder does not say which blocks it gives, or not its last one; at the first batch, views or
-            ids are missing.
+        ValueError: the encoder does not say which blocks it gives, or not its last one; an average of an encoder that
+            does not train; at the first batch, views or ids are missing.
         mm_graft.checkpoints.CheckpointError: from :meth:`init_weights`, if a file does not fit.
     """
 
     def __init__(self, backbone: dict, head: dict, num_global_views: int = 2, momentum: float | None = 0.9999,
-                 mim_checkpoint: str | None = None, heads_checkpoint: str | None = None, **kwargs) -> None:
+                 train_encoder: bool = True, mim_checkpoint: str | None = None, heads_checkpoint: str | None = None,
+                 **kwargs) -> None:
         super().__init__(backbone, **kwargs)
+        if not train_encoder and momentum is not None:
+            raise ValueError(f'momentum={momentum} of an encoder that does not train; set momentum=None')
         self.blocks = self._find_blocks()
         width = {'in_channels': self.backbone.embed_dims}
         self.heads = nn.ModuleDict({f'block{block}': MODELS.build({**width, **head}) for block in self.blocks})
         self.live = frozenset(self.heads)
         self.num_global_views = num_global_views
         self.mim_checkpoint, self.heads_checkpoint = mim_checkpoint, heads_checkpoint
+        self.train_encoder = train_encoder
         self._freeze_last_shift()
+        if not train_encoder:
+            self.backbone.requires_grad_(False)
         self.momentum_encoder = None if momentum is None else self.follow(
             'backbone', momentum=momentum, end_momentum=momentum)
 
@@ -147,6 +154,13 @@ class MIMRefiner(HasMomentumEncoder, BaseSelfSupervisor):
         if self.heads_checkpoint is not None:
             load_heads(self.heads, self.heads_checkpoint)
         self.start_momentum_encoders()
+
+    def train(self, mode: bool = True) -> 'MIMRefiner':
+        """Set the mode; an encoder that does not train stays in eval mode."""
+        super().train(mode)
+        if not self.train_encoder:
+            self.backbone.eval()
+        return self
 
     def on_freeze(self, frozen_depth: int) -> None:
         """Switch off the heads of blocks that no longer train; called when every depth up to this one was frozen.

@@ -12,10 +12,17 @@ from tests.tiny import refiner
 
 
 def build(*args, **kwargs):
-    model = MODELS.build(copy.deepcopy(refiner(*args, **kwargs)))
+    return started(refiner(*args, **kwargs))
+
+
+def build_on(backbone):
+    """A refiner around another backbone."""
+    return started({**refiner(), 'backbone': backbone})
+
+
+def started(config):
+    model = MODELS.build(copy.deepcopy(config))
     model.init_weights()
-    if model.momentum_encoder is not None:
-        model.momentum_encoder.max_iters = 10
     return model.train()
 
 

@@ -9,7 +9,7 @@ from mm_graft.checkpoints import CheckpointError, load_backbone
 from mm_graft.depth import unwrap
 from mm_graft.models.selfsup.mim_refiner import encode_views
 from tests.engine.freezing.freezeout_runs import Spy, make_runner
-from tests.models.selfsup.refiner_builders import build, samples, views_of
+from tests.models.selfsup.refiner_builders import build, build_on, samples, views_of
 from tests.tiny import mae_file, refiner
 
 IDS = [3, 5, 8, 9]
@@ -55,6 +55,18 @@ def test_the_mean_of_the_patches_instead_of_the_class_token():
     torch.testing.assert_close(encode_views(model.backbone, views_of(IDS)[:1])[1], tokens[:, 1:].mean(1))
     with pytest.raises(ValueError, match='out_type="cls_token"'):
         build(backbone=dict(out_type='raw')).loss(views_of(IDS), samples(IDS))
+
+
+@pytest.mark.parametrize('name', ['vit_small_patch14_reg4_dinov2', 'vit_base_patch16_clip_224'])
+@pytest.mark.parametrize('out_type', ['cls_token', 'avg_featmap', 'featmap'])
+def test_any_vit_of_timm_is_refined(name, out_type):
+    small = dict(depth=4, embed_dim=16, num_heads=2, img_size=32, patch_size=8)
+    backbone = dict(type='mm_graft.TimmViT', model_name=name, out_indices=[2, 3], out_type=out_type)
+    model = build_on({**backbone, **small})
+    sum(step(model).values()).backward()
+    assert reached(model) == trained(model)
+    assert not any(name.endswith('norm.bias') and 'blocks' not in name and 'norm_pre' not in name
+                   for name in trained(model) if name.startswith('backbone.'))
 
 
 def test_every_head_reads_its_block_and_its_term_is_the_heads_own():
@@ -110,12 +122,17 @@ def test_labels_give_the_share_of_neighbors_of_the_same_class():
     assert model.heads['block1'].queue.ids[:4].tolist() == IDS
 
 
-def test_a_frozen_encoder_trains_the_heads_alone():
-    model = build(backbone=dict(frozen_stages=4), momentum=None)
+def test_an_encoder_that_does_not_train_is_out_of_autograd_and_in_eval_mode():
+    model = build(backbone=dict(drop_path_rate=0.9), momentum=None, train_encoder=False)
     assert all(name.startswith('heads.') for name in trained(model))
     sum(step(model).values()).backward()
     assert reached(model) == trained(model)
-    assert not any(tap.requires_grad for tap in encode_views(model.backbone, views_of(IDS)))
+    taps = encode_views(model.backbone, views_of(IDS))
+    assert not any(tap.requires_grad for tap in taps)
+    assert all(torch.equal(*pair) for pair in zip(taps, encode_views(model.backbone, views_of(IDS))))
+    assert model.heads['block1'].training
+    with pytest.raises(ValueError, match=r'momentum=0\.9 of an encoder that does not train'):
+        build(train_encoder=False)
 
 
 def test_a_frozen_prefix_leaves_autograd():
@@ -141,7 +158,7 @@ def test_the_average_moves_after_every_step_and_its_place_is_what_evaluators_ask
 
 def test_it_starts_from_mae_and_from_the_heads_with_queues_of_the_first_stage(tmp_path):
     mae = mae_file(tmp_path / 'mae.pth')
-    first = build(mim_checkpoint=mae, momentum=None, backbone=dict(frozen_stages=4, out_indices=[0, 1, 2, 3]))
+    first = build(mim_checkpoint=mae, momentum=None, train_encoder=False, backbone=dict(out_indices=[0, 1, 2, 3]))
     for _ in range(2):
         step(first)
     torch.save({'state_dict': first.state_dict()}, tmp_path / 'heads.pth')
