@@ -43,6 +43,7 @@ def run(args: argparse.Namespace, cfg: Config) -> None:
     from mm_graft.commands.components import explained
     from mm_graft.commands.data_checks import ClassNamesHook
     from mm_graft.commands.running import build_runner
+    from mm_graft.engine.reliability.strict_load_hook import StrictLoadHook
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     read_checkpoint(args.checkpoint)  # a clear error before anything is built
     with explained(cfg):
@@ -51,4 +52,5 @@ def run(args: argparse.Namespace, cfg: Config) -> None:
             from mmengine.evaluator import DumpResults
             runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
         runner.register_hook(ClassNamesHook('test_dataloader'))
+        runner.register_hook(StrictLoadHook(complete=True))
         runner.test()
