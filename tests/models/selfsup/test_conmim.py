@@ -104,6 +104,16 @@ def test_each_network_sees_the_view_that_is_meant_for_it(views):
     assert not torch.isclose(loss(views, student_view=1), usual)
 
 
+@pytest.mark.parametrize('student', [0, 1])
+def test_the_student_encodes_its_view_and_the_teacher_the_other(student, views):
+    model, seen = build(student_view=student, teacher_view=1 - student), {}
+    for name, encoder in (('student', model.backbone), ('teacher', model.momentum_encoder.module[0])):
+        encoder.patch_embed.register_forward_pre_hook(lambda module, args, name=name: seen.__setitem__(name, args[0]))
+    model.loss(views)
+    assert torch.equal(seen['student'], views[student])
+    assert torch.equal(seen['teacher'], views[1 - student])
+
+
 def test_the_teacher_is_never_in_eval_mode_and_keeps_its_own_statistics(views):
     model = build()
     before = model.momentum_encoder.module[1].bn0.running_mean.clone()

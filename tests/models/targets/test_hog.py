@@ -59,6 +59,13 @@ def test_a_flat_image_has_the_target_zero(value):
         assert not HOGTarget()(torch.full((1, 3, 64, 64), value, dtype=dtype))[0].any()
 
 
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+def test_rounding_of_a_flat_image_is_flat(dtype):
+    images = torch.ones(1, 3, 32, 32, dtype=dtype)
+    images[..., 10] += torch.finfo(dtype).eps  # one unit in the last place
+    assert not HOGTarget(cells=(8, ))(images)[0].any()
+
+
 def test_one_grey_level_is_no_flat_cell():
     images = torch.full((1, 3, 32, 32), -2.)
     images[..., 10, 10] += 1 / 255
