@@ -35,30 +35,31 @@ train_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=True), collate_fn=dict(type='default_collate'),
     dataset=dict(
         type='CustomDataset', data_root='{folder}/images', with_label=False,
-        pipeline=[dict(type='LoadImageFromFile'), dict(type='MultiView', num_views=[2], transforms=[view]),
-                  dict(type='PackInputs')]))
+        pipeline=[dict(type='LoadImageFromFile'), {crops}, dict(type='PackInputs')]))
 optim_wrapper = dict(
     constructor='mm_graft.GraftOptimWrapperConstructor', optimizer=dict(type='AdamW', lr=1e-2, weight_decay=0.1),
     paramwise_cfg=dict(stage_lr_mult=[0.1, 1.0]))
 param_scheduler = dict(type='mm_graft.WarmupCosineLR', warmup=1, convert_to_iter_based=True)
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs={epochs})
 visualizer = dict(vis_backends=[])
-custom_hooks = [dict(type='mm_graft.StageLRLoggerHook'), dict(type='Interruption'),
-                dict(type='mm_graft.WeightAnchor', checkpoint='{folder}/mae.pth', weight=0.1, max_depth=2)]
+custom_hooks = [dict(type='mm_graft.StageLRLoggerHook'), dict(type='Interruption')]
 """
 
 
-def write_config(folder: Path, epochs: int, method: str = 'graft') -> Path:
+def write_config(folder: Path, epochs: int, name: str = 'graft') -> Path:
     """Twenty images, a checkpoint to start from and to stay near to, and the config."""
-    from tiny import grafted_mocov3, mae_file, refiner
-    (folder / 'images').mkdir()
+    from interrupted_methods import method
+    from tiny import mae_file
     for index in range(4 * PER_EPOCH):
         pixels = np.random.default_rng(index).integers(0, 255, (40, 40, 3), dtype=np.uint8)
-        cv2.imwrite(str(folder / 'images' / f'{index}.png'), pixels)
-    mae = mae_file(folder / 'mae.pth')
-    model = grafted_mocov3(mae, drop_path_rate=0.2) if method == 'graft' else refiner(mim_checkpoint=mae)
+        place = folder / 'images' / 'ab'[index % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(place / f'{index}.png'), pixels)
+    mae_file(folder / 'mae.pth')
+    model, crops, more = method(name, folder)
     path = folder / 'config.py'
-    path.write_text(CONFIG.format(root=ROOT, folder=folder, model=model, epochs=epochs))
+    path.write_text(CONFIG.format(root=ROOT, folder=folder, model=model, crops=crops, epochs=epochs)
+                    + more.format(folder=folder))
     return path
 
 
@@ -83,7 +84,7 @@ def train(config: Path, work_dir: Path, how: dict, rank: int, port: int) -> int:
     os.dup2(log, 2)
     Interruption.how = how
     if how.get('writing'):  # the temporary file is complete, but not flushed and not renamed
-        os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+        os.fsync = lambda file: '.pth.' in os.readlink(f'/proc/self/fd/{file}') and os.kill(os.getpid(), signal.SIGKILL)
     sys.argv = ['train.py', str(config), '--work-dir', str(work_dir), '--resume', *how.get('flags', [])]
     if (processes := how.get('processes', 1)) > 1:
         os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(processes), MASTER_ADDR='127.0.0.1',
@@ -157,6 +158,10 @@ def main() -> None:
     import mm_graft.registry  # noqa: F401
     config = write_config(folder, plan['epochs'], plan.get('method', 'graft'))
     result = {name: [attempt(config, folder / name, how) for how in hows] for name, hows in plan['runs'].items()}
+    for number, (method, kills) in enumerate(plan.get('methods', {}).items()):
+        folder.joinpath(method).mkdir()
+        config = write_config(folder / method, plan['epochs'], method)
+        result[method] = soak(folder / method, config, kills, plan['seed'] + number, plan['epochs'])
     if 'soak' in plan:
         result['soak'] = soak(folder, config, epochs=plan['epochs'], **plan['soak'])
     sys.stdout.write('\nRESULT ' + json.dumps(result) + '\n')

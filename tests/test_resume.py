@@ -11,6 +11,8 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parents[1]
+METHODS = ('graft', 'vicreg', 'refiner', 'mae', 'localmim with FreezeOut', 'graft with FreezeOut', 'conmim',
+           'fine-tuning')
 PER_EPOCH = 5
 
 
@@ -165,5 +167,22 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bits(tmp_path):
 def test_a_run_killed_fifty_times_at_random_moments_ends_with_the_same_bits(tmp_path):
     result = execute(tmp_path, {'epochs': 12, 'runs': {}, 'soak': {'kills': 50, 'seed': 0}})
     counts = assert_nothing_lost(tmp_path, result, 12)
+    assert sum(counts.values()) >= 50
+    assert set(counts) == {'SIGKILL', 'SIGTERM', 'SIGUSR1', 'writing'}
+
+
+@pytest.mark.parametrize('method', ['fine-tuning', 'localmim with FreezeOut'])
+def test_what_a_method_keeps_between_iterations_survives_a_kill_and_a_signal(tmp_path, method):
+    """An average, mixup and validations; frozen depths and schedules by depth."""
+    plan = {'whole': [{}], 'again': [{'signal': 'SIGKILL', 'iteration': 9}, {'signal': 'SIGTERM', 'iteration': 11}, {}]}
+    results = execute(tmp_path, {'epochs': 3, 'method': method, 'runs': plan})
+    assert [attempt['status'] for attempt in results['again']] == [-9, 0, 0], log(tmp_path, 'again')
+    assert differences(tmp_path, 'whole', 'again', 3) == []
+
+
+@pytest.mark.slow
+def test_every_method_killed_fifty_times_in_all_ends_with_the_same_bits(tmp_path):
+    result = execute(tmp_path, {'epochs': 4, 'runs': {}, 'methods': dict.fromkeys(METHODS, 7), 'seed': 3})
+    counts = sum((assert_nothing_lost(tmp_path / method, {'soak': result[method]}, 4) for method in METHODS), Counter())
     assert sum(counts.values()) >= 50
     assert set(counts) == {'SIGKILL', 'SIGTERM', 'SIGUSR1', 'writing'}

@@ -1,0 +1,57 @@
+"""Small configs of every method for runs that are interrupted; for programs that are started in this folder."""
+
+from pathlib import Path
+
+import tiny
+from engine.freezing import freezeout_runs
+
+VIEWS = "dict(type='MultiView', num_views=[2], transforms=[view])"
+ONE = "dict(type='RandomResizedCrop', scale=32, crop_ratio_range=(0.3, 1.0)), dict(type='RandomFlip', prob=0.5)"
+FREEZEOUT = """
+param_scheduler = dict(type='mm_graft.FreezeOutLR', t0=0.5, how='linear', warmup=0.4, convert_to_iter_based=True)
+optim_wrapper.update(paramwise_cfg=dict(by_depth=True))
+custom_hooks += [dict(type='mm_graft.FreezeOutHook')]
+"""
+ANCHOR = """
+custom_hooks += [dict(type='mm_graft.WeightAnchor', checkpoint='{folder}/mae.pth', weight=0.1, max_depth=2)]
+"""
+FINETUNE = """
+custom_hooks += [dict(type='EMAHook', momentum=0.1)]
+train_dataloader['dataset'].update(with_label=True)
+val_dataloader = dict(
+    batch_size=4, num_workers=2, persistent_workers=True, collate_fn=dict(type='default_collate'),
+    sampler=dict(type='DefaultSampler', shuffle=False), dataset=dict(
+        type='CustomDataset', data_root='{folder}/images', with_label=True,
+        pipeline=[dict(type='LoadImageFromFile'), dict(type='Resize', scale=32), dict(type='PackInputs')]))
+val_cfg = dict()
+val_evaluator = dict(type='Accuracy', topk=1)
+default_hooks = dict(checkpoint=dict(save_best='auto'))
+"""
+
+
+def vicreg(mae: str) -> dict:
+    return dict(type='mm_graft.GraftedVICReg', mim_checkpoint=mae, data_preprocessor=tiny.PREPROCESSOR,
+                backbone=dict(type='mm_graft.GraftViT', **tiny.VIT), neck=tiny.mlp(3),
+                head=dict(type='mm_graft.VICRegLoss'))
+
+
+def supervised() -> dict:
+    return tiny.classifier() | dict(
+        data_preprocessor=dict(type='ClsDataPreprocessor', num_classes=2, mean=[128.] * 3, std=[64.] * 3),
+        train_cfg=dict(augments=[dict(type='Mixup', alpha=0.8)]),
+        head=tiny.classifier()['head'] | dict(loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original')))
+
+
+def method(name: str, folder: Path) -> tuple[dict, str, str]:
+    """Model, crops of the pipeline and further lines of the config of a method."""
+    mae = f'{folder}/mae.pth'
+    return {
+        'graft': (tiny.grafted_mocov3(mae, drop_path_rate=0.2), VIEWS, ANCHOR),
+        'vicreg': (vicreg(mae), VIEWS, ''),
+        'refiner': (tiny.refiner(mim_checkpoint=mae), VIEWS, ''),
+        'mae': (tiny.mae(), ONE, ''),
+        'localmim with FreezeOut': (freezeout_runs.localmim(), ONE, FREEZEOUT),
+        'graft with FreezeOut': (tiny.grafted_mocov3(mae, momentum=0.5), VIEWS, FREEZEOUT),
+        'conmim': (freezeout_runs.conmim(), VIEWS, ''),
+        'fine-tuning': (supervised(), ONE, FINETUNE),
+    }[name]
