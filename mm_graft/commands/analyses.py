@@ -28,6 +28,7 @@ from mm_graft.checkpoints import read_checkpoint
 from mm_graft.commands.analyze import Subject
 from mm_graft.commands.configs import check_folders
 from mm_graft.encoders import Encoder, load_encoder, normalization_of, patch_projection, preprocessor_config
+from mm_graft.engine.reliability.strict_load_hook import choose_weights
 from mm_graft.evaluation.datasets import build_datasets, class_names, image_labels
 from mm_graft.evaluation.features import encode
 from mm_graft.evaluation.layers import curves, features_of_blocks
@@ -234,7 +235,8 @@ def segmentation(args: Namespace, subjects: list[Subject]) -> None:
     columns, models = {'truth': truth}, {}
     for subject in subjects:
         model = MODELS.build(subject.cfg.model)
-        model.load_state_dict(read_checkpoint(subject.checkpoint), strict=True)
+        weights, _ = choose_weights(model, read_checkpoint(subject.checkpoint), subject.checkpoint, complete=True)
+        model.load_state_dict(weights, strict=True)
         model.to(args.device).eval()
         columns[subject.label] = [segmentation_figure.predict(model, sample) for sample in samples]
         models[subject.label] = {'pixels_right': [float((predicted == true).mean())

@@ -99,7 +99,7 @@ def test_what_cannot_be_drawn_is_one_line(refused, camvid, tmp_path):
     torch.save({'state_dict': {'a': torch.zeros(1)}, 'path': tmp_path}, tmp_path / 'code.pth')
     words = 'analyze', 'segmentation', '--device', 'cpu', '--out', tmp_path / 'new'
     assert 'does not exist' in refused(*words, config, tmp_path / 'b.pth')
-    assert 'could run code' in refused(*words, config, tmp_path / 'code.pth')
+    assert 'give a checkpoint of this config' in refused(*words, config, tmp_path / 'code.pth')
     assert 'the images 0 to 1' in refused(*words, *camvid, '--indices', 0, 9999)
     assert 'data folder /nope' in refused(
         *words, *camvid, '--cfg-options', 'test_dataloader.dataset.data_root=/nope')

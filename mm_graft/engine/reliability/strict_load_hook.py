@@ -39,7 +39,7 @@ def choose_weights(model: nn.Module, state: dict, path: str, complete: bool) -> 
     missing = [name for name in own if name not in set(names)]
     if complete and missing:
         raise CheckpointError(f'checkpoint {path} has {len(names)} of {len(own)} tensors of {type(model).__name__}; '
-                              f'without {shorten(missing)} there is nothing to test; give a checkpoint of this config')
+                              f'it lacks {shorten(missing)}; give a checkpoint of this config')
     if any(name.startswith(BACKBONE) for name in missing) or not names:
         if not hasattr(model, 'backbone'):
             raise CheckpointError(f'checkpoint {path} has {len(names)} of the {len(own)} tensors of '
