@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 import warnings
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import torch
 from mmengine.registry import init_default_scope
 
 warnings.filterwarnings('ignore')
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background; the programs of tests inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TINY_ARCH = {'embed_dims': 16, 'num_layers': 4, 'num_heads': 2, 'feedforward_channels': 32}
 

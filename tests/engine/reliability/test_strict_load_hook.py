@@ -33,7 +33,7 @@ def test_a_head_of_other_classes_starts_new_in_a_run_and_is_an_error_in_a_test(t
     chosen, line = choose_weights(model, other.state_dict(), 'a.pth', complete=False)
     assert not any(name.startswith('head') for name in chosen)
     assert 'newly initialized: head.layers.head.weight' in line
-    with pytest.raises(CheckpointError, match=r'it lacks head\.layers\.head\.weight.* give a checkpoint of this config'):
+    with pytest.raises(CheckpointError, match=r'lacks head\.layers\.head\.weight.* give a checkpoint of this config'):
         choose_weights(model, other.state_dict(), 'a.pth', complete=True)
 
 
