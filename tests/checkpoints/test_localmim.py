@@ -32,9 +32,10 @@ def test_the_random_pairs_of_the_hog_layers_are_kept_in_order():
 
 
 def test_the_row_of_the_class_token_is_cut_from_the_decoders_tables_only():
-    state = {'pos_embed': torch.zeros(1, 5, 4), 'decoder.0.pos_embed': torch.zeros(1, 5, 4)}
-    shapes = {name: tuple(tensor.shape) for name, tensor in LOCALMIM.read(state).backbone.items()}
-    assert shapes == {'backbone.pos_embed': (1, 5, 4), 'neck.decoders.0.pos_embed': (1, 4, 4)}
+    table = torch.arange(5.0).view(1, 5, 1).expand(1, 5, 4)  # each row holds its number
+    read = LOCALMIM.read({'pos_embed': table, 'decoder.0.pos_embed': table}).backbone
+    assert read['backbone.pos_embed'].equal(table)
+    assert read['neck.decoders.0.pos_embed'][0, :, 0].tolist() == [1, 2, 3, 4]
 
 
 def test_the_encoder_is_everything_but_decoders_and_hog():
