@@ -116,7 +116,7 @@ def without_files(model: dict) -> dict:
     """A model's config, changed in place, without checkpoints to load."""
     for part in [node for _, node in nodes(model) if isinstance(node, dict)]:
         for key, value in part.items():
-            if key.endswith('checkpoint') or (isinstance(value, dict) and value.get('type') == 'Pretrained'):
+            if key == 'checkpoint' or (isinstance(value, dict) and value.get('type') == 'Pretrained'):
                 part[key] = None
     return model
 

@@ -91,8 +91,7 @@ def host_model(model: ConfigDict, method: str) -> ConfigDict:
     if method == 'MoCo v3':
         model.update(type='MoCoV3', base_momentum=0.01)
         model.backbone.update(type='MoCoV3ViT', stop_grad_conv1=True)
-        for key in ('mim_checkpoint', 'momentum'):
-            model.pop(key)
+        model.pop('momentum')
     elif method == 'ConMIM':
         model.backbone.update(
             type='BEiTViT', out_type='raw', final_norm=True, use_abs_pos_emb=False, use_rel_pos_bias=False,

@@ -76,8 +76,8 @@ def _put_encoder(result: Config, cfg: Config, checkpoint: str, branch: str, num_
     else:
         result.model.neck = None
     result.model.head.update(num_classes=num_classes, in_channels=width)
-    result.custom_hooks = [dict(type='mm_graft.LoadBackboneHook', checkpoint=checkpoint, branch=branch,
-                                projection='neck.layer' if projected else None)]
+    result.default_hooks.init = dict(type='mm_graft.LoadBackboneHook', checkpoint=checkpoint, branch=branch,
+                                     projection='neck.layer' if projected else None)
 
 
 def _put_data(result: Config, cfg: Config, rows: list[int], workers: int) -> None:

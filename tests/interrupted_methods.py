@@ -1,7 +1,5 @@
 """Small configs of every method for runs that are interrupted; for programs that are started in this folder."""
 
-from pathlib import Path
-
 import tiny
 from engine.freezing import freezeout_runs
 
@@ -12,8 +10,11 @@ param_scheduler = dict(type='mm_graft.FreezeOutLR', t0=0.5, how='linear', warmup
 optim_wrapper.update(paramwise_cfg=dict(by_depth=True))
 custom_hooks += [dict(type='mm_graft.FreezeOutHook')]
 """
-ANCHOR = """
-custom_hooks += [dict(type='mm_graft.WeightAnchor', checkpoint='{folder}/mae.pth', weight=0.1, max_depth=2)]
+INIT = """
+default_hooks = dict(init=dict(type='mm_graft.LoadBackboneHook', checkpoint='{folder}/mae.pth'))
+"""
+ANCHOR = INIT + """
+custom_hooks += [dict(type='mm_graft.WeightAnchor', weight=0.1, max_depth=2)]
 """
 FINETUNE = """
 custom_hooks += [dict(type='EMAHook', momentum=0.1)]
@@ -29,8 +30,8 @@ default_hooks = dict(checkpoint=dict(save_best='auto'))
 """
 
 
-def vicreg(mae: str) -> dict:
-    return dict(type='mm_graft.GraftedVICReg', mim_checkpoint=mae, data_preprocessor=tiny.PREPROCESSOR,
+def vicreg() -> dict:
+    return dict(type='mm_graft.GraftedVICReg', data_preprocessor=tiny.PREPROCESSOR,
                 backbone=dict(type='mm_graft.GraftViT', **tiny.VIT), neck=tiny.mlp(3),
                 head=dict(type='mm_graft.VICRegLoss'))
 
@@ -42,16 +43,15 @@ def supervised() -> dict:
         head=tiny.classifier()['head'] | dict(loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original')))
 
 
-def method(name: str, folder: Path) -> tuple[dict, str, str]:
+def method(name: str) -> tuple[dict, str, str]:
     """Model, crops of the pipeline and further lines of the config of a method."""
-    mae = f'{folder}/mae.pth'
     return {
-        'graft': (tiny.grafted_mocov3(mae, drop_path_rate=0.2), VIEWS, ANCHOR),
-        'vicreg': (vicreg(mae), VIEWS, ''),
-        'refiner': (tiny.refiner(mim_checkpoint=mae), VIEWS, ''),
+        'graft': (tiny.grafted_mocov3(drop_path_rate=0.2), VIEWS, ANCHOR),
+        'vicreg': (vicreg(), VIEWS, INIT),
+        'refiner': (tiny.refiner(), VIEWS, INIT),
         'mae': (tiny.mae(), ONE, ''),
         'localmim with FreezeOut': (freezeout_runs.localmim(), ONE, FREEZEOUT),
-        'graft with FreezeOut': (tiny.grafted_mocov3(mae, momentum=0.5), VIEWS, FREEZEOUT),
+        'graft with FreezeOut': (tiny.grafted_mocov3(momentum=0.5), VIEWS, INIT + FREEZEOUT),
         'conmim': (freezeout_runs.conmim(), VIEWS, ''),
         'fine-tuning': (supervised(), ONE, FINETUNE),
     }[name]

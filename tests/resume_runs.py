@@ -56,7 +56,7 @@ def write_config(folder: Path, epochs: int, name: str = 'graft') -> Path:
         place.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(place / f'{index}.png'), pixels)
     mae_file(folder / 'mae.pth')
-    model, crops, more = method(name, folder)
+    model, crops, more = method(name)
     path = folder / 'config.py'
     path.write_text(CONFIG.format(root=ROOT, folder=folder, model=model, crops=crops, epochs=epochs)
                     + more.format(folder=folder))

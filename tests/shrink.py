@@ -22,7 +22,7 @@ def shrink(node: object, key: str = '') -> object:
     if key == 'arch' and isinstance(node, str):
         layers = LAYERS[node.removeprefix('deit-').removeprefix('mocov3-')[0]]
         return dict(embed_dims=TINY_WIDTH, num_layers=layers, num_heads=2, feedforward_channels=48)
-    if key in ('mim_checkpoint', 'heads_checkpoint', 'pretrained'):
+    if key == 'pretrained':
         return None
     if key in WIDTHS and isinstance(node, int):
         return SMALLER.get(node, node)

@@ -13,6 +13,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
 
 import mm_graft.registry  # noqa: F401 - lets `_base_ = 'mmseg::…'` be found
+from tests.tiny import start_from
 
 ROOT = Path(__file__).parents[1] / 'configs' / 'conmim'
 PRETRAIN = sorted(ROOT.glob('conmim_*.py'))
@@ -153,12 +154,12 @@ def test_a_conmim_teacher_is_grafted(tmp_path):
         torch.nn.init.normal_(parameter, std=0.1)
     torch.save({'state_dict': teacher.state_dict()}, tmp_path / 'a.pth')
     cfg = Config.fromfile(ROOT.parent / 'graft' / 'vit-b_conmim2mocov3.py')
-    cfg.model.backbone.init_cfg.checkpoint = str(tmp_path / 'a.pth')
     cfg.model.backbone.arch = teacher.backbone.arch_settings
     cfg.model.neck.update(in_channels=32, hid_channels=32, norm_cfg={'type': 'BN1d'})
     cfg.model.head.predictor.update(hid_channels=32, norm_cfg={'type': 'BN1d'})
     model = MODELS.build({**cfg.model, 'data_preprocessor': cfg.data_preprocessor})
-    model.init_weights()
+    assert cfg.default_hooks.init.branch == 'momentum'
+    start_from(model, str(tmp_path / 'a.pth'), branch='momentum')
     for encoder in (model.backbone, model.momentum_encoder.module[0]):
         torch.testing.assert_close(encoder.layers[3].attn.qkv.weight,
                                    teacher.momentum_encoder.module[0].layers[3].attn.qkv.weight)

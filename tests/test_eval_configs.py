@@ -87,7 +87,7 @@ def test_recipes_are_those_of_the_paper_or_the_authors_command():
 def test_ten_percent_reads_a_list_and_starts_from_the_first_projector_layer(name):
     cfg = load(name)
     assert cfg.train_dataloader.dataset.ann_file.endswith('10percent.txt')
-    assert cfg.custom_hooks[0].projection == 'neck.layer'
+    assert cfg.default_hooks.init.projection == 'neck.layer'
     assert cfg.model.neck.type == 'mm_graft.FirstProjection'
 
 

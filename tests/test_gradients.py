@@ -108,7 +108,7 @@ def test_mixed_precision_is_off_and_half_weights_are_compared_in_single(encoder,
 
 def test_forwards_that_are_to_leave_no_trace_move_neither_averages_nor_statistics(monkeypatch):
     config = {**grafted_mocov3(), 'type': 'MoCoV3', 'base_momentum': 0.5}
-    del config['mim_checkpoint'], config['momentum']
+    del config['momentum']
     model = MODELS.build(config).train()  # the host's, which moves the average in its loss
     monkeypatch.setitem(MessageHub.get_current_instance().runtime_info, 'max_iters', 10)
     model.momentum_encoder.steps += 1  # at 0 it would copy

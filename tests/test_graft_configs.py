@@ -61,13 +61,17 @@ def test_joint_training_reaches_everything_but_the_position_table_and_the_slow_e
     assert len(cosine) == 12
 
 
+def start(cfg, model, path):
+    """Load initial weights as the config does, from another file."""
+    HOOKS.build({**cfg.default_hooks.init, 'checkpoint': str(path)}).before_train(SimpleNamespace(iter=0, model=model))
+
+
 def test_mae_over_frozen_moco_v3_reaches_the_upper_third_and_the_decoder_only(tmp_path):
     cfg, model, _, found = step('vit-b_mocov32mae_frozen.py')
     assert found == (upper_third(model) | names(model, 'neck.')) - {'neck.decoder_pos_embed'}
     _, moco, _ = build(GRAFT / 'vit-b_mae2mocov3.py')
     torch.save({'state_dict': moco.state_dict()}, tmp_path / 'moco.pth')
-    hook = HOOKS.build({**cfg.custom_hooks[0], 'checkpoint': str(tmp_path / 'moco.pth')})
-    hook.before_train(SimpleNamespace(iter=0, model=model))
+    start(cfg, model, tmp_path / 'moco.pth')
     for name, tensor in moco.backbone.state_dict().items():
         assert torch.equal(model.backbone.state_dict()[name], tensor), name
 
@@ -96,8 +100,7 @@ def test_a_host_method_starts_from_the_checkpoint_below(name, tmp_path):
     _, mae, _ = build(GRAFT / 'vit-b_mae.py')
     torch.save({'state_dict': mae.state_dict()}, tmp_path / 'mae.pth')
     cfg, model, _ = build(GRAFT / name)
-    hook = HOOKS.build({**cfg.custom_hooks[0], 'checkpoint': str(tmp_path / 'mae.pth')})
-    hook.before_train(SimpleNamespace(iter=0, model=model))
+    start(cfg, model, tmp_path / 'mae.pth')
     expected = {key: tensor for key, tensor in mae.backbone.state_dict().items() if key in model.backbone.state_dict()}
     assert len(expected) > 100
     for key, tensor in model.backbone.state_dict().items():
@@ -130,8 +133,8 @@ def test_a_graft_on_localmim_takes_over_its_encoder_and_the_norm_of_its_last_tap
     torch.nn.init.normal_(source.backbone.tap_norms[-1].weight)
     torch.save({'state_dict': source.state_dict()}, tmp_path / 'localmim.pth')
     cfg = Config.fromfile(GRAFT / 'vit-b_mae2mocov3.py')
-    model = MODELS.build({**shrink(cfg.model.to_dict()), 'mim_checkpoint': str(tmp_path / 'localmim.pth')})
-    model.init_weights()
+    model = MODELS.build(shrink(cfg.model.to_dict()))
+    start(cfg, model, tmp_path / 'localmim.pth')
     assert model.backbone.embed_dims == TINY_WIDTH
     for encoder in (model.backbone, model.momentum_encoder.module[0]):
         assert torch.equal(encoder.layers[11].attn.qkv.weight, source.backbone.layers[11].attn.qkv.weight)

@@ -66,7 +66,9 @@ def small(name, tmp_path):
                               collate_fn=dict(type='pseudo_collate' if seg else 'default_collate')),
         optim_wrapper=optim_wrapper, param_scheduler=schedules, custom_hooks=cfg.get('custom_hooks', []),
         train_cfg=dict(type='IterBasedTrainLoop', max_iters=STEPS), default_scope=cfg.default_scope,
-        log_level='INFO', randomness=dict(seed=0), default_hooks=dict(logger=dict(type='LoggerHook', interval=1)),
+        log_level='INFO', randomness=dict(seed=0), default_hooks=dict(
+            logger=dict(type='LoggerHook', interval=1),
+            **({'init': cfg.default_hooks.init} if 'init' in cfg.get('default_hooks', {}) else {})),
         experiment_name=f'{name}_{tmp_path.name}')
 
 
@@ -142,9 +144,8 @@ def test_beit_vit_base_stage_lr(tmp_path):
 def test_vit_base_finetune_anchored(tmp_path):
     settings = small('vit-base_finetune_anchored', tmp_path)
     checkpoint = mae_of_the_same_size(settings, tmp_path / 'mae.pth')
-    for hook in settings['custom_hooks']:
-        hook['checkpoint'] = checkpoint
-    settings['custom_hooks'][1]['weight'], settings['param_scheduler'] = 10.0, []  # to be seen in so few steps
+    settings['default_hooks']['init']['checkpoint'] = checkpoint
+    settings['custom_hooks'][0]['weight'], settings['param_scheduler'] = 10.0, []  # to be seen in so few steps
     runner, log = run(settings)
     trained(runner, log)
     anchors = [float(value) for value in re.findall(r'loss_anchor: (\S+)', log)]

@@ -1,5 +1,7 @@
 """Tiny models and files that several tests of the foundation share."""
 
+from types import SimpleNamespace
+
 import torch
 from mmpretrain.structures import DataSample
 
@@ -23,8 +25,8 @@ def contrastive(temperature: float = 0.2) -> dict:
                   loss=dict(type='CrossEntropyLoss', loss_weight=2 * temperature)))
 
 
-def grafted_mocov3(mim_checkpoint: str | None = None, momentum: float = 0.99, **backbone) -> dict:
-    return dict(type='mm_graft.GraftedMoCoV3', mim_checkpoint=mim_checkpoint, momentum=momentum,
+def grafted_mocov3(momentum: float = 0.99, **backbone) -> dict:
+    return dict(type='mm_graft.GraftedMoCoV3', momentum=momentum,
                 backbone=dict(type='mm_graft.GraftViT', **VIT) | backbone, **contrastive())
 
 
@@ -53,6 +55,13 @@ def refiner(head=None, backbone=None, **kwargs):
     tapped = dict(type='mm_graft.GraftViT', **VIT, out_indices=[1, 2, 3], out_type='cls_token', stop_grad_conv1=False)
     return dict(type='mm_graft.MIMRefiner', data_preprocessor=PREPROCESSOR, backbone={**tapped, **(backbone or {})},
                 head={**NNA_HEAD, **(head or {})}, **{'momentum': 0.9, **kwargs})
+
+
+def start_from(model: torch.nn.Module, checkpoint: str, **options) -> torch.nn.Module:
+    """The model as a run gets it that starts from a checkpoint."""
+    from mm_graft.engine.hooks.load_backbone_hook import LoadBackboneHook
+    LoadBackboneHook(checkpoint, **options).before_train(SimpleNamespace(model=model, iter=0))
+    return model
 
 
 def mae_file(path, seed: int = 1, width: int = 16, layers: int = 4) -> str:

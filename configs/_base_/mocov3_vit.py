@@ -3,7 +3,6 @@
 temperature = 0.2
 model = dict(
     type='mm_graft.GraftedMoCoV3',
-    mim_checkpoint=None,
     momentum=0.99,
     backbone=dict(type='mm_graft.GraftViT', arch='base', img_size=224, patch_size=16),
     neck=dict(

@@ -2,8 +2,6 @@
 
 model = dict(
     type='mm_graft.MIMRefiner',
-    mim_checkpoint=None,
-    heads_checkpoint=None,
     num_global_views=2,
     backbone=dict(
         type='mm_graft.GraftViT',

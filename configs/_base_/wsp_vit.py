@@ -4,7 +4,6 @@ num_labels = 28000  # lines of data/captions/synsets.txt
 
 model = dict(
     type='mm_graft.WeaklySupervised',
-    mim_checkpoint=None,
     # position embedding frozen at MAE's table, patch projection trained
     backbone=dict(type='mm_graft.GraftViT', arch='base', img_size=224, patch_size=16, stop_grad_conv1=False),
     head=dict(

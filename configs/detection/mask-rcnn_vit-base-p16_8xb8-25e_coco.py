@@ -11,5 +11,5 @@ Differs:  layer decay, window, warm-up and the pyramid's norm are not published
 
 _base_ = ['../_base_/mask_rcnn_vit.py']
 
-checkpoint = 'checkpoints/mae_pretrain_vit_base.pth'
-custom_hooks = [dict(type='mm_graft.LoadBackboneHook', checkpoint=checkpoint, resize=True)]
+default_hooks = dict(
+    init=dict(type='mm_graft.LoadBackboneHook', checkpoint='checkpoints/mae_pretrain_vit_base.pth', resize=True))

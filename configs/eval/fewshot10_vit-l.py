@@ -2,7 +2,7 @@
 
 Paper:    Jiang et al., Layer Grafted Pre-training, ICLR 2023 (arXiv 2302.14138), Table 2
 Command:  tools/dist_train.sh configs/eval/fewshot10_vit-l.py 8
-Needs:    a checkpoint of a ViT in any layout that is known here, as `checkpoint`
+Needs:    a checkpoint of a ViT in any layout that is known here, or `--init FILE`
 Devices:  8 GPUs × 64 images, accumulated over 2 steps (the authors, by their command); time: not reported
 Expected: 80.1; from MAE 78.7 (paper, Table 2); not run here
 Differs:  bf16 without a gradient scaler instead of fp16 with one
@@ -14,11 +14,11 @@ _base_ = ['../_base_/finetune_graft.py', '../_base_/runtime.py', '../_base_/adam
 max_epochs = 400
 batch_size = 1024
 base_lr = 3e-5  # per 256 images
-checkpoint = 'checkpoints/graft_vit-l.pth.tar'
+default_hooks = dict(
+    init=dict(type='mm_graft.LoadBackboneHook', checkpoint='checkpoints/graft_vit-l.pth.tar', projection='neck.layer'))
 data_list = 'meta/10percent.txt'  # below the data's folder; `path label` lines, see mm_graft split
 
 train_dataloader = dict(batch_size=64, dataset=dict(split='', data_prefix='train', ann_file=data_list))
-custom_hooks = [dict(type='mm_graft.LoadBackboneHook', checkpoint=checkpoint, projection='neck.layer')]
 model = dict(
     backbone=dict(arch='large', drop_path_rate=0.1),
     neck=dict(type='mm_graft.FirstProjection', in_channels=1024, out_channels=4096),

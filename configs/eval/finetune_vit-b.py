@@ -3,7 +3,7 @@
 Paper:    Jiang et al., Layer Grafted Pre-training, ICLR 2023 (arXiv 2302.14138), §A.5 and Table 3
 Command:  tools/dist_train.sh configs/eval/finetune_vit-b.py 8
           partial fine-tuning: the override in README.md
-Needs:    a checkpoint of a ViT in any layout that is known here, as `checkpoint`
+Needs:    a checkpoint of a ViT in any layout that is known here, or `--init FILE`
 Devices:  8 GPUs × 128 images (the authors, by their command); time: not reported
 Expected: 83.9; from MoCo v3 83.2 (paper, Table 3, whose 83.6 for MAE is of MAE's own recipe); not run here
 Differs:  bf16 without a gradient scaler instead of fp16 with one
@@ -14,9 +14,8 @@ _base_ = ['../_base_/finetune_graft.py', '../_base_/runtime.py', '../_base_/adam
 max_epochs = 100
 batch_size = 1024
 base_lr = 5e-4  # per 256 images
-checkpoint = 'checkpoints/graft_vit-b.pth.tar'
+default_hooks = dict(init=dict(type='mm_graft.LoadBackboneHook', checkpoint='checkpoints/graft_vit-b.pth.tar'))
 
-custom_hooks = [dict(type='mm_graft.LoadBackboneHook', checkpoint=checkpoint)]
 
 optim_wrapper = dict(
     optimizer=dict(lr=base_lr * batch_size / 256, betas=(0.9, 0.999), weight_decay=0.05),

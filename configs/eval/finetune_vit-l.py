@@ -3,7 +3,7 @@
 Paper:    Jiang et al., Layer Grafted Pre-training, ICLR 2023 (arXiv 2302.14138), Table 3
 Command:  tools/dist_train.sh configs/eval/finetune_vit-l.py 8
           by the paper's text, and partial fine-tuning: the overrides in README.md
-Needs:    a checkpoint of a ViT in any layout that is known here, as `checkpoint`
+Needs:    a checkpoint of a ViT in any layout that is known here, or `--init FILE`
 Devices:  8 GPUs × 64 images, accumulated over 2 steps (the authors, by their command); time: not reported
 Expected: 85.9; from MAE 85.9, from MoCo v3 84.1 (paper, Table 3); not run here
 Differs:  bf16 without a gradient scaler instead of fp16 with one
@@ -15,10 +15,9 @@ _base_ = ['../_base_/finetune_graft.py', '../_base_/runtime.py', '../_base_/adam
 max_epochs = 50
 batch_size = 1024
 base_lr = 5e-4  # per 256 images
-checkpoint = 'checkpoints/graft_vit-l.pth.tar'
+default_hooks = dict(init=dict(type='mm_graft.LoadBackboneHook', checkpoint='checkpoints/graft_vit-l.pth.tar'))
 
 train_dataloader = dict(batch_size=64)
-custom_hooks = [dict(type='mm_graft.LoadBackboneHook', checkpoint=checkpoint)]
 model = dict(backbone=dict(arch='large', drop_path_rate=0.2), head=dict(in_channels=1024))
 
 optim_wrapper = dict(

@@ -6,7 +6,7 @@ Command:  tools/train.py configs/eval/finetune_vit-s_own-images.py --cfg-options
               val_dataloader.dataset.data_root=/path/to/labelled/val \
               model.head.num_classes=10 data_preprocessor.num_classes=10
 Needs:    one folder a class, the same in train and val; a checkpoint of a ViT in any layout that is known here,
-          as `checkpoint` or by --cfg-options custom_hooks.0.checkpoint=FILE
+          or `--init FILE`
 Devices:  one GPU of 16 GB or more; the learning rate is for a batch of 256, use --auto-scale-lr for others
 Expected: nothing is published for this setting; not run here
 """
@@ -16,9 +16,9 @@ _base_ = ['../_base_/finetune_graft.py', '../_base_/runtime.py', '../_base_/adam
 max_epochs = 100
 batch_size = 256
 lr = 5e-4  # per 256 images
-checkpoint = 'work_dirs/vit-s_mae2mocov3_own-images/epoch_100.pth'
+default_hooks = dict(
+    init=dict(type='mm_graft.LoadBackboneHook', checkpoint='work_dirs/vit-s_mae2mocov3_own-images/epoch_100.pth'))
 
-custom_hooks = [dict(type='mm_graft.LoadBackboneHook', checkpoint=checkpoint)]
 data_preprocessor = dict(num_classes=10)
 model = dict(backbone=dict(arch='deit-small'), head=dict(in_channels=384, num_classes=10))
 train_dataloader = dict(

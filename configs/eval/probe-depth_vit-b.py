@@ -2,7 +2,7 @@
 
 Paper:    Jiang et al., Layer Grafted Pre-training, ICLR 2023 (arXiv 2302.14138), Table 5
 Command:  tools/dist_train.sh configs/eval/probe-depth_vit-b.py 8
-Needs:    a checkpoint of a ViT in any layout that is known here, as `checkpoint`
+Needs:    a checkpoint of a ViT in any layout that is known here, or `--init FILE`
 Devices:  8 GPUs × 128 images; time: not reported
 Expected: after block 9: 78.1 (MoCo v3) and 77.8 (MAE) with one new block (paper, Table 5); not run here
 Differs:  bf16 without a gradient scaler instead of fp16 with one
@@ -16,10 +16,9 @@ _base_ = ['../_base_/finetune_graft.py', '../_base_/runtime.py', '../_base_/adam
 max_epochs = 100
 batch_size = 1024
 base_lr = 5e-4  # per 256 images
-checkpoint = 'checkpoints/graft_vit-b.pth.tar'
+default_hooks = dict(init=dict(type='mm_graft.LoadBackboneHook', checkpoint='checkpoints/graft_vit-b.pth.tar'))
 block = 9
 new_blocks = 1
-custom_hooks = [dict(type='mm_graft.LoadBackboneHook', checkpoint=checkpoint)]
 model = dict(
     # all is frozen: what stands above the block is neither used nor trained, and no norm stands before the new blocks
     backbone=dict(

@@ -3,8 +3,8 @@
 Paper:    Jiang et al., Layer Grafted Pre-training, ICLR 2023 (arXiv 2302.14138), with ConMIM (arXiv 2205.09616)
           in MAE's place; neither paper has this combination
 Command:  tools/dist_train.sh configs/graft/vit-b_conmim2mocov3.py 64
-Needs:    configs/conmim/conmim_vit-base-p16_16xb128-amp-coslr-800e_in1k.py as `mim_checkpoint`; its EMA teacher is
-          grafted. For the authors' checkpoint_copy-N.pth: --cfg-options model.backbone.init_cfg.prefix=''
+Needs:    configs/conmim/conmim_vit-base-p16_16xb128-amp-coslr-800e_in1k.py, or `--init FILE`; its teacher is grafted.
+          For the authors' checkpoint_copy-N.pth: --cfg-options default_hooks.init.branch=base
 Devices:  as for MAE, 64 devices × 64 images
 Expected: nothing published; not run here
 """
@@ -21,7 +21,11 @@ warmup_epochs = 40
 batch_size = 4096
 base_lr = 1.5e-4  # of the upper stage, per 256 images
 stage_lr_mult = [0.1, 0.1, 1.0]
-mim_checkpoint = 'work_dirs/conmim_vit-base-p16_16xb128-amp-coslr-800e_in1k/epoch_800.pth'
+default_hooks = dict(
+    init=dict(
+        type='mm_graft.LoadBackboneHook',
+        checkpoint='work_dirs/conmim_vit-base-p16_16xb128-amp-coslr-800e_in1k/epoch_800.pth',
+        branch='momentum'))  # the teacher
 
 # The shared table of relative positions acts in every block. It learns with the last stage, where depth.py puts it.
 model = dict(
@@ -33,8 +37,7 @@ model = dict(
         patch_size=16,
         out_type='cls_token',
         with_mask_token=False,
-        stop_grad_conv1=True,
-        init_cfg=dict(type='Pretrained', checkpoint=mim_checkpoint, prefix='momentum_encoder.module.0.')))
+        stop_grad_conv1=True))
 
 optim_wrapper = dict(
     optimizer=dict(lr=base_lr * batch_size / 256, weight_decay=0.1),

@@ -3,7 +3,7 @@
 Papers:   Jiang et al., Layer Grafted Pre-training, ICLR 2023 (arXiv 2302.14138), §2.4, with
           Brock et al., FreezeOut (arXiv 1706.04983); neither has this combination
 Command:  tools/dist_train.sh configs/graft/vit-b_mae2mocov3_freezeout.py 64
-Needs:    mae_pretrain_vit_base.pth of facebookresearch/mae (or configs/graft/vit-b_mae.py), as `mim_checkpoint`
+Needs:    mae_pretrain_vit_base.pth of facebookresearch/mae (or configs/graft/vit-b_mae.py), or `--init FILE`
 Devices:  as for configs/graft/vit-b_mae2mocov3.py, less work an epoch as it goes on
 Expected: nothing published; not run here
 Note:     the stages' rates are those of the graft, each layer's cosine ends at its own time t_i: the stem at epoch 82,
@@ -23,8 +23,8 @@ batch_size = 4096
 base_lr = 1.5e-4  # of the upper stage, per 256 images
 stage_lr_mult = [0.1, 0.1, 1.0]
 t0 = 0.65  # before the cube: the stem trains for t0³ = 27.5 % of the run
+default_hooks = dict(init=dict(type='mm_graft.LoadBackboneHook', checkpoint='checkpoints/mae_pretrain_vit_base.pth'))
 
-model = dict(mim_checkpoint='checkpoints/mae_pretrain_vit_base.pth')
 
 optim_wrapper = dict(
     optimizer=dict(lr=base_lr * batch_size / 256, weight_decay=0.1),

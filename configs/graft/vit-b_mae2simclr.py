@@ -3,7 +3,7 @@
 Paper:    Jiang et al., Layer Grafted Pre-training, ICLR 2023 (arXiv 2302.14138), with SimCLR (arXiv 2002.05709) in
           MoCo v3's place; neither paper has this combination
 Command:  tools/dist_train.sh configs/graft/vit-b_mae2simclr.py 64
-Needs:    mae_pretrain_vit_base.pth of facebookresearch/mae (or configs/graft/vit-b_mae.py), as `checkpoint`
+Needs:    mae_pretrain_vit_base.pth of facebookresearch/mae (or configs/graft/vit-b_mae.py), or `--init FILE`
 Devices:  64 GPUs × 64 images (our choice); time: not reported
 Expected: nothing published; not run here
 Note:     learning rates and length are those of the MoCo v3 graft
@@ -16,7 +16,7 @@ warmup_epochs = 40
 batch_size = 4096
 base_lr = 1.5e-4  # of the upper stage, per 256 images
 stage_lr_mult = [0.1, 0.1, 1.0]
-checkpoint = 'checkpoints/mae_pretrain_vit_base.pth'
+default_hooks = dict(init=dict(type='mm_graft.LoadBackboneHook', checkpoint='checkpoints/mae_pretrain_vit_base.pth'))
 
 model = dict(
     type='SimCLR',
@@ -29,5 +29,5 @@ optim_wrapper = dict(
     optimizer=dict(lr=base_lr * batch_size / 256, weight_decay=0.1), paramwise_cfg=dict(stage_lr_mult=stage_lr_mult))
 param_scheduler = dict(warmup=warmup_epochs)
 train_cfg = dict(max_epochs=max_epochs)
-custom_hooks = [dict(type='mm_graft.LoadBackboneHook', checkpoint=checkpoint), dict(type='mm_graft.StageLRLoggerHook')]
+custom_hooks = [dict(type='mm_graft.StageLRLoggerHook')]
 auto_scale_lr = dict(base_batch_size=batch_size)

@@ -3,7 +3,7 @@
 Paper:    Jiang et al., Layer Grafted Pre-training, ICLR 2023 (arXiv 2302.14138), §3.4 and Table 4
 Command:  tools/dist_train.sh configs/graft/vit-b_mae2vicreg.py 64
           its baseline, VICReg from random weights: the override in README.md
-Needs:    mae_pretrain_vit_base.pth of facebookresearch/mae (or configs/graft/vit-b_mae.py), as `mim_checkpoint`
+Needs:    mae_pretrain_vit_base.pth of facebookresearch/mae (or configs/graft/vit-b_mae.py), or `--init FILE`
 Devices:  not reported; as for configs/graft/vit-b_mae2mocov3.py
 Expected: linear 74.9, fine-tuning 83.6; VICReg from random weights, 100 epochs: 70.1 and 81.2 (paper, Table 4); not
           run here
@@ -22,11 +22,11 @@ warmup_epochs = 40
 batch_size = 4096
 base_lr = 1.5e-4  # of the upper stage, per 256 images
 stage_lr_mult = [0.1, 0.1, 1.0]
+default_hooks = dict(init=dict(type='mm_graft.LoadBackboneHook', checkpoint='checkpoints/mae_pretrain_vit_base.pth'))
 
 model = dict(
     _delete_=True,
     type='mm_graft.GraftedVICReg',
-    mim_checkpoint='checkpoints/mae_pretrain_vit_base.pth',
     backbone={{_base_.model.backbone}},
     neck=dict(
         type='NonLinearNeck',

@@ -3,8 +3,8 @@
 Paper:    Jiang et al., Layer Grafted Pre-training, ICLR 2023 (arXiv 2302.14138), §A.5, §A.6 and Table 7
 Command:  tools/dist_train.sh configs/graft/vit-l_mae2mocov3.py 80
           without the anchor (Table 7): --cfg-options custom_hooks.1.weight=0
-Needs:    mae_pretrain_vit_large.pth of facebookresearch/mae (or configs/graft/vit-l_mae.py), as `mim_checkpoint`; on
-          the command line as `model.mim_checkpoint` and, for the anchor, `custom_hooks.1.checkpoint`
+Needs:    mae_pretrain_vit_large.pth of facebookresearch/mae (or configs/graft/vit-l_mae.py), or
+          `--init FILE`
 Devices:  80 V100 × 26 images (the authors); time: not reported
 Expected: linear 81.0, 1 % 69.3, 10 % 80.1, fine-tuning 85.9 (paper, Tables 2 and 3); not run here
 Note:     the paper calls the anchor an l2 distance; the authors' code sums absolute differences (p=1, the default)
@@ -22,9 +22,9 @@ warmup_epochs = 40
 batch_size = 2080
 base_lr = 1.5e-4  # of the upper stage, per 256 images
 stage_lr_mult = [0.1, 0.1, 1.0]
-mim_checkpoint = 'checkpoints/mae_pretrain_vit_large.pth'
+default_hooks = dict(init=dict(type='mm_graft.LoadBackboneHook', checkpoint='checkpoints/mae_pretrain_vit_large.pth'))
 
-model = dict(mim_checkpoint=mim_checkpoint, backbone=dict(arch='large'), neck=dict(in_channels=1024))
+model = dict(backbone=dict(arch='large'), neck=dict(in_channels=1024))
 train_dataloader = dict(batch_size=26)
 
 optim_wrapper = dict(
@@ -35,6 +35,6 @@ train_cfg = dict(max_epochs=max_epochs)
 custom_hooks = [
     dict(type='mm_graft.StageLRLoggerHook'),
     # class token and the first 12 of 24 blocks
-    dict(type='mm_graft.WeightAnchor', checkpoint=mim_checkpoint, weight=1e-5, max_depth=12, p=1),
+    dict(type='mm_graft.WeightAnchor', weight=1e-5, max_depth=12, p=1),
 ]
 auto_scale_lr = dict(base_batch_size=batch_size)

@@ -23,9 +23,10 @@ warmup_epochs = 10
 batch_size = 256
 base_lr = 1.5e-4  # of the upper stage, per 256 images
 stage_lr_mult = [0.1, 0.1, 1.0]
+default_hooks = dict(
+    init=dict(type='mm_graft.LoadBackboneHook', checkpoint='work_dirs/vit-s_mae_own-images/epoch_200.pth'))
 
 model = dict(
-    mim_checkpoint='work_dirs/vit-s_mae_own-images/epoch_200.pth',
     backbone=dict(arch='deit-small'),
     neck=dict(in_channels=384))
 train_dataloader = dict(

@@ -5,7 +5,7 @@ Source:   huawei-noah/Efficient-Computing@225ddd2, Self-supervised/LocalMIM/ViT
 Command:  tools/dist_train.sh configs/localmim/vit-base-p16_localmim-pre_8xb128-coslr-100e_in1k.py 8
           after 1600 epochs of pre-training: the override in README.md
 Needs:    a checkpoint of configs/localmim/localmim_vit-base-p16_8xb256-amp-coslr-100e_in1k.py,
-          or the authors', as `checkpoint`
+          or the authors', or `--init FILE`
 Devices:  8 GPUs × 128 images; time: not reported
 Expected: 83.3 (authors' README), 83.2 (arXiv 2312.02194, Table 2), after 1600 epochs 84.0 (authors' README); not
           run here
@@ -23,8 +23,10 @@ max_epochs = 100
 warmup_epochs = 20
 batch_size = 1024
 lr = 4e-3
-checkpoint = 'work_dirs/localmim_vit-base-p16_8xb256-amp-coslr-100e_in1k/epoch_100.pth'
-custom_hooks = [dict(type='mm_graft.LoadBackboneHook', checkpoint=checkpoint)]
+default_hooks = dict(
+    init=dict(
+        type='mm_graft.LoadBackboneHook',
+        checkpoint='work_dirs/localmim_vit-base-p16_8xb256-amp-coslr-100e_in1k/epoch_100.pth'))
 
 optim_wrapper = dict(
     optimizer=dict(lr=lr, betas=(0.9, 0.999), weight_decay=0.05),

@@ -4,7 +4,7 @@ Paper:    Wang et al., Masked Image Modeling with Local Multi-Scale Reconstructi
 Source:   huawei-noah/Efficient-Computing@225ddd2, Self-supervised/LocalMIM/ViT
 Command:  tools/dist_train.sh configs/localmim/vit-large-p16_localmim-pre_8xb128-coslr-50e_in1k.py 8
 Needs:    a checkpoint of configs/localmim/localmim_vit-large-p16_8xb128-accum4-amp-coslr-800e_in1k.py,
-          or the authors', as `checkpoint`
+          or the authors', or `--init FILE`
 Devices:  8 GPUs × 128 images; time: not reported
 Expected: 85.8 (authors' README); not run here
 Differs:  bf16 without a gradient scaler instead of fp16 with one
@@ -22,8 +22,10 @@ max_epochs = 50
 warmup_epochs = 5
 batch_size = 1024
 lr = 3e-3
-checkpoint = 'work_dirs/localmim_vit-large-p16_8xb128-accum4-amp-coslr-800e_in1k/epoch_800.pth'
-custom_hooks = [dict(type='mm_graft.LoadBackboneHook', checkpoint=checkpoint)]
+default_hooks = dict(
+    init=dict(
+        type='mm_graft.LoadBackboneHook',
+        checkpoint='work_dirs/localmim_vit-large-p16_8xb128-accum4-amp-coslr-800e_in1k/epoch_800.pth'))
 
 model = dict(backbone=dict(arch='large', drop_path_rate=0.2), head=dict(in_channels=1024))
 

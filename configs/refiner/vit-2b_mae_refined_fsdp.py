@@ -2,8 +2,8 @@
 
 Paper:    Alkin et al., MIM-Refiner, ICLR 2025 (arXiv 2402.10093)
 Command:  tools/dist_train.sh configs/refiner/vit-2b_mae_refined_fsdp.py 32
-Needs:    vit_2b14.pt, MAE on ImageNet-1k, of facebookresearch/maws, as `model.mim_checkpoint`, and what stage i (by an
-          override, README) ends with, as `model.heads_checkpoint`
+Needs:    the last checkpoint of stage i (by an override, README), heads on vit_2b14.pt, MAE on ImageNet-1k, of
+          facebookresearch/maws; or `--init FILE`
 Devices:  32 GPUs × 16 images (our choice); the authors' batch is 512
 Expected: kNN 83.2, linear 84.5, 1 % 78.7, one image a class 58.2 (the authors, by their protocols); not run here
 Note:     the authors freeze stem, class token and the first 6 of 24 blocks
@@ -21,13 +21,13 @@ warmup_epochs = 4
 batch_size = 512
 base_lr = 4e-4  # per 256 images
 lr = base_lr * batch_size / 256
+default_hooks = dict(
+    init=dict(type='mm_graft.LoadBackboneHook', checkpoint='work_dirs/vit-2b_mae_heads/epoch_20.pth', parts=['heads']))
 
 runner_type = 'mm_graft.FullyShardedRunner'
 model_wrapper_cfg = dict(param_dtype='bfloat16')  # blocks are gathered and computed in it; shards stay in fp32
 
 model = dict(
-    mim_checkpoint='checkpoints/vit_2b14.pt',
-    heads_checkpoint='work_dirs/vit-2b_mae_heads/epoch_20.pth',
     momentum=0.9999,
     backbone=dict(
         arch=dict(_delete_=True, embed_dims=2560, num_layers=24, num_heads=32, feedforward_channels=10240),

@@ -3,9 +3,8 @@
 Paper:    the method of Alkin et al., MIM-Refiner, ICLR 2025 (arXiv 2402.10093), who publish no ViT-B
 Command:  tools/train.py configs/refiner/vit-b_refined_own-images.py --cfg-options \
               train_dataloader.dataset.data_root=/path/to/images
-Needs:    mae_pretrain_vit_base.pth of facebookresearch/mae, or MAE trained on the images
-          (configs/graft/vit-s_mae_own-images.py), as `model.mim_checkpoint`, and what stage i ends with, as
-          `model.heads_checkpoint`
+Needs:    the last checkpoint of stage i, heads on mae_pretrain_vit_base.pth of facebookresearch/mae or on MAE trained
+          on the images (configs/graft/vit-s_mae_own-images.py); or `--init FILE`
 Devices:  one GPU of 24 GB or more; the rates are for a batch of 64, else use --auto-scale-lr
 Expected: nothing is published for this setting; not run here
 Note:     the queue should hold at most half of the images, and many more entries of each kind of image than the
@@ -24,10 +23,13 @@ warmup_epochs = 4
 batch_size = 64
 base_lr = 4e-4  # per 256 images
 lr = base_lr * batch_size / 256
+default_hooks = dict(
+    init=dict(
+        type='mm_graft.LoadBackboneHook',
+        checkpoint='work_dirs/vit-b_heads_own-images/epoch_20.pth',
+        parts=['heads']))
 
 model = dict(
-    mim_checkpoint='checkpoints/mae_pretrain_vit_base.pth',
-    heads_checkpoint='work_dirs/vit-b_heads_own-images/epoch_20.pth',
     momentum=0.999,
     backbone=dict(arch='base', out_indices=[8, 9, 10, 11]),
     head=dict(queue=dict(length=4096, num_neighbors=5), loss=dict(pairs='described')))

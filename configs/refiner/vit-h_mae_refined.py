@@ -2,8 +2,7 @@
 
 Paper:    Alkin et al., MIM-Refiner, ICLR 2025 (arXiv 2402.10093)
 Command:  tools/dist_train.sh configs/refiner/vit-h_mae_refined.py 16
-Needs:    mae_pretrain_vit_huge.pth of facebookresearch/mae, as `model.mim_checkpoint`, and what stage i ends with, as
-          `model.heads_checkpoint`
+Needs:    the last checkpoint of stage i, heads on mae_pretrain_vit_huge.pth of facebookresearch/mae; or `--init FILE`
 Devices:  16 GPUs × 32 images (our choice); the authors' batch is 512
 Expected: kNN 82.3, linear 83.7, 1 % 77.4, one image a class 59.5 (the authors, by their protocols); not run here
 """
@@ -20,10 +19,10 @@ warmup_epochs = 4
 batch_size = 512
 base_lr = 4e-4  # per 256 images
 lr = base_lr * batch_size / 256
+default_hooks = dict(
+    init=dict(type='mm_graft.LoadBackboneHook', checkpoint='work_dirs/vit-h_mae_heads/epoch_20.pth', parts=['heads']))
 
 model = dict(
-    mim_checkpoint='checkpoints/mae_pretrain_vit_huge.pth',
-    heads_checkpoint='work_dirs/vit-h_mae_heads/epoch_20.pth',
     momentum=0.9999,
     backbone=dict(arch='huge', patch_size=14, out_indices=list(range(20, 32))),
     head=dict(queue=dict(num_neighbors=20), loss=dict(temperature=0.3)))

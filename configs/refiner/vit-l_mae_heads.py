@@ -2,7 +2,7 @@
 
 Paper:    Alkin et al., MIM-Refiner, ICLR 2025 (arXiv 2402.10093)
 Command:  tools/dist_train.sh configs/refiner/vit-l_mae_heads.py 16
-Needs:    mae_pretrain_vit_large.pth of facebookresearch/mae, as `model.mim_checkpoint`
+Needs:    mae_pretrain_vit_large.pth of facebookresearch/mae, or `--init FILE`
 Devices:  16 GPUs × 64 images (our choice); the authors' batch is 1024
 Expected: nothing of its own: it gives stage ii a signal to start with; not run here
 """
@@ -19,9 +19,9 @@ warmup_epochs = 4
 batch_size = 1024
 base_lr = 2e-4  # per 256 images
 lr = base_lr * batch_size / 256
+default_hooks = dict(init=dict(type='mm_graft.LoadBackboneHook', checkpoint='checkpoints/mae_pretrain_vit_large.pth'))
 
 model = dict(
-    mim_checkpoint='checkpoints/mae_pretrain_vit_large.pth',
     train_encoder=False,
     momentum=None)  # of an encoder that does not train there is no average
 train_dataloader = dict(batch_size=64)

@@ -2,8 +2,7 @@
 
 Paper:    Alkin et al., MIM-Refiner, ICLR 2025 (arXiv 2402.10093)
 Command:  tools/dist_train.sh configs/refiner/vit-l_mae_refined.py 16
-Needs:    mae_pretrain_vit_large.pth of facebookresearch/mae, as `model.mim_checkpoint`, and what vit-l_mae_heads.py
-          ends with, as `model.heads_checkpoint`
+Needs:    the last checkpoint of vit-l_mae_heads.py, which holds MAE's encoder too; or `--init FILE`
 Devices:  16 GPUs × 64 images (our choice); the authors' batch is 1024
 Expected: kNN 81.5, linear 82.8, 1 % 76.1, one image a class 57.8 (the authors, by their protocols); not run here
 """
@@ -20,10 +19,10 @@ warmup_epochs = 4
 batch_size = 1024
 base_lr = 4e-4  # per 256 images
 lr = base_lr * batch_size / 256
+default_hooks = dict(
+    init=dict(type='mm_graft.LoadBackboneHook', checkpoint='work_dirs/vit-l_mae_heads/epoch_20.pth', parts=['heads']))
 
 model = dict(
-    mim_checkpoint='checkpoints/mae_pretrain_vit_large.pth',
-    heads_checkpoint='work_dirs/vit-l_mae_heads/epoch_20.pth',
     momentum=0.9999,
     head=dict(queue=dict(num_neighbors=20)))
 train_dataloader = dict(batch_size=64)

@@ -4,7 +4,7 @@ Paper:    Jiang et al., Layer Grafted Pre-training, ICLR 2023 (arXiv 2302.14138)
 Command:  tools/dist_train.sh configs/segmentation/vit-base-p16_upernet_8xb2-amp-160k_ade20k.py 8
           after MAE, MoCo v3, LocalMIM: the overrides in README.md
 Needs:    a pre-training checkpoint, ours or the authors', which may also be given by
-          --cfg-options custom_hooks.0.checkpoint=FILE custom_hooks.0.branch=momentum
+          --init FILE --cfg-options default_hooks.init.branch=momentum
 Devices:  8 GPUs × 2 images; time: not reported
 Expected: mIoU 48.7 (paper, Table 6, which does not print the size of the backbone). Not run here
 Differs:  the authors published no configuration; this is mmseg's for MAE with a plain ViT and bf16 that is on
@@ -12,7 +12,6 @@ Differs:  the authors published no configuration; this is mmseg's for MAE with a
 
 _base_ = ['../_base_/upernet_vit.py']
 
-checkpoint = 'work_dirs/vit-b_mae2mocov3/epoch_300.pth'
-branch = 'base'
+default_hooks = dict(
+    init=dict(type='mm_graft.LoadBackboneHook', checkpoint='work_dirs/vit-b_mae2mocov3/epoch_300.pth', resize=True))
 
-custom_hooks = [dict(type='mm_graft.LoadBackboneHook', checkpoint=checkpoint, branch=branch, resize=True)]

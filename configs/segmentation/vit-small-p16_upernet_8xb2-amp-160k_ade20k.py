@@ -3,7 +3,7 @@
 Paper:    the method of Jiang et al., Layer Grafted Pre-training, ICLR 2023 (arXiv 2302.14138)
 Command:  tools/dist_train.sh configs/segmentation/vit-small-p16_upernet_8xb2-amp-160k_ade20k.py 8
 Needs:    a pre-training checkpoint of configs/graft/vit-s_mae2mocov3_own-images.py, or another by
-          --cfg-options custom_hooks.0.checkpoint=FILE custom_hooks.0.branch=momentum
+          --init FILE --cfg-options default_hooks.init.branch=momentum
 Devices:  8 GPUs × 2 images; time: not reported
 Expected: nothing is published for this setting; not run here
 Differs:  everything but the width is the ViT-B's
@@ -11,10 +11,12 @@ Differs:  everything but the width is the ViT-B's
 
 _base_ = ['../_base_/upernet_vit.py']
 
-checkpoint = 'work_dirs/vit-s_mae2mocov3_own-images/epoch_100.pth'
-branch = 'base'
+default_hooks = dict(
+    init=dict(
+        type='mm_graft.LoadBackboneHook',
+        checkpoint='work_dirs/vit-s_mae2mocov3_own-images/epoch_100.pth',
+        resize=True))
 
-custom_hooks = [dict(type='mm_graft.LoadBackboneHook', checkpoint=checkpoint, branch=branch, resize=True)]
 
 model = dict(
     backbone=dict(arch='deit-small'),

@@ -5,7 +5,7 @@ Paper:    Singh et al., The effectiveness of MAE pre-pretraining for billion-sca
 Command:  tools/dist_train.sh configs/wsp/vit-b_mae2wsp.py 32
           ViT-L, from random weights, lower stages at a lower learning rate: the overrides in README.md
 Needs:    data/captions/ (see configs/_base_/tagged_images.py); mae_pretrain_vit_base.pth of facebookresearch/mae, or
-          configs/graft/vit-b_mae.py on the same images, as `mim_checkpoint`
+          configs/graft/vit-b_mae.py on the same images, or `--init FILE`
 Devices:  32 GPUs × 256 images (our choice); time: not reported
 Expected: linear 83.3, zero-shot 74.9 on ImageNet-1k after 3 billion images (the authors' model card); not run here
 Recipe:   the paper's text, as far as it was at hand, fixes the order (MAE, then WSP), hashtags as WordNet synsets,
@@ -19,8 +19,8 @@ max_epochs = 1
 warmup_epochs = 0.05
 batch_size = 8192
 lr = 4e-4
+default_hooks = dict(init=dict(type='mm_graft.LoadBackboneHook', checkpoint='checkpoints/mae_pretrain_vit_base.pth'))
 
-model = dict(mim_checkpoint='checkpoints/mae_pretrain_vit_base.pth')
 
 optim_wrapper = dict(
     optimizer=dict(lr=lr, betas=(0.9, 0.95), weight_decay=0.1))

@@ -4,7 +4,7 @@ Paper:    Singh et al., The effectiveness of MAE pre-pretraining for billion-sca
           (arXiv 2303.13496)
 Command:  tools/dist_train.sh configs/wsp/vit-b_mae2wsp_freezeout.py 32
 Needs:    data/captions/ (see configs/_base_/tagged_images.py); mae_pretrain_vit_base.pth of facebookresearch/mae, or
-          configs/graft/vit-b_mae.py on the same images, as `mim_checkpoint`
+          configs/graft/vit-b_mae.py on the same images, or `--init FILE`
 Devices:  32 GPUs × 256 images (our choice); time: not reported
 Expected: nothing published; not run here
 Recipe:   the paper's text, as far as it was at hand, fixes the order (MAE, then WSP), hashtags as WordNet synsets,
@@ -21,8 +21,8 @@ batch_size = 8192
 lr = 4e-4
 stage_lr_mult = [0.1, 0.1, 1.0]
 t0 = 0.65  # before the cube
+default_hooks = dict(init=dict(type='mm_graft.LoadBackboneHook', checkpoint='checkpoints/mae_pretrain_vit_base.pth'))
 
-model = dict(mim_checkpoint='checkpoints/mae_pretrain_vit_base.pth')
 
 optim_wrapper = dict(
     optimizer=dict(lr=lr, betas=(0.9, 0.95), weight_decay=0.1),

@@ -4,8 +4,7 @@ Paper:    Singh et al., The effectiveness of MAE pre-pretraining for billion-sca
           (arXiv 2303.13496)
 Command:  tools/dist_train.sh configs/wsp/vit-l_mae2wsp_grafted.py 32
 Needs:    data/captions/ (see configs/_base_/tagged_images.py); mae_pretrain_vit_large.pth of facebookresearch/mae, or
-          configs/graft/vit-l_mae.py on the same images, as `mim_checkpoint`; on the command line as
-          `model.mim_checkpoint` and, for the anchor, `custom_hooks.1.checkpoint`
+          configs/graft/vit-l_mae.py on the same images, or `--init FILE`
 Devices:  32 GPUs × 256 images (our choice); time: not reported
 Expected: nothing published; not run here
 Recipe:   the paper's text, as far as it was at hand, fixes the order (MAE, then WSP), hashtags as WordNet synsets,
@@ -21,9 +20,9 @@ warmup_epochs = 0.05
 batch_size = 8192
 lr = 4e-4
 stage_lr_mult = [0.1, 0.1, 1.0]
-mim_checkpoint = 'checkpoints/mae_pretrain_vit_large.pth'
+default_hooks = dict(init=dict(type='mm_graft.LoadBackboneHook', checkpoint='checkpoints/mae_pretrain_vit_large.pth'))
 
-model = dict(mim_checkpoint=mim_checkpoint, backbone=dict(arch='large'), head=dict(in_channels=1024))
+model = dict(backbone=dict(arch='large'), head=dict(in_channels=1024))
 
 optim_wrapper = dict(
     optimizer=dict(lr=lr, betas=(0.9, 0.95), weight_decay=0.1),
@@ -32,6 +31,6 @@ param_scheduler = dict(warmup=warmup_epochs)
 train_cfg = dict(max_epochs=max_epochs)
 custom_hooks = [
     dict(type='mm_graft.StageLRLoggerHook'),
-    dict(type='mm_graft.WeightAnchor', checkpoint=mim_checkpoint, weight=1e-5, max_depth=12),
+    dict(type='mm_graft.WeightAnchor', weight=1e-5, max_depth=12),
 ]
 auto_scale_lr = dict(base_batch_size=batch_size)

@@ -11,8 +11,6 @@ from experiments.cifar10.scores import evaluate_checkpoints, tuned_protocol
 from experiments.cifar10.sizes import CONFIGS, EPOCHS, IMAGES, as_options, overrides, read_config
 from experiments.training import last_checkpoint, last_epoch, run_training, save_initial_weights, train_command
 
-STARTS = {'mae2mocov3': 'model.mim_checkpoint', 'mocov32mae_frozen': 'custom_hooks.0.checkpoint'}
-
 
 class Reproduction:
     """Runs of one size in a folder.
@@ -61,7 +59,7 @@ class Reproduction:
         if not row.stops:
             options.append('default_hooks.checkpoint.max_keep_ckpts=1')
         if row.below:
-            options.append(f'{STARTS[row.config]}={last_checkpoint(self.folder(Job(row.below, job.seed)))}')
+            options.append(f'default_hooks.init.checkpoint={last_checkpoint(self.folder(Job(row.below, job.seed)))}')
         amp = ['--amp'] if torch.cuda.is_available() else []
         return [*train_command(CONFIGS / f'{row.config}.py', self.folder(job), job.seed, options), *amp]
 

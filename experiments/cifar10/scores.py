@@ -67,5 +67,5 @@ def whole_finetuning(recipe: Config, cfg: Config, checkpoint: Path, folder: str)
     result.train_dataloader.batch_size = recipe.train_dataloader.batch_size
     result.model.neck = None
     result.model.head.in_channels = recipe.model.head.in_channels
-    result.custom_hooks = [dict(type='mm_graft.LoadBackboneHook', checkpoint=str(checkpoint))]
+    result.default_hooks.init = dict(type='mm_graft.LoadBackboneHook', checkpoint=str(checkpoint))
     return result

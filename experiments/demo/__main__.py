@@ -55,7 +55,7 @@ def train(name: str, seed: int, epochs: int | None = None) -> None:
     start = time.time()
     options = ['default_hooks.logger.interval=3', f'train_cfg.max_epochs={max_epochs}']
     if name == 'graft':
-        options.append(f'model.mim_checkpoint={last_checkpoint(OUT / "mae")}')
+        options.append(f'default_hooks.init.checkpoint={last_checkpoint(OUT / "mae")}')
     try:
         run_training(train_command(config, folder, seed, options), OUT / f'{name}.log', RUNS[name], max_epochs)
     finally:

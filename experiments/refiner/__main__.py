@@ -55,9 +55,8 @@ def train_row(name: str, steps: tuple[Step, ...], length: Length, out: Path, see
     """Train what a row needs on top of the seed's MAE; the encoder's checkpoint."""
     mae = checkpoint = train(Step('mae', length.mae), length, out / f'mae_{seed}', seed)
     for step in steps:
-        options = [f'model.mim_checkpoint={mae}'] if step.config != 'mae' else []
-        if step.config == 'refined':
-            options.append(f'model.heads_checkpoint={checkpoint}')
+        start = checkpoint if step.config == 'refined' else mae  # stage i keeps MAE's encoder beside its heads
+        options = [f'default_hooks.init.checkpoint={start}'] if step.config != 'mae' else []
         checkpoint = train(step, length, out / f'{name}_{step.config}_{seed}', seed, options)
     return checkpoint
 

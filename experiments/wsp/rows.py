@@ -26,7 +26,7 @@ MAE = Path(demo.__file__).with_name('configs') / 'mae.py'
 STARTS = ('random', 'mae')
 # of what is trained on tags: config, overrides
 ROWS = {
-    'random2wsp': ('mae2wsp', ['model.mim_checkpoint=None']),
+    'random2wsp': ('mae2wsp', ['default_hooks.init.checkpoint=None']),
     'mae2wsp': ('mae2wsp', []),
     'mae2wsp_grafted': ('mae2wsp', ['optim_wrapper.paramwise_cfg.stage_lr_mult=[0.1,0.1,1]']),
     'mae2wsp_anchored': ('mae2wsp_anchored', []),
@@ -75,7 +75,6 @@ class Row:
         note = self.folder / 'last_checkpoint'
         if self.name == 'random' and not note.is_file():
             cfg = Config.fromfile(self.config)
-            cfg.model.mim_checkpoint = None
             save_initial_weights(cfg, self.folder, self.seed)
         return Path(note.read_text().strip())
 
@@ -83,10 +82,9 @@ class Row:
     def options(self) -> list[str]:
         """What its training changes in the config: checkpoints to draw a curve from, and MAE's."""
         changes = ROWS[self.name][1]
-        source = [f'model.mim_checkpoint={self.mae}'] if 'mae' in self.name else []
-        anchor = [f'custom_hooks.0.checkpoint={self.mae}'] if 'anchored' in self.name else []
+        source = [f'default_hooks.init.checkpoint={self.mae}'] if 'mae' in self.name else []
         return ['default_hooks.checkpoint.by_epoch=False', f'default_hooks.checkpoint.interval={STEPS}',
-                'default_hooks.checkpoint.max_keep_ckpts=-1', *changes, *source, *anchor]
+                'default_hooks.checkpoint.max_keep_ckpts=-1', *changes, *source]
 
     @property
     def report(self) -> Path:
@@ -162,7 +160,7 @@ def finetune_recipe(row: Row) -> Config:
     cfg = Config.fromfile(CONFIGS / 'finetune.py')
     labels = image_labels(build_dataset(Config.fromfile(MAE).train_dataloader.dataset))
     cfg.train_dataloader.dataset.indices = pick_share(labels, cfg.num_labels / len(labels), row.seed).tolist()
-    cfg.custom_hooks = [dict(cfg.custom_hooks[0], checkpoint=str(row.checkpoint))] if row.name != 'random' else []
+    cfg.default_hooks.init.checkpoint = str(row.checkpoint) if row.name != 'random' else None
     cfg.default_hooks.checkpoint = cfg.visualizer = None
     cfg.randomness.seed = row.seed
     cfg.work_dir = str(row.out / 'finetune' / f'{row.name}_{row.seed}')

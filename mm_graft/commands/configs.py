@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mmengine.config import Config
 
 CONTENT = ('configs', 'tools', 'benchmarks')
-CHECKPOINT_KEY = re.compile(r'(^|\.)(mim_checkpoint|load_from)$|^custom_hooks\.\d+\.checkpoint$')
+CHECKPOINT_KEY = re.compile(r'(^|\.)load_from$|^(default|custom)_hooks\.\w+\.checkpoint$')
 
 
 def content_root() -> Path:
@@ -69,6 +69,14 @@ def load_config(name: str, options: dict | None = None, notes: list[str] | None 
         cfg, lines = overrides.apply(cfg, path, options)
         (notes if notes is not None else []).extend(lines)
     return cfg
+
+
+def set_init(cfg: Config, checkpoint: str) -> None:
+    """Let a run start from a checkpoint, or from random weights if it is ``'none'``; the branch stays the config's."""
+    from mmengine.config import ConfigDict
+    hooks = cfg.setdefault('default_hooks', ConfigDict())
+    hooks.init = ConfigDict({'type': 'mm_graft.LoadBackboneHook', **hooks.get('init', {})})
+    hooks.init.checkpoint = None if checkpoint == 'none' else checkpoint
 
 
 def check_paths(cfg: Config) -> None:

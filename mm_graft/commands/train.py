@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mm_graft.commands.arguments import add_launcher, add_overrides
 from mm_graft.commands.batches import scale_by_effective_batch, share_batch
-from mm_graft.commands.configs import check_paths, load_config
+from mm_graft.commands.configs import check_paths, load_config, set_init
 from mm_graft.commands.messages import INPUT_ERRORS, ReportedError
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--work-dir', help='folder for logs and checkpoints (default: work_dirs/<name of the config>)')
     parser.add_argument('--resume', nargs='?', const='auto', metavar='CHECKPOINT',
                         help='continue from CHECKPOINT, or from the latest one in the work dir')
+    parser.add_argument('--init', metavar='FILE',
+                        help='initial weights of the encoder: a checkpoint of any known layout, or none')
     parser.add_argument('--amp', action='store_true', help='bf16 autocast, without a gradient scaler')
     parser.add_argument('--no-validate', action='store_true', help='skip validation')
     parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate with the batch size')
@@ -86,6 +88,8 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> Config:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.amp:
         cfg.optim_wrapper.type = 'mm_graft.AutocastOptimWrapper'
+    if args.init is not None:
+        set_init(cfg, args.init)
     if args.resume is not None:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume

@@ -68,10 +68,10 @@ def test_the_type_of_the_products_is_that_of_autocast():
 
 def test_no_checkpoint_is_read():
     init_default_scope('mmpretrain')
-    model = grafted_mocov3(mim_checkpoint='nowhere.pth')
+    model = grafted_mocov3(init_cfg=dict(type='Pretrained', checkpoint='nowhere.pth'))
     TrainingStep(config(model, VIEWS))
-    model = {'init_cfg': {'type': 'Pretrained', 'checkpoint': 'x'}, 'a': [1, {'mim_checkpoint': 'y', 'b': 2}]}
-    assert without_files(model) == {'init_cfg': None, 'a': [1, {'mim_checkpoint': None, 'b': 2}]}
+    model = {'init_cfg': {'type': 'Pretrained', 'checkpoint': 'x'}, 'a': [1, {'checkpoint': 'y', 'b': 2}]}
+    assert without_files(model) == {'init_cfg': None, 'a': [1, {'checkpoint': None, 'b': 2}]}
 
 
 def test_what_counts_patches_follows_the_size():

@@ -32,6 +32,7 @@ optim_wrapper = dict(
     paramwise_cfg=dict(stage_lr_mult=[0.1, 1.0]))
 param_scheduler = dict(type='mm_graft.WarmupCosineLR', warmup=1, convert_to_iter_based=True)
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=2)
+default_hooks = dict(init=dict(type='mm_graft.LoadBackboneHook', checkpoint='{folder}/mae.pth'))
 """
 
 
@@ -43,8 +44,8 @@ def config(tmp_path):
         pixels = np.random.default_rng(index).integers(0, 255, (40, 40, 3), dtype=np.uint8)
         cv2.imwrite(str(tmp_path / 'images' / f'{index}.png'), pixels)
     path = tmp_path / 'config.py'
-    model = grafted_mocov3(mae_file(tmp_path / 'mae.pth'))
-    path.write_text(CONFIG.format(root=ROOT, folder=tmp_path, model=model))
+    mae_file(tmp_path / 'mae.pth')
+    path.write_text(CONFIG.format(root=ROOT, folder=tmp_path, model=grafted_mocov3()))
     return path
 
 

@@ -64,7 +64,7 @@ MISSING = {
                             'val_dataloader.dataset.data_root'),
     'one of several data sets': (dict(train_dataloader=dict(dataset=dict(datasets=[dict(data_root='no/where')]))),
                                  'train_dataloader.dataset.datasets.0.data_root'),
-    'MIM checkpoint': (dict(model=dict(mim_checkpoint='no/where')), 'model.mim_checkpoint'),
+    'initial weights': (dict(default_hooks=dict(init=dict(checkpoint='no/where'))), 'default_hooks.init.checkpoint'),
     'start': (dict(load_from='no/where'), 'load_from'),
     'anchor': (dict(custom_hooks=[dict(type='A'), dict(type='mm_graft.WeightAnchor', checkpoint='no/where')]),
                'custom_hooks.1.checkpoint'),
@@ -82,10 +82,10 @@ def test_paths_that_exist_urls_and_absent_ones_pass(tmp_path):
     file = tmp_path / 'file.pth'
     file.touch()
     check_paths(Config(dict(
-        train_dataloader=dict(dataset=dict(data_root=str(tmp_path))), model=dict(mim_checkpoint=str(file)),
+        train_dataloader=dict(dataset=dict(data_root=str(tmp_path))),
         load_from=None, test_dataloader=dict(dataset=dict(data_root='only read when testing')),
         custom_hooks=[dict(checkpoint='https://host/file.pth')],
-        default_hooks=dict(checkpoint=dict(type='CheckpointHook')))))
+        default_hooks=dict(checkpoint=dict(type='CheckpointHook'), init=dict(checkpoint=str(file))))))
 
 
 def test_only_the_folders_of_the_loaders_that_are_used_must_exist(tmp_path):

@@ -45,7 +45,7 @@ def test_a_value_goes_where_it_belongs_and_what_is_derived_follows(options, resu
 @pytest.mark.parametrize(('written', 'read'), [
     ('train_dataloader.dataset.data_root=2024', '2024'), ('data_root=0042', '0042'),
     ('train_dataloader.dataset.data_root=/data/a,b', '/data/a,b'), ('train_dataloader.dataset.data_root=True', 'True'),
-    ('model.mim_checkpoint=1e3', '1e3'), ('load_from=None', None), ('train_dataloader.batch_size=64', 64),
+    ('default_hooks.init.checkpoint=1e3', '1e3'), ('load_from=None', None), ('train_dataloader.batch_size=64', 64),
     ('optim_wrapper.optimizer.betas=0.9,0.95', [0.9, 0.95])])
 def test_paths_are_taken_as_they_are_written(written, read):
     parser = ArgumentParser()

@@ -18,10 +18,10 @@ def option(text):
 REFUSED = {
     'data folder': (option('train_dataloader.dataset.data_root=no/where'),
                     ('data folder no/where (train_dataloader.dataset.data_root) does not exist', '--cfg-options')),
-    'checkpoint': (option('model.mim_checkpoint=no/where.pth'),
-                   ('checkpoint no/where.pth (model.mim_checkpoint) does not exist', '--cfg-options')),
-    'foreign checkpoint': (option('model.mim_checkpoint=resnet.pth'), ('resnet.pth', 'no known layout', 'known are')),
-    'other width': (option('model.mim_checkpoint=wide.pth'), ('wide.pth', 'another shape', 'use the same width')),
+    'checkpoint': (option('default_hooks.init.checkpoint=no/where.pth'),
+                   ('checkpoint no/where.pth (default_hooks.init.checkpoint) does not exist', '--cfg-options')),
+    'foreign checkpoint': (('--init', 'resnet.pth'), ('resnet.pth', 'no known layout', 'known are')),
+    'other width': (('--init', 'wide.pth'), ('wide.pth', 'another shape', 'use the same width')),
     'stages': (option('optim_wrapper.paramwise_cfg.stage_lr_mult=[0.1,0.1,1.0]'),
                ('3 stages do not divide 4 blocks evenly; choose one of [1, 2, 4]', )),
     'optimizer': (option('optim_wrapper.optimizer.type=AdamWW'), ('there is no optimizer `AdamWW`', 'did you mean')),
@@ -52,6 +52,25 @@ def test_training_refuses_wrong_inputs_in_one_line_before_it_starts(refused, con
     line = refused('train', config, *arguments)
     assert [part for part in parts if part not in line] == [], line
     assert not list(tmp_path.glob('work_dirs/*/*.pth'))
+
+
+@pytest.mark.parametrize(('words', 'expected'), [
+    ([], 'given.pth'), (['--init', 'other.pth'], 'other.pth'), (['--init', 'none'], None)])
+def test_initial_weights_have_a_short_flag_that_keeps_the_rest_of_the_config(tmp_path, words, expected):
+    for name in ('given.pth', 'other.pth'):
+        (tmp_path / name).touch()
+    path = tmp_path / 'run.py'
+    path.write_text(f"""
+model = dict(type='A')
+default_hooks = dict(init=dict(type='mm_graft.LoadBackboneHook', checkpoint='{tmp_path}/given.pth', branch='momentum'))
+""")
+    words = [str(tmp_path / word) if word.endswith('.pth') else word for word in words]
+    init = checked(path, *words)[0].default_hooks.init
+    assert init.checkpoint == (expected and str(tmp_path / expected))
+    assert (init.type, init.branch) == ('mm_graft.LoadBackboneHook', 'momentum')
+    (tmp_path / 'plain.py').write_text("model = dict(type='A')")
+    if words:
+        assert checked(tmp_path / 'plain.py', *words)[0].default_hooks.init.checkpoint == init.checkpoint
 
 
 def checked(*words):

@@ -85,7 +85,7 @@ def test_every_config_builds_loads_and_learns_in_every_part(path, tmp_path):
 def test_a_tiny_set_is_trained_evaluated_and_gone_on_with(tmp_path):
     train, val = draw(tmp_path / 'train', 12, 0), draw(tmp_path / 'val', 4, 1)
     mae_file(tmp_path / 'mae.pth')
-    cfg = small(CONFIGS[-1], **{'custom_hooks.0.checkpoint': str(tmp_path / 'mae.pth')})
+    cfg = small(CONFIGS[-1], **{'default_hooks.init.checkpoint': str(tmp_path / 'mae.pth')})
     steps = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True, with_mask=True)]
     for loader, folder in (('train_dataloader', train), ('val_dataloader', val), ('test_dataloader', val)):
         cfg[loader].update(num_workers=0, persistent_workers=False, batch_size=4 if folder is train else 1)

@@ -19,7 +19,7 @@ from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, init_default_scope
 
 from mm_graft.checkpoints.files import Origin, convert_file
-from tests.docs.small import STARTS, first_checkpoint, small_config
+from tests.docs.small import first_checkpoint, named_checkpoints, small_config
 
 ROOT = Path(__file__).parents[2]
 # copied, not linked: what a command writes must not land in the checkout
@@ -145,9 +145,7 @@ class Sandbox:
         starting = command.split(' --')[0] if re.search('train|doctor', command) else ''
         for config in re.findall(r'(?:experiments/\w+/)?configs/\S+\.py', starting):
             cfg = Config.fromfile(ROOT / config)
-            hooks = cfg.get('custom_hooks') or []
-            given += [first_checkpoint(path) for path in (
-                *(cfg.model.get(name) for name in STARTS), *(hook.get('checkpoint') for hook in hooks)) if path]
+            given += [first_checkpoint(hook.checkpoint) for hook in named_checkpoints(cfg)]
         for word in given:
             run = re.fullmatch(r'work_dirs/(?:.*/)?([\w.-]+)/\w+\.pth', word)
             origin = next((path for folder in ('configs', 'experiments')
@@ -161,7 +159,7 @@ class Sandbox:
         cfg = small_config(Config.fromfile(config))
         init_default_scope(cfg.get('default_scope', 'mmpretrain'))
         MMLogger.get_current_instance().setLevel('ERROR')
-        model = MODELS.build({**cfg.model, **{name: None for name in STARTS if name in cfg.model}})
+        model = MODELS.build(cfg.model)
         target.parent.mkdir(parents=True, exist_ok=True)
         raw = target.with_name(target.name + '.raw.pth')
         torch.save({'state_dict': model.state_dict()}, raw)

@@ -6,7 +6,6 @@ from mmengine.config import Config
 
 from tests.shrink import shrink, shrink_swin
 
-STARTS = ('mim_checkpoint', 'heads_checkpoint')  # of a model
 ONE_EPOCH = (re.compile(r'(epoch|iter)_\d+\.pth'), r'\1_1.pth')
 
 
@@ -17,13 +16,10 @@ def first_checkpoint(text: str) -> str:
 
 def small_config(cfg: Config) -> Config:
     """Train one epoch or iteration of a narrow model in batches of four, on the few images of the sandbox."""
-    starts = {name: cfg.model[name] for name in STARTS if cfg.model.get(name)}
     model = cfg.model.to_dict()
     cfg.model = shrink_swin(model) if 'Swin' in model['backbone']['type'] else shrink(model)
-    cfg.model.update({name: first_checkpoint(path) for name, path in starts.items()})
-    for hook in cfg.get('custom_hooks') or []:
-        if 'checkpoint' in hook:
-            hook.checkpoint = first_checkpoint(hook.checkpoint)
+    for hook in named_checkpoints(cfg):
+        hook.checkpoint = first_checkpoint(hook.checkpoint)
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         if cfg.get(name):
             small_loader(cfg[name])
@@ -33,6 +29,12 @@ def small_config(cfg: Config) -> Config:
             scheduler.warmup = 0
     small_loop(cfg)
     return cfg
+
+
+def named_checkpoints(cfg: Config) -> list[dict]:
+    """The hooks that read a checkpoint."""
+    hooks = [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])]
+    return [hook for hook in hooks if hook and isinstance(hook.get('checkpoint'), str)]
 
 
 def small_loader(loader: dict) -> None:

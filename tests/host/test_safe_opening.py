@@ -21,7 +21,7 @@ import mm_graft.registry  # noqa: F401
 from mm_graft.checkpoints import CheckpointError, load_backbone
 from mm_graft.host.safe_opening import READERS_OF_PICKLES, load, safe_opening
 from tests.hostile_files import extension_registered, write_hostile_files
-from tests.tiny import VIT, Noise, classifier, grafted_mocov3, mae_file
+from tests.tiny import VIT, Noise, classifier, mae_file
 
 VIT_CFG = dict(type='VisionTransformer', **VIT)
 
@@ -81,7 +81,6 @@ ROUTES = {
     'init_cfg of ConMIM': lambda path: pretrained(path, dict(
         type='mm_graft.ConMIMViT', **VIT, init_cfg=dict(type='Pretrained', checkpoint=str(path)))),
     'LoadBackboneHook': start_hook,
-    'mim_checkpoint': lambda path: pretrained(path, grafted_mocov3(str(path))),
     'timm': lambda path: timm.create_model('vit_tiny_patch16_224', depth=1, checkpoint_path=str(path)),
     'timm in mmpretrain': lambda path: MODELS.build(dict(
         type='TIMMBackbone', model_name='vit_tiny_patch16_224', depth=1, checkpoint_path=str(path))),

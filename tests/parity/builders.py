@@ -25,14 +25,13 @@ def vit_arch(cfg: dict) -> dict:
             'feedforward_channels': int(width * float(cfg['cfg_mlp_ratio']))}
 
 
-def graft_model(cfg: dict, mim_checkpoint: str | None = None) -> torch.nn.Module:
+def graft_model(cfg: dict) -> torch.nn.Module:
     """The grafted MoCo v3 of a golden file, in double precision."""
     hidden, out, temperature = int(cfg['cfg_proj_hidden']), int(cfg['cfg_proj_out']), float(cfg['cfg_temperature'])
     mlp = dict(type='NonLinearNeck', hid_channels=hidden, out_channels=out, with_bias=False, with_last_bn=True,
                with_last_bn_affine=False, with_last_bias=False, with_avg_pool=False)
     return MODELS.build(dict(
         type='mm_graft.GraftedMoCoV3',
-        mim_checkpoint=mim_checkpoint,
         backbone=dict(type='mm_graft.GraftViT', arch=vit_arch(cfg), img_size=int(cfg['cfg_img']),
                       patch_size=int(cfg['cfg_patch'])),
         neck=dict(**mlp, in_channels=int(cfg['cfg_embed_dim']), num_layers=3),

@@ -7,6 +7,7 @@ from mmengine.optim import build_optim_wrapper
 
 from mm_graft.engine.schedulers.warmup_cosine import WarmupCosineLR
 from tests.parity.builders import graft_model, graft_name, to_input
+from tests.tiny import start_from
 
 NORM_BIAS = 'base_encoder.norm.bias'
 
@@ -54,10 +55,11 @@ def run(data, golden):
 
 
 def start(data, golden):
-    model = graft_model(data, mim_checkpoint=str(golden / 'mae_tiny.pth'))
+    model = graft_model(data)
     model.momentum_encoder.momentum = float(data['moco_m'])
     model.momentum_encoder.max_iters = int(data['sched_epochs']) * int(data['sched_iters_per_epoch'])
     model.init_weights()
+    start_from(model, str(golden / 'mae_tiny.pth'))
     state_dict = model.state_dict()
     for key in (key for key in data if key.startswith('init.')):
         name = key.removeprefix('init.')

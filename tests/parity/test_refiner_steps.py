@@ -17,6 +17,7 @@ from mm_graft.commands.configs import load_config
 from mm_graft.engine.schedulers.warmup_cosine import WarmupCosineLR, warmup_cosine
 from tests.parity.builders import MEAN, STD, vit_arch
 from tests.parity.refiner_data import AFTER, assert_head, assert_near, below, fill_head, head_config, play, read
+from tests.tiny import start_from
 
 CONFIG = Path(__file__).parents[2] / 'configs' / 'refiner' / 'vit-l_mae_refined.py'
 # the bias of the final norm has a zero gradient; here it does not train
@@ -39,10 +40,9 @@ def build_model(data, stage, checkpoint):
     model = MODELS.build(dict(
         type='mm_graft.MIMRefiner', backbone=backbone, head=head_config(data, int(data['cfg_queue']), topk),
         momentum=None if stage == 2 else float(data['cfg_ema_decay']), train_encoder=stage == 3,
-        mim_checkpoint=checkpoint,
         num_global_views=data['global_views'].shape[2]))
     model.init_weights()
-    return model.double().train()
+    return start_from(model, checkpoint).double().train()
 
 
 def their_name(block, data):

@@ -3,7 +3,7 @@
 Paper:    Yi et al., Masked Image Modeling with Denoising Contrast, ICLR 2023 (arXiv 2205.09616), Table 13 and §5.2
 Command:  tools/dist_train.sh configs/conmim/benchmarks/vit-base-p16_conmim-pre_upernet_8xb2-amp-160k_ade20k.py 8
 Needs:    the model fine-tuned on ImageNet; without intermediate fine-tuning the pre-trained one (its EMA teacher) by
-          --cfg-options custom_hooks.0.checkpoint=FILE custom_hooks.0.branch=momentum, or the authors'
+          --init FILE --cfg-options default_hooks.init.branch=momentum, or the authors'
           checkpoint_copy-N.pth, which is the teacher, without the branch
 Devices:  batch 16; time: not reported
 Expected: mIoU 46.0 without and 49.8 with intermediate fine-tuning (paper, Table 4). Not run here
@@ -16,8 +16,10 @@ _base_ = ['../../_base_/conmim_upernet.py']
 
 lr = 3e-5
 layer_decay_rate = 0.9
-checkpoint = 'work_dirs/vit-base-p16_conmim-pre_8xb128-amp-coslr-100e_in1k/epoch_100.pth'
-branch = 'base'
+default_hooks = dict(
+    init=dict(
+        type='mm_graft.LoadBackboneHook',
+        checkpoint='work_dirs/vit-base-p16_conmim-pre_8xb128-amp-coslr-100e_in1k/epoch_100.pth',
+        resize=True))
 
-custom_hooks = [dict(type='mm_graft.LoadBackboneHook', checkpoint=checkpoint, branch=branch, resize=True)]
 optim_wrapper = dict(optimizer=dict(lr=lr), paramwise_cfg=dict(layer_decay_rate=layer_decay_rate))

@@ -2,8 +2,8 @@
 
 Paper:    Yi et al., Masked Image Modeling with Denoising Contrast, ICLR 2023 (arXiv 2205.09616), Table 12 and §5.1
 Command:  tools/dist_train.sh configs/conmim/benchmarks/vit-large-p16_conmim-pre_32xb32-amp-coslr-5e_in1k-384px.py 32
-Needs:    the fine-tuned model of vit-large-p16_conmim-pre_16xb64-amp-coslr-50e_in1k.py as `load_from`; on the
-          command line as `load_from` and `model.backbone.init_cfg.checkpoint`
+Needs:    the fine-tuned model of vit-large-p16_conmim-pre_16xb64-amp-coslr-50e_in1k.py, or
+          `--init FILE`; its classifier is taken too
 Devices:  batch 1024; split over 32 devices (our choice); time: not reported
 Expected: top-1 86.5; 86.3 after 800 epochs (paper, Table 3). Not run here
 Differs:  the paper adds 10 % of the epochs at 384 as BEiT does, and gives the same learning rates for both sizes
@@ -18,15 +18,19 @@ warmup_epochs = 1
 lr = 1e-3
 min_lr = 1e-6
 layer_decay_rate = 0.75
-load_from = 'work_dirs/vit-large-p16_conmim-pre_16xb64-amp-coslr-50e_in1k/epoch_50.pth'
+default_hooks = dict(
+    init=dict(
+        type='mm_graft.LoadBackboneHook',
+        checkpoint='work_dirs/vit-large-p16_conmim-pre_16xb64-amp-coslr-50e_in1k/epoch_50.pth',
+        parts=['head'],
+        resize=True))
 
 model = dict(
     backbone=dict(
         arch='large',
         img_size=384,
         drop_path_rate=0.2,
-        layer_scale_init_value=1e-5,
-        init_cfg=dict(type='Pretrained', checkpoint=load_from, prefix='backbone.', resize=True)),
+        layer_scale_init_value=1e-5),
     head=dict(in_channels=1024))
 train_pipeline = [
     dict(type='mm_graft.TolerantLoadImageFromFile'),

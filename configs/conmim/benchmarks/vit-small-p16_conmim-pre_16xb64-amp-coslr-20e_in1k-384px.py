@@ -2,8 +2,8 @@
 
 Paper:    Yi et al., Masked Image Modeling with Denoising Contrast, ICLR 2023 (arXiv 2205.09616), Table 12 and §5.1
 Command:  tools/dist_train.sh configs/conmim/benchmarks/vit-small-p16_conmim-pre_16xb64-amp-coslr-20e_in1k-384px.py 16
-Needs:    the fine-tuned model of vit-small-p16_conmim-pre_8xb128-amp-coslr-200e_in1k.py as `load_from`; on the
-          command line as `load_from` and `model.backbone.init_cfg.checkpoint`
+Needs:    the fine-tuned model of vit-small-p16_conmim-pre_8xb128-amp-coslr-200e_in1k.py, or
+          `--init FILE`; its classifier is taken too
 Devices:  batch 1024; split over 16 devices (our choice); time: not reported
 Expected: top-1 83.9 (paper, Table 2). Not run here
 Differs:  the paper adds 10 % of the epochs at 384 as BEiT does, and gives the same learning rates for both sizes
@@ -18,13 +18,17 @@ warmup_epochs = 1
 lr = 1e-3
 min_lr = 1e-6
 layer_decay_rate = 0.8
-load_from = 'work_dirs/vit-small-p16_conmim-pre_8xb128-amp-coslr-200e_in1k/epoch_200.pth'
+default_hooks = dict(
+    init=dict(
+        type='mm_graft.LoadBackboneHook',
+        checkpoint='work_dirs/vit-small-p16_conmim-pre_8xb128-amp-coslr-200e_in1k/epoch_200.pth',
+        parts=['head'],
+        resize=True))
 
 model = dict(
     backbone=dict(
         arch='small',
-        img_size=384,
-        init_cfg=dict(type='Pretrained', checkpoint=load_from, prefix='backbone.', resize=True)),
+        img_size=384),
     head=dict(in_channels=384))
 train_pipeline = [
     dict(type='mm_graft.TolerantLoadImageFromFile'),

@@ -2,8 +2,8 @@
 
 Paper:    Yi et al., Masked Image Modeling with Denoising Contrast, ICLR 2023 (arXiv 2205.09616), Table 12
 Command:  tools/dist_train.sh configs/conmim/benchmarks/vit-small-p16_conmim-pre_8xb128-amp-coslr-200e_in1k.py 8
-Needs:    a pre-trained model as `checkpoint`: of this package (its EMA teacher is taken), or the authors'
-          checkpoint_copy-N.pth with --cfg-options custom_hooks.0.branch=base
+Needs:    a pre-trained model, or `--init FILE`: of this package (its teacher is taken), or the authors'
+          checkpoint_copy-N.pth with --cfg-options default_hooks.init.branch=base
 Devices:  batch 1024; split over 8 devices (our choice for S and L); time: not reported
 Expected: top-1 82.0 (paper, Table 2). Not run here
 Differs:  the paper chooses the learning rate among 1e-3, 2e-3 … 5e-3 (Table 12) and does not say which; 4e-3 is that of
@@ -17,10 +17,12 @@ warmup_epochs = 5
 lr = 4e-3
 min_lr = 1e-6
 layer_decay_rate = 0.8
-checkpoint = 'work_dirs/conmim_vit-small-p16_16xb128-amp-coslr-300e_in1k/epoch_300.pth'
-branch = 'momentum'  # the EMA teacher
+default_hooks = dict(
+    init=dict(
+        type='mm_graft.LoadBackboneHook',
+        checkpoint='work_dirs/conmim_vit-small-p16_16xb128-amp-coslr-300e_in1k/epoch_300.pth',
+        branch='momentum'))
 
-custom_hooks = [dict(type='mm_graft.LoadBackboneHook', checkpoint=checkpoint, branch=branch)]
 model = dict(backbone=dict(arch='small'), head=dict(in_channels=384))
 optim_wrapper = dict(optimizer=dict(lr=lr), paramwise_cfg=dict(layer_decay_rate=layer_decay_rate))
 param_scheduler = dict(

@@ -3,7 +3,7 @@
 Paper:    Yi et al., Masked Image Modeling with Denoising Contrast, ICLR 2023 (arXiv 2205.09616), Table 13 and §5.2
 Command:  tools/dist_train.sh configs/conmim/benchmarks/vit-small-p16_conmim-pre_upernet_8xb2-amp-160k_ade20k.py 8
 Needs:    the model fine-tuned on ImageNet; without intermediate fine-tuning the pre-trained one (its EMA teacher) by
-          --cfg-options custom_hooks.0.checkpoint=FILE custom_hooks.0.branch=momentum, or the authors'
+          --init FILE --cfg-options default_hooks.init.branch=momentum, or the authors'
           checkpoint_copy-N.pth, which is the teacher, without the branch
 Devices:  batch 16; time: not reported
 Expected: mIoU 47.7 after 300 epochs (paper, Table 4). Not run here
@@ -16,10 +16,12 @@ _base_ = ['../../_base_/conmim_upernet.py']
 
 lr = 3e-5
 layer_decay_rate = 0.9
-checkpoint = 'work_dirs/vit-small-p16_conmim-pre_8xb128-amp-coslr-200e_in1k/epoch_200.pth'
-branch = 'base'
+default_hooks = dict(
+    init=dict(
+        type='mm_graft.LoadBackboneHook',
+        checkpoint='work_dirs/vit-small-p16_conmim-pre_8xb128-amp-coslr-200e_in1k/epoch_200.pth',
+        resize=True))
 
-custom_hooks = [dict(type='mm_graft.LoadBackboneHook', checkpoint=checkpoint, branch=branch, resize=True)]
 model = dict(
     backbone=dict(arch='small'),
     neck=dict(embed_dim=384),

@@ -14,8 +14,8 @@ max_iters = 20000
 warmup_iters = 500
 scale = (480, 360)
 crop_size = (224, 224)
-checkpoint = 'work_dirs/mae_camvid-half/epoch_100.pth'
-branch = 'base'
+default_hooks = dict(
+    init=dict(type='mm_graft.LoadBackboneHook', checkpoint='work_dirs/mae_camvid-half/epoch_100.pth', resize=True))
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -36,7 +36,6 @@ train_dataloader = dict(dataset=dict(pipeline=train_pipeline, **data))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline, **data))
 test_dataloader = val_dataloader
 
-custom_hooks = [dict(type='mm_graft.LoadBackboneHook', checkpoint=checkpoint, branch=branch, resize=True)]
 model = dict(
     data_preprocessor=dict(size=crop_size),
     backbone=dict(img_size=crop_size[0]),

@@ -13,8 +13,8 @@ max_iters = 300
 warmup_iters = 30
 scale = (240, 180)
 crop_size = (112, 112)
-checkpoint = 'work_dirs/mae_camvid-half/epoch_100.pth'
-branch = 'base'
+default_hooks = dict(
+    init=dict(type='mm_graft.LoadBackboneHook', checkpoint='work_dirs/mae_camvid-half/epoch_100.pth', resize=True))
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -34,7 +34,6 @@ train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
-custom_hooks = [dict(type='mm_graft.LoadBackboneHook', checkpoint=checkpoint, branch=branch, resize=True)]
 model = dict(
     data_preprocessor=dict(size=crop_size),
     backbone=dict(img_size=crop_size[0]),

@@ -3,7 +3,7 @@
 Paper:    Jiang et al., Layer Grafted Pre-training, ICLR 2023 (arXiv 2302.14138), §A.5; a recipe for small images
 Command:  tools/train.py experiments/cifar10/configs/finetune.py, or make reproduce for all rows
 Devices:  one CPU core (docs/results.md has the times); `full`: one GPU
-Needs:    a checkpoint of this folder as `checkpoint`; not ConMIM, whose ViT has relative positions
+Needs:    a checkpoint of this folder, or `--init FILE`; not ConMIM, whose ViT has relative positions
 Expected: docs/results.md; size `full` was not run here
 """
 
@@ -15,7 +15,7 @@ batch_size = 64
 width = 64
 num_layers = 6
 num_heads = 2
-checkpoint = 'work_dirs/mae2mocov3/epoch_3.pth'
+default_hooks = dict(init=dict(type='mm_graft.LoadBackboneHook', checkpoint='work_dirs/mae2mocov3/epoch_3.pth'))
 
 data_preprocessor = dict(
     _delete_=True, num_classes=10, mean=[125.3, 123.0, 113.9], std=[63.0, 62.1, 66.7], to_rgb=True)
@@ -51,5 +51,4 @@ optim_wrapper = dict(
     paramwise_cfg=dict(layer_decay_rate=0.75, custom_keys=dict(cls_token=dict(decay_mult=0.0))))
 param_scheduler = dict(warmup=1)
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
-custom_hooks = [dict(type='mm_graft.LoadBackboneHook', checkpoint=checkpoint)]
 auto_scale_lr = dict(base_batch_size=batch_size)

@@ -3,7 +3,7 @@
 Paper:    Jiang et al., Layer Grafted Pre-training, ICLR 2023 (arXiv 2302.14138), §2.4
 Command:  tools/train.py experiments/cifar10/configs/mae2mocov3.py, or make reproduce for all rows
 Devices:  one CPU core (docs/results.md has the times); `full`: one GPU
-Needs:    experiments/cifar10/configs/mae.py, trained for half of its epochs, as `mim_checkpoint`
+Needs:    experiments/cifar10/configs/mae.py, trained for half of its epochs, or `--init FILE`
 Expected: docs/results.md; size `full` was not run here
 """
 
@@ -16,8 +16,8 @@ _base_ = [
 
 max_epochs = _base_.epochs // 2  # the other half was MAE's
 stage_lr_mult = [0.1, 0.1, 1.0]
+default_hooks = dict(init=dict(type='mm_graft.LoadBackboneHook', checkpoint='work_dirs/mae/epoch_3.pth'))
 
-model = dict(mim_checkpoint='work_dirs/mae/epoch_3.pth')
 
 optim_wrapper = dict(
     type='OptimWrapper',

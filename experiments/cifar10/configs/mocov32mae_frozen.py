@@ -3,7 +3,7 @@
 Paper:    Jiang et al., Layer Grafted Pre-training, ICLR 2023 (arXiv 2302.14138), §2.3 and Table 1
 Command:  tools/train.py experiments/cifar10/configs/mocov32mae_frozen.py, or make reproduce for all rows
 Devices:  one CPU core (docs/results.md has the times); `full`: one GPU
-Needs:    experiments/cifar10/configs/mocov3.py, trained for half of its epochs, as `checkpoint`
+Needs:    experiments/cifar10/configs/mocov3.py, trained for half of its epochs, or `--init FILE`
 Expected: docs/results.md; size `full` was not run here
 """
 
@@ -16,7 +16,7 @@ _base_ = [
 
 max_epochs = _base_.epochs // 2  # the other half was MoCo v3's
 stage_lr_mult = [0.0, 0.0, 1.0]  # 0 freezes
-checkpoint = 'work_dirs/mocov3/epoch_3.pth'
+default_hooks = dict(init=dict(type='mm_graft.LoadBackboneHook', checkpoint='work_dirs/mocov3/epoch_3.pth'))
 
 train_dataloader = dict(dataset=dict(pipeline=_base_.plain_image))
 
@@ -28,6 +28,5 @@ param_scheduler = dict(warmup=_base_.warmup)
 train_cfg = dict(max_epochs=max_epochs)
 custom_hooks = [
     # position table and all: MoCo v3's is the transpose of MAE's, and the blocks know no other
-    dict(type='mm_graft.LoadBackboneHook', checkpoint=checkpoint),
     dict(type='mm_graft.StageLRLoggerHook'),
 ]

@@ -12,8 +12,8 @@ _base_ = [
 ]
 
 max_epochs = 4
+default_hooks = dict(init=dict(type='mm_graft.LoadBackboneHook', checkpoint='work_dirs/demo/mae/epoch_12.pth'))
 
-model = dict(mim_checkpoint='work_dirs/demo/mae/epoch_12.pth')
 
 optim_wrapper = dict(
     type='OptimWrapper',

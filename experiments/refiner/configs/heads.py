@@ -15,8 +15,9 @@ _base_ = [
 ]
 
 max_epochs = 2
+default_hooks = dict(init=dict(type='mm_graft.LoadBackboneHook', checkpoint='work_dirs/demo/mae/epoch_12.pth'))
 
-model = dict(mim_checkpoint='work_dirs/demo/mae/epoch_12.pth', train_encoder=False)
+model = dict(train_encoder=False)
 
 optim_wrapper = dict(type='OptimWrapper', optimizer=dict(lr=1e-3, betas=(0.9, 0.95), weight_decay=1e-5))
 param_scheduler = dict(warmup=0.4, from_zero=False)

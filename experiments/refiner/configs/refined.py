@@ -15,10 +15,10 @@ _base_ = [
 ]
 
 max_epochs = 8
+default_hooks = dict(
+    init=dict(type='mm_graft.LoadBackboneHook', checkpoint='work_dirs/heads/epoch_2.pth', parts=['heads']))
 
 model = dict(
-    mim_checkpoint='work_dirs/demo/mae/epoch_12.pth',
-    heads_checkpoint='work_dirs/heads/epoch_2.pth',
     head=dict(queue=dict(num_neighbors=5)))
 
 optim_wrapper = dict(

@@ -20,7 +20,7 @@ max_epochs = 12
 base_lr = 1.6e-2  # per 256 images
 batch_size = 64
 num_labels = 1000
-checkpoint = 'work_dirs/mae2wsp/epoch_4.pth'
+default_hooks = dict(init=dict(type='mm_graft.LoadBackboneHook', checkpoint='work_dirs/mae2wsp/epoch_4.pth'))
 
 data_preprocessor = dict(type='ClsDataPreprocessor', num_classes=10, mean=[73.0], std=[90.0])
 model = dict(
@@ -77,4 +77,3 @@ optim_wrapper = dict(
     paramwise_cfg=dict(layer_decay_rate=0.75, custom_keys=dict(cls_token=dict(decay_mult=0.0))))
 param_scheduler = dict(warmup=1)
 train_cfg = dict(max_epochs=max_epochs, val_interval=2)
-custom_hooks = [dict(type='mm_graft.LoadBackboneHook', checkpoint=checkpoint)]

@@ -16,9 +16,8 @@ _base_ = [
 ]
 
 max_epochs = 4
-mim_checkpoint = 'work_dirs/demo/mae/epoch_12.pth'
+default_hooks = dict(init=dict(type='mm_graft.LoadBackboneHook', checkpoint='work_dirs/demo/mae/epoch_12.pth'))
 
-model = dict(mim_checkpoint=mim_checkpoint)
 
 optim_wrapper = dict(
     type='OptimWrapper',

@@ -4,7 +4,7 @@ Paper:    Singh et al., The effectiveness of MAE pre-pretraining for billion-sca
           (arXiv 2303.13496)
 Command:  tools/train.py experiments/wsp/configs/mae2wsp_anchored.py
 Needs:    data/fashion_mnist_tags (python -m experiments.wsp --prepare), and experiments/demo/configs/mae.py run before;
-          another MAE goes in as `model.mim_checkpoint` and, for the anchor, `custom_hooks.0.checkpoint`
+          another MAE: `--init FILE`
 Devices:  one CPU core, a minute
 Results:  docs/weak_supervision.md
 """
@@ -16,13 +16,12 @@ _base_ = [
 ]
 
 max_epochs = 4
-mim_checkpoint = 'work_dirs/demo/mae/epoch_12.pth'
+default_hooks = dict(init=dict(type='mm_graft.LoadBackboneHook', checkpoint='work_dirs/demo/mae/epoch_12.pth'))
 
-model = dict(mim_checkpoint=mim_checkpoint)
 
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1))
 param_scheduler = dict(warmup=0.2)
 train_cfg = dict(max_epochs=max_epochs)
-custom_hooks = [dict(type='mm_graft.WeightAnchor', checkpoint=mim_checkpoint, weight=1e-4, max_depth=4)]
+custom_hooks = [dict(type='mm_graft.WeightAnchor', weight=1e-4, max_depth=4)]

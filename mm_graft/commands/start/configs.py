@@ -4,6 +4,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from mm_graft.commands.configs import set_init
 from mm_graft.commands.start.plan import Plan, Stage
 
 LEAVES = {'mae': 'graft/vit-s_mae_own-images.py', 'graft': 'graft/vit-s_mae2mocov3_own-images.py'}
@@ -39,8 +40,10 @@ def stage_config(leaf: Config, plan: Plan, stage: Stage, images: str, work_dir: 
     cfg.randomness.seed = seed
     cfg.work_dir = str(work_dir)
     if weights is not None:
-        hooks = [hook for hook in cfg.get('custom_hooks', []) if hook.type != 'mm_graft.LoadBackboneHook']
-        cfg.custom_hooks = [dict(type='mm_graft.LoadBackboneHook', checkpoint=weights, resize=True), *hooks]
+        set_init(cfg, weights)
+        cfg.default_hooks.init.resize = True
+    else:
+        cfg.default_hooks.pop('init', None)
     SIZES[stage.name](cfg, plan)
     return cfg
 
@@ -60,7 +63,6 @@ def size_mae(cfg: Config, plan: Plan) -> None:
 def size_graft(cfg: Config, plan: Plan) -> None:
     """Projector, predictor and views of contrastive learning for the encoder."""
     encoder = plan.encoder
-    cfg.model.pop('mim_checkpoint', None)
     cfg.model.neck.update(in_channels=encoder.width, hid_channels=min(4096, 4 * encoder.width))
     cfg.model.head.predictor.hid_channels = min(4096, 4 * encoder.width)
     views = next(step for step in cfg.train_dataloader.dataset.pipeline if step.type == 'MultiView')

@@ -8,7 +8,6 @@ from mmpretrain.models.backbones import BEiTViT
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mm_graft.checkpoints import load_backbone
 from mm_graft.models.backbones.relative_position import RelativePositionBias
 from mm_graft.models.grids import check_divides
 from mm_graft.registry import MODELS
@@ -73,10 +72,8 @@ class ConMIMViT(BEiTViT):
 
     How we differ from the host's ``BEiTPretrainViT``: fused attention; ``forward`` always sees everything and
     :meth:`encode_masked` hides; tables of other grids are resized without SciPy, in the forward too; 'small' is the
-    paper's ViT-S (384 wide, 12 blocks, 6 heads); ``init_cfg=dict(type='Pretrained', checkpoint=…, prefix=…)`` goes
-    through :func:`mm_graft.checkpoints.load_backbone`, which loads everything or raises, and resizes positions if it
-    has ``resize=True``; the shared bias does not keep frozen blocks in the backward pass. Without the authors' unused
-    token classifier.
+    paper's ViT-S (384 wide, 12 blocks, 6 heads); the shared bias does not keep frozen blocks in the backward pass.
+    Without the authors' unused token classifier.
 
     Args:
         arch: 'small', 'base', 'large', their first letters, or a dict of sizes as in the host.
@@ -134,14 +131,10 @@ class ConMIMViT(BEiTViT):
         return self
 
     def init_weights(self) -> None:
-        """BEiT's initialisation, or the checkpoint that ``init_cfg`` names.
-
-        Raises:
-            mm_graft.checkpoints.CheckpointError: the checkpoint does not fit this encoder.
-        """
-        pretrained = isinstance(self.init_cfg, dict) and self.init_cfg['type'] == 'Pretrained'
-        if not pretrained:
-            super().init_weights()
+        """BEiT's initialization, unless ``init_cfg`` names a checkpoint, which the host then loads."""
+        super().init_weights()
+        if isinstance(self.init_cfg, dict) and self.init_cfg['type'] == 'Pretrained':
+            return
         self.apply(_init_beit)
         for token in (self.cls_token, self.mask_token, self.pos_embed):
             if token is not None:
@@ -149,10 +142,6 @@ class ConMIMViT(BEiTViT):
         for number, layer in enumerate(self.layers, start=1):
             for linear in (layer.attn.proj, layer.ffn.layers[1]):
                 linear.weight.data.div_(math.sqrt(2 * number))
-        if pretrained:
-            momentum = self.init_cfg.get('prefix', '').startswith('momentum_encoder.')
-            load_backbone(self, self.init_cfg['checkpoint'], branch='momentum' if momentum else 'base',
-                          resize=self.init_cfg.get('resize', False))
 
     def _prepare_relative_position_bias_table(self, *args) -> None:
         """The host's resizing at load time needs a function that SciPy has dropped; the tables resize themselves."""

@@ -15,7 +15,6 @@ import torch
 from mmpretrain.models.selfsup import MoCoV3
 from torch import Tensor, nn
 
-from mm_graft.checkpoints import load_backbone
 from mm_graft.depth import block_counts, depth_in_backbone
 from mm_graft.models.momentum_encoder import HasMomentumEncoder
 from mm_graft.models.views import pick_views
@@ -26,8 +25,9 @@ from mm_graft.registry import MODELS
 class GraftedMoCoV3(HasMomentumEncoder, MoCoV3):
     """MoCo v3 whose encoder and momentum encoder both start from a checkpoint of masked image modelling.
 
-    Projector and predictor are new. Which layers learn how fast is the business of the optimizer constructor
-    (``mm_graft.GraftOptimWrapperConstructor``), a pull towards the checkpoint that of ``mm_graft.WeightAnchor``.
+    ``mm_graft.LoadBackboneHook`` loads it; projector and predictor are new. Which layers learn how fast is the business
+    of the optimizer constructor (``mm_graft.GraftOptimWrapperConstructor``), a pull towards the checkpoint that of
+    ``mm_graft.WeightAnchor``.
 
     Against the host's ``MoCoV3``: both views go through each encoder in one forward (no layer of a ViT mixes images, so
     this is exact), while projector and predictor still see each view as a batch of its own, because their batch norm
@@ -39,27 +39,13 @@ class GraftedMoCoV3(HasMomentumEncoder, MoCoV3):
         backbone: a ViT that gives the class token after the final norm, e.g. ``mm_graft.GraftViT``.
         neck: the projector.
         head: the host's ``MoCoV3Head``; its loss weight is 2τ.
-        mim_checkpoint: file with the encoder's weights, in any layout that ``mm_graft.checkpoints`` knows. None trains
-            MoCo v3 from scratch.
         momentum: m at the first iteration; it rises to 1 along a cosine.
         kwargs: as for the host's ``BaseSelfSupervisor``.
-
-    Raises:
-        mm_graft.checkpoints.CheckpointError: from :meth:`init_weights`, if the file does not fit.
     """
 
-    def __init__(self, backbone: dict, neck: dict, head: dict, mim_checkpoint: str | None = None,
-                 momentum: float = 0.99, **kwargs) -> None:
+    def __init__(self, backbone: dict, neck: dict, head: dict, momentum: float = 0.99, **kwargs) -> None:
         super().__init__(backbone, neck, head, **kwargs)
         self.momentum_encoder = self.follow('backbone', 'neck', momentum=momentum, first=1)
-        self.mim_checkpoint = mim_checkpoint
-
-    def init_weights(self) -> None:
-        """Initialize everything, load the checkpoint, and start the momentum encoder as a copy."""
-        super().init_weights()
-        if self.mim_checkpoint is not None:
-            load_backbone(self.backbone, self.mim_checkpoint)
-            self.start_momentum_encoders()
 
     def loss(self, inputs: list[Tensor], data_samples: list | None = None, **kwargs) -> dict[str, Tensor]:
         """The symmetric contrastive loss of two views, each (B, 3, H, W).

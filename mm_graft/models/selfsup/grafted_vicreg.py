@@ -4,7 +4,6 @@ import torch
 from mmpretrain.models.selfsup.base import BaseSelfSupervisor
 from torch import Tensor
 
-from mm_graft.checkpoints import load_backbone
 from mm_graft.models.selfsup.grafted_mocov3 import project_views
 from mm_graft.models.views import pick_views
 from mm_graft.registry import MODELS
@@ -12,7 +11,7 @@ from mm_graft.registry import MODELS
 
 @MODELS.register_module()
 class GraftedVICReg(BaseSelfSupervisor):
-    """VICReg whose encoder starts from a checkpoint of masked image modelling.
+    """VICReg whose encoder starts from a checkpoint of masked image modelling (``mm_graft.LoadBackboneHook``).
 
     No predictor and no momentum encoder; the projector is new. As for ``GraftedMoCoV3``, which layers learn how fast is
     the optimizer constructor's business. In the authors' code (``VITA-Group/layerGraftedPretraining_ICLR23@f1862e1``)
@@ -22,23 +21,8 @@ class GraftedVICReg(BaseSelfSupervisor):
         backbone: a ViT that gives the class token after the final norm, e.g. ``mm_graft.GraftViT``.
         neck: the projector.
         head: the loss of two projected views; ``mm_graft.VICRegLoss``.
-        mim_checkpoint: file with the encoder's weights, in any layout that ``mm_graft.checkpoints`` knows. None trains
-            VICReg from scratch.
         kwargs: as for the host's ``BaseSelfSupervisor``.
-
-    Raises:
-        mm_graft.checkpoints.CheckpointError: from :meth:`init_weights`, if the file does not fit.
     """
-
-    def __init__(self, backbone: dict, neck: dict, head: dict, mim_checkpoint: str | None = None, **kwargs) -> None:
-        super().__init__(backbone, neck, head, **kwargs)
-        self.mim_checkpoint = mim_checkpoint
-
-    def init_weights(self) -> None:
-        """Initialise everything and load the checkpoint."""
-        super().init_weights()
-        if self.mim_checkpoint is not None:
-            load_backbone(self.backbone, self.mim_checkpoint)
 
     def loss(self, inputs: list[Tensor], data_samples: list | None = None, **kwargs) -> dict[str, Tensor]:
         """The three terms of two views, each (B, 3, H, W).

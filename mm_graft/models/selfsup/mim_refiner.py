@@ -13,18 +13,14 @@ from collections.abc import Sequence
 from itertools import groupby
 
 import torch
-from mmengine.logging import print_log
 from mmpretrain.models.selfsup.base import BaseSelfSupervisor
 from torch import Tensor, nn
 
-from mm_graft.checkpoints import CheckpointError, load_backbone, read_checkpoint
 from mm_graft.depth import depth_map
 from mm_graft.models.momentum_encoder import HasMomentumEncoder
 from mm_graft.models.sample_ids import sample_ids, sample_labels
 from mm_graft.models.support_queue import SupportQueue
 from mm_graft.registry import MODELS
-
-HEADS = 'heads.'
 
 
 def encode_views(backbone: nn.Module, views: Sequence[Tensor]) -> list[Tensor]:
@@ -48,34 +44,15 @@ def _vector(output: Tensor) -> Tensor:
     return output if output.ndim == 2 else output.mean((2, 3))  # (B, D, h, w) → (B, D)
 
 
-def load_heads(heads: nn.ModuleDict, checkpoint: str) -> None:
-    """Take over heads, their queues and statistics from a run of ``MIMRefiner``; heads that are not wanted stay behind.
-
-    Raises:
-        CheckpointError: a head is not in the file, or has other sizes.
-    """
-    tensors = {name.removeprefix(HEADS): value for name, value in read_checkpoint(checkpoint).items()
-               if name.startswith(HEADS)}
-    own, found = heads.state_dict(), sorted({name.partition('.')[0] for name in tensors})
-    if missing := sorted({name.partition('.')[0] for name in own if name not in tensors}):
-        raise CheckpointError(f'{checkpoint}: heads {missing} are not there or not whole, it has {found or "none"}; '
-                              'train them first (the config of the heads), with the same blocks in out_indices')
-    if other := [name for name in own if own[name].shape != tensors[name].shape]:
-        raise CheckpointError(f'{checkpoint}: {HEADS}{other[0]} is {tuple(tensors[other[0]].shape)}, wanted is '
-                              f'{tuple(own[other[0]].shape)}; give heads and queue the same sizes in both stages')
-    heads.load_state_dict({name: tensors[name] for name in own})
-    if left := [name for name in found if name not in heads]:
-        print_log(f'{checkpoint}: heads {left} are not used here', logger='current')
-
-
 @MODELS.register_module()
 class MIMRefiner(HasMomentumEncoder, BaseSelfSupervisor):
     """One head for each block in the encoder's ``out_indices``, their losses summed with weight 1.
 
     Both stages are this class: in stage i the encoder does not train (``train_encoder=False``), stage ii starts from
-    the heads of stage i by ``heads_checkpoint``. Rates by layer, a frozen prefix, an anchor and FreezeOut are set as
-    for any algorithm; where FreezeOut has stopped a block its head is switched off, as nothing can learn from it any
-    more. Heads stand at the last depth, so layer decay leaves them alone, as the authors' does.
+    encoder, heads and queues of stage i (``mm_graft.LoadBackboneHook`` with ``parts=['heads']``). Rates by layer, a
+    frozen prefix, an anchor and FreezeOut are set as for any algorithm; where FreezeOut has stopped a block its head
+    is switched off, as nothing can learn from it any more. Heads stand at the last depth, so layer decay leaves them
+    alone, as the authors' does.
 
     Every sample needs its ``sample_idx`` (``PackInputs`` keeps it), since an image must not be its own neighbor. With
     labels, ``acc_neighbor_block…`` in the log is the percentage of neighbors of the same class: watch it, the loss says
@@ -96,19 +73,15 @@ class MIMRefiner(HasMomentumEncoder, BaseSelfSupervisor):
         num_global_views: how many of the views are global; they come first.
         momentum: of the averaged encoder, 0.9999 in the authors' runs; None: no average.
         train_encoder: False for stage i; the encoder is then in eval mode and outside autograd.
-        mim_checkpoint: file with the encoder's weights, in any layout that ``mm_graft.checkpoints`` knows.
-        heads_checkpoint: file of stage i.
         kwargs: ``data_preprocessor`` and ``init_cfg`` of the host's ``BaseSelfSupervisor``.
 
     Raises:
         ValueError: the encoder does not say which blocks it gives, or not its last one; an average of an encoder that
             does not train; at the first batch, views or ids are missing.
-        mm_graft.checkpoints.CheckpointError: from :meth:`init_weights`, if a file does not fit.
     """
 
     def __init__(self, backbone: dict, head: dict, num_global_views: int = 2, momentum: float | None = 0.9999,
-                 train_encoder: bool = True, mim_checkpoint: str | None = None, heads_checkpoint: str | None = None,
-                 **kwargs) -> None:
+                 train_encoder: bool = True, **kwargs) -> None:
         super().__init__(backbone, **kwargs)
         if not train_encoder and momentum is not None:
             raise ValueError(f'momentum={momentum} of an encoder that does not train; set momentum=None')
@@ -117,7 +90,6 @@ class MIMRefiner(HasMomentumEncoder, BaseSelfSupervisor):
         self.heads = nn.ModuleDict({f'block{block}': MODELS.build({**width, **head}) for block in self.blocks})
         self.live = frozenset(self.heads)
         self.num_global_views = num_global_views
-        self.mim_checkpoint, self.heads_checkpoint = mim_checkpoint, heads_checkpoint
         self.train_encoder = train_encoder
         self._freeze_last_shift()
         if not train_encoder:
@@ -145,15 +117,6 @@ class MIMRefiner(HasMomentumEncoder, BaseSelfSupervisor):
         """Queues are equal in all processes: DDP must not broadcast half a gigabyte of them before each step."""
         return [f'{path}.{name}' for path, module in self.named_modules() if isinstance(module, SupportQueue)
                 for name, _ in module.named_buffers()]
-
-    def init_weights(self) -> None:
-        """Initialise everything, load encoder and heads, and start the average as a copy."""
-        super().init_weights()
-        if self.mim_checkpoint is not None:
-            load_backbone(self.backbone, self.mim_checkpoint)
-        if self.heads_checkpoint is not None:
-            load_heads(self.heads, self.heads_checkpoint)
-        self.start_momentum_encoders()
 
     def train(self, mode: bool = True) -> 'MIMRefiner':
         """Set the mode; an encoder that does not train stays in eval mode."""

@@ -7,14 +7,15 @@ labels are noisy hashtags. The loss is that of :mod:`mm_graft.models.losses.tag_
 from mmpretrain.models.classifiers import ImageClassifier
 from torch import Tensor
 
-from mm_graft.checkpoints import load_backbone
 from mm_graft.models.losses.tag_cross_entropy import flatten_tags, tag_hits
 from mm_graft.registry import MODELS
 
 
 @MODELS.register_module()
 class WeaklySupervised(ImageClassifier):
-    """The host's classifier, for images with several tags, whose backbone starts from a checkpoint of MIM.
+    """The host's classifier, for images with several tags, on an encoder of masked image modelling.
+
+    ``mm_graft.LoadBackboneHook`` loads the encoder; from random weights it is the paper's baseline.
 
     Which layers learn how fast is the business of the optimizer constructor, as in ``mm_graft.GraftedMoCoV3``; that
     is our question, not the paper's, which trains all layers alike.
@@ -26,24 +27,8 @@ class WeaklySupervised(ImageClassifier):
         backbone: a ViT, e.g. ``mm_graft.GraftViT``.
         head: a linear head of the host with ``loss=dict(type='mm_graft.TagCrossEntropyLoss')``; its ``num_classes`` are
             the labels of the data set.
-        mim_checkpoint: file with the encoder's weights, in any layout that ``mm_graft.checkpoints`` knows. None starts
-            from random weights, the paper's baseline.
-        neck, data_preprocessor, init_cfg: as for the host.
-
-    Raises:
-        mm_graft.checkpoints.CheckpointError: from :meth:`init_weights`, if the file does not fit.
+        kwargs: as for the host.
     """
-
-    def __init__(self, backbone: dict, head: dict, mim_checkpoint: str | None = None, neck: dict | None = None,
-                 data_preprocessor: dict | None = None, init_cfg: dict | None = None) -> None:
-        super().__init__(backbone, neck, head, data_preprocessor=data_preprocessor, init_cfg=init_cfg)
-        self.mim_checkpoint = mim_checkpoint
-
-    def init_weights(self) -> None:
-        """Initialise everything and load the checkpoint."""
-        super().init_weights()
-        if self.mim_checkpoint is not None:
-            load_backbone(self.backbone, self.mim_checkpoint)
 
     def loss(self, inputs: Tensor, data_samples: list) -> dict[str, Tensor]:
         """Cross-entropy of images (B, 3, H, W) with the tags in their samples; the share of right tags is logged."""

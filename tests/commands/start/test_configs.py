@@ -61,6 +61,7 @@ def test_it_builds_after_it_was_written_and_says_why(index, tmp_path):
 
 
 def test_the_graft_starts_from_the_file_it_is_given(tmp_path):
-    hooks = config(1, tmp_path, 'mae/epoch_9.pth')[1].custom_hooks
-    assert [hook.checkpoint for hook in hooks if hook.type == 'mm_graft.LoadBackboneHook'] == ['mae/epoch_9.pth']
+    init = config(1, tmp_path, 'mae/epoch_9.pth')[1].default_hooks.init
+    assert (init.checkpoint, init.resize) == ('mae/epoch_9.pth', True)
+    assert 'init' not in config(1, tmp_path)[1].default_hooks
     assert Path(config(1, tmp_path)[1].work_dir) == tmp_path / 'graft'

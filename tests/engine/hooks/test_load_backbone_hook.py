@@ -6,7 +6,7 @@ from mmengine.registry import MODELS
 
 from mm_graft.checkpoints import CheckpointError
 from mm_graft.engine.hooks.load_backbone_hook import LoadBackboneHook
-from tests.tiny import grafted_mocov3, mae_file
+from tests.tiny import grafted_mocov3, mae_file, refiner
 
 
 @pytest.fixture
@@ -49,6 +49,39 @@ def test_projector_stays_without_a_name_and_a_resumed_run_is_left_alone(classifi
     run(LoadBackboneHook(checkpoint), classifier)
     assert (classifier.backbone.cls_token == 1).all()
     assert torch.equal(classifier.neck.layer.weight, before)
+
+
+def test_no_file_leaves_the_weights_as_they_are(classifier):
+    before = classifier.backbone.layers[0].attn.qkv.weight.clone()
+    run(LoadBackboneHook(None), classifier)
+    assert torch.equal(classifier.backbone.layers[0].attn.qkv.weight, before)
+
+
+def test_further_parts_come_from_the_same_file_whole_or_not_at_all(classifier, checkpoint, tmp_path):
+    state = {name: torch.randn_like(tensor) for name, tensor in classifier.state_dict().items()}
+    torch.save({'state_dict': state}, tmp_path / 'tuned.pth')
+    neck = classifier.neck.layer.weight.clone()
+    run(LoadBackboneHook(str(tmp_path / 'tuned.pth'), parts=['head']), classifier)
+    for name, tensor in classifier.state_dict().items():
+        assert torch.equal(tensor, neck if name == 'neck.layer.weight' else state[name]), name
+    classifier.head.fc = torch.nn.Linear(8, 4)
+    with pytest.raises(CheckpointError, match=r'head\.fc\.weight is \(3, 8\), in this model \(4, 8\)'):
+        run(LoadBackboneHook(str(tmp_path / 'tuned.pth'), parts=['head']), classifier)
+    with pytest.raises(CheckpointError, match=r"no head\.fc\.weight \(2 of 2 .* of head it has nothing.*'head' out of"):
+        run(LoadBackboneHook(checkpoint, parts=['head']), classifier)
+
+
+def test_parts_that_this_model_does_not_have_stay_behind(tmp_path, caplog):
+    source = MODELS.build(refiner())
+    torch.save({'state_dict': source.state_dict()}, tmp_path / 'heads.pth')
+    model = MODELS.build(refiner(backbone=dict(out_indices=[2, 3])))
+    run(LoadBackboneHook(str(tmp_path / 'heads.pth'), parts=['heads']), model)
+    for name, tensor in model.heads.state_dict().items():
+        assert torch.equal(tensor, source.heads.state_dict()[name])
+    more = MODELS.build(refiner(backbone=dict(out_indices=[1, 2, 3])))
+    torch.save({'state_dict': model.state_dict()}, tmp_path / 'fewer.pth')
+    with pytest.raises(CheckpointError, match=r"no heads\.block1.*of heads it has \['block2', 'block3'\]"):
+        run(LoadBackboneHook(str(tmp_path / 'fewer.pth'), parts=['heads']), more)
 
 
 def test_projector_of_another_width_is_refused(classifier, checkpoint):

@@ -8,6 +8,7 @@ from mmengine.registry import MODELS
 from mmengine.runner import Runner
 
 from mm_graft.checkpoints import CheckpointError
+from mm_graft.engine.hooks.load_backbone_hook import LoadBackboneHook
 from mm_graft.engine.hooks.weight_anchor import WeightAnchor, weight_distance
 from tests.engine.freezing.freezeout_runs import mae as mae_with_freezeout
 from tests.engine.freezing.freezeout_runs import run_config
@@ -29,10 +30,11 @@ class Terms(Hook):
         self.seen.append(outputs['loss_anchor'].item())
 
 
-def train(folder, path, epochs=1, resume=False, model=None, paramwise_cfg=None, **anchor):
+def train(folder, path, epochs=1, resume=False, model=None, paramwise_cfg=None, start=None, **anchor):
     hook = WeightAnchor(path, **anchor)
-    runner = Runner(**settings(model or grafted_mocov3(path), folder, paramwise_cfg, epochs, resume=resume,
+    runner = Runner(**settings(model or grafted_mocov3(), folder, paramwise_cfg, epochs, resume=resume,
                                visualizer=dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])))
+    runner.register_hook(LoadBackboneHook(start or path))
     runner.register_hook(hook)
     runner.train()
     lines = sorted(folder.glob('*/vis_data/scalars.json'))[-1].read_text().splitlines()
@@ -79,7 +81,7 @@ def test_the_value_is_zero_at_first_then_the_distance_and_it_is_logged(tmp_path,
 
 
 def test_each_setting_changes_the_term(path):
-    model = MODELS.build(grafted_mocov3(path))
+    model = MODELS.build(grafted_mocov3())
     model.init_weights()
     with torch.no_grad():
         for parameter in model.backbone.parameters():
@@ -94,7 +96,7 @@ def test_each_setting_changes_the_term(path):
 
 
 def test_only_trained_parameters_up_to_the_depth_are_pulled(path):
-    model = MODELS.build(grafted_mocov3(path))
+    model = MODELS.build(grafted_mocov3())
     parameters, _ = WeightAnchor(path, max_depth=2).pairs(model)
     names = {parameter: name for name, parameter in model.named_parameters()}
     pulled = {names[parameter] for parameter in parameters}
@@ -104,7 +106,7 @@ def test_only_trained_parameters_up_to_the_depth_are_pulled(path):
 
 
 def test_the_pull_reaches_the_anchored_weights_and_nothing_else(path):
-    model = MODELS.build(grafted_mocov3(path))
+    model = MODELS.build(grafted_mocov3())
     hook = WeightAnchor(path, weight=1.0, max_depth=1, p=1)
     hook.before_train(type('Runner', (), {'model': model, 'iter': 0}))
     hook.loss().backward()
@@ -148,20 +150,36 @@ def said(monkeypatch):
     return lines
 
 
+def test_without_a_file_of_its_own_the_initial_weights_are_the_anchor(path, tmp_path):
+    torch.save({'state_dict': MODELS.build(grafted_mocov3()).state_dict()}, tmp_path / 'graft.pth')
+    state = torch.load(tmp_path / 'graft.pth', weights_only=True)['state_dict']
+    model = MODELS.build(grafted_mocov3())
+    for branch, prefix in (('base', 'backbone.'), ('momentum', 'momentum_encoder.module.0.')):
+        state[f'{prefix}cls_token'].fill_(len(branch))
+        torch.save({'state_dict': state}, tmp_path / 'graft.pth')
+        init, hook = LoadBackboneHook(str(tmp_path / 'graft.pth'), branch), WeightAnchor(max_depth=0)
+        hook.before_train(type('Runner', (), {'model': model, 'iter': 1, 'hooks': [init, hook]}))
+        assert (hook.pairs(model)[1][0] == len(branch)).all()
+        hook.after_train(type('Runner', (), {'model': model}))
+    for hooks in ([], [LoadBackboneHook(None)]):
+        with pytest.raises(ValueError, match=r'default_hooks\.init\.checkpoint'):
+            WeightAnchor(max_depth=0).before_train(type('Runner', (), {'model': model, 'iter': 0, 'hooks': hooks}))
+
+
 def test_a_new_run_that_starts_elsewhere_is_told_both_places_once(tmp_path, path, said):
     other = mae_file(tmp_path / 'other.pth', seed=2)
     train(tmp_path / 'same', path, max_depth=1)
     assert not said
-    train(tmp_path / 'apart', other, max_depth=1, model=grafted_mocov3(path))
+    train(tmp_path / 'apart', other, max_depth=1, start=path)
     assert len(said) == 1
-    assert f'pulls towards {other}, but GraftedMoCoV3 starts from {path}: 13 of 13 anchored tensors differ' in said[0]
+    assert f'pulls towards {other}, but GraftedMoCoV3 does not start there: 13 of 13 anchored tensors differ' in said[0]
 
 
 def test_a_resumed_run_is_not_told_that_it_has_moved(tmp_path, path, said):
     other = mae_file(tmp_path / 'other.pth', seed=2)
-    train(tmp_path / 'run', other, max_depth=1, model=grafted_mocov3(path))
+    train(tmp_path / 'run', other, max_depth=1, start=path)
     said.clear()
-    train(tmp_path / 'run', other, epochs=2, resume=True, max_depth=1, model=grafted_mocov3(path))
+    train(tmp_path / 'run', other, epochs=2, resume=True, max_depth=1, start=path)
     assert not said
 
 
@@ -198,6 +216,6 @@ def test_what_does_not_fit_the_model_is_refused_before_training(tmp_path, path):
     with pytest.raises(ValueError, match=r'no trained parameter has a depth ≤ 2'):
         train(tmp_path / 'frozen', path, paramwise_cfg=dict(stage_lr_mult=[0.0, 1.0]), max_depth=2)
     with pytest.raises(CheckpointError, match='another shape'):
-        train(tmp_path / 'wide', mae_file(tmp_path / 'wide.pth', width=32), model=grafted_mocov3(path), max_depth=5)
+        train(tmp_path / 'wide', mae_file(tmp_path / 'wide.pth', width=32), model=grafted_mocov3(), max_depth=5)
     with pytest.raises(CheckpointError, match='does not exist'):
-        train(tmp_path / 'none', 'nowhere.pth', model=grafted_mocov3(path), max_depth=5)
+        train(tmp_path / 'none', 'nowhere.pth', model=grafted_mocov3(), max_depth=5)

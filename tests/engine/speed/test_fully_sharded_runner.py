@@ -173,8 +173,7 @@ def test_unknown_options_are_named(options, message, tmp_path):
 def test_what_cannot_work_says_so_at_the_start(tmp_path):
     scaled = dict(type='AmpOptimWrapper', optimizer=dict(type='SGD', lr=.1))
     hosts = {**grafted_mocov3(), 'type': 'MoCoV3', 'base_momentum': 0.01}
-    for name in ('mim_checkpoint', 'momentum'):
-        hosts.pop(name)
+    hosts.pop('momentum')
     for number, (kind, message, model, kwargs) in enumerate([
             (ValueError, 'AmpOptimWrapper has a gradient scaler', grafted_mocov3(), dict(optim_wrapper=scaled)),
             (ValueError, 'EMAHook needs full parameters', grafted_mocov3(), dict(custom_hooks=[dict(type='EMAHook')])),

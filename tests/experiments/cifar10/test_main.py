@@ -9,7 +9,7 @@ import tarfile
 import numpy as np
 import pytest
 import torch
-from mmengine.config import DictAction
+from mmengine.config import Config, DictAction
 from PIL import Image
 
 from benchmarks.step import TrainingStep
@@ -53,7 +53,8 @@ def test_every_row_has_a_config_and_stands_after_what_it_starts_from():
     for name, row in ROWS.items():
         assert (CONFIGS / f'{row.config}.py').is_file()
         assert row.below is None or names.index(row.below) < names.index(name)
-        assert (row.below is None) == (row.config not in reproduction.STARTS)
+        hooks = Config.fromfile(CONFIGS / f'{row.config}.py').get('default_hooks') or {}
+        assert (row.below is None) == ('init' not in hooks)
 
 
 @pytest.mark.parametrize('name', FULL)
@@ -127,7 +128,7 @@ def test_only_what_is_missing_is_trained_and_the_lower_encoder_is_that_of_the_sa
     tool.do_jobs(run, tool.plan(['mae2mocov3'], [1]))
     assert len(trained) == 1
     lower = run.folder(Job('mae-half', 1)) / f'epoch_{run.costs.epochs("mae-half")}.pth'
-    assert f'model.mim_checkpoint={lower}' in trained[0]
+    assert f'default_hooks.init.checkpoint={lower}' in trained[0]
     assert f'train_cfg.max_epochs={run.costs.epochs("mae2mocov3")}' in trained[0]
     assert 'randomness.seed=1' in trained[0]
     assert (run.folder(Job('mae2mocov3', 1)) / 'seconds.txt').is_file()

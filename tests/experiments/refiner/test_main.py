@@ -59,11 +59,10 @@ def test_everything_starts_from_the_mae_of_its_seed_and_the_second_stage_from_th
     commands = {name: ' '.join(command) for name, command in trained}
     assert list(commands) == ['mae_3', 'mae_images_mae_3', 'graft_images_graft_3', 'refined_heads_3',
                               'refined_refined_3']
-    mae = f'model.mim_checkpoint={tmp_path}/mae_3/epoch_4.pth'
+    mae = f'default_hooks.init.checkpoint={tmp_path}/mae_3/epoch_4.pth'
     assert mae in commands['graft_images_graft_3']
     assert mae in commands['refined_heads_3']
-    assert mae in commands['refined_refined_3']
-    assert f'model.heads_checkpoint={tmp_path}/refined_heads_3/epoch_1.pth' in commands['refined_refined_3']
+    assert f'init.checkpoint={tmp_path}/refined_heads_3/epoch_1.pth' in commands['refined_refined_3']
     assert 'checkpoint=' not in commands['mae_images_mae_3']
     assert all('randomness.seed=3' in command for command in commands.values())
     assert all('train_dataloader.dataset.indices=512' in command for command in commands.values())

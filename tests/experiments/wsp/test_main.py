@@ -97,8 +97,7 @@ def test_every_encoder_starts_from_the_mae_of_its_own_seed(tmp_path):
     for name in tool.ROWS:
         options = rows.Row(name, 3, tmp_path).options
         given = {option.split('=')[0] for option in options if option.endswith(f'={mae}')}
-        wanted = {'model.mim_checkpoint'} if name.startswith('mae') else set()
-        assert given == wanted | ({'custom_hooks.0.checkpoint'} if 'anchored' in name else set())
+        assert given == ({'default_hooks.init.checkpoint'} if name.startswith('mae') else set())
 
 
 def test_fine_tuning_sees_the_same_images_for_all_encoders_of_a_seed(tmp_path, monkeypatch):
@@ -108,8 +107,8 @@ def test_fine_tuning_sees_the_same_images_for_all_encoders_of_a_seed(tmp_path, m
     images = [recipe.train_dataloader.dataset.indices for recipe in recipes]
     assert images[0] == images[1] != images[2]
     assert np.bincount(np.array(images[0]) % 10).tolist() == [100] * 10
-    assert recipes[0].custom_hooks == []
-    assert recipes[2].custom_hooks[0].checkpoint == str(tmp_path / 'mae_1' / 'epoch_12.pth')
+    assert recipes[0].default_hooks.init.checkpoint is None
+    assert recipes[2].default_hooks.init.checkpoint == str(tmp_path / 'mae_1' / 'epoch_12.pth')
     assert [recipe.randomness.seed for recipe in recipes] == [0, 0, 1]
 
 

@@ -131,18 +131,25 @@ def test_a_pretrained_teacher_starts_fine_tuning_at_a_larger_size(build, tmp_pat
     student, teacher = randomise(build()), randomise(build())
     model = torch.nn.ModuleDict({'module': torch.nn.Sequential(teacher)})
     save(tmp_path / 'a.pth', backbone=student, momentum_encoder=model)
-    config = {'type': 'Pretrained', 'checkpoint': str(tmp_path / 'a.pth'), 'prefix': 'momentum_encoder.module.0.',
-              'resize': True}
-    tuned = build(**TUNED, img_size=48, init_cfg=config)
+    tuned = build(**TUNED, img_size=48)
     tuned.init_weights()
+    load_backbone(tuned, tmp_path / 'a.pth', branch='momentum', resize=True)
     expected = resize_table(teacher.rel_pos_bias.relative_position_bias_table.data, (4, 4), (6, 6))
     for mine, theirs in zip(tuned.layers, teacher.layers):
         torch.testing.assert_close(mine.attn.qkv.weight, theirs.attn.qkv.weight)
         torch.testing.assert_close(mine.attn.rel_pos_bias.relative_position_bias_table.data, expected)
     assert (tuned.ln2.weight == 1).all()
-    from_student = build(**TUNED, init_cfg={**config, 'prefix': 'backbone.'})
-    from_student.init_weights()
+    from_student = build(**TUNED)
+    load_backbone(from_student, tmp_path / 'a.pth')
     torch.testing.assert_close(from_student.cls_token, student.cls_token)
+
+
+def test_the_hosts_way_to_load_is_not_overwritten_by_initialization(build, tmp_path):
+    source = randomise(build())
+    save(tmp_path / 'a.pth', backbone=source)
+    loaded = build(init_cfg={'type': 'Pretrained', 'checkpoint': str(tmp_path / 'a.pth'), 'prefix': 'backbone.'})
+    loaded.init_weights()
+    assert all(torch.equal(*tensors) for tensors in zip(loaded.state_dict().values(), source.state_dict().values()))
 
 
 def test_a_fine_tuned_encoder_starts_segmentation(build, tmp_path):
@@ -156,9 +163,8 @@ def test_a_fine_tuned_encoder_starts_segmentation(build, tmp_path):
 def test_a_checkpoint_of_another_method_is_refused(build, tiny_arch, tmp_path):
     other = MODELS.build({'type': 'VisionTransformer', 'arch': tiny_arch, 'img_size': 32, 'patch_size': 8})
     save(tmp_path / 'a.pth', backbone=other)
-    tuned = build(init_cfg={'type': 'Pretrained', 'checkpoint': str(tmp_path / 'a.pth'), 'prefix': 'backbone.'})
     with pytest.raises(CheckpointError, match='missing'):
-        tuned.init_weights()
+        load_backbone(build(), tmp_path / 'a.pth')
     plain = build(use_shared_rel_pos_bias=False)
     save(tmp_path / 'b.pth', backbone=build())
     with pytest.raises(CheckpointError, match='rel_pos_bias'):

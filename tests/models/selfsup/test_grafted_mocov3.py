@@ -7,7 +7,7 @@ from mmengine.registry import MODELS
 from mm_graft.checkpoints import CheckpointError
 from mm_graft.models.ema import cosine_momentum
 from mm_graft.models.selfsup.grafted_mocov3 import project_views
-from tests.tiny import VIT, contrastive, grafted_mocov3, mae_file
+from tests.tiny import VIT, contrastive, grafted_mocov3, mae_file, start_from
 
 
 def build(momentum=0.99, **kwargs):
@@ -24,9 +24,9 @@ def views():
 @pytest.fixture
 def grafted(tmp_path):
     torch.manual_seed(1)
-    model = build(mim_checkpoint=mae_file(tmp_path / 'mae.pth'))
+    model = build()
     model.init_weights()
-    return model.train()
+    return start_from(model, mae_file(tmp_path / 'mae.pth')).train()
 
 
 def test_the_loss_is_the_hosts_for_the_same_weights_before_the_ema_moves(views):
@@ -70,8 +70,9 @@ def test_both_encoders_start_from_the_checkpoint_and_the_rest_is_new(grafted, tm
     for own, copied in zip(grafted.neck.parameters(), grafted.momentum_encoder.module[1].parameters()):
         assert torch.equal(own, copied)
     torch.manual_seed(2)
-    other = build(mim_checkpoint=str(tmp_path / 'mae.pth'))
+    other = build()
     other.init_weights()
+    start_from(other, str(tmp_path / 'mae.pth'))
     assert torch.equal(other.backbone.cls_token, grafted.backbone.cls_token)
     assert not torch.equal(other.neck.fc0.weight, grafted.neck.fc0.weight)
     assert not torch.equal(other.head.predictor.fc0.weight, grafted.head.predictor.fc0.weight)
@@ -87,9 +88,8 @@ def test_without_a_checkpoint_it_is_moco_v3_from_scratch():
 
 
 def test_a_checkpoint_that_does_not_fit_stops_before_training(tmp_path):
-    model = build(mim_checkpoint=mae_file(tmp_path / 'wide.pth', width=32))
     with pytest.raises(CheckpointError, match='another shape'):
-        model.init_weights()
+        start_from(build(), mae_file(tmp_path / 'wide.pth', width=32))
 
 
 def test_gradient_reaches_what_trains_and_nothing_else(grafted, views):

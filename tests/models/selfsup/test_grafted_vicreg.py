@@ -5,12 +5,12 @@ from mmengine.registry import MODELS
 from mm_graft.checkpoints import CheckpointError
 from mm_graft.models.losses.vicreg import VICRegLoss
 from tests.models.selfsup.conmim_builders import build as conmim
-from tests.tiny import PREPROCESSOR, VIT, grafted_mocov3, mae_file, mlp
+from tests.tiny import PREPROCESSOR, VIT, grafted_mocov3, mae_file, mlp, start_from
 
 
-def build(mim_checkpoint=None):
+def build():
     model = MODELS.build(dict(
-        type='mm_graft.GraftedVICReg', mim_checkpoint=mim_checkpoint, data_preprocessor=PREPROCESSOR,
+        type='mm_graft.GraftedVICReg', data_preprocessor=PREPROCESSOR,
         backbone=dict(type='mm_graft.GraftViT', **VIT), neck=mlp(3), head=dict(type='mm_graft.VICRegLoss')))
     model.init_weights()
     return model.train()
@@ -32,12 +32,12 @@ def test_the_loss_is_that_of_each_view_projected_alone(views):
 
 
 def test_the_encoder_starts_from_the_checkpoint_and_the_projector_is_new(tmp_path):
-    model = build(mae_file(tmp_path / 'mae.pth'))
+    model = start_from(build(), mae_file(tmp_path / 'mae.pth'))
     official = torch.load(tmp_path / 'mae.pth', weights_only=True)['model']
     assert torch.equal(model.backbone.layers[3].ffn.layers[1].weight, official['blocks.3.mlp.fc2.weight'])
     assert torch.equal(model.backbone.pos_embed, official['pos_embed'])
     with pytest.raises(CheckpointError, match='another shape'):
-        build(mae_file(tmp_path / 'wide.pth', width=32))
+        start_from(build(), mae_file(tmp_path / 'wide.pth', width=32))
 
 
 def test_gradient_reaches_everything_but_the_embeddings(views):

@@ -4,14 +4,14 @@ from mmengine.registry import MODELS
 from mmpretrain.structures import DataSample
 
 from mm_graft.checkpoints import CheckpointError
-from tests.tiny import VIT, mae_file
+from tests.tiny import VIT, mae_file, start_from
 
 TAGS = [[0], [1, 4], [2, 3, 0]]
 
 
-def build(mim_checkpoint=None):
+def build():
     model = MODELS.build(dict(
-        type='mm_graft.WeaklySupervised', mim_checkpoint=mim_checkpoint,
+        type='mm_graft.WeaklySupervised',
         data_preprocessor=dict(mean=[127.5] * 3, std=[64.0] * 3),
         backbone=dict(type='mm_graft.GraftViT', stop_grad_conv1=False, **VIT),
         head=dict(type='LinearClsHead', num_classes=5, in_channels=16, loss=dict(type='mm_graft.TagCrossEntropyLoss'))))
@@ -46,11 +46,11 @@ def test_other_tags_give_another_loss():
 
 
 def test_the_encoder_starts_from_the_checkpoint_and_the_head_is_new(tmp_path):
-    model = build(mae_file(tmp_path / 'mae.pth'))
+    model = start_from(build(), mae_file(tmp_path / 'mae.pth'))
     official = torch.load(tmp_path / 'mae.pth', weights_only=True)['model']
     assert torch.equal(model.backbone.layers[3].ffn.layers[1].weight, official['blocks.3.mlp.fc2.weight'])
     with pytest.raises(CheckpointError, match='another shape'):
-        build(mae_file(tmp_path / 'wide.pth', width=32))
+        start_from(build(), mae_file(tmp_path / 'wide.pth', width=32))
 
 
 def test_gradient_reaches_everything_but_the_position_embedding():

@@ -33,7 +33,6 @@ mlp = dict(
     norm_cfg=dict(type='BN1d'))
 model = dict(
     type='mm_graft.GraftedMoCoV3',
-    mim_checkpoint=None,
     momentum=0.99,
     data_preprocessor=views,
     backbone=dict(type='mm_graft.GraftViT', arch=arch, img_size=32, patch_size=4),

@@ -14,7 +14,6 @@ data_preprocessor = dict(
 temperature = 0.2
 model = dict(
     type='mm_graft.GraftedMoCoV3',
-    mim_checkpoint=None,
     data_preprocessor=data_preprocessor,
     backbone=dict(type='mm_graft.GraftViT', arch=arch, img_size=28, patch_size=4, in_channels=1),
     neck=dict(

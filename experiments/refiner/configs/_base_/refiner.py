@@ -17,8 +17,6 @@ data_preprocessor = dict(
 
 model = dict(
     type='mm_graft.MIMRefiner',
-    mim_checkpoint=None,
-    heads_checkpoint=None,
     momentum=None,  # the trained encoder is scored: an average over so few steps would be the encoder of the start
     data_preprocessor=data_preprocessor,
     backbone=dict(

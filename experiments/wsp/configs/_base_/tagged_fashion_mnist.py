@@ -29,7 +29,6 @@ train_dataloader = dict(
 
 model = dict(
     type='mm_graft.WeaklySupervised',
-    mim_checkpoint=None,
     data_preprocessor=dict(type='ClsDataPreprocessor', mean=[73.0], std=[90.0]),
     backbone=dict(
         type='mm_graft.GraftViT', arch=arch, img_size=28, patch_size=4, in_channels=1, stop_grad_conv1=False),
