@@ -46,8 +46,8 @@ def test_contrastive_checkpoint_starts_from_its_first_projector_layer(run, tmp_p
     torch.save({'state_dict': {**state, name: torch.zeros(24, 16)}}, run[1])
     cfg = put(run, tmp_path, branch=branch)
     assert cfg.model.neck.out_channels == cfg.model.head.in_channels == 24
-    assert cfg.custom_hooks[0].projection == 'neck.layer'
-    assert cfg.custom_hooks[0].branch == branch
+    assert cfg.default_hooks.init.projection == 'neck.layer'
+    assert cfg.default_hooks.init.branch == branch
 
 
 def test_data_are_the_few_images_at_the_encoders_size_and_epochs_can_be_set(run, tmp_path):
