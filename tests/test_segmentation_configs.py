@@ -55,7 +55,7 @@ def checkpoint(tmp_path):
 def start(cfg, model, file, **options):
     """What the Runner's hooks do before the first iteration."""
     init_default_scope('mmseg')
-    hook, = (HOOKS.build({**config, 'checkpoint': str(file), **options}) for config in cfg.custom_hooks)
+    hook, = (HOOKS.build({**config, 'checkpoint': str(file), **options}) for config in [cfg.default_hooks.init])
     hook.before_train(SimpleNamespace(iter=0, model=model))
 
 
@@ -115,7 +115,7 @@ def test_a_segmentation_config_is_that_of_the_protocol(path):
     assert cfg.train_dataloader.dataset.type == 'ADE20KDataset'
     assert not cfg.model.backbone.final_norm
     assert len(cfg.model.backbone.out_indices) == 4
-    assert cfg.custom_hooks[0].resize
+    assert cfg.default_hooks.init.resize
 
 
 @pytest.fixture(params=[path for path in ADE20K if 'vit-base' in path.name], ids=ids)

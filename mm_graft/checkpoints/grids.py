@@ -32,6 +32,14 @@ def is_positional(name: str) -> bool:
     return name.rsplit('.', 1)[-1] in (*POSITIONS, TABLE)
 
 
+def is_of_window(name: str, table: Tensor) -> bool:
+    """Whether a table of relative positions is that of a window (Swin), which has no rows for a class token.
+
+    (2H − 1)(2W − 1) is odd, and BEiT adds three rows.
+    """
+    return name.endswith(TABLE) and len(table) % 2 == 1
+
+
 def find_grid(tensors: Mapping[str, Tensor], given: Grid | None = None, stated: Grid | None = None,
               target: Grid | None = None) -> SourceGrid | None:
     """The grid of the positions in an encoder; None if it has none.
@@ -48,7 +56,8 @@ def find_grid(tensors: Mapping[str, Tensor], given: Grid | None = None, stated: 
     Raises:
         ValueError: the number of positions is not of the given grid, or of none that can be assumed.
     """
-    name = next((name for name in tensors if is_positional(name)), None)
+    name = next((name for name, table in tensors.items()
+                 if is_positional(name) and not is_of_window(name, table)), None)
     if name is None:
         return None
     table = tensors[name]
@@ -94,6 +103,8 @@ def to_grid(tensors: Mapping[str, Tensor], source: Grid, target: Grid) -> dict[s
     """
     resized = dict(tensors)
     for name, tensor in tensors.items():
+        if is_of_window(name, tensor):
+            continue
         if name.endswith(TABLE):
             resized[name] = resize_table(tensor, source, target)
         elif is_positional(name):

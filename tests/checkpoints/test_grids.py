@@ -71,3 +71,11 @@ def test_every_table_of_a_model_goes_to_the_other_grid_and_nothing_else():
     assert resized['norm.weight'] is tensors['norm.weight']
     with pytest.raises(ValueError, match='is not of 3 × 1 patches'):
         to_grid(tensors, (3, 1), (4, 3))
+
+
+def test_tables_of_windows_belong_to_no_grid_of_patches():
+    window = {'stages.0.blocks.0.attn.w_msa.relative_position_bias_table': torch.randn(169, 3)}  # 7×7: (2·7 − 1)²
+    assert find_grid(window) is None
+    assert to_grid(window, (4, 4), (8, 8)) == window
+    beit = {'rel_pos_bias.relative_position_bias_table': torch.randn(172, 3)}
+    assert find_grid(beit).grid == (7, 7)
