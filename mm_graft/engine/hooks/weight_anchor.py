@@ -59,9 +59,9 @@ class WeightAnchor(Hook):
 
     def __init__(self, checkpoint: str | None = None, weight: float = 1e-5, max_depth: int = 12, p: int = 1) -> None:
         if p not in (1, 2):
-            raise ValueError(f'p={p} is no norm of the anchor; choose 1 (as in the code) or 2 (as in the paper)')
-        if weight < 0:
-            raise ValueError(f'weight={weight} would push away from the anchor; choose weight ≥ 0')
+            raise ValueError(f'p must be 1 (as in the code) or 2 (as in the paper), got {p}')
+        if not 0 <= weight < float('inf'):  # NaN too
+            raise ValueError(f'weight={weight} of the anchor must be finite and not negative')
         self.checkpoint = checkpoint
         self.source = (checkpoint, )  # arguments of backbone_tensors
         self.weight = weight

@@ -204,7 +204,8 @@ def test_with_freezeout_the_term_goes_on_as_it_was_when_a_run_is_resumed(tmp_pat
 
 
 @pytest.mark.parametrize(('anchor', 'message'), [
-    ({'p': 3}, 'p=3 is no norm of the anchor; choose 1'), ({'weight': -1.0}, r'weight=-1\.0 would push away')])
+    ({'p': 3}, r'p must be 1 .* or 2 .*, got 3'), ({'weight': -1.0}, r'weight=-1\.0 of the anchor must be finite'),
+    ({'weight': float('inf')}, 'weight=inf of the anchor'), ({'weight': float('nan')}, 'weight=nan of the anchor')])
 def test_impossible_settings_are_refused_at_once(anchor, message):
     with pytest.raises(ValueError, match=message):
         WeightAnchor('file.pth', **anchor)
