@@ -46,7 +46,8 @@ def test_the_method_of_three_files_trains_and_keeps_the_layout(tmp_path):
 
     source, config, test = blocks()
     passed = run('-m', 'pytest', '-vv', test, 'tests/test_configs.py', 'tests/test_layout.py', '-k',
-                 'align_uniform or align-uniform or (test_layout and not same_place)')
+                 'align_uniform or align-uniform or (test_layout and not same_place '
+                 'and not draws_the_house)')
     assert 'PASSED' in passed
     assert Path(config).name in passed
     assert 'test_a_room_imports_the_floor_and_no_other_room' in passed
