@@ -16,7 +16,7 @@ root_doc = 'docs/index'
 
 # the source folder is the root, so that every link between pages is the one that works on the code's host too
 include_patterns = ['docs/*.md', 'docs/*.ipynb', 'docs/api/*.rst', 'configs/*/README.md',
-                    'experiments/**/README.md', 'README.md', 'CHANGELOG.md', 'CONTRIBUTING.md']
+                    'experiments/README.md', 'experiments/*/README.md', 'README.md', 'CHANGELOG.md', 'CONTRIBUTING.md']
 extensions = ['myst_nb', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon', 'sphinx.ext.mathjax', 'sphinx.ext.viewcode']
 html_theme = 'furo'
 html_title = f'mm_graft {version}'
