@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mm_graft.depth import find_backbone
+
 Grid = tuple[int, int]
 EXTRA_ROWS = 3  # of a table of relative positions: what concerns the class token
 PREFIX_TOKENS = (1, 0, 2, 5)  # positions of tokens that are no patches: class; none; class, distillation; 4 registers
@@ -13,8 +15,8 @@ PREFIX_TOKENS = (1, 0, 2, 5)  # positions of tokens that are no patches: class; 
 
 def grid_of(backbone: nn.Module) -> Grid | None:
     """Rows and columns of patches that a ViT is built for; None if it does not say."""
-    for owner in (backbone, getattr(backbone, 'patch_embed', None), getattr(backbone, 'timm_model', None)):
-        owner = getattr(owner, 'patch_embed', owner) if owner is not backbone else owner
+    vit = find_backbone(backbone)[1]
+    for owner in (backbone, vit, getattr(vit, 'patch_embed', None)):
         for name in ('patch_resolution', 'init_out_size', 'grid_size', 'patches_resolution'):
             grid = getattr(owner, name, None)
             if grid is not None and len(grid) == 2:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from mm_graft.checkpoints.resize import grid_of
 from mm_graft.depth import find_backbone
 
 # parts of the host that build for the square grid of as many patches, or column by column → what is right on any grid
@@ -46,14 +47,6 @@ def check_grids(model: nn.Module) -> None:
         if grid and own and tuple(own) != grid:
             raise ValueError(f'{name} ({kind}) is built for {own[0]}×{own[1]} patches, but the encoder has '
                              f'{grid[0]}×{grid[1]}; give both the same rows and columns')
-
-
-def grid_of(backbone: nn.Module) -> tuple[int, int] | None:
-    """Rows and columns of patches that a ViT was built for; None if it does not say."""
-    embed = getattr(backbone, 'patch_embed', None)
-    known = (getattr(backbone, 'patch_resolution', None), getattr(embed, 'init_out_size', None),
-             getattr(embed, 'patches_resolution', None), getattr(embed, 'grid_size', None))
-    return next((tuple(grid) for grid in known if grid is not None and len(grid) == 2), None)
 
 
 def square_only(module: nn.Module) -> str | None:
