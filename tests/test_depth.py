@@ -165,7 +165,7 @@ def test_a_model_may_place_parameters_of_its_own():
 
 
 def test_a_backbone_may_place_its_own_parameters_in_any_algorithm():
-    taps = dict(type='mm_graft.LocalMIMViT', arch=ARCH, img_size=32, patch_size=8, taps=(1, 4))
+    taps = dict(type='mm_graft.VisiblePatchViT', arch=ARCH, img_size=32, patch_size=8, taps=(1, 4))
     for config, prefixes in ((classifier(), ['']), (grafted_mocov3(), ['', 'momentum_encoder.module.0.'])):
         depths = depth_map(MODELS.build(config | dict(backbone=taps))).depths
         for prefix in ('backbone.', *prefixes[1:]):

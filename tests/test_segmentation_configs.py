@@ -17,7 +17,7 @@ FOLDERS = ('configs/segmentation', 'configs/conmim/benchmarks', 'experiments/cam
 CONFIGS = sorted(path for folder in FOLDERS for path in (ROOT / folder).glob('*upernet*.py'))
 ADE20K = [path for path in CONFIGS if 'ade20k' in path.name]
 BASE, = (path for path in ADE20K if path.name.startswith('vit-base-p16_upernet'))
-BACKBONES = {'localmim': 'mm_graft.LocalMIMViT', 'conmim': 'mm_graft.ConMIMViT'}
+BACKBONES = {'localmim': 'mm_graft.VisiblePatchViT', 'conmim': 'mm_graft.ConMIMViT'}
 
 
 def kind_of(path):

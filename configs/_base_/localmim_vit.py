@@ -3,7 +3,7 @@
 model = dict(
     type='mm_graft.LocalMIM',
     # taps after blocks 2, 4, n-2 and n
-    backbone=dict(type='mm_graft.LocalMIMViT', arch='base', img_size=224, patch_size=16, mask_ratio=0.75),
+    backbone=dict(type='mm_graft.VisiblePatchViT', arch='base', img_size=224, patch_size=16, mask_ratio=0.75),
     neck=dict(
         type='mm_graft.LocalMIMNeck',
         in_channels=768,

@@ -31,7 +31,7 @@ def localmim_cfg(target: dict = HOG, out_channels=27) -> Config:
         data_preprocessor=dict(type='SelfSupDataPreprocessor', mean=[120.] * 3, std=[60.] * 3, to_rgb=True),
         model=dict(
             type='mm_graft.LocalMIM', head=dict(type='mm_graft.LocalMIMHead'), target_generator=target,
-            backbone=dict(type='mm_graft.LocalMIMViT', arch=ARCH, img_size=(16, 32), patch_size=8, taps=[2, 4],
+            backbone=dict(type='mm_graft.VisiblePatchViT', arch=ARCH, img_size=(16, 32), patch_size=8, taps=[2, 4],
                           mask_ratio=0.5),
             neck=dict(type='mm_graft.LocalMIMNeck', in_channels=16, grids=[(2, 4), (2, 4)], scales=[2, 1],
                       embed_dims=8, num_heads=2, out_channels=out_channels))))
@@ -100,7 +100,7 @@ def test_the_authors_checkpoint_can_be_drawn(golden):
     depth = sum(name.startswith('blocks.') and name.endswith('qkv.bias') for name in state)
     arch = dict(embed_dims=dims, num_layers=depth, num_heads=2, feedforward_channels=4 * dims)
     cfg = Config(dict(model=dict(
-        type='mm_graft.LocalMIM', backbone=dict(type='mm_graft.LocalMIMViT', arch=arch),
+        type='mm_graft.LocalMIM', backbone=dict(type='mm_graft.VisiblePatchViT', arch=arch),
         neck=dict(type='mm_graft.LocalMIMNeck', in_channels=dims, embed_dims=decoder, num_heads=2),
         target_generator=dict(type='mm_graft.HOGTarget'), head=dict(type='mm_graft.LocalMIMHead'))))
     torch.testing.assert_close(load_model(cfg, path).backbone.cls_token.data, state['cls_token'])

@@ -44,7 +44,7 @@ def test_an_encoder_of_mae_and_one_of_timm_have_the_same_names():
 
 @pytest.mark.parametrize('model', [
     dict(type='VisionTransformer', **VIT), dict(type='MAEViT', **VIT), dict(type='mm_graft.ConMIMViT', **VIT),
-    dict(type='mm_graft.LocalMIMViT', taps=(2, 4), **VIT), dict(type='BEiTViT', **VIT),
+    dict(type='mm_graft.VisiblePatchViT', taps=(2, 4), **VIT), dict(type='BEiTViT', **VIT),
     dict(type='VisionTransformer', layer_cfgs=dict(layer_scale_init_value=1., ffn_type='swiglu_fused'), **VIT),
     dict(type='DistilledVisionTransformer', **VIT), dict(type='SwinTransformer', arch='tiny', img_size=64),
     dict(type='mm_graft.PostNormViT', **VIT), mae(), grafted_mocov3()])

@@ -3,7 +3,7 @@ import torch
 
 from mm_graft.checkpoints import CheckpointError, Converted, convert_backbone, detect_layout, load_backbone
 from mm_graft.checkpoints.localmim import LOCALMIM, plain_encoder, sobel_kernels
-from mm_graft.models.backbones.localmim_vit import LocalMIMViT
+from mm_graft.models.backbones.visible_patch_vit import VisiblePatchViT
 
 
 @pytest.mark.parametrize(('theirs', 'ours'), [
@@ -66,16 +66,16 @@ def test_the_authors_file_is_recognised_and_fills_this_encoder(golden):
     assert detect_layout(state) == 'localmim'
     dims, depth = state['cls_token'].shape[-1], sum('attn.qkv.weight' in n and n[0] == 'b' for n in state)
     arch = {'embed_dims': dims, 'num_layers': depth, 'num_heads': 2, 'feedforward_channels': 4 * dims}
-    encoder = LocalMIMViT(arch)
+    encoder = VisiblePatchViT(arch)
     load_backbone(encoder, next(golden.glob('localmim_checkpoint-*.pth')))
     torch.testing.assert_close(encoder.tap_norms[3].weight, state['norm.3.weight'])
     with pytest.raises(CheckpointError, match='have another shape'):
-        load_backbone(LocalMIMViT({**arch, 'embed_dims': 2 * dims}), next(golden.glob('localmim_checkpoint-*.pth')))
+        load_backbone(VisiblePatchViT({**arch, 'embed_dims': 2 * dims}), next(golden.glob('localmim_checkpoint-*.pth')))
 
 
 def test_a_checkpoint_of_this_package_fills_a_plain_vit(tmp_path, tiny_arch):
     from mmpretrain.models import VisionTransformer
-    source = LocalMIMViT(tiny_arch, img_size=16, patch_size=4, taps=(1, 4))
+    source = VisiblePatchViT(tiny_arch, img_size=16, patch_size=4, taps=(1, 4))
     source.tap_norms[1].bias.data.fill_(3)
     torch.save({f'backbone.{name}': tensor for name, tensor in source.state_dict().items()}, tmp_path / 'a.pth')
     vit = VisionTransformer(tiny_arch, img_size=16, patch_size=4, out_indices=-1)

@@ -33,7 +33,7 @@ data_preprocessor = dict(type='SelfSupDataPreprocessor', mean=[120.] * 3, std=[6
 arch = dict(embed_dims=16, num_layers=4, num_heads=2, feedforward_channels=32)
 model = dict(
     type='mm_graft.LocalMIM',
-    backbone=dict(type='mm_graft.LocalMIMViT', arch=arch, img_size=32, patch_size=8, taps=[2, 4]),
+    backbone=dict(type='mm_graft.VisiblePatchViT', arch=arch, img_size=32, patch_size=8, taps=[2, 4]),
     neck=dict(type='mm_graft.LocalMIMNeck', in_channels=16, grids=4, scales=[2, 1], embed_dims=8, num_heads=2),
     target_generator=dict(type='mm_graft.HOGTarget', cells=[4, 8]),
     head=dict(type='mm_graft.LocalMIMHead'))

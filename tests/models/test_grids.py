@@ -54,7 +54,7 @@ def test_a_decoder_of_another_grid_with_as_many_patches_is_refused(grid):
 
 def test_localmims_decoders_are_compared_with_the_encoder_too():
     settings = dict(
-        type='mm_graft.LocalMIM', backbone=dict(type='mm_graft.LocalMIMViT', taps=(2, 4), **VIT | WIDE),
+        type='mm_graft.LocalMIM', backbone=dict(type='mm_graft.VisiblePatchViT', taps=(2, 4), **VIT | WIDE),
         neck=dict(type='mm_graft.LocalMIMNeck', in_channels=16, grids=[(2, 8), (4, 4)], scales=[2, 1],
                   out_channels=27, embed_dims=16, num_heads=2),
         head=dict(type='mm_graft.LocalMIMHead'),

@@ -27,7 +27,7 @@ def build(config: dict) -> torch.nn.Module:
     patch, scales = config['patch_size'], config['scales']
     return MODELS.build({
         'type': 'mm_graft.LocalMIM',
-        'backbone': vit(config, type='mm_graft.LocalMIMViT', taps=[tap + 1 for tap in config['taps']],
+        'backbone': vit(config, type='mm_graft.VisiblePatchViT', taps=[tap + 1 for tap in config['taps']],
                         mask_ratio=config['mask_ratio']),
         'neck': {
             'type': 'mm_graft.LocalMIMNeck', 'in_channels': config['embed_dim'], 'scales': scales,

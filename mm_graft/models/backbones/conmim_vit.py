@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from mm_graft.models.backbones.relative_position import RelativePositionBias
 from mm_graft.models.grids import check_divides
+from mm_graft.models.masking import replace_hidden
 from mm_graft.registry import MODELS
 
 ARCHITECTURES = {
@@ -18,11 +19,6 @@ ARCHITECTURES = {
     'large': {'embed_dims': 1024, 'num_layers': 24, 'num_heads': 16, 'feedforward_channels': 4096},
 }
 ARCHITECTURES.update({name[0]: sizes for name, sizes in list(ARCHITECTURES.items())})
-
-
-def hide_patches(tokens: Tensor, mask: Tensor, mask_token: Tensor) -> Tensor:
-    """Patch tokens (B, N, D) in which those that ``mask`` (B, N) hides are the mask token."""
-    return torch.where(mask.unsqueeze(-1), mask_token.to(tokens.dtype), tokens)
 
 
 class BiasedAttention(nn.Module):
@@ -154,7 +150,7 @@ class ConMIMViT(BEiTViT):
     def encode_masked(self, x: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
         """As :meth:`forward`, with the patches that ``mask`` (B, N) hides replaced by the mask token."""
         tokens, grid = self.patch_embed(x)
-        return self._encode(hide_patches(tokens, mask, self.mask_token), grid)
+        return self._encode(replace_hidden(tokens, mask, self.mask_token), grid)
 
     def _encode(self, tokens: Tensor, grid: tuple[int, int]) -> tuple[Tensor, ...]:
         tokens = torch.cat([self.cls_token.expand(tokens.shape[0], -1, -1), tokens], dim=1)  # (B, N, D) → (B, 1 + N, D)

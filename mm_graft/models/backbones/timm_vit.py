@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from functools import partial
 
 import timm
 import torch
@@ -10,6 +9,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mm_graft.models.backbones.graft_vit import is_frozen
+from mm_graft.models.masking import replace_hidden
 from mm_graft.registry import MODELS
 
 OUT_TYPES = ('pooled', 'cls_token', 'avg_featmap', 'featmap', 'raw')
@@ -92,7 +92,8 @@ class TimmViT(BaseModule):
         token = getattr(self.timm_model, 'mask_token', None)
         if token is None:
             raise ValueError('patches are to be hidden, but there is no mask token; build with with_mask_token=True')
-        return self.timm_model.patch_embed.register_forward_hook(partial(hide_patches, mask, token))
+        return self.timm_model.patch_embed.register_forward_hook(
+            lambda module, args, tokens: replace_hidden(tokens, mask, token))
 
     def _format(self, index: int, output: Tensor | tuple[Tensor, Tensor], grid: tuple[int, int]) -> Tensor:
         patches, prefix = output if self.num_extra_tokens else (output, output[:, :0])
@@ -150,9 +151,3 @@ def check_index(index: int, count: int) -> int:
     if not -count <= index < count:
         raise ValueError(f'out_indices has {index}, but there are {count} blocks, from 0 to {count - 1}')
     return index % count
-
-
-def hide_patches(mask: Tensor, token: Tensor, module: nn.Module, args: tuple, output: Tensor) -> Tensor:
-    """Put the mask token (1, 1, D) in the place of hidden patches; output (B, N, D) or (B, rows, columns, D)."""
-    hidden = mask.reshape(*output.shape[:-1], 1).to(output.dtype)
-    return output * (1 - hidden) + token.to(output.dtype).reshape(*(1,) * (output.ndim - 1), -1) * hidden

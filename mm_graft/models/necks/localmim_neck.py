@@ -15,19 +15,9 @@ from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLay
 from mmpretrain.models.utils import LayerNorm2d, build_norm_layer
 from torch import Tensor, nn
 
+from mm_graft.models.masking import insert_mask_tokens
 from mm_graft.models.position_table import sincos_position_table
 from mm_graft.registry import MODELS
-
-
-def insert_mask_tokens(visible: Tensor, mask_token: Tensor, ids_restore: Tensor) -> Tensor:
-    """Put visible tokens back in their places and a mask token in the others; (B, V, D) → (B, N, D).
-
-    ``ids_restore``: (B, N), the place of every patch in the order visible, then hidden.
-    """
-    batch, num_visible, dims = visible.shape
-    hidden = mask_token.to(visible.dtype).expand(batch, ids_restore.shape[1] - num_visible, -1)
-    shuffled = torch.cat([visible, hidden], dim=1)
-    return shuffled.gather(1, ids_restore[..., None].expand(-1, -1, dims))
 
 
 def rescaling_layers(scale: float, channels: int) -> tuple[list[nn.Module], int]:
@@ -158,7 +148,7 @@ class MultiScaleNeck(BaseModule):
 
 @MODELS.register_module()
 class LocalMIMNeck(MultiScaleNeck):
-    """Decoders for an encoder that sees visible tokens only (`LocalMIMViT`, the host's `MAEViT`).
+    """Decoders for an encoder that sees visible tokens only (`VisiblePatchViT`, the host's `MAEViT`).
 
     Args:
         in_channels: width of the taps; one for all or one a scale, as with all lists here.

@@ -9,6 +9,7 @@ from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from mm_graft.models.losses.denoising_contrast import patch_accuracy
+from mm_graft.models.masking import replace_hidden
 from mm_graft.models.momentum_encoder import HasMomentumEncoder
 from mm_graft.models.views import pick_views
 from mm_graft.registry import MODELS
@@ -18,7 +19,7 @@ TEACHER = {'momentum': 0.996, 'end_momentum': 1.0}
 
 
 @contextmanager
-def hidden_patches(patch_embed: nn.Module, mask: Tensor, mask_token: Tensor) -> Iterator[None]:
+def patches_hidden(patch_embed: nn.Module, mask: Tensor, mask_token: Tensor) -> Iterator[None]:
     """While open, the patches that ``mask`` (B, N) hides leave ``patch_embed`` as the mask token.
 
     For the host's ViTs, whose patch embedding returns tokens (B, N, D) and the grid.
@@ -26,7 +27,7 @@ def hidden_patches(patch_embed: nn.Module, mask: Tensor, mask_token: Tensor) -> 
 
     def hide(module: nn.Module, inputs: tuple, output: tuple) -> tuple:
         tokens, *rest = output
-        return torch.where(mask.unsqueeze(-1), mask_token.to(tokens.dtype), tokens), *rest
+        return replace_hidden(tokens, mask, mask_token), *rest
 
     handle = patch_embed.register_forward_hook(hide)
     try:
@@ -109,7 +110,7 @@ class ConMIM(HasMomentumEncoder, BaseSelfSupervisor):
         """Class and patch tokens (B, 1 + N, D) of images of which ``mask`` (B, N) hides patches."""
         if hasattr(self.backbone, 'encode_masked'):
             return self.backbone.encode_masked(images, mask)[-1]
-        with hidden_patches(self.backbone.patch_embed, mask, self.mask_token):
+        with patches_hidden(self.backbone.patch_embed, mask, self.mask_token):
             return self.backbone(images)[-1]
 
     def queries(self, images: Tensor) -> tuple[Tensor, Tensor]:

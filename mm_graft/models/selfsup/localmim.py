@@ -22,9 +22,9 @@ from mm_graft.registry import MODELS
 class LocalMIM(BaseSelfSupervisor):
     """Encoder, decoders, targets and objective; each is named in the config.
 
-    The encoder is `LocalMIMViT`, or one that follows the protocol of the host's `MAEViT`, ``encoder(images) → (latent,
-    mask, ids_restore)``; then all decoders read its last layer. Arguments are the host's: ``backbone``, ``neck``
-    (`LocalMIMNeck`), ``head`` (`LocalMIMHead`), ``target_generator`` (`HOGTarget`, `PixelTarget`).
+    The encoder is `VisiblePatchViT`, or one that follows the protocol of the host's `MAEViT`, ``encoder(images) →
+    (latent, mask, ids_restore)``; then all decoders read its last layer. Arguments are the host's: ``backbone``,
+    ``neck`` (`LocalMIMNeck`), ``head`` (`LocalMIMHead`), ``target_generator`` (`HOGTarget`, `PixelTarget`).
 
     A decoder lives as long as the block that it taps: ``depth_overrides`` gives tap norm and decoder the depth of that
     block, and ``on_freeze`` switches a scale off once its block no longer learns.

@@ -93,7 +93,7 @@ def moco(type_='MoCoV3', backbone='MoCoV3ViT', **kwargs):
 def localmim():
     return dict(
         type='mm_graft.LocalMIM', data_preprocessor=PREPROCESSOR,
-        backbone=dict(type='mm_graft.LocalMIMViT', arch=ARCH, img_size=32, patch_size=4, taps=(1, 2, 3, 4)),
+        backbone=dict(type='mm_graft.VisiblePatchViT', arch=ARCH, img_size=32, patch_size=4, taps=(1, 2, 3, 4)),
         neck=dict(type='mm_graft.LocalMIMNeck', in_channels=16, grids=8, embed_dims=8, num_heads=2),
         target_generator=dict(type='mm_graft.HOGTarget', cells=(1, 2, 4, 8)), head=dict(type='mm_graft.LocalMIMHead'))
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from mm_graft.models.necks.localmim_neck import LocalMIMDenseNeck, LocalMIMNeck, insert_mask_tokens, rescaling_layers
+from mm_graft.models.necks.localmim_neck import LocalMIMDenseNeck, LocalMIMNeck, rescaling_layers
 
 TINY = {'in_channels': 16, 'grids': 4, 'embed_dims': 8, 'num_heads': 2, 'out_channels': 6}
 
@@ -16,11 +16,6 @@ def build(neck=LocalMIMNeck, **kwargs):
 def visible(batch: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
     """Class token and 4 of 16 patches, and an order."""
     return torch.randn(batch, 5, 16), torch.rand(batch, 16).argsort(1)
-
-
-def test_mask_tokens_fill_the_hidden_places():
-    restored = insert_mask_tokens(torch.tensor([[[1.], [2.]]]), torch.tensor([[[9.]]]), torch.tensor([[3, 0, 2, 1]]))
-    assert restored.flatten().tolist() == [9, 1, 9, 2]
 
 
 @pytest.mark.parametrize(('scale', 'layers', 'channels'), [

@@ -11,7 +11,7 @@ HEAD = {'type': 'mm_graft.LocalMIMHead'}
 
 
 def build(**parts) -> torch.nn.Module:
-    backbone = {'type': 'mm_graft.LocalMIMViT', 'arch': DEEP, 'img_size': 32, 'patch_size': 4, 'taps': (1, 3, 5, 6)}
+    backbone = {'type': 'mm_graft.VisiblePatchViT', 'arch': DEEP, 'img_size': 32, 'patch_size': 4, 'taps': (1, 3, 5, 6)}
     target = {'type': 'mm_graft.HOGTarget', 'cells': (1, 2, 4, 8)}
     config = {'type': 'mm_graft.LocalMIM', 'backbone': backbone, 'neck': NECK, 'target_generator': target, 'head': HEAD}
     model = MODELS.build({**config, **parts})
@@ -46,14 +46,15 @@ def test_tap_norms_and_decoders_share_the_depth_of_their_block():
     for k, tap in enumerate((1, 3, 5, 6)):
         assert depths[f'backbone.tap_norms.{k}.weight'] == tap
         assert depths[f'neck.decoders.{k}.mask_token'] == tap
-    twelve = {'type': 'mm_graft.LocalMIMViT', 'arch': {**DEEP, 'num_layers': 12}, 'img_size': 32, 'patch_size': 4}
+    twelve = {'type': 'mm_graft.VisiblePatchViT', 'arch': {**DEEP, 'num_layers': 12}, 'img_size': 32, 'patch_size': 4}
     assert set(build(backbone=twelve).depth_overrides().values()) == {2, 4, 10, 12}
 
 
 def test_more_than_ten_taps_are_told_apart():
     arch = {**DEEP, 'num_layers': 12}
     model = build(
-        backbone={'type': 'mm_graft.LocalMIMViT', 'arch': arch, 'img_size': 32, 'patch_size': 4, 'taps': range(1, 13)},
+        backbone={'type': 'mm_graft.VisiblePatchViT', 'arch': arch, 'img_size': 32, 'patch_size': 4,
+                  'taps': range(1, 13)},
         neck={**NECK, 'scales': [1] * 12}, target_generator={'type': 'mm_graft.HOGTarget', 'cells': [4] * 12})
     depths = depth_map(model).depths
     assert [depths[f'neck.decoders.{k}.mask_token'] for k in range(12)] == list(range(1, 13))
@@ -185,7 +186,8 @@ def test_parts_that_disagree_about_the_scales_are_refused():
     with pytest.raises(ValueError, match=r"'head.weights': 3"):
         build(head={**HEAD, 'weights': (1, 1, 1)})
     with pytest.raises(ValueError, match="'taps of the encoder': 2"):
-        build(backbone={'type': 'mm_graft.LocalMIMViT', 'arch': DEEP, 'img_size': 32, 'patch_size': 4, 'taps': (1, 6)})
+        build(backbone={'type': 'mm_graft.VisiblePatchViT', 'arch': DEEP, 'img_size': 32, 'patch_size': 4,
+                        'taps': (1, 6)})
 
 
 def test_cells_that_do_not_match_the_scales_are_refused():

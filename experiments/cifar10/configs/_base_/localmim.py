@@ -13,7 +13,7 @@ arch = dict(embed_dims=width, num_layers=num_layers, num_heads=num_heads, feedfo
 model = dict(
     type='mm_graft.LocalMIM',
     backbone=dict(
-        type='mm_graft.LocalMIMViT',
+        type='mm_graft.VisiblePatchViT',
         arch=arch,
         img_size=32,
         patch_size=4,

@@ -3,21 +3,13 @@ import torch
 from mmpretrain.registry import MODELS
 
 from mm_graft.depth import depth_map
-from mm_graft.models.backbones.localmim_vit import LocalMIMViT, hide_patches
+from mm_graft.models.backbones.visible_patch_vit import VisiblePatchViT
 
 
-def build(arch: dict, **kwargs) -> LocalMIMViT:
-    vit = LocalMIMViT(arch, **{'img_size': 32, 'patch_size': 4, 'taps': (1, 3, 4), **kwargs})
+def build(arch: dict, **kwargs) -> VisiblePatchViT:
+    vit = VisiblePatchViT(arch, **{'img_size': 32, 'patch_size': 4, 'taps': (1, 3, 4), **kwargs})
     vit.init_weights()
     return vit
-
-
-def test_the_patches_of_smallest_noise_stay():
-    visible, restore, mask = hide_patches(torch.tensor([[0.4, 0.1, 0.9, 0.2]]), 2)
-    assert visible.tolist() == [[1, 3]]
-    assert mask.tolist() == [[True, False, True, False]]
-    shuffled = torch.tensor([10, 30, 0, 20])  # of patches 1, 3, 0, 2
-    assert shuffled[restore[0]].tolist() == [0, 10, 20, 30]
 
 
 def test_only_a_quarter_and_the_class_token_are_encoded(tiny_arch):
@@ -74,7 +66,7 @@ def test_called_by_itself_it_is_the_hosts_vit_with_the_last_tap_norm(tiny_arch):
 
 def test_by_default_it_taps_the_second_and_fourth_block_from_both_ends():
     arch = {'embed_dims': 8, 'num_layers': 12, 'num_heads': 2, 'feedforward_channels': 16}
-    assert LocalMIMViT(arch, img_size=32, patch_size=8).taps == (2, 4, 10, 12)
+    assert VisiblePatchViT(arch, img_size=32, patch_size=8).taps == (2, 4, 10, 12)
 
 
 def test_tap_norms_are_as_deep_as_their_blocks(tiny_arch):
@@ -115,6 +107,10 @@ def test_what_cannot_work_is_refused_when_it_is_built(tiny_arch, options, messag
 def test_images_of_another_size_are_refused(tiny_arch):
     with pytest.raises(ValueError, match='built for'):
         build(tiny_arch).encode_visible(torch.zeros(1, 3, 16, 16))
+
+
+def test_configs_of_earlier_runs_find_it_by_its_old_name(tiny_arch):
+    assert MODELS.get('mm_graft.LocalMIMViT') is VisiblePatchViT
 
 
 def test_its_mode_is_set_and_the_module_returned(tiny_arch):

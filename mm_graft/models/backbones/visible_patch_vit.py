@@ -1,4 +1,4 @@
-"""LocalMIM's encoder: a ViT that sees the visible patches only and is read at several depths.
+"""A ViT that encodes the visible patches only and is read at several depths: the encoder of LocalMIM.
 
 LocalMIM (Huawei's Efficient-Computing@225ddd2, ``models_mim.py``): add positions, keep a random quarter of the patches,
 put the class token in front, run the blocks; after blocks 2, 4, n-2 and n a LayerNorm of its own gives what that
@@ -13,28 +13,13 @@ from mmpretrain.models.utils import build_norm_layer
 from torch import Tensor, nn
 
 from mm_graft.models.grids import check_divides
+from mm_graft.models.masking import choose_visible
 from mm_graft.models.position_table import sincos_position_table
 from mm_graft.registry import MODELS
 
 
-def hide_patches(noise: Tensor, num_visible: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Keep the patches of smallest noise.
-
-    Args:
-        noise: (B, N).
-        num_visible: how many patches of an image stay.
-
-    Returns:
-        indices of the visible patches (B, num_visible), in ascending noise; the place of every patch in that order
-        (B, N), which puts them back; the mask (B, N), True = hidden.
-    """
-    ids_shuffle = noise.argsort(dim=1)
-    ids_restore = ids_shuffle.argsort(dim=1)
-    return ids_shuffle[:, :num_visible], ids_restore, ids_restore >= num_visible
-
-
-@MODELS.register_module()
-class LocalMIMViT(VisionTransformer):
+@MODELS.register_module(name=['VisiblePatchViT', 'LocalMIMViT'])
+class VisiblePatchViT(VisionTransformer):
     """The host's ViT with taps, for masked and for whole images.
 
     ``encode_visible`` is the pre-training pass. Calling the module is the host's own pass over all patches, in which
@@ -87,7 +72,7 @@ class LocalMIMViT(VisionTransformer):
         """A tap's norm is as deep as the block that it reads."""
         return {f'tap_norms.{k}.': tap for k, tap in enumerate(self.taps)}
 
-    def train(self, mode: bool = True) -> 'LocalMIMViT':
+    def train(self, mode: bool = True) -> 'VisiblePatchViT':
         """Set the mode and return the module, as PyTorch's modules do and the host's do not."""
         super().train(mode)
         return self
@@ -129,7 +114,7 @@ class LocalMIMViT(VisionTransformer):
         patches = self.patch_embed(images)[0] + self.pos_embed[:, 1:]  # (B, N, D)
         if noise is None:
             noise = torch.rand(patches.shape[:2], device=images.device)
-        ids_visible, ids_restore, mask = hide_patches(noise, self.num_visible)
+        ids_visible, ids_restore, mask = choose_visible(noise, self.num_visible)
         visible = patches.gather(1, ids_visible[..., None].expand(-1, -1, patches.shape[-1]))
         cls_token = (self.cls_token + self.pos_embed[:, :1]).to(visible.dtype).expand(len(visible), -1, -1)
         tokens = torch.cat([cls_token, visible], dim=1)  # (B, 1 + visible, D)
