@@ -6,17 +6,15 @@ The paper's step ii (Jiang et al., ICLR 2023, §2.4). For two views of each imag
     L = \mathrm{ctr}(q_1, k_2) + \mathrm{ctr}(q_2, k_1), \qquad
     \mathrm{ctr}(q, k) = -\frac{2\tau}{N} \sum_i \log \frac{\exp(q_i k_i / \tau)}{\sum_j \exp(q_i k_j / \tau)},
 
-with q from encoder, projector and predictor, and k from the slowly moving encoder and projector.
+with q from encoder, projector and predictor, and k from the momentum encoder and its projector.
 """
-
-from collections.abc import Callable
 
 import torch
 from mmpretrain.models.selfsup import MoCoV3
 from torch import Tensor, nn
 
-from mm_graft.depth import block_counts, depth_in_backbone
 from mm_graft.models.momentum_encoder import HasMomentumEncoder
+from mm_graft.models.shared_prefix import encode_both
 from mm_graft.models.views import pick_views
 from mm_graft.registry import MODELS
 
@@ -31,9 +29,10 @@ class GraftedMoCoV3(HasMomentumEncoder, MoCoV3):
 
     Against the host's ``MoCoV3``: both views go through each encoder in one forward (no layer of a ViT mixes images, so
     this is exact), while projector and predictor still see each view as a batch of its own, because their batch norm
-    does mix; a prefix that is frozen, and equal in both encoders, runs once for both (:meth:`share_prefix`, exact); the
-    EMA makes one foreach call without a host sync; ``momentum`` is the paper's m. Against the authors'
-    code: the loss, the order of events and the loading are the same; the missing optimizer step is the Runner's.
+    does mix; a prefix that is frozen, and equal in both encoders, runs once for both (exact, see
+    :mod:`mm_graft.models.shared_prefix`); the EMA makes one foreach call without a host sync; ``momentum`` is the
+    paper's m. Against the authors' code: the loss, the order of events and the loading are the same; the missing
+    optimizer step is the Runner's.
 
     Args:
         backbone: a ViT that gives the class token after the final norm, e.g. ``mm_graft.GraftViT``.
@@ -54,43 +53,14 @@ class GraftedMoCoV3(HasMomentumEncoder, MoCoV3):
             ValueError: the data do not give two views of one shape.
         """
         views = torch.cat(pick_views(inputs, 0, 1))  # 2 × (B, 3, H, W) → (2B, 3, H, W)
-        encode, encode_slowly = self.share_prefix(views)
-        q1, q2 = project_views(encode, self.neck, views)
+        features, targets = encode_both(self.backbone, self.momentum_encoder, views)
+        q1, q2 = project_views(self.neck, features)
         with torch.no_grad():
-            k1, k2 = project_views(encode_slowly, self.momentum_encoder.module[1], views)
+            k1, k2 = project_views(self.momentum_encoder.module[1], targets)
         return {'loss': self.head.loss(q1, k2) + self.head.loss(q2, k1)}
 
-    @property
-    def shared_depth(self) -> int:
-        """Deepest depth (stem 0) up to which both encoders are one and the same function; -1: none."""
-        frozen = getattr(self.backbone, 'frozen_depth', -1)
-        names = self.momentum_encoder.moving
-        if frozen < 0 or names is None:
-            return -1
-        counts, own = block_counts(self.backbone), '0.'  # the backbone is the first of backbone and projector
-        moving = (depth_in_backbone(name[len(own):], counts) for name in names if name.startswith(own))
-        return min(frozen, min(moving, default=frozen + 1) - 1)
 
-    def share_prefix(self, views: Tensor) -> tuple[Callable, Callable]:
-        """Both encoders as functions of the views; what is frozen and equal in both runs once, here."""
-        encoders = self.backbone, self.momentum_encoder.module[0]
-        depth = self.shared_depth
-        if depth < 0:
-            return encoders
-        blocks = min(depth, self.backbone.num_layers - 1)  # the last one is followed by the output
-        tokens, grid = self.backbone.run_lower(views, blocks)
-        return tuple(continue_from(encoder, tokens, grid, blocks) for encoder in encoders)
-
-
-def continue_from(encoder: nn.Module, tokens: Tensor, grid: tuple[int, int], blocks: int) -> Callable:
-    """The encoder as a function of images whose ``tokens`` after its first ``blocks`` blocks are known already."""
-    def encode(images: Tensor) -> tuple[Tensor, ...]:
-        return encoder.run_upper(tokens, grid, blocks)
-
-    return encode
-
-
-def project_views(backbone: Callable, neck: nn.Module, views: Tensor) -> tuple[Tensor, Tensor]:
-    """Encode both views in one batch, project each as a batch of its own: (2B, 3, H, W) → 2 × (B, C)."""
-    first, second = backbone(views)[-1].chunk(2)
+def project_views(neck: nn.Module, features: Tensor) -> tuple[Tensor, Tensor]:
+    """Project the features of two views, each as a batch of its own: (2B, D) → 2 × (B, C)."""
+    first, second = features.chunk(2)
     return neck((first, ))[0], neck((second, ))[0]

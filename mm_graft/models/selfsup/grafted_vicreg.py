@@ -31,4 +31,4 @@ class GraftedVICReg(BaseSelfSupervisor):
             ValueError: the data do not give two views of one shape.
         """
         views = torch.cat(pick_views(inputs, 0, 1))  # 2 × (B, 3, H, W) → (2B, 3, H, W)
-        return self.head(*project_views(self.backbone, self.neck, views))
+        return self.head(*project_views(self.neck, self.backbone(views)[-1]))

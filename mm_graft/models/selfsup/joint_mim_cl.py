@@ -6,8 +6,6 @@ with MAE's loss on a barely augmented image and MoCo v3's on two views of it (Ji
 together as the final loss"). The authors released no code for it.
 """
 
-from functools import partial
-
 import torch
 from mmpretrain.models.selfsup.base import BaseSelfSupervisor
 from torch import Tensor
@@ -39,7 +37,7 @@ class JointMIMCL(HasMomentumEncoder, BaseSelfSupervisor):
         head: the host's ``MoCoV3Head``; its loss weight is 2τ.
         decoder: the host's ``MAEPretrainDecoder``.
         pixel_head: the host's ``MAEPretrainHead``.
-        momentum: m of the slow encoder at the first iteration; it rises to 1 along a cosine.
+        momentum: m of the momentum encoder at the first iteration; it rises to 1 along a cosine.
         contrast_weight: w_CL.
         pixel_weight: w_MIM.
         kwargs: as for the host's ``BaseSelfSupervisor``.
@@ -51,8 +49,7 @@ class JointMIMCL(HasMomentumEncoder, BaseSelfSupervisor):
     def __init__(self, backbone: dict, neck: dict, head: dict, decoder: dict, pixel_head: dict, momentum: float = 0.99,
                  contrast_weight: float = 1.0, pixel_weight: float = 1.0, **kwargs) -> None:
         if contrast_weight < 0 or pixel_weight < 0:
-            raise ValueError(f'contrast_weight={contrast_weight}, pixel_weight={pixel_weight}: a loss with a negative '
-                             'weight is unlearnt; choose weights ≥ 0')
+            raise ValueError(f'contrast_weight={contrast_weight} and pixel_weight={pixel_weight} must be non-negative')
         super().__init__(backbone, neck, head, **kwargs)
         if getattr(self.backbone, 'out_type', None) != 'cls_token':
             raise ValueError(f"{type(self.backbone).__name__} must give the class token to the projector; use MAEViT "
@@ -70,10 +67,10 @@ class JointMIMCL(HasMomentumEncoder, BaseSelfSupervisor):
     def contrastive_loss(self, first: Tensor, second: Tensor) -> Tensor:
         """MoCo v3's symmetric loss of two views, each (B, 3, H, W)."""
         views = torch.cat((first, second))  # 2 × (B, 3, H, W) → (2B, 3, H, W)
-        q1, q2 = project_views(partial(self.backbone, mask=None), self.neck, views)
+        q1, q2 = project_views(self.neck, self.backbone(views, mask=None)[-1])
         with torch.no_grad():
             backbone, neck = self.momentum_encoder.module
-            k1, k2 = project_views(partial(backbone, mask=None), neck, views)
+            k1, k2 = project_views(neck, backbone(views, mask=None)[-1])
         return self.head.loss(q1, k2) + self.head.loss(q2, k1)
 
     def pixel_loss(self, images: Tensor) -> Tensor:
