@@ -15,6 +15,8 @@ How we differ: the hidden rows are weighted instead of picked out, so that nothi
 batch without hidden patches costs 0 instead of NaN; similarities are taken in full precision under autocast.
 """
 
+from functools import partial
+
 import torch
 from mmengine.dist import all_gather, get_rank
 from torch import Tensor, nn
@@ -98,19 +100,9 @@ def patch_accuracy(query: Tensor, key: Tensor, mask: Tensor) -> Tensor:
     return masked_mean((nearest == own).float(), mask)
 
 
-class _Contrast(nn.Module):
-    """Keeps and checks the temperature."""
-
-    def __init__(self, temperature: float = 0.1) -> None:
-        super().__init__()
-        if not temperature > 0:
-            raise ValueError(f'temperature={temperature} divides the similarities; give a positive number, as 0.1')
-        self.temperature = temperature
-
-
 @MODELS.register_module()
-class DenoisingContrastLoss(_Contrast):
-    """:func:`denoising_contrast`, the loss of ConMIM.
+class DenoisingContrastLoss(nn.Module):
+    """:func:`denoising_contrast`, the loss of ConMIM, and :func:`patch_accuracy`, which is logged.
 
     Args:
         temperature: τ.
@@ -119,22 +111,36 @@ class DenoisingContrastLoss(_Contrast):
         ValueError: τ is not positive.
     """
 
-    def forward(self, query: Tensor, key: Tensor, mask: Tensor) -> Tensor:
-        """Loss of two token maps and the mask of the queries."""
-        return denoising_contrast(query, key, mask, self.temperature)
+    equation = staticmethod(denoising_contrast)
+
+    def __init__(self, temperature: float = 0.1) -> None:
+        super().__init__()
+        if not temperature > 0:
+            raise ValueError(f'temperature={temperature} divides the similarities; give a positive number, as 0.1')
+        self.temperature = temperature
+
+    def forward(self, query: Tensor, key: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """The terms ``loss_contrast`` and ``acc_patch`` of two token maps and the mask of the queries."""
+        return {'loss_contrast': self.equation(query, key, mask, self.temperature),
+                'acc_patch': patch_accuracy(query, key, mask)}
 
 
 @MODELS.register_module()
-class BatchDictionaryContrastLoss(_Contrast):
+class BatchDictionaryContrastLoss(DenoisingContrastLoss):
     """:func:`batch_dictionary_contrast`, an ablation of ConMIM."""
 
-    def forward(self, query: Tensor, key: Tensor, mask: Tensor) -> Tensor:
-        """Loss of two token maps and the mask of the queries."""
-        return batch_dictionary_contrast(query, key, mask, self.temperature)
+    equation = staticmethod(batch_dictionary_contrast)
 
 
 @MODELS.register_module()
-class FilteredContrastLoss(_Contrast):
+class InstanceContrastLoss(DenoisingContrastLoss):
+    """:func:`instance_contrast`, an ablation of ConMIM."""
+
+    equation = staticmethod(instance_contrast)
+
+
+@MODELS.register_module()
+class FilteredContrastLoss(DenoisingContrastLoss):
     """:func:`filtered_contrast`, an ablation of ConMIM.
 
     Args:
@@ -147,19 +153,6 @@ class FilteredContrastLoss(_Contrast):
 
     def __init__(self, temperature: float = 0.1, max_similarity: float = 0.9) -> None:
         super().__init__(temperature)
+        self.equation = partial(filtered_contrast, max_similarity=max_similarity)
         if not -1 < max_similarity <= 1:
             raise ValueError(f'max_similarity={max_similarity} is compared with a cosine; choose one in (-1, 1]')
-        self.max_similarity = max_similarity
-
-    def forward(self, query: Tensor, key: Tensor, mask: Tensor) -> Tensor:
-        """Loss of two token maps and the mask of the queries."""
-        return filtered_contrast(query, key, mask, self.temperature, self.max_similarity)
-
-
-@MODELS.register_module()
-class InstanceContrastLoss(_Contrast):
-    """:func:`instance_contrast`, an ablation of ConMIM."""
-
-    def forward(self, query: Tensor, key: Tensor, mask: Tensor) -> Tensor:
-        """Loss of two token maps and the mask of the queries."""
-        return instance_contrast(query, key, mask, self.temperature)

@@ -8,7 +8,6 @@ from mmpretrain.models.selfsup.base import BaseSelfSupervisor
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
-from mm_graft.models.losses.denoising_contrast import patch_accuracy
 from mm_graft.models.masking import replace_hidden
 from mm_graft.models.momentum_encoder import HasMomentumEncoder
 from mm_graft.models.views import pick_views
@@ -51,7 +50,8 @@ class ConMIM(HasMomentumEncoder, BaseSelfSupervisor):
         neck: projector of flattened tokens, called with a tuple as the host's necks are: ``NonLinearNeck``. Batch
             norm in it takes its statistics over the batch of one device.
         mask_generator: makes the masks of a batch; None hides nothing and asks for every patch.
-        contrast: loss of two token maps and a mask; see ``mm_graft.models.losses.denoising_contrast``.
+        contrast: terms of the loss and the log, of two token maps and a mask; see
+            ``mm_graft.models.losses.denoising_contrast``.
         teacher: ``CosineMomentumEMA`` arguments, that is ``momentum`` and ``end_momentum``; None: the student itself,
             without gradient.
         student_view: which view of the data is masked.
@@ -136,4 +136,4 @@ class ConMIM(HasMomentumEncoder, BaseSelfSupervisor):
         masked, full = pick_views(inputs, self.student_view, self.teacher_view)
         key = self.keys(full)
         query, mask = self.queries(masked)
-        return {'loss_contrast': self.contrast(query, key, mask), 'acc_patch': patch_accuracy(query, key, mask)}
+        return self.contrast(query, key, mask)

@@ -63,7 +63,7 @@ def test_only_hidden_queries_receive_a_gradient(maps):
 def test_every_loss_is_zero_without_hidden_patches(maps, name):
     query, key, mask = maps
     query.requires_grad_()
-    loss = MODELS.build({'type': f'mm_graft.{name}'})(query, key, torch.zeros_like(mask))
+    loss = MODELS.build({'type': f'mm_graft.{name}'})(query, key, torch.zeros_like(mask))['loss_contrast']
     loss.backward()
     assert loss.item() == 0
     assert (query.grad == 0).all()
@@ -71,12 +71,23 @@ def test_every_loss_is_zero_without_hidden_patches(maps, name):
 
 @pytest.mark.parametrize('name', NAMES)
 def test_every_loss_feels_its_temperature_and_refuses_one_that_is_not_positive(maps, name):
-    cold, warm = (MODELS.build({'type': f'mm_graft.{name}', 'temperature': t})(*maps) for t in (0.1, 0.5))
+    cold, warm = (MODELS.build({'type': f'mm_graft.{name}', 'temperature': t})(*maps)['loss_contrast']
+                  for t in (0.1, 0.5))
     assert not torch.isclose(cold, warm)
     with pytest.raises(ValueError, match='positive'):
         MODELS.build({'type': f'mm_graft.{name}', 'temperature': 0})
 
 
+
+def test_each_registered_loss_is_its_equation_and_logs_the_accuracy_of_patches(maps):
+    equations = {'DenoisingContrastLoss': denoising_contrast, 'BatchDictionaryContrastLoss': batch_dictionary_contrast,
+                 'FilteredContrastLoss': filtered_contrast, 'InstanceContrastLoss': instance_contrast}
+    for name, equation in equations.items():
+        terms = MODELS.build({'type': f'mm_graft.{name}', 'temperature': 0.2})(*maps)
+        assert terms == {'loss_contrast': equation(*maps, 0.2), 'acc_patch': patch_accuracy(*maps)}
+    query, key, mask = maps
+    terms = FilteredContrastLoss(0.2, max_similarity=0.5)(*maps)
+    assert terms['loss_contrast'] == filtered_contrast(query, key, mask, 0.2, max_similarity=0.5)
 
 
 def test_half_precision_tokens_are_compared_in_full_precision(maps):
