@@ -31,12 +31,16 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one_and_no_other(tmp_path,
     assert (tmp_path / 'a.pth').read_bytes() == b'old'
 
 
+# of an archive of 20 KB half is no content: dates, rights and the gaps before records that are aligned
+SEEN = {'bit flipped': 0.6, 'cut': 0.999, 'blocks swapped': 0.95, 'block zeroed': 0.9}
+
+
 @pytest.mark.parametrize('rounds', [120, pytest.param(4000, marks=pytest.mark.slow)])
 def test_no_damage_that_changes_content_is_accepted(tmp_path, rounds):
     counts = fuzz(tmp_path, rounds)
     assert counts.total() == rounds
     assert not {key: count for key, count in counts.items() if key[1] == 'WRONG'}
-    assert all(counts[kind, 'refused'] > 0.8 * rounds / len(DAMAGES) for kind in DAMAGES)
+    assert [kind for kind in DAMAGES if counts[kind, 'refused'] < SEEN[kind] * rounds / len(DAMAGES)] == []
 
 
 def test_the_search_for_wrong_content_can_find_it(tmp_path, monkeypatch):
