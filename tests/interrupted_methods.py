@@ -13,6 +13,9 @@ custom_hooks += [dict(type='mm_graft.FreezeOutHook')]
 INIT = """
 default_hooks = dict(init=dict(type='mm_graft.LoadBackboneHook', checkpoint='{folder}/mae.pth'))
 """
+ACCUMULATED = """
+optim_wrapper.update(accumulative_counts=2)
+"""
 ANCHOR = INIT + """
 custom_hooks += [dict(type='mm_graft.WeightAnchor', weight=0.1, max_depth=2)]
 """
@@ -49,7 +52,7 @@ def method(name: str) -> tuple[dict, str, str]:
         'graft': (tiny.grafted_mocov3(drop_path_rate=0.2), VIEWS, ANCHOR),
         'vicreg': (vicreg(), VIEWS, INIT),
         'refiner': (tiny.refiner(), VIEWS, INIT),
-        'mae': (tiny.mae(), ONE, ''),
+        'mae': (tiny.mae(), ONE, ACCUMULATED),  # epochs of five iterations, which end within a step
         'localmim with FreezeOut': (freezeout_runs.localmim(), ONE, FREEZEOUT),
         'graft with FreezeOut': (tiny.grafted_mocov3(momentum=0.5), VIEWS, INIT + FREEZEOUT),
         'conmim': (freezeout_runs.conmim(), VIEWS, ''),

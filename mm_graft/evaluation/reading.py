@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from mm_graft.host.loader_processes import outlive_signals
+
 
 class BadImage(NamedTuple):
     """An image that cannot be used: its index in the data set, its name and why."""
@@ -67,7 +69,8 @@ def read_images(
         workers: processes that read.
         strict: a bad image is an error.
     """
-    return DataLoader(IndexedImages(dataset, indices, strict), batch_size, num_workers=workers, collate_fn=_collate)
+    return outlive_signals(DataLoader(
+        IndexedImages(dataset, indices, strict), batch_size, num_workers=workers, collate_fn=_collate))
 
 
 def _collate(items: list[tuple[int, dict | BadImage]]) -> ImageBatch:

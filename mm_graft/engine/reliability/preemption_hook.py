@@ -1,59 +1,25 @@
 """A run that is asked to go saves its state first."""
 
 import atexit
-import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 import torch
 from mmengine.dataset import DefaultSampler
 from mmengine.dist import get_world_size
 from mmengine.hooks import CheckpointHook, EMAHook, Hook
-from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 from torch import distributed
 from torch.utils.data import DataLoader
 
+from mm_graft.engine.reliability.gradient_carry import at_step
 from mm_graft.engine.reliability.safe_checkpoint_hook import SafeCheckpointHook
+from mm_graft.host.loader_processes import answered, end_at_once, end_loader_processes, outlive_signals
 from mm_graft.registry import HOOKS
 
 ONE_SIGNAL = 5.0  # seconds
-
-
-def ignore_signals(worker: int, numbers: Sequence[int], before: Callable[[int], None] | None) -> None:
-    """Let a process of the data loader live until its parent ends it, though a scheduler signals the whole group."""
-    if before is not None:
-        before(worker)
-    for number in numbers:
-        signal.signal(number, signal.SIG_IGN)
-
-
-def end_loader_processes() -> None:
-    """Kill the processes of the loaders when this one ends: the signal that PyTorch asks them by is one they ignore.
-
-    Without this a run whose loader still exists at its end (``persistent_workers``, or any error) would wait for them
-    for ever.
-    """
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's handler takes their end for a crash
-    for process in multiprocessing.active_children():
-        if process.daemon:
-            process.kill()
-
-
-def end_at_once(number: int) -> None:
-    """End this process as a signal does that nobody handles, and those of its loader."""
-    end_loader_processes()
-    signal.signal(number, signal.SIG_DFL)
-    os.kill(os.getpid(), number)
-
-
-def at_step(runner: Runner) -> bool:
-    """Whether no gradients are half accumulated."""
-    wrapper = runner.optim_wrapper
-    return isinstance(wrapper, OptimWrapperDict) or wrapper.should_update()
 
 
 def shared_batches(loader: DataLoader) -> int:
@@ -110,15 +76,24 @@ class PreemptionHook(Hook):
             raise ValueError("PreemptionHook saves through SafeCheckpointHook; set default_hooks.checkpoint.type="
                              "'mm_graft.SafeCheckpointHook'")
         self.earlier = {number: signal.signal(number, self._note) for number in self.numbers}
-        loader = runner.train_dataloader
-        loader.worker_init_fn = partial(ignore_signals, numbers=self.numbers, before=loader.worker_init_fn)
-        self.workers_exist = False
+        answered.update(self.numbers)
+        for loop in (runner.train_loop, runner.val_loop):
+            if loop is not None:
+                outlive_signals(loop.dataloader)
+        self.started = set()
         atexit.register(end_loader_processes)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:
         """Come before what PyTorch does at exit: it waits five seconds for each process of its loader."""
-        if self.earlier and not self.workers_exist:
-            self.workers_exist = True
+        self._come_first('training')
+
+    def before_val_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:
+        """As above, for the other loader."""
+        self._come_first('validation')
+
+    def _come_first(self, loader: str) -> None:
+        if self.earlier and loader not in self.started:
+            self.started.add(loader)
             atexit.unregister(end_loader_processes)
             atexit.register(end_loader_processes)
 
@@ -151,7 +126,7 @@ class PreemptionHook(Hook):
         Raises:
             SystemExit: as said above.
         """
-        if self.earlier and at_step(runner) and self._asked(True):
+        if self.earlier and self._asked(True):
             self._leave(runner, runner.iter)
 
     def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: object = None,
@@ -161,7 +136,7 @@ class PreemptionHook(Hook):
         Raises:
             SystemExit: as said above.
         """
-        if not self.earlier or not at_step(runner):
+        if not self.earlier:
             return
         due = (batch_idx + 1) % self.interval == 0 and batch_idx < shared_batches(runner.val_dataloader)
         if self._asked(due):
@@ -190,3 +165,4 @@ class PreemptionHook(Hook):
         for number, handler in self.earlier.items():
             signal.signal(number, handler)
         self.earlier = {}
+        answered.clear()

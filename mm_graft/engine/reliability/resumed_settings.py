@@ -15,6 +15,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mm_graft.checkpoints.recorded_config import Change, changes, parse_config
 from mm_graft.depth import unwrap
+from mm_graft.engine.reliability.gradient_carry import GRADIENTS
 from mm_graft.engine.reliability.optimizer_carry import NAMES, Built, Saved, carry_over, parameter_names
 from mm_graft.engine.reliability.rng_state_hook import PLACE
 from mm_graft.engine.reliability.schedule_replay import Place
@@ -27,6 +28,7 @@ COMPARED = {*signature(Runner.__init__).parameters, 'runner_type', 'model_wrappe
 ANOTHER_RUN = re.compile(r'model(\.backbone)?\.type|optim_wrapper\.(\w+\.)?optimizer\.type|train_cfg\.type')
 TRAINING = re.compile(r'(model|optim_wrapper|param_scheduler|randomness|data_preprocessor)\b|'
                       r'train_dataloader\.(batch_size|dataset)\b')
+STEP = re.compile(r'\.accumulative_counts$|^iterations of an epoch$')
 SCORING = re.compile(r'val_evaluator\b|val_dataloader\.dataset\b|default_hooks\.checkpoint\.(save_best|rule)\b')
 WAY_OUT = 'resume with the old value, or start a new run in another --work-dir (load_from takes the weights)'
 OF_THIS_START = ('cfg', 'seed', 'experiment_name', 'mmengine_version')  # what the hub knows before it is resumed
@@ -51,6 +53,7 @@ def adopt(runner: Runner, checkpoint: dict, path: str, folder: str) -> None:
     restore_trained_weights(runner, checkpoint)
     check_fit(unwrap(runner.model), checkpoint['state_dict'], path)
     found += settle_place(runner, checkpoint, path)
+    settle_gradients(runner, checkpoint, found)
     check_end(runner, checkpoint, found, path)
     settle_hub(runner, checkpoint, found, Path(path).resolve().parent == Path(folder).resolve())
     found += settle_optimizers(runner, checkpoint, found)
@@ -156,6 +159,14 @@ def settle_place(runner: Runner, checkpoint: dict, path: str) -> list[Change]:
             meta['iter'] = info['iter'] = place.epochs * change.new
             info['max_iters'] = info['max_epochs'] * change.new
     return found
+
+
+def settle_gradients(runner: Runner, checkpoint: dict, found: list[Change]) -> None:
+    """Leave out gradients that are half accumulated if another number of iterations makes a step now."""
+    change = next((change for change in found if STEP.search(change.key)), None)
+    if change and checkpoint.pop(GRADIENTS, None):
+        runner.logger.warning('the gradients of the step that was half accumulated are left out, as its iterations are '
+                              f'others now: {change}')
 
 
 def saved_place(runner: Runner, checkpoint: dict) -> Place:

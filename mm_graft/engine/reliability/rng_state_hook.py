@@ -31,7 +31,7 @@ class RNGStateHook(Hook):
     deterministic. The cost is that of seeding three generators, tens of microseconds per sample and iteration.
 
     Holds for loops by epoch, and for loops by iteration with the host's ``InfiniteSampler``. The Runner's seed differs
-    between ranks if the config says ``diff_rank_seed=True``. Batch norm aside, gradients half accumulated are lost.
+    between ranks if the config says ``diff_rank_seed=True``.
 
     Raises:
         ValueError: at the start, for data without a sampler, or where the middle of an epoch cannot be found again:

@@ -11,6 +11,7 @@ from mmengine.runner import BaseLoop, Runner
 
 from mm_graft.checkpoints.intact import ATOMIC, RUN, corruption_reason, newest_intact
 from mm_graft.checkpoints.reading import CheckpointError, integrity
+from mm_graft.engine.reliability.gradient_carry import GRADIENTS, gather_gradients, restore_gradients
 from mm_graft.engine.reliability.resumed_settings import adopt, record_names
 from mm_graft.engine.reliability.run_folder import LAST, Record, asked_run, hold_folder, new_run, write_record
 from mm_graft.files import remove_abandoned
@@ -33,6 +34,7 @@ class SafeCheckpointHook(CheckpointHook):
     - A folder belongs to one run and to one process at a time (:mod:`.run_folder`).
     - The host deletes the oldest file before it writes the next one, so at least two are kept; ``max_keep_ckpts=1``
       means 2.
+    - Gradients that are half accumulated go with a checkpoint (:mod:`.gradient_carry`).
     - What cannot be written (full disk, read-only folder) ends the run with the path, the reason and the file to resume
       from.
 
@@ -46,6 +48,7 @@ class SafeCheckpointHook(CheckpointHook):
     """
 
     run: Record | None = None
+    gradients: dict = {}  # noqa: RUF012 (replaced, never changed): half accumulated, of a file that is read or written
 
     def __init__(self, *args, backend_args: dict | None = None, **kwargs) -> None:
         super().__init__(*args, backend_args=backend_args or dict(backend=ATOMIC), **kwargs)
@@ -76,6 +79,9 @@ class SafeCheckpointHook(CheckpointHook):
         """The weights are loaded."""
         self._opening.close()
         super().before_train(runner)
+        if self.gradients:
+            restore_gradients(runner, self.gradients)
+            self.gradients = {}
 
     before_val = before_test = lambda self, runner: self._opening.close()
 
@@ -88,12 +94,15 @@ class SafeCheckpointHook(CheckpointHook):
         except BaseException:
             self._opening.close()
             raise
+        self.gradients = checkpoint.get(GRADIENTS) or {}
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Add which run it is, and what a resume needs to tell parameters by name."""
         if self.run is not None:
             checkpoint['meta'][RUN] = self.run.run
         record_names(runner, checkpoint)
+        if self.gradients:
+            checkpoint[GRADIENTS] = self.gradients
 
     def save_now(self, runner: Runner) -> str:
         """Save the state after the current iteration, anywhere in an epoch; call it from ``after_train_iter``."""
@@ -102,7 +111,7 @@ class SafeCheckpointHook(CheckpointHook):
     def save_after(self, runner: Runner, iterations: int) -> str:
         """Save a state in which so many iterations are done."""
         path = Path(self.out_dir, STOPPED)
-        with clear_write_errors(self.out_dir):
+        with self._gradients_of(runner), clear_write_errors(self.out_dir):
             runner.save_checkpoint(self.out_dir, STOPPED, by_epoch=False, backend_args=self.backend_args,
                                    meta=dict(epoch=runner.epoch, iter=iterations))
             if is_main_process():
@@ -158,9 +167,22 @@ class SafeCheckpointHook(CheckpointHook):
                            f'no checkpoint in {self.folder}; the run starts anew')
         return str(path) if path else None
 
+    @contextmanager
+    def _gradients_of(self, runner: Runner) -> Iterator[None]:
+        """Let what is saved have the gradients that are half accumulated; all processes come here."""
+        before, self.gradients = self.gradients, gather_gradients(runner)
+        try:
+            yield
+        finally:
+            self.gradients = before
+
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
-        with clear_write_errors(self.out_dir):
+        with self._gradients_of(runner), clear_write_errors(self.out_dir):
             super()._save_checkpoint_with_step(runner, step, meta)
+
+    def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
+        with self._gradients_of(runner), clear_write_errors(self.out_dir):
+            super()._save_best_checkpoint(runner, metrics)
 
 
 def checkpoint_folder(work_dir: str | Path, out_dir: str | Path | None) -> Path:

@@ -15,7 +15,8 @@ from mmengine.hooks import EMAHook, Hook
 from torch.utils.data import DataLoader
 
 from mm_graft.engine.reliability import preemption_hook
-from mm_graft.engine.reliability.preemption_hook import PreemptionHook, ignore_signals, shared_batches
+from mm_graft.engine.reliability.gradient_carry import GRADIENTS
+from mm_graft.engine.reliability.preemption_hook import PreemptionHook, shared_batches
 from mm_graft.engine.reliability.safe_checkpoint_hook import SafeCheckpointHook
 from tests.engine.reliability.test_safe_checkpoint_hook import Net, Two, make
 
@@ -145,14 +146,6 @@ def test_without_a_signal_nothing_happens_and_the_handlers_are_given_back(tmp_pa
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_processes_of_the_loader_outlive_the_signal_and_do_what_the_config_asks():
-    done = []
-    ignore_signals(3, [signal.SIGUSR1], done.append)
-    os.kill(os.getpid(), signal.SIGUSR1)
-    assert done == [3]
-    ignore_signals(3, [signal.SIGUSR1], None)
-
-
 def test_it_says_what_it_needs(tmp_path):
     with pytest.raises(ValueError, match=r"signals \['SIGNOTHING'\] do not exist"):
         PreemptionHook(signals=['SIGNOTHING'])
@@ -197,8 +190,9 @@ class SignalInValidation(Hook):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def validated(folder, hooks, resume=False):
+def validated(folder, hooks, accumulated=1, resume=False):
     runner = make(folder, resume=resume)
+    runner.optim_wrapper['accumulative_counts'] = accumulated
     runner.model = Validated()
     runner._val_loop, runner._val_evaluator = dict(type='ValLoop'), Evaluator([])
     runner._val_dataloader = {**runner._train_dataloader, 'dataset': Two()}
@@ -208,10 +202,11 @@ def validated(folder, hooks, resume=False):
     return runner
 
 
+@pytest.mark.parametrize('accumulated', [1, 3])
 @pytest.mark.parametrize('moment', ['before', 'within'])
-def test_a_signal_in_a_validation_ends_it_and_saves_what_is_trained(tmp_path, moment):
-    validated(tmp_path / 'whole', []).train()
-    runner = validated(tmp_path / 'run', [SignalInValidation(moment)])
+def test_a_signal_in_a_validation_ends_it_and_saves_what_is_trained(tmp_path, moment, accumulated):
+    validated(tmp_path / 'whole', [], accumulated).train()
+    runner = validated(tmp_path / 'run', [SignalInValidation(moment)], accumulated)
     with pytest.raises(SystemExit) as end:
         runner.train()
     assert end.value.code == 0
@@ -219,9 +214,12 @@ def test_a_signal_in_a_validation_ends_it_and_saves_what_is_trained(tmp_path, mo
     assert (saved['meta']['iter'], saved['meta']['epoch']) == (4, 2)
     epoch = torch.load(tmp_path / 'whole' / 'epoch_2.pth', weights_only=False)
     assert saved['state_dict'] == epoch['state_dict']
+    assert bool(saved.get(GRADIENTS)) == (accumulated == 3)
+    for loop in (runner.train_loop, runner.val_loop):
+        assert loop.dataloader.worker_init_fn.keywords['numbers'] == (signal.SIGINT, signal.SIGUSR1, signal.SIGTERM)
     assert saved['ema_state_dict'] == epoch['ema_state_dict']
     assert saved['state_dict']['weight'] != saved['ema_state_dict']['module.weight']
-    validated(tmp_path / 'run', [], resume=True).train()
+    validated(tmp_path / 'run', [], accumulated, resume=True).train()
     left, right = (torch.load(tmp_path / name / 'epoch_3.pth', weights_only=False) for name in ('whole', 'run'))
     assert left['state_dict'] == right['state_dict']
 

@@ -1,0 +1,58 @@
+"""Gradients that are half accumulated where a checkpoint is written go with it, so that a resume takes the same step.
+
+An epoch need not end with a step: with ``accumulative_counts=2`` and five iterations it does not. The host writes the
+checkpoint all the same, and its resumed run takes a step with the gradients of one iteration instead of two.
+"""
+
+import torch
+from mmengine.dist import all_reduce, is_main_process
+from mmengine.optim import OptimWrapperDict
+from mmengine.runner import Runner
+from torch import Tensor
+
+from mm_graft.depth import unwrap
+from mm_graft.sharding import full_tensor, shard_like, sharding_of
+
+GRADIENTS = 'half_accumulated_gradients'
+
+
+def at_step(runner: Runner) -> bool:
+    """Whether no gradients are half accumulated."""
+    wrapper = runner.optim_wrapper
+    return isinstance(wrapper, OptimWrapperDict) or wrapper.should_update()
+
+
+def gather_gradients(runner: Runner) -> dict[str, Tensor]:
+    """Half-accumulated gradients by the names of their parameters, on the CPU of the main process; all have to call it.
+
+    Processes with copies of the model accumulate each its own. Their mean takes the place of all of them, here and in
+    the run, which does not change the step: it is made of the mean in any case.
+    """
+    if at_step(runner):
+        return {}
+    parameters = {name: parameter for name, parameter in unwrap(runner.model).named_parameters()
+                  if parameter.requires_grad}
+    sharded = sharding_of(runner) is not None
+    has_one = torch.tensor([parameter.grad is not None for parameter in parameters.values()], dtype=torch.uint8)
+    all_reduce(has_one, 'max')
+    gathered = {}
+    for (name, parameter), some in zip(parameters.items(), has_one.tolist()):
+        if not some:
+            continue
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        if not sharded:
+            all_reduce(parameter.grad, 'mean')
+        whole = full_tensor(parameter.grad) if sharded else parameter.grad.detach().cpu().clone()
+        if is_main_process():
+            gathered[name] = whole
+    return gathered
+
+
+def restore_gradients(runner: Runner, gradients: dict[str, Tensor]) -> None:
+    """Go on accumulating where a checkpoint was written."""
+    parameters = dict(unwrap(runner.model).named_parameters())
+    for name, gradient in gradients.items():
+        if parameters[name].requires_grad:
+            parameters[name].grad = shard_like(gradient.to(parameters[name].device), parameters[name])
+    runner.logger.info('nothing is lost of the step that was half accumulated: its gradients are in the checkpoint')
