@@ -10,7 +10,7 @@ REMEDY = ("keep 'sample_idx' among the meta_keys of PackInputs, from a data set 
           'BaseDataset does)')
 
 
-def sample_ids(data_samples: Sequence[DataSample] | None) -> Tensor:
+def sample_ids(data_samples: Sequence[DataSample] | None, device: torch.device | str = 'cpu') -> Tensor:
     """The places (B,) of the images in their data set.
 
     The same image may come twice (an epoch ends within a batch of ``InfiniteSampler``) if its path says that it is one.
@@ -29,12 +29,12 @@ def sample_ids(data_samples: Sequence[DataSample] | None) -> Tensor:
                              'images apart; a ConcatDataset counts each of its parts from 0: put the images into one '
                              'data set; where an image comes twice: use DefaultSampler and drop_last=True')
         seen[index] = path
-    return torch.tensor(ids)
+    return torch.tensor(ids).to(device)
 
 
-def sample_labels(data_samples: Sequence[DataSample]) -> Tensor | None:
+def sample_labels(data_samples: Sequence[DataSample], device: torch.device | str = 'cpu') -> Tensor | None:
     """Their classes (B,), or None if one has none, or several."""
     labels = [sample.get('gt_label') for sample in data_samples]
     if any(label is None or label.numel() != 1 for label in labels):
         return None
-    return torch.cat([label.reshape(1) for label in labels])
+    return torch.cat([label.reshape(1) for label in labels]).to(device)

@@ -36,3 +36,8 @@ def test_labels_are_there_if_every_sample_has_one():
     assert sample_labels([sample(0, label=4), sample(1, label=2)]).tolist() == [4, 2]
     assert sample_labels([sample(0, label=4), sample(1)]) is None
     assert sample_labels([sample(0, label=torch.tensor([1, 2])), sample(1, label=1)]) is None
+
+
+def test_both_come_to_the_device_that_asks():
+    assert sample_ids([sample(0, label=4)], 'meta').device.type == 'meta'
+    assert sample_labels([sample(0, label=4)], 'meta').device.type == 'meta'

@@ -146,16 +146,25 @@ class MIMRefiner(HasMomentumEncoder, BaseSelfSupervisor):
         Raises:
             ValueError: no list of views, fewer than the global ones, or samples without ids of their own.
         """
-        if not isinstance(inputs, list | tuple) or len(inputs) < self.num_global_views:
-            given = f'{len(inputs)} views' if isinstance(inputs, list | tuple) else f'one {type(inputs).__name__}'
-            raise ValueError(f'{given} of each image came, {self.num_global_views} global ones are needed; use '
-                             'MultiView in the pipeline, or mm_graft.MultiCropPreprocessor')
+        check_views(inputs, self.num_global_views)
         device = inputs[0].device
-        ids, labels = sample_ids(data_samples).to(device), sample_labels(data_samples)
-        labels = None if labels is None else labels.to(device)
+        ids, labels = sample_ids(data_samples, device), sample_labels(data_samples, device)
+        features = dict(zip(self.heads, encode_views(self.backbone, inputs)))
         losses = {}
-        for (name, head), features in zip(self.heads.items(), encode_views(self.backbone, inputs)):
-            terms = head.loss(features, ids, self.num_global_views, labels) if name in self.live else {
-                'loss': torch.zeros((), device=device)}
+        for name, head in self.heads.items():
+            terms = head.loss(features[name], ids, self.num_global_views, labels) if name in self.live else {
+                'loss': features[name].new_zeros(())}
             losses.update({f'{term}_{name}': value for term, value in terms.items()})
         return losses
+
+
+def check_views(inputs: Sequence[Tensor], num_global: int) -> None:
+    """See that a batch has as many views as are needed.
+
+    Raises:
+        ValueError: it has not.
+    """
+    if not isinstance(inputs, list | tuple) or len(inputs) < num_global:
+        given = f'{len(inputs)} views' if isinstance(inputs, list | tuple) else f'one {type(inputs).__name__}'
+        raise ValueError(f'{given} of each image came, but {num_global} global ones are needed; use MultiView in the '
+                         'pipeline, or mm_graft.MultiCropPreprocessor')

@@ -220,7 +220,7 @@ def test_what_cannot_work_is_said():
     with pytest.raises(ValueError, match=r'the last one \(3\) among them'):
         build(backbone=dict(out_indices=[1, 2]))
     model = build(num_global_views=3)
-    with pytest.raises(ValueError, match='2 views of each image came, 3 global'):
+    with pytest.raises(ValueError, match='2 views of each image came, but 3 global'):
         model.loss(views_of(IDS)[:2], samples(IDS))
     with pytest.raises(ValueError, match='one Tensor of each image'):
         model.loss(views_of(IDS)[0], samples(IDS))
