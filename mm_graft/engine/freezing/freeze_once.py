@@ -3,15 +3,16 @@
 from torch import nn
 from torch.optim import Optimizer
 
-from mm_graft.depth import DepthMap, depth_map
+from mm_graft.depth import DepthMap, depth_map, find_backbone
 from mm_graft.engine.freezing.frozen_ema import refresh_averages
-from mm_graft.engine.freezing.frozen_prefix import SharedBiasCut, freeze_parameters, prefix_modules, prefix_parameters
+from mm_graft.engine.freezing.frozen_prefix import freeze_parameters, prefix_modules, prefix_parameters
+from mm_graft.host.shared_bias import cut_shared_bias
 
 
-def freeze_prefix(model: nn.Module, optimizer: Optimizer, depths: DepthMap, depth: int, shared: SharedBiasCut) -> None:
+def freeze_prefix(model: nn.Module, optimizer: Optimizer, depths: DepthMap, depth: int) -> None:
     """Stop training all of ``depth`` and below, and tell the model by ``on_freeze(depth)`` if it has that."""
     freeze_parameters(prefix_parameters(model, depths, depth), optimizer)
-    shared.extend(depth)
+    cut_shared_bias(find_backbone(model)[1])
     refresh_averages(model)
     if hasattr(model, 'on_freeze'):
         model.on_freeze(depth)
@@ -27,6 +28,6 @@ def freeze_blocks(model: nn.Module, optimizer: Optimizer, blocks: int) -> None:
     if not 1 <= blocks <= depths.num_blocks:
         raise ValueError(f'{blocks} blocks to freeze of a model with {depths.num_blocks}; choose '
                          f'1…{depths.num_blocks}')
-    freeze_prefix(model, optimizer, depths, blocks, SharedBiasCut(model, depths))
+    freeze_prefix(model, optimizer, depths, blocks)
     for module in prefix_modules(model, depths, blocks):
         module.eval()

@@ -8,7 +8,7 @@ from mm_graft.depth import depth_map, unwrap
 from mm_graft.engine.freezing.freeze_once import freeze_prefix
 from mm_graft.engine.freezing.freezeout_savings import SavingsMeter, encoder_step_cost
 from mm_graft.engine.freezing.frozen_ema import stop_averages, stop_converged_averages
-from mm_graft.engine.freezing.frozen_prefix import GradientWatch, SharedBiasCut, prefix_modules
+from mm_graft.engine.freezing.frozen_prefix import GradientWatch, prefix_modules
 from mm_graft.engine.schedulers.freezeout import FreezeOutLR
 from mm_graft.host.rewrapping import rewrap
 from mm_graft.registry import HOOKS
@@ -53,7 +53,6 @@ class FreezeOutHook(Hook):
                              f'{self.depths.num_blocks}; set num_blocks={self.depths.num_blocks} in its config')
         self.frozen_depth = -1
         self.frozen_modules: list[nn.Module] = []
-        self.shared_bias = SharedBiasCut(model, self.depths)
         self.watch: GradientWatch | None = None
         self.reached: set[str] | None = None
         saved = runner.message_hub.runtime_info
@@ -93,7 +92,7 @@ class FreezeOutHook(Hook):
             return False
         self.frozen_depth = depth
         model = unwrap(runner.model)
-        freeze_prefix(model, runner.optim_wrapper.optimizer, self.depths, depth, self.shared_bias)
+        freeze_prefix(model, runner.optim_wrapper.optimizer, self.depths, depth)
         rewrap(runner)
         self.frozen_modules = prefix_modules(unwrap(runner.model), self.depths, depth)
         self._log_event(runner)

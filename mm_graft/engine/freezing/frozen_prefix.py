@@ -8,10 +8,10 @@ import re
 from collections.abc import Iterable
 from functools import partial
 
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
-from mm_graft.depth import DepthMap, find_backbone
+from mm_graft.depth import DepthMap
 
 STEM_DROPOUT = re.compile(r'(^|\.)(drop_after_pos|pos_drop)$')
 
@@ -40,34 +40,6 @@ def freeze_parameters(params: Iterable[nn.Parameter], optimizer: Optimizer) -> N
         param.requires_grad_(False)
         param.grad = None
         optimizer.state.pop(param, None)
-
-
-def _detach(value):
-    return value.detach() if isinstance(value, Tensor) else value
-
-
-def _detach_inputs(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-    return tuple(map(_detach, args)), {name: _detach(value) for name, value in kwargs.items()}
-
-
-class SharedBiasCut:
-    """Cuts frozen blocks off from a relative position bias that all blocks share and that trains on.
-
-    Such a table (BEiT, ConMIM) belongs to the last depth; without the cut its gradient through the frozen blocks'
-    attention would keep the prefix in autograd. It goes on learning from the blocks that train.
-    """
-
-    def __init__(self, model: nn.Module, depths: DepthMap):
-        backbone = find_backbone(model)[1]
-        shared = getattr(backbone, 'rel_pos_bias', None)
-        self.blocks = list(getattr(backbone, 'layers', [])) if shared is not None else []
-        self.cut = 0
-
-    def extend(self, depth: int) -> None:
-        """Cuts off the blocks up to ``depth``."""
-        for block in self.blocks[self.cut:max(depth, 0)]:
-            block.register_forward_pre_hook(_detach_inputs, with_kwargs=True)
-        self.cut = max(self.cut, depth)
 
 
 class GradientWatch:

@@ -8,6 +8,7 @@ from mmpretrain.models.backbones import BEiTViT
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mm_graft.host.shared_bias import cut_shared_bias
 from mm_graft.models.backbones.relative_position import RelativePositionBias
 from mm_graft.models.grids import check_divides
 from mm_graft.models.masking import replace_hidden
@@ -117,6 +118,7 @@ class ConMIMViT(BEiTViT):
         self.mask_token = nn.Parameter(torch.zeros(1, 1, self.embed_dims)) if with_mask_token else None
         self.frozen_stages = frozen_stages
         self.patch_embed.requires_grad_(not stop_grad_conv1)
+        cut_shared_bias(self)
         self.train()
 
     def train(self, mode: bool = True) -> 'ConMIMViT':
@@ -161,7 +163,8 @@ class ConMIMViT(BEiTViT):
         shared = None if self.rel_pos_bias is None else self.rel_pos_bias(grid)
         outputs = []
         for index, layer in enumerate(self.layers):
-            tokens = layer(tokens, logit_bias(layer, grid, shared))
+            own = layer.attn.rel_pos_bias
+            tokens = layer(tokens, shared if own is None else own(grid))
             if index == self.num_layers - 1 and self.final_norm:
                 tokens = self.ln1(tokens)
             if index in self.out_indices:
@@ -180,15 +183,6 @@ def sizes_of(arch: str | dict) -> dict:
     if arch.lower() not in ARCHITECTURES:
         raise ValueError(f'unknown architecture {arch!r}; choose one of {sorted(ARCHITECTURES)} or give a dict')
     return ARCHITECTURES[arch.lower()]
-
-
-def logit_bias(layer: nn.Module, grid: tuple[int, int], shared: Tensor | None) -> Tensor | None:
-    """Bias of a block's logits: its own, or the shared one, which a frozen block does not train."""
-    if layer.attn.rel_pos_bias is not None:
-        return layer.attn.rel_pos_bias(grid)
-    if shared is None or any(parameter.requires_grad for parameter in layer.parameters()):
-        return shared
-    return shared.detach()
 
 
 def _init_beit(module: nn.Module) -> None:

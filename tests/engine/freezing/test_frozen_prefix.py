@@ -10,7 +10,6 @@ from mm_graft.depth import depth_map
 from mm_graft.engine.freezing.freezeout_savings import encoder_step_cost
 from mm_graft.engine.freezing.frozen_prefix import (
     GradientWatch,
-    SharedBiasCut,
     freeze_parameters,
     prefix_modules,
     prefix_parameters,
@@ -112,22 +111,6 @@ def test_neither_decay_nor_momentum_moves_a_frozen_parameter():
     assert torch.equal(param, before)
     assert not torch.equal(other, before)
     assert param not in optimizer.state
-
-
-def test_a_shared_position_bias_does_not_keep_frozen_blocks_in_autograd():
-    arch = {'embed_dims': 16, 'num_layers': 4, 'num_heads': 2, 'feedforward_channels': 32}
-    model = MODELS.build(dict(type='BEiTViT', arch=arch, img_size=32, patch_size=8, use_abs_pos_emb=False,
-                              use_rel_pos_bias=False, use_shared_rel_pos_bias=True, out_type='raw', final_norm=True))
-    seen = []
-    for layer in model.layers:
-        layer.register_forward_hook(lambda module, args, output: seen.append(output.requires_grad))
-    cut = SharedBiasCut(model, depth_map(model))
-    freeze(model, 2)
-    cut.extend(0)
-    cut.extend(2)
-    model(torch.rand(1, 3, 32, 32))[0].sum().backward()
-    assert seen == [False, False, True, True]
-    assert all(param.grad is not None for param in model.rel_pos_bias.parameters())
 
 
 def test_a_watch_names_what_a_backward_pass_reaches():
