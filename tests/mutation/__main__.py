@@ -1,0 +1,131 @@
+"""Mutation testing of the mathematics: cosmic-ray makes the mutants, a fork with everything imported runs their tests.
+
+``python tests/mutation [files] [--sample N]``. A mutant lives in memory; no source is written. It is tried on those
+tests of its mirrored file that reach its lines, the fastest first. Results are kept in ``work_dirs/mutation`` (databases
+that ``cr-report`` and ``cr-html`` read) and summed up in ``docs/results/mutation.json`` and ``docs/mutation.md``.
+"""
+
+import argparse
+import ast
+import random
+import sys
+from hashlib import sha256
+from pathlib import Path
+
+from cosmic_ray.commands.init import init
+from cosmic_ray.mutating import mutate_code
+from cosmic_ray.plugins import OPERATOR_PROVIDERS, get_operator
+from cosmic_ray.work_db import WorkDB, use_db
+from cosmic_ray.work_item import MutationSpec, TestOutcome, WorkerOutcome, WorkResult
+from tqdm import tqdm
+
+from operators import KEPT, OPERATORS
+from report import summarize, write_page
+from forks import Runner, import_hosts, in_fork
+
+ROOT = Path(__file__).parents[2]
+STORE = ROOT / 'work_dirs' / 'mutation'
+OPERATOR_PROVIDERS['tensors'] = OPERATORS
+# what is mutated, the most important first; several tests where the mirrored one shares the work
+SOURCES = (
+    'models/losses', 'models/targets', 'models/masks', 'models/heads', 'models/selfsup', 'models/momentum_encoder.py',
+    'models/ema.py', 'models/support_queue.py', 'models/step_watch.py', 'models/views.py', 'models/grids.py',
+    'models/gather.py', 'equations.py', 'depth.py', 'encoders.py', 'gradients.py',
+    'engine/optimizers/graft_constructor.py', 'engine/optimizers/custom_keys.py', 'engine/schedulers',
+    'engine/freezing', 'engine/hooks/weight_anchor.py', 'engine/hooks/gram_anchor.py', 'models/necks',
+    'models/backbones/conmim_vit.py', 'models/backbones/localmim_vit.py', 'models/backbones/graft_vit.py',
+    'models/backbones/relative_position.py', 'models/position_table.py', 'evaluation/knn.py', 'evaluation/fewshot.py',
+    'evaluation/linear_probe.py', 'evaluation/linear_dinov2.py', 'evaluation/label_free.py',
+    'evaluation/features.py', 'evaluation/online_probe.py', 'evaluation/attentive_fusion.py',
+    'evaluation/layer_features.py', 'evaluation/shots.py', 'evaluation/splits.py')
+FURTHER_TESTS = {
+    'mm_graft/engine/optimizers/graft_constructor.py': ['tests/engine/optimizers/test_frozen_stages.py'],
+}
+
+
+def sources() -> list[Path]:
+    found = [path for name in SOURCES
+             for path in (sorted((ROOT / 'mm_graft' / name).glob('*.py')) or [ROOT / 'mm_graft' / name])]
+    return [path.relative_to(ROOT) for path in found if path.name != '__init__.py']
+
+
+def tests_of(path: Path) -> list[str]:
+    mirrored = Path('tests', *path.parts[1:-1], f'test_{path.name}')
+    return [str(mirrored), *FURTHER_TESTS.get(str(path), [])]
+
+
+def unmutated_lines(source: str) -> list[tuple[int, int]]:
+    """Spans (line, column) … of annotations and messages: nothing is computed there."""
+    spans = []
+    for node in ast.walk(ast.parse(source)):
+        parts = [getattr(node, name, None) for name in ('annotation', 'returns')]
+        message = isinstance(node, ast.Raise | ast.JoinedStr) or (
+            isinstance(node, ast.Call) and ast.unparse(node.func).endswith(('print_log', '.warn', '.info', '.warning')))
+        spans += [((part.lineno, part.col_offset), (part.end_lineno, part.end_col_offset))
+                  for part in [*parts, node if message else None] if part is not None]
+    return spans
+
+
+def mutants(db: WorkDB, source: str, seed: int) -> list[tuple[str, MutationSpec, str]]:
+    """(job, mutation, mutated source) in an order that the seed alone decides, each different code once."""
+    spans, seen = unmutated_lines(source), {ast.dump(ast.parse(source))}
+    items = [(item.job_id, item.mutations[0]) for item in db.work_items]
+    items = sorted(items, key=lambda item: (item[1].operator_name, item[1].occurrence))
+    random.Random(seed).shuffle(items)
+    for job, spec in items:
+        core = spec.operator_name.removeprefix('core/')
+        if core.startswith(KEPT) or '/' in core:
+            if any(start <= tuple(spec.start_pos) and tuple(spec.end_pos) <= end for start, end in spans):
+                continue
+            mutated = mutate_code(source, get_operator(spec.operator_name)(), spec.occurrence)
+            try:
+                code = ast.dump(ast.parse(mutated))
+            except SyntaxError:
+                continue
+            if code not in seen:
+                seen.add(code)
+                yield job, spec, mutated
+
+
+def run_file(path: Path, args: argparse.Namespace) -> dict:
+    source = (ROOT / path).read_text()
+    store = STORE / f'{".".join(path.with_suffix("").parts)}.{sha256(source.encode()).hexdigest()[:12]}.sqlite'
+    store.parent.mkdir(parents=True, exist_ok=True)
+    new = not store.exists()
+    with use_db(store) as db:
+        if new:
+            init([path], db, {})
+        everything = list(mutants(db, source, args.seed))
+        chosen = everything[:args.sample]
+        done = {job: result for job, result in db.results
+                if result.test_outcome is not TestOutcome.SURVIVED or not args.again}
+        todo = [mutant for mutant in chosen if mutant[0] not in done]
+        if todo:
+            runner = Runner(ROOT, path, tests_of(path))
+            for job, spec, mutated in tqdm(todo, unit='mutant'):
+                outcome = runner.outcome(mutated, range(spec.start_pos[0], spec.end_pos[0] + 1))
+                done[job] = WorkResult(WorkerOutcome.NORMAL, test_outcome=outcome)
+                db.set_result(job, done[job])
+        return summarize(source, len(everything), [(spec, mutated, done[job]) for job, spec, mutated in chosen])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog='python tests/mutation', description='Mutation tests of the mathematics.')
+    parser.add_argument('files', nargs='*', type=Path, help='sources, as mm_graft/depth.py; all by default')
+    parser.add_argument('--sample', type=int, help='at most so many mutants a file; all by default')
+    parser.add_argument('--seed', type=int, default=0, help='of the sample')
+    parser.add_argument('--again', action='store_true', help='try survivors of an earlier run again')
+    args = parser.parse_args()
+    import_hosts()
+    sys.path.insert(0, str(ROOT))
+    files, failed = args.files or sources(), []
+    for number, path in enumerate(files, 1):
+        print(f'{number} of {len(files)}: {path}', flush=True)
+        if in_fork(lambda path=path: write_page(ROOT, str(path), run_file(path, args))):
+            failed.append(str(path))
+    if failed:
+        sys.exit(f'not finished: {", ".join(failed)}')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,157 @@
+"""Runs tests of a module whose source is given as text, each time in a fork of a process that imported all the rest."""
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import resource
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from importlib.machinery import SourceFileLoader
+from importlib.util import spec_from_file_location
+from pathlib import Path
+
+import coverage
+import pytest
+from cosmic_ray.work_item import TestOutcome
+
+HOSTS = ('torch', 'numpy', 'sklearn', 'sklearn.linear_model', 'matplotlib.pyplot', 'mmengine', 'mmengine.runner',
+         'mmpretrain.models', 'mmpretrain.datasets', 'mmseg.models', 'timm')
+OPTIONS = ('-x', '-q', '--assert=plain', '--disable-plugin-autoload', '-p', 'no:cacheprovider',
+           '-p', 'no:unraisableexception', '-m', 'not slow and not docs')
+MEMORY = 20 * 2**30
+
+
+def import_hosts() -> None:
+    """Import what takes seconds, once for all forks."""
+    for name in HOSTS:
+        importlib.import_module(name)
+
+
+def in_fork(work: Callable[[], object]) -> int:
+    """Exit status of ``work`` in a fork of this process: 0 unless it raises."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            work()
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+class Mutated(SourceFileLoader):
+    """Finder and loader of one module; while it has no text, nobody can import the module."""
+
+    text: str | None = None
+
+    def find_spec(self, name, path=None, target=None):
+        if name != self.name:
+            return None
+        if self.text is None:
+            raise ImportError(name)
+        return spec_from_file_location(name, self.path, loader=self)
+
+    def get_code(self, name):
+        return compile(self.text, self.path, 'exec', dont_inherit=True)
+
+
+class Reach:
+    """pytest plugin: which tests reach which line of a file, and how long each takes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+        self.seconds: dict[str, float] = {}
+        self.coverage = coverage.Coverage(data_file=None, include=[self.path])
+        self.coverage.start()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item):
+        self.coverage.switch_context(item.nodeid)
+        start = time.monotonic()
+        try:
+            return (yield)
+        finally:
+            self.seconds[item.nodeid] = time.monotonic() - start
+
+    def result(self) -> dict:
+        self.coverage.stop()
+        return {'seconds': self.seconds, 'lines': self.coverage.get_data().contexts_by_lineno(self.path)}
+
+
+class Runner:
+    """Runs the tests of one file on mutated sources of it.
+
+    Raises:
+        RuntimeError: the tests do not pass on the source as it is.
+    """
+
+    def __init__(self, root: Path, path: Path, tests: list[str]) -> None:
+        os.chdir(root)
+        self.source = (root / path).read_text()
+        self.loader = Mutated('.'.join(path.with_suffix('').parts), str(root / path))
+        sys.meta_path.insert(0, self.loader)
+        for other in sorted(root.glob('mm_graft/*/**/[!_]*.py')):  # all of the package that does not need the module
+            with contextlib.suppress(ImportError):
+                importlib.import_module('.'.join(other.relative_to(root).with_suffix('').parts))
+        gc.freeze()
+        self.seconds, self.lines, self.deadline = {}, {}, 600.
+        with tempfile.TemporaryDirectory() as folder:
+            reached = Path(folder, 'reach.json')
+            self._need_success(self._fork(self.source, lambda: self._reach(root / path, tests, reached)))
+            reach = json.loads(reached.read_text())
+        self.seconds, self.lines = reach['seconds'], {int(line): tests for line, tests in reach['lines'].items()}
+        self.deadline = 20 + 5 * sum(self.seconds.values())
+        self._need_success(self._fork(self.source, lambda: pytest.main([*OPTIONS, *self._tests(())])))
+
+    def outcome(self, text: str, lines: Iterable[int]) -> TestOutcome:
+        """Whether a test fails on this source, mutated in these lines; incompetent: it cannot even be imported."""
+        status = self._fork(text, lambda: pytest.main([*OPTIONS, *self._tests(lines)]))
+        return {0: TestOutcome.SURVIVED, 2: TestOutcome.INCOMPETENT}.get(status, TestOutcome.KILLED)
+
+    def _tests(self, lines: Iterable[int]) -> list[str]:
+        reaching = {test for line in lines for test in self.lines.get(line, [''])}
+        return sorted(self.seconds if '' in reaching or not reaching else reaching, key=self.seconds.get)
+
+    def _need_success(self, status: int) -> None:
+        if status != 0:
+            raise RuntimeError(f'the tests of {self.loader.path} do not pass (pytest ends with {status}); mend them first')
+
+    def _reach(self, path: Path, tests: list[str], result: Path) -> int:
+        plugin = Reach(path)
+        status = pytest.main([*OPTIONS, *tests], plugins=[plugin])
+        result.write_text(json.dumps(plugin.result()))
+        return status
+
+    def _fork(self, text: str, work: Callable[[], int]) -> int:
+        """Exit status of ``work`` in a fork that sees the module as ``text``; −1 where it takes too long."""
+        child = os.fork()
+        if child == 0:
+            status = 3
+            try:
+                os.setsid()
+                resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+                null = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(null, 1)
+                os.dup2(null, 2)
+                self.loader.text = text
+                status = int(work())
+            finally:
+                os._exit(status)
+        end = time.monotonic() + self.deadline
+        while time.monotonic() < end:
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                return os.waitstatus_to_exitcode(status)
+            time.sleep(0.01)
+        os.killpg(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        return -1
