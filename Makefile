@@ -4,8 +4,8 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.complete
 
-.PHONY: help setup demo reproduce test test-slow test-docs test-openmmlab setup-detection test-detection docs \
-	weak-supervision lint format clean
+.PHONY: help setup demo reproduce test test-slow test-docs test-mutants test-openmmlab setup-detection test-detection \
+	docs weak-supervision lint format clean
 
 help:
 	@echo "make setup      build $(VENV) with the pinned stack"
@@ -14,6 +14,7 @@ help:
 	@echo "make test       the test suite"
 	@echo "make test-slow  the long tests"
 	@echo "make test-docs  run every command of README and docs, on small models"
+	@echo "make test-mutants  errors put into the mathematics: do its tests fail? (hours, resumable)"
 	@echo "make weak-supervision   MAE -> noisy hashtags on Fashion-MNIST: the rows of docs/weak_supervision.md"
 	@echo "make test-openmmlab  a part of the suite on the original OpenMMLab packages, in an environment of its own"
 	@echo "make test-detection  Mask R-CNN on drawn pictures, in an environment with mmdetection"
@@ -40,6 +41,14 @@ test-slow: $(READY)
 
 test-docs: $(READY)
 	$(RUN) -m pytest -n 2 tests/docs
+
+# a part: make test-mutants MUTANTS="mm_graft/depth.py --sample 50"; survivors again, after new tests: MUTANTS=--again
+test-mutants: $(VENV)/.mutants
+	OMP_NUM_THREADS=1 $(RUN) tests/mutation $(MUTANTS)
+
+$(VENV)/.mutants: $(READY) requirements/mutants.txt
+	$(VENV)/bin/pip install --disable-pip-version-check -q -r requirements/mutants.txt
+	touch $@
 
 weak-supervision: $(READY)
 	$(RUN) -m experiments.wsp

@@ -1,8 +1,9 @@
 """Mutation testing of the mathematics: cosmic-ray makes the mutants, a fork with everything imported runs their tests.
 
 ``python tests/mutation [files] [--sample N]``. A mutant lives in memory; no source is written. It is tried on those
-tests of its mirrored file that reach its lines, the fastest first. Results are kept in ``work_dirs/mutation`` (databases
-that ``cr-report`` and ``cr-html`` read) and summed up in ``docs/results/mutation.json`` and ``docs/mutation.md``.
+tests of its mirrored file that reach its lines, the fastest first. Results are kept in ``work_dirs/mutation``, in
+databases that ``cr-report`` and ``cr-html`` read, and summed up in ``docs/results/mutation.json`` and
+``docs/mutation.md``.
 """
 
 import argparse
@@ -17,11 +18,10 @@ from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import OPERATOR_PROVIDERS, get_operator
 from cosmic_ray.work_db import WorkDB, use_db
 from cosmic_ray.work_item import MutationSpec, TestOutcome, WorkerOutcome, WorkResult
-from tqdm import tqdm
-
+from forks import Runner, import_hosts, in_fork
 from operators import KEPT, OPERATORS
 from report import summarize, write_page
-from forks import Runner, import_hosts, in_fork
+from tqdm import tqdm
 
 ROOT = Path(__file__).parents[2]
 STORE = ROOT / 'work_dirs' / 'mutation'

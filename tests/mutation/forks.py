@@ -123,7 +123,7 @@ class Runner:
 
     def _need_success(self, status: int) -> None:
         if status != 0:
-            raise RuntimeError(f'the tests of {self.loader.path} do not pass (pytest ends with {status}); mend them first')
+            raise RuntimeError(f'the tests of {self.loader.path} fail without a mutation (pytest ends with {status})')
 
     def _reach(self, path: Path, tests: list[str], result: Path) -> int:
         plugin = Reach(path)

@@ -1,4 +1,4 @@
-"""Mutation operators for tensor code that cosmic-ray lacks: each names the ways to rewrite a node of the syntax tree."""
+"""Mutation operators for tensor code that cosmic-ray lacks: each gives the texts that may stand in a node's place."""
 
 from collections.abc import Callable, Iterator
 

@@ -2,10 +2,10 @@
 
 import difflib
 import json
-import tomllib
 from collections import Counter
 from pathlib import Path
 
+import tomllib
 from cosmic_ray.work_item import MutationSpec, TestOutcome, WorkResult
 
 MARK = '<!-- below: written by `make test-mutants` -->\n'
@@ -39,24 +39,16 @@ def write_page(root: Path, path: str, numbers: dict) -> None:
 
 
 def tables(files: dict[str, dict], reasons: dict[str, dict[str, str]]) -> str:
-    """The table of files, and what survives with its reason; what is equivalent is no mutant."""
-    rows, listed = [], []
-    for name in sorted(files):
-        numbers, known = files[name], reasons.get(name, {})
-        equivalent = [mutant for mutant in numbers['survivors'] if known.get(mutant, '').startswith('equivalent')]
-        rows.append([numbers['mutants'], numbers['tried'], len(equivalent), numbers['killed'],
-                     numbers['tried'] - numbers['killed'] - len(equivalent)])
-        listed += [f'| `{name}` | `` {mutant.replace("|", chr(92) + "|")} `` | {known.get(mutant, "open")} |'
-                   for mutant in numbers['survivors']]
-    total = [sum(column) for column in zip(*rows)]
-    lines = [' | '.join(['', f'`{name}`', *map(str, row), share(row), ''][1:]) for name, row in zip(sorted(files), rows)]
-    lines.append(' | '.join(['**all**', *map(str, total), share(total), '']))
+    """The table of files, and every survivor with its reason. A mutant that is equivalent is none."""
+    rows, survivors = [], []
+    for name, numbers in sorted(files.items()):
+        why = {mutant: reasons.get(name, {}).get(mutant, 'open') for mutant in numbers['survivors']}
+        equivalent = sum(reason.startswith('equivalent') for reason in why.values())
+        rows.append((f'`{name}`', numbers['mutants'], numbers['tried'] - equivalent, equivalent, len(why) - equivalent))
+        survivors += [f'| `{name}` | `` {mutant} `` | {reason} |'.replace(' | None', ' \\| None')
+                      for mutant, reason in why.items()]
+    rows.append(('all', *(sum(column) for column in list(zip(*rows))[1:])))
     return '\n'.join([
-        '| source | mutants | tried | equivalent | killed | survive | share |', '|---|---|---|---|---|---|---|',
-        *(f'| {line}'.rstrip() for line in lines), '', '## Survivors', '', '| source | mutant | reason |', '|---|---|---|',
-        *listed, ''])
-
-
-def share(row: list[int]) -> str:
-    """Survivors among the mutants that are not equivalent."""
-    return f'{100 * row[4] / max(row[1] - row[2], 1):.1f} %'
+        '| source | possible | tried | equivalent | survive | share |', '|---|---|---|---|---|---|',
+        *(f'| {" | ".join(map(str, row))} | {100 * row[4] / max(row[2], 1):.1f} % |' for row in rows),
+        '', '## Survivors', '', '| source | mutant | reason |', '|---|---|---|', *survivors, ''])
