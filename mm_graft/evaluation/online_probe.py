@@ -16,12 +16,21 @@ from mm_graft.evaluation.splits import at_most
 from mm_graft.registry import METRICS
 
 
+def with_sets(cfg: Config, train: dict, test: dict | None) -> Config:
+    """A config with other data sets for an evaluation; ``test`` None is what lies beside ``train``."""
+    loading = {'pipeline': [dict(type='mm_graft.LoadImageFromFile')]}
+    return Config({**cfg, 'val_dataloader': None, 'train_dataloader': {'dataset': {**loading, **train}},
+                   'test_dataloader': None if test is None else {'dataset': test}})
+
+
 @METRICS.register_module()
 class OnlineProbe:
     """Accuracies of an encoder's frozen features; each process encodes its share of the images.
 
     Args:
         cfg: a config with data sets and ``model.data_preprocessor``, see :mod:`mm_graft.evaluation.datasets`.
+        train: the config of another labeled training set, in the place of that of ``cfg``; a pipeline is not needed.
+        test: the config of its test set; the one beside ``train`` if None.
         train_images: images to learn from at most, a class-balanced share of the training set.
         test_images: images to score at most.
         batch_size: images encoded at once.
@@ -33,12 +42,15 @@ class OnlineProbe:
         base_lrs: base learning rates of the linear probe.
 
     Raises:
-        ValueError: the data do not fit, see :func:`mm_graft.evaluation.datasets.build_datasets`.
+        ValueError: a test set without its training set, or the data do not fit, see
+            :func:`mm_graft.evaluation.datasets.build_datasets`.
     """
 
     def __init__(
         self,
         cfg: Config,
+        train: dict | None = None,
+        test: dict | None = None,
         train_images: int = 10000,
         test_images: int = 10000,
         batch_size: int = 256,
@@ -49,7 +61,9 @@ class OnlineProbe:
         linear_epochs: int = 20,
         base_lrs: Sequence[float] = (0.01, 0.1, 1, 10),
     ) -> None:
-        self.sets = build_datasets(cfg)
+        if test is not None and train is None:
+            raise ValueError('OnlineProbe has a test set of its own, but no training set; give `train` too')
+        self.sets = build_datasets(cfg if train is None else with_sets(cfg, train, test))
         self.rows = [at_most(image_labels(dataset), count)
                      for dataset, count in zip(self.sets, (train_images, test_images))]
         self.normalization = normalization_of(cfg)

@@ -47,3 +47,17 @@ def test_linear_probe_can_be_left_out_and_images_bounded(cfg):
     probe = build(cfg, linear_epochs=0, train_images=8, test_images=4)
     assert [len(rows) for rows in probe.rows] == [8, 4]
     assert probe.evaluate(MeanColor()).keys() == {'knn_top1'}
+
+
+def test_another_data_set_takes_the_place_of_the_runs(cfg, tmp_path):
+    (tmp_path / 'test').rename(tmp_path / 'val')
+    own = Config({**cfg, 'train_dataloader': {'dataset': {'type': 'CustomDataset', 'data_root': 'nowhere'}}})
+    train = {'type': 'mm_graft.ImageFolder', 'data_root': str(tmp_path / 'train')}
+    beside = build(own, train=train, linear_epochs=0)
+    assert [len(dataset) for dataset in beside.sets] == [16, 16]
+    assert beside.evaluate(MeanColor()) == {'knn_top1': 100}
+    (tmp_path / 'val').rename(tmp_path / 'elsewhere')
+    given = build(own, train=train, test={**train, 'data_root': str(tmp_path / 'elsewhere')})
+    assert given.sets[1].data_root == str(tmp_path / 'elsewhere')
+    with pytest.raises(ValueError, match='no training set'):
+        build(cfg, test=train)

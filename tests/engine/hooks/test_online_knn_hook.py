@@ -77,3 +77,10 @@ def test_wrong_interval_and_encoder_are_named_early(tmp_path, greedy):
         OnlineKNNHook(interval=0)
     with pytest.raises(ValueError, match=r"encoder='teacher' is not in the model; its parts are .*backbone"):
         train(tmp_path, [OnlineKNNHook(encoder='teacher', probe=greedy)])
+
+
+def test_two_of_them_have_names_and_the_start_is_scored_once(tmp_path, greedy):
+    hooks = [OnlineKNNHook(probe=greedy, name=name, at_start=name == 'old') for name in ('new', 'old')]
+    hub = train(tmp_path, hooks, epochs=2).message_hub
+    assert [hook.evaluator.calls for hook in hooks] == [2, 3]
+    assert {name for name in hub.log_scalars if 'knn' in name} == {'val/new_knn_top1', 'val/old_knn_top1'}
