@@ -37,7 +37,7 @@ test: $(READY)
 	$(RUN) -m pytest -n 2 -m "not slow and not docs" tests
 
 test-slow: $(READY)
-	$(RUN) -m pytest -m slow tests
+	$(RUN) -m pytest -m slow -o timeout=14400 tests
 
 test-docs: $(READY)
 	$(RUN) -m pytest -n 2 tests/docs

@@ -1,17 +1,15 @@
 """What every test may rely on: a fixed seed, mmpretrain's scope, few threads, a tiny ViT."""
 
 import os
-import random
 import signal
 import warnings
 from pathlib import Path
 
 os.environ.setdefault('OMP_NUM_THREADS', '1')  # also for the programs that tests start: two suites share the cores
 
-import numpy as np
 import pytest
-import torch
-from mmengine.registry import init_default_scope
+
+from tests.own_process import fresh
 
 warnings.filterwarnings('ignore')
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background; the programs of tests inherit it
@@ -22,11 +20,7 @@ TINY_ARCH = {'embed_dims': 16, 'num_layers': 4, 'num_heads': 2, 'feedforward_cha
 
 @pytest.fixture(autouse=True)
 def _fixed_seed_and_scope():
-    random.seed(0)
-    np.random.seed(0)  # noqa: NPY002 (the host's transforms draw from it)
-    torch.manual_seed(0)
-    torch.set_num_threads(1)
-    init_default_scope('mmpretrain')
+    fresh()
 
 
 @pytest.fixture

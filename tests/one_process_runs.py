@@ -11,16 +11,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-import torch.multiprocessing as mp
 from mmengine.dist import get_rank, get_world_size
 from mmengine.hooks import Hook
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import MODELS
 from mmengine.runner import Runner
 from torch import distributed, nn
 from torch.distributed.nn.functional import all_reduce
 
 from tests.engine.freezing import freezeout_runs as tiny
 from tests.models.selfsup import refiner_builders  # noqa: F401 (registers its data)
+from tests.own_process import in_processes
 from tests.tiny import refiner
 
 GLOBAL_BATCH, STEPS = 4, 6
@@ -149,20 +149,18 @@ def one_of(world_size: int, rank: int, port: int) -> Iterator[None]:
         os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world_size), MASTER_ADDR='127.0.0.1',
                           MASTER_PORT=str(port))
         torch.cuda.set_device = lambda device: None  # the host's launcher calls it on a CPU too
-    torch.set_num_threads(1)
-    init_default_scope('mmpretrain')
     yield
     if world_size > 1:
         distributed.barrier()
         distributed.destroy_process_group()
 
 
-def in_processes(work: Callable, folder: Path, world_size: int, *arguments: object) -> None:
+def in_group(work: Callable, folder: Path, world_size: int, *arguments: object) -> None:
     """Do ``work(rank, folder, world_size, port, …)`` in so many processes of their own."""
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
         port = free.getsockname()[1]
-    mp.start_processes(work, (folder, world_size, port, *arguments), nprocs=world_size, start_method='fork')
+    in_processes(work, folder, world_size, port, *arguments, processes=world_size)
 
 
 def work(rank: int, folder: Path, world_size: int, port: int) -> None:
@@ -173,4 +171,4 @@ def work(rank: int, folder: Path, world_size: int, port: int) -> None:
 
 def run_all(folder: Path, world_size: int) -> None:
     """All runs, one after the other, in processes of their own."""
-    in_processes(work, folder, world_size)
+    in_group(work, folder, world_size)

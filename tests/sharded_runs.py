@@ -123,4 +123,4 @@ def work(rank: int, folder: Path, world_size: int, port: int, jobs: list) -> Non
 
 def run_all(folder: Path, world_size: int, jobs: list) -> None:
     """Runs, one after the other, in processes of their own."""
-    one_process_runs.in_processes(work, folder, world_size, jobs)
+    one_process_runs.in_group(work, folder, world_size, jobs)

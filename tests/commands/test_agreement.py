@@ -1,11 +1,11 @@
 import json
 
 import pytest
-import torch.multiprocessing as mp
 from mmengine.config import Config
 from torch import distributed
 
 from mm_graft.commands.agreement import check_agreement, difference
+from tests.own_process import in_processes
 
 CFG = dict(optim_wrapper=dict(optimizer=dict(lr=0.1)), resume=False, train_dataloader=dict(dataset=dict(data_root='a')))
 
@@ -25,7 +25,7 @@ def process(rank, folder, changes):
 
 
 def together(folder, *changes):
-    mp.start_processes(process, (folder, changes), nprocs=len(changes), start_method='fork')
+    in_processes(process, folder, changes, processes=len(changes))
     return [json.loads((folder / f'{rank}.json').read_text()) for rank in range(len(changes))]
 
 

@@ -1,9 +1,9 @@
 import pytest
 import torch
 from torch import distributed
-from torch import multiprocessing as mp
 
 from mm_graft.models.gather import gather, gather_with_gradient
+from tests.own_process import in_processes
 
 
 @pytest.mark.parametrize('function', [gather, gather_with_gradient])
@@ -26,7 +26,7 @@ def worker(rank, folder):
 
 
 def test_two_processes_have_all_rows_by_rank_and_the_gradient_of_both_losses(tmp_path):
-    mp.start_processes(worker, (str(tmp_path), ), nprocs=2, start_method='fork')
+    in_processes(worker, str(tmp_path), processes=2)
     results = [torch.load(tmp_path / f'{rank}.pth') for rank in range(2)]
     rows = torch.cat([result['x'] for result in results])
     weights = torch.arange(12.).reshape(6, 2)

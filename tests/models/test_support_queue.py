@@ -1,9 +1,9 @@
 import pytest
 import torch
 from torch import distributed
-from torch import multiprocessing as mp
 
 from mm_graft.models.support_queue import SupportQueue, draw_below, mix
+from tests.own_process import in_processes
 
 E = torch.eye(4)
 
@@ -150,7 +150,7 @@ def worker(rank, folder):
 
 
 def test_two_processes_hold_the_queue_that_one_would(tmp_path):
-    mp.start_processes(worker, (str(tmp_path), ), nprocs=2, start_method='fork')
+    in_processes(worker, str(tmp_path), processes=2)
     torch.manual_seed(0)
     queue = SupportQueue(6, 4, 2)
     x, ids = torch.arange(16.).reshape(4, 4).cos(), torch.tensor([4, 5, 6, 7])

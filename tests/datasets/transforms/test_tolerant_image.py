@@ -1,13 +1,13 @@
 import cv2
 import numpy as np
 import pytest
-import torch
 from mmengine.registry import TRANSFORMS
 from mmpretrain.datasets import CustomDataset
 from torch.utils.data import DataLoader
 
 from mm_graft.datasets.transforms.tolerant_image import LoadImageFromFile, SharedSet, TolerantLoadImageFromFile
 from mm_graft.image_files import BadImageError
+from tests.own_process import in_processes
 from tests.said import said_by
 from tests.test_image_files import RAMP, png_of
 
@@ -136,14 +136,14 @@ def test_the_set_holds_each_text_once_and_starts_again_from_its_hashes():
     assert other.add('another')
 
 
+def add_two(rank, found):
+    found.add('common')
+    found.add(f'of process {rank}')
+
+
 def test_processes_fill_one_set():
     found = SharedSet(8)
-    processes = [torch.multiprocessing.get_context('fork').Process(
-        target=lambda rank: [found.add('common'), found.add(f'of process {rank}')], args=(rank, )) for rank in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
+    in_processes(add_two, found, processes=2)
     assert len(found) == 3
 
 

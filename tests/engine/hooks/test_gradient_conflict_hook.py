@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 from mmengine.model import MMDistributedDataParallel
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import MODELS
 from mmengine.runner import Runner
 from mmpretrain.structures import DataSample
 from torch import distributed, nn
-from torch import multiprocessing as mp
 
 from mm_graft.engine.hooks.gradient_conflict_hook import GradientConflictHook, summary
 from mm_graft.gradients import terms_conflict, undisturbed
 from tests.models.selfsup.test_joint_mim_cl import config
+from tests.own_process import in_processes
 
 
 class Images(torch.utils.data.Dataset):
@@ -118,7 +118,6 @@ def test_wrong_settings_are_named_early():
 
 def worker(rank, folder):
     distributed.init_process_group('gloo', init_method=f'file://{folder}/meet', rank=rank, world_size=2)
-    init_default_scope('mmpretrain')
     found = {}
     for measured in (True, False):
         torch.manual_seed(1)
@@ -137,7 +136,7 @@ def worker(rank, folder):
 
 
 def test_two_processes_log_the_same_mean_and_train_as_without(tmp_path):
-    mp.start_processes(worker, (str(tmp_path), ), nprocs=2, start_method='fork')
+    in_processes(worker, str(tmp_path), processes=2)
     first, second = (torch.load(tmp_path / f'{rank}.pth') for rank in range(2))
     assert torch.equal(first['cosine'], second['cosine'])
     for one, other, alone in zip(first[True], second[True], first[False]):

@@ -19,6 +19,7 @@ from mm_graft.engine.reliability.gradient_carry import GRADIENTS
 from mm_graft.engine.reliability.preemption_hook import PreemptionHook, shared_batches
 from mm_graft.engine.reliability.safe_checkpoint_hook import SafeCheckpointHook
 from tests.engine.reliability.test_safe_checkpoint_hook import Net, Two, make
+from tests.own_process import launch, status_of
 
 
 class Signal(Hook):
@@ -71,23 +72,24 @@ class Signals(Hook):
             self.note.write_text(str(runner.iter))
 
 
+def train_with_signals(_, folder, names, apart, variables):
+    os.environ.update(variables)
+    os.dup2(os.open(folder / 'said', os.O_CREAT | os.O_WRONLY), 2)
+    runner = make(folder / 'run')
+    runner._train_dataloader.update(num_workers=1)
+    runner.register_hook(PreemptionHook())
+    runner.register_hook(Signals(names, folder / 'note', apart))
+    try:
+        runner.train()
+    except SystemExit as end:
+        os._exit(end.code)
+    os._exit(77)
+
+
 def ended(folder, names, apart=0.0, **variables):
     """Status of a run in a process of its own, what it wrote to stderr, and whether its iteration went on."""
     folder.mkdir()
-    process = os.fork()
-    if not process:
-        os.environ.update(variables)
-        os.dup2(os.open(folder / 'said', os.O_CREAT | os.O_WRONLY), 2)
-        runner = make(folder / 'run')
-        runner._train_dataloader.update(num_workers=1)
-        runner.register_hook(PreemptionHook())
-        runner.register_hook(Signals(names, folder / 'note', apart))
-        try:
-            runner.train()
-        except SystemExit as end:
-            os._exit(end.code)
-        os._exit(77)
-    status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    status = status_of(launch(train_with_signals, folder, names, apart, variables))
     return status, (folder / 'said').read_text(), (folder / 'note').exists()
 
 
@@ -240,8 +242,8 @@ class Failure(Hook):
             raise RuntimeError('on purpose')
 
 
-def end_as_the_interpreter_does(folder, hooks):
-    """What a forked process does: train with a loader that stays, and leave while it is still there."""
+def end_as_the_interpreter_does(_, folder, hooks):
+    """Train with a loader that stays, and leave while it is still there."""
     atexit._clear()
     atexit.register(multiprocessing.util._exit_function)
     runner = make(folder)
@@ -251,20 +253,9 @@ def end_as_the_interpreter_does(folder, hooks):
     with suppress(RuntimeError):
         runner.train()
     atexit._run_exitfuncs()
+    os._exit(0)
 
 
 @pytest.mark.parametrize('hooks', [[], [Failure()]], ids=['through', 'failed'])
 def test_a_run_whose_loader_stays_comes_to_its_end(tmp_path, hooks):
-    process = os.fork()
-    if not process:
-        with suppress(BaseException):
-            end_as_the_interpreter_does(tmp_path, hooks)
-            os._exit(0)
-        os._exit(1)
-    deadline = time.monotonic() + 60
-    while (ended := os.waitpid(process, os.WNOHANG))[0] == 0 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    if not ended[0]:
-        os.kill(process, signal.SIGKILL)
-        os.waitpid(process, 0)
-    assert ended == (process, 0)
+    assert status_of(launch(end_as_the_interpreter_does, tmp_path, hooks)) == 0

@@ -4,6 +4,7 @@ import signal
 
 import pytest
 import torch
+import torch.multiprocessing as mp
 
 from mm_graft.engine.reliability.run_folder import (
     Record,
@@ -14,6 +15,7 @@ from mm_graft.engine.reliability.run_folder import (
     run_files,
     write_record,
 )
+from tests.own_process import launch
 
 
 def checkpoint(path, run=None, iteration=4):
@@ -23,56 +25,36 @@ def checkpoint(path, run=None, iteration=4):
     return str(path)
 
 
-def in_another_process(work, wait=False):
-    """Run something in a process of its own; whether it raised ValueError, or its process while it waits."""
-    reader, writer = os.pipe()
-    process = os.fork()
-    if not process:
-        try:
-            work()
-            answer = b'done'
-        except ValueError as error:
-            answer = str(error).encode()
-        os.write(writer, answer)
-        if wait:
-            signal.pause()
-        os._exit(0)
-    os.close(writer)
-    said = os.read(reader, 1000).decode()
-    os.close(reader)
-    if not wait:
-        os.waitpid(process, 0)
-    return said, process
+def hold(_, folder, said):
+    hold_folder(folder)
+    said.put('held')
+    signal.pause()
 
 
-def test_one_process_at_a_time_is_at_work_in_a_folder(tmp_path):
-    said, process = in_another_process(lambda: hold_folder(tmp_path / 'run'), wait=True)
-    assert said == 'done'
-    with pytest.raises(ValueError, match=rf'another run is at work in .*run \(process {process} on .*--work-dir'):
+def hold_with_a_child(_, folder, said):
+    hold_folder(folder)
+    child = mp.get_context('fork').Process(target=signal.pause)
+    child.start()
+    said.put(child.pid)
+    signal.pause()
+
+
+@pytest.mark.parametrize('held', [hold, hold_with_a_child])
+def test_one_process_at_a_time_is_at_work_in_a_folder_and_not_what_a_dead_one_has_started(tmp_path, held):
+    said = mp.get_context('forkserver').Queue()
+    process = launch(held, tmp_path / 'run', said)
+    child = said.get(timeout=60)
+    with pytest.raises(ValueError, match=rf'another run is at work in .*run \(process {process.pid} on .*--work-dir'):
         hold_folder(tmp_path / 'run')
     hold_folder(tmp_path / 'other')
-    os.kill(process, signal.SIGKILL)
-    os.waitpid(process, 0)
-    hold_folder(tmp_path / 'run')
-    hold_folder(tmp_path / 'run')
-
-
-def test_the_processes_of_a_loader_do_not_hold_a_folder_for_a_dead_run(tmp_path):
-    reader, writer = os.pipe()
-    process = os.fork()
-    if not process:
-        hold_folder(tmp_path)
-        child = os.fork()
-        if not child:
-            signal.pause()
-        os.write(writer, str(child).encode())
-        os.kill(os.getpid(), signal.SIGKILL)
-    child = int(os.read(reader, 100))
-    os.waitpid(process, 0)
+    process.kill()
+    process.join()
     try:
-        hold_folder(tmp_path)
+        hold_folder(tmp_path / 'run')
+        hold_folder(tmp_path / 'run')
     finally:
-        os.kill(child, signal.SIGKILL)
+        if child != 'held':
+            os.kill(child, signal.SIGKILL)
 
 
 def test_a_record_is_read_as_it_was_written(tmp_path):

@@ -3,7 +3,6 @@ import math
 import pytest
 import torch
 from torch import distributed, nn
-from torch import multiprocessing as mp
 
 from mm_graft.models.losses.nearest_neighbor_alignment import (
     NNALoss,
@@ -12,6 +11,7 @@ from mm_graft.models.losses.nearest_neighbor_alignment import (
     pair_losses,
     published_pairs,
 )
+from tests.own_process import in_processes
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def worker(rank, folder, x, projections, neighbors):
 
 def test_two_processes_have_the_gradient_of_the_whole_batch(tmp_path):
     x, (projections, neighbors) = torch.randn(3, 4, 3).double(), torch.randn(2, 2, 4, 5).double()
-    mp.start_processes(worker, (str(tmp_path), x, projections, neighbors), nprocs=2, start_method='fork')
+    in_processes(worker, str(tmp_path), x, projections, neighbors, processes=2)
     layer, loss = gradient_of(x, projections, neighbors)
     loss(layer).backward()
     for rank in range(2):

@@ -1,9 +1,9 @@
 import pytest
 import torch
 from torch import distributed, nn
-from torch import multiprocessing as mp
 
 from mm_graft.models.losses.vicreg import VICRegLoss, covariance_term, variance_term, vicreg
+from tests.own_process import in_processes
 
 
 def test_terms_by_hand():
@@ -69,6 +69,6 @@ def worker(rank, folder, x, y):
 
 def test_two_processes_have_the_gradient_of_the_whole_batch(tmp_path):
     x, y = torch.randn(2, 4, 3).double()
-    mp.start_processes(worker, (str(tmp_path), x, y), nprocs=2, start_method='fork')
+    in_processes(worker, str(tmp_path), x, y, processes=2)
     for rank in range(2):
         torch.testing.assert_close(torch.load(tmp_path / f'{rank}.pth'), gradient_of_all(x, y))

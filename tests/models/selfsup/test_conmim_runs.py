@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
@@ -10,6 +9,7 @@ from torch import distributed, nn
 from torch.utils.data import Dataset
 
 from tests.models.selfsup.conmim_builders import build, config
+from tests.own_process import in_processes
 
 
 class Pairs(Dataset):
@@ -72,9 +72,6 @@ def train_two_steps(model, batches):
 
 
 def worker(rank, folder, neck, batches):
-    from mmengine.registry import init_default_scope
-    init_default_scope('mmpretrain')
-    torch.set_num_threads(1)
     distributed.init_process_group('gloo', init_method=f'file://{folder}/meet', rank=rank, world_size=2)
     model = fixed_model(neck)
     train_two_steps(MMDistributedDataParallel(model), [[v[2 * rank:2 * rank + 2] for v in b] for b in batches])
@@ -85,7 +82,7 @@ def worker(rank, folder, neck, batches):
 
 
 def parameters_after_ddp(folder, neck, batches) -> dict[str, torch.Tensor]:
-    mp.start_processes(worker, (str(folder), neck, batches), nprocs=2, start_method='fork')
+    in_processes(worker, str(folder), neck, batches, processes=2)
     return torch.load(folder / 'state.pth', weights_only=True)
 
 

@@ -1,0 +1,1 @@
+"""The test suite; a package, since an installed one may have the same name."""
