@@ -1,4 +1,4 @@
-"""Evaluations side by side: a table, and with --plot bars and curves."""
+"""Evaluations side by side: a table, and with --plot a picture; with --kept what was gained against what was kept."""
 
 import argparse
 
@@ -8,15 +8,21 @@ from mm_graft.commands.arguments import check_files
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The reports."""
     parser.add_argument('runs', nargs='+', help='folders of `mm_graft evaluate --out`')
+    parser.add_argument('--kept', nargs='+', metavar='RUN', help='the same encoders on the images that they should not '
+                        'forget, in the same order; the first of both lists are the weights of the start')
     parser.add_argument('--plot', help='picture to write')
 
 
 def check(args: argparse.Namespace) -> None:
     """See that there are reports."""
-    check_files('report', *args.runs)
+    check_files('report', *args.runs, *(args.kept or []))
 
 
 def run(args: argparse.Namespace, inputs: None) -> None:
     """Print the table."""
+    if args.kept:
+        from mm_graft.evaluation.kept import compare_kept
+        print(compare_kept(args.runs, args.kept, args.plot))
+        return
     from mm_graft.evaluation.compare import compare
     print(compare(args.runs, args.plot))

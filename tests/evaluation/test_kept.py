@@ -1,0 +1,57 @@
+import pytest
+from matplotlib.figure import Figure
+
+from mm_graft.evaluation.kept import compare_kept, draw_changes
+from mm_graft.evaluation.report import write_json
+
+
+def evaluated(folder, checkpoint, **top1):
+    write_json(folder / 'report.json', {'checkpoint': checkpoint, 'protocols': {
+        name: {'top1': value, 'interval95': [value - 2, value + 1]} for name, value in top1.items()}})
+    return folder
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Start, all layers, stages: on new and on old images."""
+    values = {'start': (40.0, 70.0), 'all': (48.0, 61.0), 'stages': (46.0, 70.5)}
+    return [[evaluated(tmp_path / domain / name, f'{name}.pth', knn=pair[index]) for name, pair in values.items()]
+            for index, domain in enumerate(('new', 'old'))]
+
+
+def test_changes_are_counted_from_the_first_run(runs, tmp_path):
+    rows = [line.split() for line in compare_kept(*runs, tmp_path / 'kept.png').splitlines()]
+    assert rows[0] == ['run', 'protocol', 'new', 'gained', 'old', 'kept']
+    assert rows[2:] == [['start', 'knn', '40.00', '70.00'],
+                        ['all', 'knn', '48.00', '+8.00', '61.00', '-9.00'],
+                        ['stages', 'knn', '46.00', '+6.00', '70.50', '+0.50']]
+    assert (tmp_path / 'kept.png').read_bytes().startswith(b'\x89PNG')
+
+
+def test_each_protocol_that_all_have_has_rows_of_its_own(tmp_path):
+    one = [evaluated(tmp_path / f'new{index}', 'a', knn=1.0, linear=2.0 + index, fewshot=0.0) for index in (0, 1)]
+    other = [evaluated(tmp_path / f'old{index}', 'a', linear=4.0 - index, knn=1.0) for index in (0, 1)]
+    rows = [line.split() for line in compare_kept(one, other, tmp_path / 'kept.png').splitlines()[2:]]
+    assert [row[:2] for row in rows] == [['new0', 'knn'], ['new1', 'knn'], ['new0', 'linear'], ['new1', 'linear']]
+    assert rows[3][2:] == ['3.00', '+1.00', '3.00', '-1.00']
+    with pytest.raises(ValueError, match='no protocol'):
+        compare_kept(one, [evaluated(tmp_path / f'odd{index}', 'a', other=1.0) for index in (0, 1)])
+
+
+def test_lists_that_do_not_fit_each_other_are_refused(runs):
+    new, old = runs
+    with pytest.raises(ValueError, match='3 runs on new images and 2 on old'):
+        compare_kept(new, old[:2])
+    with pytest.raises(ValueError, match='1 runs on new images'):
+        compare_kept(new[:1], old[:1])
+    with pytest.raises(ValueError, match=r'all is of all\.pth, its counterpart on the old images of stages\.pth'):
+        compare_kept(new, [old[0], old[2], old[1]])
+
+
+def test_the_mean_of_the_seeds_is_the_large_point():
+    axes = Figure().subplots()
+    draw_changes(axes, {'one': [(1.0, -1.0), (3.0, -2.0)], 'two': [(5.0, 0.0)]})
+    large = {points.get_label(): points.get_offsets().tolist() for points in axes.collections
+             if not points.get_label().startswith('_')}
+    assert large == {'one': [[2.0, -1.5]], 'two': [[5.0, 0.0]]}
+    assert len(axes.collections) == 3  # and the seeds of the first
