@@ -118,6 +118,7 @@ def on_grid(tensors: StateDict, own: StateDict, source: SourceGrid, target: Grid
     if not resize:
         how = '' if source.how in ('given', 'stated') else f', which is {source.how}'
         raise ValueError(f'its positions are of {source.grid[0]} × {source.grid[1]} patches{how}, the backbone has '
-                         f'{target[0]} × {target[1]}; load with resize=True to interpolate them, use the same image '
-                         'size, or say the grid of the file by grid=(rows, columns)')
+                         f'{target[0]} × {target[1]}; load with resize=True to interpolate them '
+                         '(default_hooks.init.resize=True beside --init FILE), use the same image size, or say the '
+                         'grid of the file by grid=(rows, columns)')
     return {**tensors, **to_grid({name: tensors[name] for name in names}, source.grid, target)}

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from mmengine.config import Config
 
 CONTENT = ('configs', 'tools', 'benchmarks')
-CHECKPOINT_KEY = re.compile(r'(^|\.)load_from$|^(default|custom)_hooks\.\w+\.checkpoint$')
+CHECKPOINT_KEY = re.compile(
+    r'(^|\.)load_from$|^(default|custom)_hooks\.\w+\.checkpoint$|\.init_cfg(\.\d+)?\.checkpoint$')
 
 
 def content_root() -> Path:

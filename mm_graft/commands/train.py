@@ -53,7 +53,7 @@ def run(args: argparse.Namespace, inputs: tuple[Config, list[str]]) -> None:
     from mm_graft.commands.run_guards import guard_config, guard_run, take_folder
     from mm_graft.commands.running import StartedHook, build_runner, join_processes
     from mm_graft.engine.hooks.sharding_check_hook import ShardingCheckHook
-    from mm_graft.engine.reliability.strict_load_hook import StrictLoadHook
+    from mm_graft.engine.reliability.strict_load_hook import StrictLoadHook, initialize_strictly
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     check_types(cfg)
     guard_config(cfg)
@@ -64,6 +64,7 @@ def run(args: argparse.Namespace, inputs: tuple[Config, list[str]]) -> None:
     with explained(cfg):
         runner = build_runner(cfg)
         guard_run(runner)
+        initialize_strictly(runner)
         for hook in (started, ShardingCheckHook(), BatchSizeHook(), ClassNamesHook('train_dataloader'),
                      StrictLoadHook()):
             runner.register_hook(hook)

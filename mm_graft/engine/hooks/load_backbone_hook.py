@@ -22,8 +22,8 @@ class LoadBackboneHook(Hook):
 
         default_hooks = dict(init=dict(type='mm_graft.LoadBackboneHook', checkpoint='mae_pretrain_vit_base.pth'))
 
-    Unlike the host's ``init_cfg=dict(type='Pretrained')`` it reads the authors' and timm's layouts too, a tensor that
-    is missing or left over is an error, and momentum encoders start as copies of what was loaded.
+    It reads the authors' and timm's layouts too; a tensor that is missing or left over is an error, and momentum
+    encoders start as copies of what was loaded.
 
     Args:
         checkpoint: the file; None leaves the weights as they are initialized.

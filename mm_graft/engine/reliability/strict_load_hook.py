@@ -1,69 +1,78 @@
-"""What ``load_from`` and ``mm_graft test`` load fits the model, or is an error before the first step."""
+"""What ``load_from``, ``init_cfg`` and ``mm_graft test`` load fits the model, or is an error before the first step."""
 
 from mmengine.hooks import Hook
+from mmengine.model import PretrainedInit
 from mmengine.runner import Runner
-from torch import Tensor, nn
+from torch import nn
 
-from mm_graft.checkpoints import CheckpointError, backbone_tensors
-from mm_graft.checkpoints.reading import first_non_finite
+from mm_graft.checkpoints.model_weights import choose_part, choose_weights
 from mm_graft.depth import unwrap
 from mm_graft.host.run_requests import asked_to_resume, file_to_load
-from mm_graft.image_folders import shorten
+from mm_graft.nested import nodes
 from mm_graft.registry import HOOKS
 
-BACKBONE = 'backbone.'
+
+def is_pretrained(settings: object) -> bool:
+    """Whether these are settings of an initialization from a file."""
+    return isinstance(settings, dict) and settings.get('type') in ('Pretrained', 'PretrainedInit', PretrainedInit)
 
 
-def fitting(own: dict[str, Tensor], state: dict) -> list[str]:
-    """Names of the model's tensors that a state dict has with their shapes."""
-    return [name for name, tensor in own.items()
-            if isinstance(state.get(name), Tensor) and state[name].shape == tensor.shape]
+def take_pretrained(model: nn.Module) -> list[tuple[nn.Module, dict]]:
+    """Take ``init_cfg=dict(type='Pretrained', …)`` off the modules that have one; these and it, the model last."""
+    taken = []
+    for module in model.modules():
+        settings = getattr(module, 'init_cfg', None)
+        each = settings if isinstance(settings, list | tuple) else [settings] if isinstance(settings, dict) else []
+        asked = list(filter(is_pretrained, each))
+        if asked:
+            module.init_cfg = [one for one in each if one not in asked] or None
+            taken += [(module, one) for one in asked]
+    return taken[::-1]
 
 
-def choose_weights(model: nn.Module, state: dict, path: str, complete: bool) -> tuple[dict[str, Tensor], str]:
-    """The tensors of a file that a model takes, all of its backbone or an error, and a line that says what they are.
+def initialize_strictly(runner: Runner) -> None:
+    """Let ``init_cfg=dict(type='Pretrained', …)``, wherever it stands in the model, follow the rule of ``load_from``.
 
-    Where the model's own names do not cover its backbone, the file is read in any known layout, for the backbone alone.
-
-    Args:
-        model: what they are loaded into.
-        state: the file's tensors, by the file's names.
-        path: the file.
-        complete: whether every tensor of the model has to be there, as for a test.
+    The host and its backbones load what fits, and drop the rest. A run that goes on from a checkpoint of its own needs
+    none of these files and opens none.
 
     Raises:
-        CheckpointError: they do not fit.
+        ValueError: the runner builds its model later, so that nothing can be seen of it.
     """
-    own = model.state_dict()
-    names = fitting(own, state)
-    missing = [name for name in own if name not in set(names)]
-    if complete and missing:
-        raise CheckpointError(f'checkpoint {path} has {len(names)} of {len(own)} tensors of {type(model).__name__}; '
-                              f'it lacks {shorten(missing)}; give a checkpoint of this config')
-    if any(name.startswith(BACKBONE) for name in missing) or not names:
-        if not hasattr(model, 'backbone'):
-            raise CheckpointError(f'checkpoint {path} has {len(names)} of the {len(own)} tensors of '
-                                  f'{type(model).__name__}, which has no `backbone` to load alone')
-        tensors, coverage = backbone_tensors(model.backbone, path)
-        chosen = {BACKBONE + name: tensor for name, tensor in tensors.items()}
-        rest = [name for name in own if name not in chosen]
-        return chosen, f'{coverage}; newly initialized: {shorten(rest) or "nothing"}'
-    chosen = {name: state[name] for name in names}
-    if name := first_non_finite(chosen):
-        raise CheckpointError(f'checkpoint {path} has weights that are NaN or infinite, first {name}; use an earlier '
-                              'one')
-    unused = [name for name in state if name not in chosen]
-    return chosen, (f'loaded {len(names)} of {len(own)} tensors from {path}'
-                    + (f'; newly initialized: {shorten(missing)}' if missing else '')
-                    + (f'; not used: {shorten(unused)}' if unused else ''))
+    if not isinstance(runner.model, nn.Module):
+        if place := next((key for key, part in nodes(runner.cfg.get('model')) if is_pretrained(part)), None):
+            raise ValueError(f'model.{place}: {type(runner).__name__} would load what fits and drop the rest; take the '
+                             'weights by --init FILE')
+        return
+    model = unwrap(runner.model)
+    taken = take_pretrained(model)
+    if not taken:
+        return
+    initialize = getattr(model, 'init_weights', None)
+
+    def init_weights() -> None:
+        vars(model).pop('init_weights')
+        if initialize is not None:
+            initialize()
+        if asked_to_resume(runner):
+            return
+        for module, settings in taken:
+            tensors, line = choose_part(module, settings['checkpoint'], settings.get('prefix'))
+            module.load_state_dict(tensors, strict=False)
+            runner.logger.info(f'{type(module).__name__}: {line}')
+        if taken[-1][0] is not model and hasattr(model, 'start_momentum_encoders'):
+            model.start_momentum_encoders()
+
+    model.init_weights = init_weights
 
 
 @HOOKS.register_module()
 class StrictLoadHook(Hook):
     """Replace the host's non-strict load of a new run or a test, which drops in silence what does not fit.
 
-    ``load_from`` of a run takes a file of any layout that ``mm_graft.checkpoints`` knows: its whole backbone, or an
-    error; what starts new beside it is listed. A resumed run is left alone.
+    ``load_from`` of a run, and ``init_cfg=dict(type='Pretrained', …)``, take a file of any layout that
+    ``mm_graft.checkpoints`` knows: its whole backbone, or an error; what starts new beside it is listed. A resumed run
+    is left alone.
 
     Args:
         complete: every tensor of the model has to be in the file, as for a test.
@@ -73,6 +82,10 @@ class StrictLoadHook(Hook):
 
     def __init__(self, complete: bool = False) -> None:
         self.complete = complete
+
+    def before_run(self, runner: Runner) -> None:
+        """Before weights are initialized."""
+        initialize_strictly(runner)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Put the tensors that fit in the place of the file's."""

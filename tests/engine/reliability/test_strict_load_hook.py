@@ -1,4 +1,4 @@
-from copy import deepcopy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -6,65 +6,11 @@ from mmengine.registry import MODELS
 from mmengine.runner import Runner
 
 from mm_graft.checkpoints import CheckpointError
-from mm_graft.engine.reliability.strict_load_hook import choose_weights
-from tests.tiny import classifier, grafted_mocov3, mae, mae_file, settings
+from mm_graft.engine.reliability.strict_load_hook import initialize_strictly, is_pretrained, take_pretrained
+from tests.checkpoints.test_model_weights import build, saved
+from tests.tiny import VIT, grafted_mocov3, mae, mae_file, settings
 
-
-def build(config):
-    model = MODELS.build(config)
-    model.init_weights()
-    return model
-
-
-def saved(model, path, **extra):
-    torch.save({'state_dict': model.state_dict(), 'meta': {}, **extra}, path)
-    return str(path)
-
-
-def test_a_file_of_the_same_model_is_taken_whole(tmp_path):
-    model, other = build(classifier()), build(classifier())
-    chosen, line = choose_weights(model, other.state_dict(), 'a.pth', complete=True)
-    assert chosen.keys() == model.state_dict().keys()
-    assert 'newly initialized' not in line
-
-
-def test_a_head_of_other_classes_starts_new_in_a_run_and_is_an_error_in_a_test(tmp_path):
-    model, other = build(classifier()), build(classifier() | dict(head=classifier()['head'] | dict(num_classes=5)))
-    chosen, line = choose_weights(model, other.state_dict(), 'a.pth', complete=False)
-    assert not any(name.startswith('head') for name in chosen)
-    assert 'newly initialized: head.layers.head.weight' in line
-    with pytest.raises(CheckpointError, match=r'lacks head\.layers\.head\.weight.* give a checkpoint of this config'):
-        choose_weights(model, other.state_dict(), 'a.pth', complete=True)
-
-
-def test_a_foreign_layout_fills_the_backbone(tmp_path):
-    model, path = build(classifier()), mae_file(tmp_path / 'mae.pth')
-    chosen, line = choose_weights(model, {'model': {}}, path, complete=False)
-    assert chosen.keys() == {name for name in model.state_dict() if name.startswith('backbone.')}
-    torch.testing.assert_close(chosen['backbone.cls_token'], torch.load(path)['model']['cls_token'])
-    assert 'newly initialized: head' in line
-
-
-def test_a_file_of_which_nothing_fits_is_refused(tmp_path):
-    torch.save({'fc.weight': torch.ones(2, 2)}, tmp_path / 'other.pth')
-    with pytest.raises(CheckpointError, match=r'other\.pth'):
-        choose_weights(build(classifier()), {'fc.weight': torch.ones(2, 2)}, str(tmp_path / 'other.pth'), False)
-
-
-def test_half_a_backbone_is_refused(tmp_path):
-    model = build(classifier())
-    state = {name: tensor for name, tensor in model.state_dict().items() if 'layers.3' not in name}
-    torch.save({'state_dict': state}, tmp_path / 'half.pth')
-    with pytest.raises(CheckpointError, match=r'half\.pth'):
-        choose_weights(model, state, str(tmp_path / 'half.pth'), complete=False)
-
-
-def test_weights_that_are_not_finite_are_refused():
-    model = build(classifier())
-    state = deepcopy(model.state_dict())
-    state['backbone.ln1.weight'][0] = float('nan')
-    with pytest.raises(CheckpointError, match=r'NaN or infinite, first backbone\.ln1\.weight'):
-        choose_weights(model, state, 'a.pth', complete=False)
+STRICT = [dict(type='mm_graft.StrictLoadHook')]
 
 
 @pytest.mark.parametrize('kind', ['own', 'foreign'])
@@ -74,7 +20,7 @@ def test_load_from_of_a_run_begins_with_the_file_and_averages_follow(kind, tmp_p
     if kind == 'own':
         source = build(mae())
         path = saved(source, tmp_path / 'own.pth')
-    runner = Runner(**settings(grafted_mocov3(), tmp_path / 'run', custom_hooks=[dict(type='mm_graft.StrictLoadHook')]),
+    runner = Runner(**settings(grafted_mocov3(), tmp_path / 'run', custom_hooks=STRICT),
                     load_from=path)
     seen = {}
 
@@ -91,3 +37,73 @@ def test_load_from_of_a_run_begins_with_the_file_and_averages_follow(kind, tmp_p
         torch.load(path)['model']['cls_token']
     torch.testing.assert_close(seen['token'], expected)
     torch.testing.assert_close(seen['average'], expected)
+
+
+def pretrained(path, **more):
+    return dict(type='Pretrained', checkpoint=str(path), **more)
+
+
+def initialized(folder, model, **kwargs):
+    """A run as far as its weights are initialized."""
+    folder.mkdir()
+    runner = Runner(**settings(model, folder, custom_hooks=STRICT, **kwargs))
+    initialize_strictly(runner)
+    runner.call_hook('before_run')
+    runner._init_model_weights()
+    return runner.model
+
+
+@pytest.mark.parametrize('place', ['model', 'backbone'])
+def test_weights_of_init_cfg_are_the_files_in_any_layout_and_averages_follow(place, tmp_path):
+    path = mae_file(tmp_path / 'mae.pth')
+    model = grafted_mocov3()
+    (model if place == 'model' else model['backbone'])['init_cfg'] = pretrained(path)
+    model = initialized(tmp_path / 'run', model)
+    token = torch.load(path)['model']['cls_token']
+    assert torch.equal(model.backbone.cls_token, token)
+    assert torch.equal(dict(model.momentum_encoder.named_parameters())['module.0.cls_token'], token)
+    assert 'init_weights' not in vars(model)
+
+
+def test_the_file_of_the_model_counts_before_those_of_its_parts(tmp_path):
+    whole, part = mae_file(tmp_path / 'whole.pth', seed=1), mae_file(tmp_path / 'part.pth', seed=2)
+    model = mae(init_cfg=pretrained(part)) | dict(init_cfg=pretrained(whole))
+    assert torch.equal(initialized(tmp_path / 'run', model).backbone.cls_token, torch.load(whole)['model']['cls_token'])
+
+
+@pytest.mark.parametrize('type_', ['mmpretrain.VisionTransformer', 'mmseg.BEiT', 'mm_graft.GraftViT'])
+def test_half_a_backbone_is_refused_by_every_backbone(type_, tmp_path):
+    """Also by mmseg's, which open the file themselves."""
+    sizes = VIT if 'BEiT' not in type_ else dict(img_size=32, patch_size=8, embed_dims=16, num_layers=2, num_heads=2)
+    backbone = MODELS.build(dict(type=type_, **sizes))
+    state = {name: tensor for name, tensor in backbone.state_dict().items() if 'layers.1' not in name}
+    torch.save(state, tmp_path / 'half.pth')
+    model = dict(type='mmpretrain.ImageClassifier',
+                 backbone=dict(type=type_, **sizes, init_cfg=pretrained(tmp_path / 'half.pth')))
+    with pytest.raises(CheckpointError, match=r'half\.pth'):
+        initialized(tmp_path / 'run', model)
+
+
+def test_a_run_that_goes_on_opens_none_of_them(tmp_path):
+    model = mae(init_cfg=pretrained(tmp_path / 'gone.pth'))
+    initialized(tmp_path / 'on', model, resume=True, load_from=saved(build(mae()), tmp_path / 'own.pth'))
+    with pytest.raises(CheckpointError, match=r'gone\.pth does not exist'):
+        initialized(tmp_path / 'new', model)
+
+
+def test_other_initializations_stay(tmp_path):
+    xavier = dict(type='Xavier', layer='Linear')
+    model = MODELS.build(mae(init_cfg=[xavier, pretrained('a.pth')]) | dict(init_cfg=xavier))
+    (module, taken), = take_pretrained(model)
+    assert module is model.backbone
+    assert taken == pretrained('a.pth')
+    assert (model.init_cfg, model.backbone.init_cfg) == (xavier, [xavier])
+    assert [is_pretrained(kind) for kind in (None, [], {}, xavier, {'type': 'PretrainedInit'})] == [False] * 4 + [True]
+
+
+def test_a_model_that_is_built_later_is_refused():
+    runner = SimpleNamespace(model={}, cfg={'model': {'backbone': {'init_cfg': pretrained('a.pth')}}})
+    with pytest.raises(ValueError, match=r'model\.backbone\.init_cfg: SimpleNamespace would load.*--init FILE'):
+        initialize_strictly(runner)
+    runner.cfg['model']['backbone'].clear()
+    initialize_strictly(runner)

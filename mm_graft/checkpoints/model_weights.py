@@ -1,0 +1,108 @@
+"""Which tensors of a file a whole model, or a part of one, starts from: all that matter, or an error.
+
+The host loads what fits and drops the rest without a word, by ``load_from`` as by ``init_cfg``.
+"""
+
+from torch import Tensor, nn
+
+from mm_graft.checkpoints.containers import read_checkpoint
+from mm_graft.checkpoints.loader import backbone_tensors
+from mm_graft.checkpoints.reading import CheckpointError, first_non_finite
+from mm_graft.image_folders import shorten
+
+BACKBONE = 'backbone.'
+PATCHES = 'patch_embed.'
+COUNTER = 'num_batches_tracked'  # of batch norm, which old files do not have
+
+
+def fitting(own: dict[str, Tensor], state: dict) -> list[str]:
+    """Names of the model's tensors that a state dict has with their shapes."""
+    return [name for name, tensor in own.items()
+            if isinstance(state.get(name), Tensor) and state[name].shape == tensor.shape]
+
+
+def choose_weights(model: nn.Module, state: dict, path: str, complete: bool) -> tuple[dict[str, Tensor], str]:
+    """The tensors of a file that a model takes, all of its backbone or an error, and a line that says what they are.
+
+    Where the model's own names do not cover its backbone, the file is read in any known layout, for the backbone alone.
+
+    Args:
+        model: what they are loaded into.
+        state: the file's tensors, by the file's names.
+        path: the file.
+        complete: whether every tensor of the model has to be there, as for a test.
+
+    Raises:
+        CheckpointError: they do not fit.
+    """
+    own = model.state_dict()
+    names = fitting(own, state)
+    missing = [name for name in own if name not in set(names)]
+    if complete and missing:
+        raise CheckpointError(f'checkpoint {path} has {len(names)} of {len(own)} tensors of {type(model).__name__}; '
+                              f'it lacks {shorten(missing)}; give a checkpoint of this config')
+    if any(name.startswith(BACKBONE) for name in missing) or not names:
+        if not hasattr(model, 'backbone'):
+            raise CheckpointError(f'checkpoint {path} has {len(names)} of the {len(own)} tensors of '
+                                  f'{type(model).__name__}, which has no `backbone` to load alone')
+        tensors, coverage = backbone_tensors(model.backbone, path)
+        chosen = {BACKBONE + name: tensor for name, tensor in tensors.items()}
+        rest = [name for name in own if name not in chosen]
+        return chosen, f'{coverage}; newly initialized: {shorten(rest) or "nothing"}'
+    return chosen_of(own, state, path)
+
+
+def choose_part(part: nn.Module, path: str, prefix: str | None = None) -> tuple[dict[str, Tensor], str]:
+    """The same for a part of a model, or a whole one, as ``init_cfg=dict(type='Pretrained', …)`` asks for.
+
+    A model with a ``backbone`` follows :func:`choose_weights`. Of anything else every tensor has to be in the file,
+    under its own names or, for an encoder, in any known layout.
+
+    Args:
+        part: what they are loaded into.
+        path: the file, or an address that MMEngine knows (``torchvision://…``), of which names alone are compared.
+        prefix: what stands before the names in the file.
+
+    Raises:
+        CheckpointError: they do not fit.
+    """
+    start = f'{prefix.rstrip(".")}.' if prefix else ''
+    tensors = {name.removeprefix(start): tensor for name, tensor in tensors_of(path).items() if name.startswith(start)}
+    if not tensors:
+        raise CheckpointError(f'checkpoint {path} has no tensors below {start!r}')
+    if hasattr(part, 'backbone'):
+        return choose_weights(part, tensors, path, complete=False)
+    own = part.state_dict()
+    missing = [name for name in own if name not in set(fitting(own, tensors)) and not name.endswith(COUNTER)]
+    if not missing:
+        return chosen_of(own, tensors, path)
+    if not any(PATCHES in name for name in own):  # no encoder whose layouts are known
+        raise CheckpointError(f'checkpoint {path} has {len(own) - len(missing)} of {len(own)} tensors of '
+                              f'{type(part).__name__}; it lacks {shorten(missing)}, or has other shapes')
+    chosen, coverage = backbone_tensors(part, path, prefix=start or None)
+    return chosen, str(coverage)
+
+
+def tensors_of(path: str) -> dict[str, Tensor]:
+    """The tensors of a file, or of an address."""
+    if '://' not in path:
+        return read_checkpoint(path)
+    from mmengine.runner import CheckpointLoader
+    content = CheckpointLoader.load_checkpoint(path, map_location='cpu')
+    return content.get('state_dict', content)
+
+
+def chosen_of(own: dict[str, Tensor], state: dict, path: str) -> tuple[dict[str, Tensor], str]:
+    """What fits by name and shape, and a line about the rest.
+
+    Raises:
+        CheckpointError: weights are NaN or infinite.
+    """
+    chosen = {name: state[name] for name in fitting(own, state)}
+    if name := first_non_finite(chosen):
+        raise CheckpointError(f'checkpoint {path} has weights that are NaN or infinite, first {name}; use an earlier '
+                              'one')
+    missing, unused = [name for name in own if name not in chosen], [name for name in state if name not in chosen]
+    return chosen, (f'loaded {len(chosen)} of {len(own)} tensors from {path}'
+                    + (f'; newly initialized: {shorten(missing)}' if missing else '')
+                    + (f'; not used: {shorten(unused)}' if unused else ''))

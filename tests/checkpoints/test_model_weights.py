@@ -1,0 +1,127 @@
+from copy import deepcopy
+
+import pytest
+import torch
+from mmengine.registry import MODELS
+
+from mm_graft.checkpoints import CheckpointError
+from mm_graft.checkpoints.model_weights import choose_part, choose_weights
+from tests.tiny import classifier, mae_file
+
+
+def build(config):
+    model = MODELS.build(config)
+    model.init_weights()
+    return model
+
+
+def saved(model, path, **extra):
+    torch.save({'state_dict': model.state_dict(), 'meta': {}, **extra}, path)
+    return str(path)
+
+
+def test_a_file_of_the_same_model_is_taken_whole(tmp_path):
+    model, other = build(classifier()), build(classifier())
+    chosen, line = choose_weights(model, other.state_dict(), 'a.pth', complete=True)
+    assert chosen.keys() == model.state_dict().keys()
+    assert 'newly initialized' not in line
+
+
+def test_a_head_of_other_classes_starts_new_in_a_run_and_is_an_error_in_a_test(tmp_path):
+    model, other = build(classifier()), build(classifier() | dict(head=classifier()['head'] | dict(num_classes=5)))
+    chosen, line = choose_weights(model, other.state_dict(), 'a.pth', complete=False)
+    assert not any(name.startswith('head') for name in chosen)
+    assert 'newly initialized: head.layers.head.weight' in line
+    with pytest.raises(CheckpointError, match=r'lacks head\.layers\.head\.weight.* give a checkpoint of this config'):
+        choose_weights(model, other.state_dict(), 'a.pth', complete=True)
+
+
+def test_a_foreign_layout_fills_the_backbone(tmp_path):
+    model, path = build(classifier()), mae_file(tmp_path / 'mae.pth')
+    chosen, line = choose_weights(model, {'model': {}}, path, complete=False)
+    assert chosen.keys() == {name for name in model.state_dict() if name.startswith('backbone.')}
+    torch.testing.assert_close(chosen['backbone.cls_token'], torch.load(path)['model']['cls_token'])
+    assert 'newly initialized: head' in line
+
+
+def test_a_file_of_which_nothing_fits_is_refused(tmp_path):
+    torch.save({'fc.weight': torch.ones(2, 2)}, tmp_path / 'other.pth')
+    with pytest.raises(CheckpointError, match=r'other\.pth'):
+        choose_weights(build(classifier()), {'fc.weight': torch.ones(2, 2)}, str(tmp_path / 'other.pth'), False)
+
+
+def test_half_a_backbone_is_refused(tmp_path):
+    model = build(classifier())
+    state = {name: tensor for name, tensor in model.state_dict().items() if 'layers.3' not in name}
+    torch.save({'state_dict': state}, tmp_path / 'half.pth')
+    with pytest.raises(CheckpointError, match=r'half\.pth'):
+        choose_weights(model, state, str(tmp_path / 'half.pth'), complete=False)
+
+
+def test_weights_that_are_not_finite_are_refused():
+    model = build(classifier())
+    state = deepcopy(model.state_dict())
+    state['backbone.ln1.weight'][0] = float('nan')
+    with pytest.raises(CheckpointError, match=r'NaN or infinite, first backbone\.ln1\.weight'):
+        choose_weights(model, state, 'a.pth', complete=False)
+
+
+def prefixed(state, start):
+    return {start + name: tensor for name, tensor in state.items()}
+
+
+def test_an_encoder_takes_any_layout_its_own_names_and_a_prefix(tmp_path):
+    backbone, other = build(classifier()).backbone, build(classifier()).backbone
+    state = other.state_dict()
+    for name, file, prefix in (
+            ('own', {'state_dict': state}, None), ('whole', {'state_dict': prefixed(state, 'backbone.')}, None),
+            ('given', {'state_dict': prefixed(state, 'a.b.')}, 'a.b.'), ('no dot', prefixed(state, 'a.b.'), 'a.b')):
+        torch.save(file, tmp_path / f'{name}.pth')
+        chosen, line = choose_part(backbone, str(tmp_path / f'{name}.pth'), prefix)
+        assert chosen.keys() == state.keys()
+        assert all(torch.equal(chosen[key], state[key]) for key in state)
+        assert line.startswith('loaded ')
+    chosen, _ = choose_part(backbone, mae_file(tmp_path / 'mae.pth'))
+    assert torch.equal(chosen['cls_token'], torch.load(tmp_path / 'mae.pth')['model']['cls_token'])
+
+
+def test_a_part_that_lacks_a_tensor_is_refused(tmp_path):
+    model = build(classifier())
+    half = {name: tensor for name, tensor in model.backbone.state_dict().items() if 'layers.3' not in name}
+    torch.save(half, tmp_path / 'half.pth')
+    with pytest.raises(CheckpointError, match=r'half\.pth'):
+        choose_part(model.backbone, str(tmp_path / 'half.pth'))
+    torch.save(prefixed(model.head.state_dict(), 'head.'), tmp_path / 'head.pth')
+    assert len(choose_part(model.head, str(tmp_path / 'head.pth'), 'head')[0]) == 2
+    wide = build(classifier() | dict(head=classifier()['head'] | dict(num_classes=5))).head
+    with pytest.raises(CheckpointError, match=r'0 of 2 tensors of VisionTransformerClsHead; it lacks layers\.head'):
+        choose_part(wide, str(tmp_path / 'head.pth'), 'head')
+    with pytest.raises(CheckpointError, match=r"no tensors below 'neck\.'"):
+        choose_part(wide, str(tmp_path / 'head.pth'), 'neck')
+
+
+def test_a_part_with_a_backbone_follows_the_rule_of_whole_models(tmp_path):
+    model, path = build(classifier()), mae_file(tmp_path / 'mae.pth')
+    chosen, line = choose_part(model, path)
+    assert chosen.keys() == {name for name in model.state_dict() if name.startswith('backbone.')}
+    assert 'newly initialized: head' in line
+
+
+def test_counters_of_old_files_may_be_missing_and_weights_may_not(tmp_path):
+    norm = torch.nn.BatchNorm2d(2)
+    state = {name: tensor for name, tensor in norm.state_dict().items() if 'num_batches' not in name}
+    torch.save(state, tmp_path / 'old.pth')
+    assert choose_part(norm, str(tmp_path / 'old.pth'))[0].keys() == state.keys()
+    del state['running_var']
+    torch.save(state, tmp_path / 'less.pth')
+    with pytest.raises(CheckpointError, match='lacks running_var'):
+        choose_part(norm, str(tmp_path / 'less.pth'))
+
+
+def test_an_address_is_opened_by_the_host_and_compared_by_names(monkeypatch):
+    norm = torch.nn.BatchNorm2d(2)
+    opened = []
+    monkeypatch.setattr('mmengine.runner.CheckpointLoader.load_checkpoint',
+                        lambda path, map_location: opened.append(path) or {'state_dict': norm.state_dict()})
+    assert choose_part(norm, 'torchvision://norm')[0].keys() == norm.state_dict().keys()
+    assert opened == ['torchvision://norm']
