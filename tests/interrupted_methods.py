@@ -6,7 +6,7 @@ from engine.freezing import freezeout_runs
 VIEWS = "dict(type='MultiView', num_views=[2], transforms=[view])"
 ONE = "dict(type='RandomResizedCrop', scale=32, crop_ratio_range=(0.3, 1.0)), dict(type='RandomFlip', prob=0.5)"
 FREEZEOUT = """
-param_scheduler = dict(type='mm_graft.FreezeOutLR', t0=0.5, how='linear', warmup=0.4, convert_to_iter_based=True)
+param_scheduler = dict(type='mm_graft.FreezeOutLR', t0=0.5, schedule='linear', warmup=0.4, convert_to_iter_based=True)
 optim_wrapper.update(paramwise_cfg=dict(by_depth=True))
 custom_hooks += [dict(type='mm_graft.FreezeOutHook')]
 """

@@ -106,7 +106,7 @@ def settings(name: str, folder: Path, world_size: int, runs: dict = RUNS) -> dic
     model.init_weights = lambda: None
     model.double()  # layer norm of a class token next to 0 makes much of rounding
     model.data_preprocessor.register_forward_hook(in_double)
-    freezeout = dict(type='mm_graft.FreezeOutLR', by_epoch=False, t0=.5, how='linear', warmup=2)
+    freezeout = dict(type='mm_graft.FreezeOutLR', by_epoch=False, t0=.5, schedule='linear', warmup=2)
     return dict(
         model=model, work_dir=str(folder / name), default_scope='mmpretrain', log_level='INFO',
         experiment_name=f'{name}{world_size}{folder.name}', launcher='pytorch' if world_size > 1 else 'none',

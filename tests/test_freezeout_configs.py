@@ -23,7 +23,7 @@ def tiny(path, **changes):
 @pytest.mark.parametrize(('t0', 'rates'), [(0.5, 'scaled'), (0.65, 'scaled'), (0.8, 'scaled'), (0.8, 'unscaled'),
                                            (0.9, 'scaled')])
 def test_layers_freeze_when_t0_says_and_start_at_the_rate_that_it_says(t0, rates):
-    run = simulate(tiny(FREEZEOUT, t0=t0, rates=rates), iters_per_epoch=4)
+    run = simulate(tiny(FREEZEOUT, t0=t0, lr_scaling=rates), iters_per_epoch=4)
     assert run.frozen_at[0] == pytest.approx(100 * t0**3, abs=.3)
     assert sorted(run.frozen_at) == list(range(12))
     peak = 1.6e-3 / t0**3 if rates == 'scaled' else 1.6e-3

@@ -15,7 +15,7 @@ data_preprocessor = dict(
 
 global_crop = dict(type='mm_graft.FastCrop', scale=224, crop_ratio_range=(0.25, 1.0), interpolation='bicubic')
 first_view = [global_crop, dict(type='mm_graft.FastPhotometric', blur_probability=1.0)]
-second_view = [global_crop, dict(type='mm_graft.FastPhotometric', blur_probability=0.1, solarise_probability=0.2)]
+second_view = [global_crop, dict(type='mm_graft.FastPhotometric', blur_probability=0.1, solarize_probability=0.2)]
 local_view = [
     dict(type='mm_graft.FastCrop', scale=96, crop_ratio_range=(0.05, 0.25), interpolation='bicubic'),
     dict(type='mm_graft.FastPhotometric', blur_probability=0.5),

@@ -11,7 +11,7 @@ data_preprocessor = dict(
     to_rgb=True,
     non_blocking=True)  # bytes go to the device, which makes them numbers and normalises them
 
-strong_view = [dict(type='mm_graft.FastPhotometric', blur_probability=0.1, solarise_probability=0.2)]
+strong_view = [dict(type='mm_graft.FastPhotometric', blur_probability=0.1, solarize_probability=0.2)]
 train_pipeline = [
     dict(type='mm_graft.TolerantLoadImageFromFile'),
     dict(type='mm_graft.FastCrop', scale=224, crop_ratio_range=(0.08, 1.0), interpolation='bicubic'),

@@ -9,7 +9,7 @@ data_preprocessor = dict(
     to_rgb=True,
     non_blocking=True)  # bytes go to the device, which makes them numbers and normalises them
 
-crop_and_colour = [
+crop_and_color = [
     dict(type='RandomResizedCrop', scale=224, crop_ratio_range=(0.08, 1.0), backend='pillow'),
     dict(
         type='RandomApply',
@@ -18,12 +18,12 @@ crop_and_colour = [
     dict(type='RandomGrayscale', prob=0.2, keep_channels=True, channel_weights=(0.114, 0.587, 0.2989)),
 ]
 first_view = [
-    *crop_and_colour,
+    *crop_and_color,
     dict(type='GaussianBlur', magnitude_range=(0.1, 2.0), magnitude_std='inf', prob=1.0),
     dict(type='RandomFlip', prob=0.5),
 ]
 second_view = [
-    *crop_and_colour,
+    *crop_and_color,
     dict(type='GaussianBlur', magnitude_range=(0.1, 2.0), magnitude_std='inf', prob=0.1),
     dict(type='Solarize', thr=128, prob=0.2),
     dict(type='RandomFlip', prob=0.5),

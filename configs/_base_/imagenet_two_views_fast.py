@@ -14,7 +14,7 @@ data_preprocessor = dict(
 
 crop = dict(type='mm_graft.FastCrop', scale=224, crop_ratio_range=(0.08, 1.0))
 first_view = [crop, dict(type='mm_graft.FastPhotometric', blur_probability=1.0)]
-second_view = [crop, dict(type='mm_graft.FastPhotometric', blur_probability=0.1, solarise_probability=0.2)]
+second_view = [crop, dict(type='mm_graft.FastPhotometric', blur_probability=0.1, solarize_probability=0.2)]
 train_pipeline = [
     dict(type='mm_graft.TolerantLoadImageFromFile'),
     dict(type='MultiView', num_views=[1, 1], transforms=[first_view, second_view]),

@@ -28,8 +28,8 @@ optim_wrapper = dict(
 param_scheduler = dict(
     type='mm_graft.FreezeOutLR',
     t0=t0,
-    how='cubic',
-    rates='scaled',  # initial learning rate of a layer: base / t_i
+    schedule='cubic',
+    lr_scaling='scaled',  # initial learning rate of a layer: base / t_i
     warmup=warmup_epochs,
     min_ratio=1e-6 / lr)
 custom_hooks = [dict(type='mm_graft.FreezeOutHook')]

@@ -32,8 +32,8 @@ optim_wrapper = dict(
 param_scheduler = dict(
     type='mm_graft.FreezeOutLR',
     t0=t0,
-    how='cubic',
-    rates='unscaled',  # scaled would speed up the lower layers, which grafting wants slow
+    schedule='cubic',
+    lr_scaling='unscaled',  # scaled would speed up the lower layers, which grafting wants slow
     warmup=warmup_epochs)
 custom_hooks = [dict(type='mm_graft.FreezeOutHook')]
 train_cfg = dict(max_epochs=max_epochs)

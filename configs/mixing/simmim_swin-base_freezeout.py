@@ -15,6 +15,6 @@ optim_wrapper = dict(
     paramwise_cfg=dict(by_depth=True, custom_keys=dict(absolute_pos_embed=None)))  # which this Swin does not have
 # in the place of the base's warm-up and cosine: FreezeOut has both
 param_scheduler = [
-    dict(type='mm_graft.FreezeOutLR', t0=0.8, how='cubic', warmup=10, min_ratio=0.0125, convert_to_iter_based=True)
+    dict(type='mm_graft.FreezeOutLR', t0=0.8, schedule='cubic', warmup=10, min_ratio=0.0125, convert_to_iter_based=True)
 ]
 custom_hooks = [dict(type='mm_graft.FreezeOutHook')]

@@ -20,6 +20,7 @@ optim_wrapper = dict(
     paramwise_cfg=dict(by_depth=True, custom_keys=dict(norm=None)))
 param_scheduler = [
     dict(
-        type='mm_graft.FreezeOutLR', t0=0.5, how='linear', rates='unscaled', warmup=1500, end=max_iters, by_epoch=False)
+        type='mm_graft.FreezeOutLR', t0=0.5, schedule='linear', lr_scaling='unscaled', warmup=1500,
+        end=max_iters, by_epoch=False)
 ]
 custom_hooks = [dict(type='mm_graft.FreezeOutHook')]

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 IMAGES = Path(__file__).resolve().parents[1] / 'images'
-BLUE, GREEN, GREY, RED, YELLOW = '#4477aa', '#228833', '#bbbbbb', '#cc6677', '#ccbb44'
+BLUE, GREEN, GRAY, RED, YELLOW = '#4477aa', '#228833', '#bbbbbb', '#cc6677', '#ccbb44'
 PALE = {BLUE: '#b8cce0', GREEN: '#b5dbb9'}
 
 
@@ -23,34 +23,34 @@ def canvas(width: float, height: float) -> Axes:
     return axes
 
 
-def box(axes: Axes, x: float, y: float, size: tuple[float, float], colour: str, text: str = '',
+def box(axes: Axes, x: float, y: float, size: tuple[float, float], color: str, text: str = '',
         ink: str = 'black') -> None:
     """A rectangle with a text in its middle."""
-    axes.add_patch(Rectangle((x, y), *size, facecolor=colour, edgecolor='white', linewidth=1.5))
+    axes.add_patch(Rectangle((x, y), *size, facecolor=color, edgecolor='white', linewidth=1.5))
     axes.text(x + size[0] / 2, y + size[1] / 2, text, ha='center', va='center', fontsize=8, color=ink)
 
 
-def arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], colour: str = '#555555') -> None:
+def arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], color: str = '#555555') -> None:
     """An arrow from one point to another."""
-    axes.annotate('', end, start, arrowprops=dict(arrowstyle='->', color=colour, linewidth=1.2))
+    axes.annotate('', end, start, arrowprops=dict(arrowstyle='->', color=color, linewidth=1.2))
 
 
-def encoder(axes: Axes, x: float, y: float, colours: list[str]) -> float:
+def encoder(axes: Axes, x: float, y: float, colors: list[str]) -> float:
     """A row of blocks from left to right; returns where it ends."""
-    for index, colour in enumerate(colours):
-        box(axes, x + 3 * index, y, (3, 5), colour, str(index + 1), 'white' if colour in PALE else 'black')
-    return x + 3 * len(colours)
+    for index, color in enumerate(colors):
+        box(axes, x + 3 * index, y, (3, 5), color, str(index + 1), 'white' if color in PALE else 'black')
+    return x + 3 * len(colors)
 
 
 def patches(axes: Axes, x: float, y: float, grid: np.ndarray, side: float, cmap: str = 'Blues') -> None:
     """A square of patches; NaN is hidden."""
     rows, columns = grid.shape
-    colours = plt.get_cmap(cmap)(0.2 + 0.6 * np.nan_to_num(grid))
+    colors = plt.get_cmap(cmap)(0.2 + 0.6 * np.nan_to_num(grid))
     for row in range(rows):
         for column in range(columns):
-            colour = '#eeeeee' if np.isnan(grid[row, column]) else colours[row, column]
+            color = '#eeeeee' if np.isnan(grid[row, column]) else colors[row, column]
             size = side / columns
-            axes.add_patch(Rectangle((x + column * size, y + (rows - 1 - row) * size), size, size, facecolor=colour,
+            axes.add_patch(Rectangle((x + column * size, y + (rows - 1 - row) * size), size, size, facecolor=color,
                                      edgecolor='white', linewidth=0.6))
 
 
@@ -63,12 +63,12 @@ def save(axes: Axes, name: str) -> None:
 def graft() -> None:
     """MAE first, MoCo v3 on top with small rates below."""
     axes = canvas(8, 2.6)
-    for y, title, colours, stem, task in (
+    for y, title, colors, stem, task in (
             (17, 'i   MAE', [BLUE] * 12, BLUE, 'decoder: the hidden patches'),
-            (4, 'ii  MoCo v3', [PALE[GREEN]] * 8 + [GREEN] * 4, GREY, 'projector, predictor: two views agree')):
+            (4, 'ii  MoCo v3', [PALE[GREEN]] * 8 + [GREEN] * 4, GRAY, 'projector, predictor: two views agree')):
         axes.text(0, y + 2.5, title, va='center', fontsize=10)
         box(axes, 13, y, (5, 5), stem, 'stem', 'white' if stem == BLUE else 'black')
-        end = encoder(axes, 18.5, y, colours)
+        end = encoder(axes, 18.5, y, colors)
         arrow(axes, (end, y + 2.5), (end + 4, y + 2.5))
         axes.text(end + 5, y + 2.5, task, va='center', fontsize=8)
     for x, text in ((15.5, 'frozen'), (30.5, 'learning rate × 0.1'), (48.5, '× 1')):
@@ -83,19 +83,19 @@ def conmim(rng: np.random.Generator) -> None:
     axes = canvas(8, 3)
     image = rng.random((4, 4))
     hidden = np.where(rng.permutation(16).reshape(4, 4) < 12, np.nan, image)
-    for y, grid, name, colour in ((17, hidden, 'student', BLUE), (3, image, 'teacher: moving average', GREY)):
+    for y, grid, name, color in ((17, hidden, 'student', BLUE), (3, image, 'teacher: moving average', GRAY)):
         patches(axes, 0, y, grid, 10)
         arrow(axes, (11, y + 5), (15, y + 5))
-        box(axes, 15, y + 2, (20, 6), colour, name, 'white' if colour == BLUE else 'black')
+        box(axes, 15, y + 2, (20, 6), color, name, 'white' if color == BLUE else 'black')
         arrow(axes, (35, y + 5), (39, y + 5))
-        patches(axes, 40, y, image, 10, 'Greens' if colour == GREY else 'Blues')
+        patches(axes, 40, y, image, 10, 'Greens' if color == GRAY else 'Blues')
     axes.add_patch(Rectangle((42.5, 22), 2.5, 2.5, fill=False, edgecolor=RED, linewidth=2))
     for row in range(4):
         for column in range(4):
             own = (row, column) == (1, 1)
             x, y = 41.2 + 2.5 * column, 11.8 - 2.5 * row
-            colour, width, order = (RED, 2, 3) if own else (GREY, 0.5, 0)
-            axes.plot([43.7, x], [22, y], color=colour, linewidth=width, zorder=order)
+            color, width, order = (RED, 2, 3) if own else (GRAY, 0.5, 0)
+            axes.plot([43.7, x], [22, y], color=color, linewidth=width, zorder=order)
     axes.text(53, 22, 'a hidden patch …', va='center', fontsize=9, color=RED)
     axes.text(53, 8, '… finds itself among all\npatches of the same image', va='center', fontsize=9)
     axes.text(0, 28.3, 'weak view, 75 % hidden', fontsize=8)
@@ -127,7 +127,7 @@ def weak_supervision() -> None:
     end = encoder(axes, 20, 3, [PALE[GREEN]] * 8 + [GREEN] * 4)
     arrow(axes, (end, 5.5), (end + 4, 5.5))
     for index, (tag, share) in enumerate((('dog', 8), ('sea', 8), ('cat', 0.6), ('sun', 0.6))):
-        box(axes, end + 5 + 4.5 * index, 3, (3.5, share), YELLOW if share > 1 else GREY)
+        box(axes, end + 5 + 4.5 * index, 3, (3.5, share), YELLOW if share > 1 else GRAY)
         axes.text(end + 6.7 + 4.5 * index, 1, tag, ha='center', fontsize=8)
     axes.text(end + 5, 13, '½ each: soft targets', fontsize=8, va='center')
     axes.text(38, 10, 'from MAE; rates by stage if grafted', fontsize=8, ha='center', va='center')

@@ -51,7 +51,7 @@ ROWS = {
     'localmim_freezeout-05': Row('LocalMIM + FreezeOut, t0 = 0.5', 'localmim_freezeout', pools=('avg',),
                                  options=('param_scheduler.t0=0.5',)),
     'localmim_freezeout-unscaled': Row('LocalMIM + FreezeOut, t0 = 0.65, unscaled', 'localmim_freezeout',
-                                       pools=('avg',), options=('param_scheduler.rates=unscaled',)),
+                                       pools=('avg',), options=('param_scheduler.lr_scaling=unscaled',)),
     'conmim': Row('ConMIM', 'conmim', pools=('cls', 'avg')),
     # at the FLOPs of MoCo v3
     'mae-rest': Row('MAE below the graft at equal FLOPs', 'mae', like='mocov3', beside='mae2mocov3'),

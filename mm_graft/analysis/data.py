@@ -43,7 +43,7 @@ def image_batches(dataset: Dataset, indices: np.ndarray, to_rgb: bool, batch_siz
         yield torch.stack([pixels_of(dataset[int(index)], to_rgb) for index in indices[start:start + batch_size]])
 
 
-def spread(total: int, count: int) -> np.ndarray:
+def evenly_spaced(total: int, count: int) -> np.ndarray:
     """At most ``count`` indices, evenly over ``total``."""
     return np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(int))
 

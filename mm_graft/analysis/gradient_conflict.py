@@ -13,7 +13,7 @@ from torch import nn
 
 from mm_graft.gradients import Conflict, undisturbed
 
-COLOURS = ('#4477aa', '#ee6677', '#228833', '#ccbb44', '#66ccee', '#aa3377')
+COLORS = ('#4477aa', '#ee6677', '#228833', '#ccbb44', '#66ccee', '#aa3377')
 
 
 class Line(NamedTuple):
@@ -82,17 +82,17 @@ def draw_conflict(conflicts: dict[str, np.ndarray]) -> Figure:
     axes.axhline(0, color='#999999', linewidth=0.8)
     count, width = len(conflicts), 0.7 / len(conflicts)
     for index, (label, cosines) in enumerate(conflicts.items()):
-        colour = COLOURS[index % len(COLOURS)]
+        color = COLORS[index % len(COLORS)]
         blocks = np.arange(1, cosines.shape[1] + 1)
         places = blocks + (index - (count - 1) / 2) * width
         boxes = axes.boxplot([column[np.isfinite(column)] for column in cosines.T], positions=places,
                              widths=0.85 * width, patch_artist=True, medianprops={'color': 'black'},
                              flierprops={'markersize': 2})
         for box in boxes['boxes']:
-            box.set(facecolor=colour, alpha=0.6)
+            box.set(facecolor=color, alpha=0.6)
         line = median_line(cosines)
-        line_colour = 'red' if count == 1 else colour
-        axes.plot(blocks, line.slope * blocks + line.intercept, '--', color=line_colour, label=label)
+        line_color = 'red' if count == 1 else color
+        axes.plot(blocks, line.slope * blocks + line.intercept, '--', color=line_color, label=label)
     axes.set(xlabel='block', ylabel='cosine of the two gradients', xticks=blocks, xticklabels=blocks)
     axes.legend(frameon=False)
     return figure

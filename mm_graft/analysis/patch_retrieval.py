@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-class Neighbours(NamedTuple):
+class Neighbors(NamedTuple):
     """Patches by falling similarity to a query; each of shape (k,)."""
 
     images: np.ndarray
@@ -19,7 +19,7 @@ class Neighbours(NamedTuple):
 
 
 @torch.no_grad()
-def nearest_patches(features: Tensor, image: int, patch: int, k: int = 10) -> Neighbours:
+def nearest_patches(features: Tensor, image: int, patch: int, k: int = 10) -> Neighbors:
     """The k patches of other images with the highest cosine similarity to one patch.
 
     Args:
@@ -43,7 +43,7 @@ def nearest_patches(features: Tensor, image: int, patch: int, k: int = 10) -> Ne
     similarity[image] = float('-inf')
     values, index = similarity.flatten().topk(k)
     index = index.cpu().numpy()
-    return Neighbours(index // num_patches, index % num_patches, values.cpu().numpy())
+    return Neighbors(index // num_patches, index % num_patches, values.cpu().numpy())
 
 
 def patch_box(patch: int, grid: tuple[int, int], size: tuple[int, int]) -> tuple[slice, slice]:
@@ -53,7 +53,7 @@ def patch_box(patch: int, grid: tuple[int, int], size: tuple[int, int]) -> tuple
     return slice(top, top + height), slice(left, left + width)
 
 
-def draw_neighbours(images: np.ndarray, grid: tuple[int, int], query: tuple[int, int], found: Neighbours,
+def draw_neighbors(images: np.ndarray, grid: tuple[int, int], query: tuple[int, int], found: Neighbors,
                     path: str | Path) -> None:
     """The query's image with its patch framed, then the patches found, as one PNG.
 

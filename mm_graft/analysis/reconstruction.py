@@ -141,8 +141,8 @@ def _localmim_scales(model: nn.Module, inputs: Tensor, mean: Tensor, std: Tensor
             pair = [tokens_to_histograms(tokens, grid, generator.nbins) for tokens in (prediction, target)]
         else:
             pair = [prediction, target]
-            if generator.standardised:
-                pair = [_unstandardise(tokens, patchify(inputs, cell)) for tokens in pair]
+            if generator.standardized:
+                pair = [_unstandardize(tokens, patchify(inputs, cell)) for tokens in pair]
             pair = [to_picture(tokens, grid, inputs.shape[1], mean, std) for tokens in pair]
         scales.append(_pack(*pair, mask, grid, hasattr(generator, 'nbins')))
     return scales, mask
@@ -152,7 +152,7 @@ def _mae_scale(model: nn.Module, inputs: Tensor, mean: Tensor, std: Tensor) -> t
     latent, mask, ids_restore = model.backbone(inputs)
     side, grid = model.head.patch_size, tuple(model.backbone.patch_resolution)
     tokens, patches = model.neck(latent, ids_restore), patchify(inputs, model.head.patch_size)
-    tokens = _unstandardise(tokens, patches) if model.head.norm_pix else tokens
+    tokens = _unstandardize(tokens, patches) if model.head.norm_pix else tokens
     mask = mask.bool().unflatten(1, grid)
     pair = [to_picture(part, (inputs.shape[-2] // side, inputs.shape[-1] // side), inputs.shape[1], mean, std)
             for part in (tokens, patches)]
@@ -167,7 +167,7 @@ def _pack(prediction: Tensor, target: Tensor, mask: Tensor, grid: tuple[int, int
             for parts in zip(prediction, target, hidden)]
 
 
-def _unstandardise(tokens: Tensor, patches: Tensor) -> Tensor:
+def _unstandardize(tokens: Tensor, patches: Tensor) -> Tensor:
     """Give each standardised patch the brightness and contrast that the true one has, as MAE's pictures do."""
     variance, mean = torch.var_mean(patches, dim=-1, keepdim=True)
     return tokens * torch.sqrt(variance + 1e-6) + mean
@@ -203,6 +203,6 @@ def strokes(histograms: np.ndarray, width: float, height: float) -> tuple[np.nda
     along = reach * np.stack([np.cos(angle), -np.sin(angle)], axis=-1)  # (N, 2)
     y, x = np.meshgrid((np.arange(rows) + 0.5) * height / rows, (np.arange(columns) + 0.5) * width / columns,
                        indexing='ij')
-    centre = np.stack([x, y], axis=-1)[:, :, None]  # (rows, columns, 1, 2)
-    ends = np.stack([centre - along, centre + along], axis=-2)  # (rows, columns, N, 2, 2)
+    center = np.stack([x, y], axis=-1)[:, :, None]  # (rows, columns, 1, 2)
+    ends = np.stack([center - along, center + along], axis=-2)  # (rows, columns, N, 2, 2)
     return ends.reshape(-1, 2, 2), histograms.reshape(-1)

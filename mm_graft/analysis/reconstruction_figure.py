@@ -12,7 +12,7 @@ from mm_graft.analysis.reconstruction import Reconstruction, Scale, strokes
 SIDE = 2.3  # inches of a panel
 GROUND = '#10131c'
 STROKE = np.array([1.0, 0.83, 0.55])
-HIDDEN_GREY = 0.82
+HIDDEN_GRAY = 0.82
 VISIBLE_STRENGTH = 0.3  # of a prediction where nothing was hidden and nothing is learnt
 GAMMA = 0.7  # lifts weak entries, which predictions of little confidence consist of
 FAINTEST = 0.12  # entries below this share of the largest are not drawn
@@ -41,7 +41,7 @@ def draw(reconstructions: Sequence[Reconstruction]) -> Figure:
 def visible_part(reconstruction: Reconstruction) -> np.ndarray:
     """The picture with hidden patches in grey."""
     hidden = stretch(reconstruction.mask, reconstruction.image.shape[:2])
-    return np.where(hidden[..., None], HIDDEN_GREY, reconstruction.image)
+    return np.where(hidden[..., None], HIDDEN_GRAY, reconstruction.image)
 
 
 def stretch(cells: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -79,10 +79,10 @@ def show_histograms(axes: Axes, histograms: np.ndarray, strength: np.ndarray, si
     alpha = share**GAMMA * strength.repeat(histograms.shape[2])
     drawn = np.flatnonzero(share > FAINTEST)
     drawn = drawn[np.argsort(share[drawn])]  # the strongest on top
-    colours = np.column_stack([np.tile(STROKE, (len(drawn), 1)), alpha[drawn].clip(0, 1)])
+    colors = np.column_stack([np.tile(STROKE, (len(drawn), 1)), alpha[drawn].clip(0, 1)])
     cell = SIDE * 72 / rows  # points
     widths = np.clip(0.11 * cell, 0.35, 2.6) * (0.5 + share[drawn])
-    axes.add_collection(LineCollection(ends[drawn], colors=colours, linewidths=widths, capstyle='round'))
+    axes.add_collection(LineCollection(ends[drawn], colors=colors, linewidths=widths, capstyle='round'))
     axes.set(xlim=(0, width), ylim=(height, 0), aspect='equal', facecolor=GROUND)
     _finish(axes, title)
 

@@ -12,7 +12,7 @@ SIDE = 2.4  # inches of a panel
 VOID = (255, 255, 255)
 
 
-def colour(labels: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:
+def color(labels: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:
     """Class indices (H, W) as colours (H, W, 3), uint8; what has no colour of its own is white."""
     table = np.full((max(int(labels.max()) + 1, len(palette)), 3), VOID, dtype=np.uint8)
     table[:len(palette)] = palette
@@ -47,7 +47,7 @@ def draw(images: Sequence[np.ndarray], columns: Mapping[str, Sequence[np.ndarray
     figure = Figure(figsize=(SIDE * panels, SIDE * height / width * rows + 0.9), layout='constrained')
     axes = figure.subplots(rows, panels, squeeze=False)
     for row, image in enumerate(images):
-        pictures = {'image': image, **{title: colour(maps[row], palette) for title, maps in columns.items()}}
+        pictures = {'image': image, **{title: color(maps[row], palette) for title, maps in columns.items()}}
         for axis, (title, picture) in zip(axes[row], pictures.items()):
             axis.imshow(picture, interpolation='nearest')
             axis.axis('off')

@@ -49,12 +49,12 @@ def vic(first: Tensor, second: Tensor) -> VIC:
         raise ValueError(f'views of shape {tuple(first.shape)} and {tuple(second.shape)}; give two of the same shape '
                          '(images, features) with at least two images')
     unit = [F.normalize(x, dim=1) for x in (first, second)]
-    centred = [F.normalize(x - x.mean(0), dim=1) for x in (first, second)]
+    centered = [F.normalize(x - x.mean(0), dim=1) for x in (first, second)]
     return VIC(
         norm=torch.stack([x.norm(dim=1).mean() for x in (first, second)]).mean(),
         invariance=F.mse_loss(*unit),
-        variance=torch.stack([(x.var(0) + 1e-4).sqrt().mean() for x in centred]).mean(),
-        covariance=torch.stack([off_diagonal_energy(x) for x in centred]).mean())
+        variance=torch.stack([(x.var(0) + 1e-4).sqrt().mean() for x in centered]).mean(),
+        covariance=torch.stack([off_diagonal_energy(x) for x in centered]).mean())
 
 
 @torch.no_grad()

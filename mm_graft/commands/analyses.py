@@ -21,11 +21,11 @@ from mm_graft.analysis import (
 from mm_graft.analysis import patch_retrieval as retrieval
 from mm_graft.analysis import tsne as plane
 from mm_graft.analysis import vic as terms
-from mm_graft.analysis.data import balanced, image_batches, spread, training_batches
+from mm_graft.analysis.data import balanced, evenly_spaced, image_batches, training_batches
 from mm_graft.analysis.layers import draw_layers, propose
 from mm_graft.analysis.reconstruction import load_model, read_images, reconstruct
 from mm_graft.checkpoints import read_checkpoint
-from mm_graft.commands.analyze import Subject
+from mm_graft.commands.analyze import AnalyzedModel
 from mm_graft.commands.configs import check_folders
 from mm_graft.encoders import Encoder, load_encoder, normalization_of, patch_projection, preprocessor_config
 from mm_graft.engine.reliability.strict_load_hook import choose_weights
@@ -36,10 +36,10 @@ from mm_graft.evaluation.splits import at_most
 from mm_graft.gradients import terms_conflict
 
 
-def encoders_of(args: Namespace, subjects: list[Subject]) -> dict[str, Encoder]:
+def encoders_of(args: Namespace, entries: list[AnalyzedModel]) -> dict[str, Encoder]:
     """The encoders, by name."""
-    return {subject.label: load_encoder(subject.cfg, subject.checkpoint, args.branch).to(args.device)
-            for subject in subjects}
+    return {entry.label: load_encoder(entry.cfg, entry.checkpoint, args.branch).to(args.device)
+            for entry in entries}
 
 
 def pixel_batches(args: Namespace, cfg: Config, encoder: Encoder) -> Iterator[Tensor]:
@@ -49,7 +49,7 @@ def pixel_batches(args: Namespace, cfg: Config, encoder: Encoder) -> Iterator[Te
         yield from pixels.permute(0, 3, 1, 2).split(args.batch_size)
     else:
         _, dataset = build_datasets(cfg)
-        indices = spread(len(dataset), args.count)
+        indices = evenly_spaced(len(dataset), args.count)
         yield from image_batches(dataset, indices, normalization_of(cfg)['to_rgb'], args.batch_size)
 
 
@@ -80,33 +80,33 @@ def _whole_model(args: Namespace) -> None:
                          'model; leave it out')
 
 
-def conflict(args: Namespace, subjects: list[Subject]) -> None:
+def conflict(args: Namespace, entries: list[AnalyzedModel]) -> None:
     """Cosines of the gradients of two losses."""
     _whole_model(args)
-    init_default_scope(subjects[0].cfg.get('default_scope', 'mmpretrain'))
-    batches = training_batches(subjects[0].cfg, args.batches, args.batch_size, args.workers, args.seed)
+    init_default_scope(entries[0].cfg.get('default_scope', 'mmpretrain'))
+    batches = training_batches(entries[0].cfg, args.batches, args.batch_size, args.workers, args.seed)
     found = {}
-    for subject in subjects:
-        model = load_model(subject.cfg, subject.checkpoint).to(args.device).train()
+    for entry in entries:
+        model = load_model(entry.cfg, entry.checkpoint).to(args.device).train()
         torch.manual_seed(args.seed)
 
         def measure(batch: dict, model: torch.nn.Module = model) -> object:
             data = model.data_preprocessor(batch, True)
             return terms_conflict(model, lambda: model(**data, mode='loss'), tuple(args.losses))
 
-        found[subject.label] = gradient_conflict.conflict_over_batches(model, measure, batches)
+        found[entry.label] = gradient_conflict.conflict_over_batches(model, measure, batches)
     models = {label: gradient_conflict.conflict_summary(cosines) for label, cosines in found.items()}
     save(args, models, gradient_conflict.draw_conflict(found), losses=args.losses, batch_size=args.batch_size,
          batches=len(batches))
 
 
-def attention_distance(args: Namespace, subjects: list[Subject]) -> None:
+def attention_distance(args: Namespace, entries: list[AnalyzedModel]) -> None:
     """Mean distance from a patch to what it attends to."""
     found, count = {}, 0
-    for subject, encoder in zip(subjects, encoders_of(args, subjects).values()):
-        batches = list(pixel_batches(args, subjects[0].cfg, encoder))
+    for entry, encoder in zip(entries, encoders_of(args, entries).values()):
+        batches = list(pixel_batches(args, entries[0].cfg, encoder))
         count = sum(map(len, batches))
-        found[subject.label] = distances.attention_distances(encoder.encode_pixels, batches, encoder.grid,
+        found[entry.label] = distances.attention_distances(encoder.encode_pixels, batches, encoder.grid,
                                                              encoder.patch_size)
     models = {label: {'per_block': result.per_block.tolist(), 'per_head': result.per_head.tolist(),
                       'mass_on_extra': result.mass_on_extra.mean((1, 2)).tolist()} for label, result in found.items()}
@@ -114,17 +114,17 @@ def attention_distance(args: Namespace, subjects: list[Subject]) -> None:
     save(args, models, figure, images=count, unit='pixels')
 
 
-def vic(args: Namespace, subjects: list[Subject]) -> None:
+def vic(args: Namespace, entries: list[AnalyzedModel]) -> None:
     """VICReg's terms.
 
     Raises:
         ValueError: the training data give no two views.
     """
-    encoders = encoders_of(args, subjects)
+    encoders = encoders_of(args, entries)
     first = next(iter(encoders.values()))
-    preprocessor = MODELS.build({'type': 'SelfSupDataPreprocessor', **preprocessor_config(subjects[0].cfg)})
+    preprocessor = MODELS.build({'type': 'SelfSupDataPreprocessor', **preprocessor_config(entries[0].cfg)})
     preprocessor.to(args.device)
-    batches = training_batches(subjects[0].cfg, args.batches, args.batch_size, args.workers, args.seed)
+    batches = training_batches(entries[0].cfg, args.batches, args.batch_size, args.workers, args.seed)
     views = [preprocessor(batch, True)['inputs'] for batch in batches]
     if not isinstance(views[0], list | tuple) or len(views[0]) < 2:
         raise ValueError('the training data of the first config give no two views; put a contrastive config first')
@@ -136,13 +136,13 @@ def vic(args: Namespace, subjects: list[Subject]) -> None:
     save(args, models, terms.draw_vic(values), images=sum(len(pair[0]) for pair in views))
 
 
-def layers(args: Namespace, subjects: list[Subject]) -> None:
+def layers(args: Namespace, entries: list[AnalyzedModel]) -> None:
     """What every block is worth, and what to try first."""
-    sets = build_datasets(subjects[0].cfg)
+    sets = build_datasets(entries[0].cfg)
     rows = [at_most(image_labels(dataset), count, args.seed)
             for dataset, count in zip(sets, (args.train_images, args.test_images))]
     found = {}
-    for label, encoder in encoders_of(args, subjects).items():
+    for label, encoder in encoders_of(args, entries).items():
         train, test = (features_of_blocks(encoder, dataset, chosen, args.batch_size, args.workers)
                        for dataset, chosen in zip(sets, rows))
         found[label] = curves(train, test, args.seed)
@@ -155,11 +155,11 @@ def layers(args: Namespace, subjects: list[Subject]) -> None:
     save(args, models, draw_layers(found, proposals), train_images=len(rows[0]), test_images=len(rows[1]))
 
 
-def tsne(args: Namespace, subjects: list[Subject]) -> None:
+def tsne(args: Namespace, entries: list[AnalyzedModel]) -> None:
     """Features of test images in the plane."""
-    encoders = encoders_of(args, subjects)
-    _, dataset = build_datasets(subjects[0].cfg)
-    labels, bgr = image_labels(dataset), normalization_of(subjects[0].cfg)['to_rgb']
+    encoders = encoders_of(args, entries)
+    _, dataset = build_datasets(entries[0].cfg)
+    labels, bgr = image_labels(dataset), normalization_of(entries[0].cfg)['to_rgb']
     chosen = balanced(labels, args.classes, args.per_class)
     points = {}
     for label, encoder in encoders.items():
@@ -173,10 +173,10 @@ def tsne(args: Namespace, subjects: list[Subject]) -> None:
          perplexity=args.perplexity)
 
 
-def attention_map(args: Namespace, subjects: list[Subject]) -> None:
+def attention_map(args: Namespace, entries: list[AnalyzedModel]) -> None:
     """Attention of the class token."""
-    encoders = encoders_of(args, subjects)
-    pixels, pictures = all_pixels(args, subjects[0].cfg, next(iter(encoders.values())))
+    encoders = encoders_of(args, entries)
+    pixels, pictures = all_pixels(args, entries[0].cfg, next(iter(encoders.values())))
     found = {label: maps.class_attention_maps(
         maps.attention_weights(encoder.encode_pixels, pixels, args.block), encoder.grid).cpu().numpy()
         for label, encoder in encoders.items()}
@@ -184,10 +184,10 @@ def attention_map(args: Namespace, subjects: list[Subject]) -> None:
     maps.draw_attention_maps(pictures, found, args.out / f'{args.analysis}.png')
 
 
-def patch_retrieval(args: Namespace, subjects: list[Subject]) -> None:
+def patch_retrieval(args: Namespace, entries: list[AnalyzedModel]) -> None:
     """Patches that are most like one, a picture for each checkpoint."""
-    encoders = encoders_of(args, subjects)
-    pixels, pictures = all_pixels(args, subjects[0].cfg, next(iter(encoders.values())))
+    encoders = encoders_of(args, entries)
+    pixels, pictures = all_pixels(args, entries[0].cfg, next(iter(encoders.values())))
     models = {}
     args.out.mkdir(parents=True, exist_ok=True)
     for index, (label, encoder) in enumerate(encoders.items()):
@@ -195,35 +195,35 @@ def patch_retrieval(args: Namespace, subjects: list[Subject]) -> None:
             tokens = torch.cat([encoder.patch_tokens(part) for part in pixels.split(args.batch_size)])
         found = retrieval.nearest_patches(tokens, *args.query, args.neighbours)
         models[label] = {name: values.tolist() for name, values in found._asdict().items()}
-        retrieval.draw_neighbours(pictures, encoder.grid, tuple(args.query), found,
+        retrieval.draw_neighbors(pictures, encoder.grid, tuple(args.query), found,
                                   args.out / f'{_numbered(args.analysis, index, encoders)}.png')
     save(args, models, None, query=args.query)
 
 
-def reconstruction(args: Namespace, subjects: list[Subject]) -> None:
+def reconstruction(args: Namespace, entries: list[AnalyzedModel]) -> None:
     """What is seen, hidden and predicted, a picture for each checkpoint."""
     _whole_model(args)
     models = {}
     args.out.mkdir(parents=True, exist_ok=True)
-    for index, subject in enumerate(subjects):
-        model = load_model(subject.cfg, subject.checkpoint).to(args.device)
+    for index, entry in enumerate(entries):
+        model = load_model(entry.cfg, entry.checkpoint).to(args.device)
         torch.manual_seed(args.seed)
         channels = patch_projection(model).in_channels
         results = reconstruct(model, read_images(args.images, tuple(model.backbone.img_size), channels))
-        models[subject.label] = {'hidden': [float(result.mask.mean()) for result in results]}
-        name = _numbered(args.analysis, index, subjects)
+        models[entry.label] = {'hidden': [float(result.mask.mean()) for result in results]}
+        name = _numbered(args.analysis, index, entries)
         reconstruction_figure.draw(results).savefig(args.out / f'{name}.png', dpi=args.dpi)
     save(args, models, None, images=args.images)
 
 
-def segmentation(args: Namespace, subjects: list[Subject]) -> None:
+def segmentation(args: Namespace, entries: list[AnalyzedModel]) -> None:
     """Predicted classes of test images.
 
     Raises:
         ValueError: the test set has no such image.
     """
     _whole_model(args)
-    cfg = subjects[0].cfg
+    cfg = entries[0].cfg
     check_folders(cfg, 'test_dataloader')
     init_default_scope(cfg.default_scope)
     data = DATASETS.build(cfg.test_dataloader.dataset)
@@ -233,14 +233,14 @@ def segmentation(args: Namespace, subjects: list[Subject]) -> None:
     images = [sample['inputs'].permute(1, 2, 0).numpy()[..., ::-1] for sample in samples]  # BGR → RGB
     truth = [sample['data_samples'].gt_sem_seg.data[0].numpy() for sample in samples]
     columns, models = {'truth': truth}, {}
-    for subject in subjects:
-        model = MODELS.build(subject.cfg.model)
-        weights, _ = choose_weights(model, read_checkpoint(subject.checkpoint), subject.checkpoint, complete=True)
+    for entry in entries:
+        model = MODELS.build(entry.cfg.model)
+        weights, _ = choose_weights(model, read_checkpoint(entry.checkpoint), entry.checkpoint, complete=True)
         model.load_state_dict(weights, strict=True)
         model.to(args.device).eval()
-        columns[subject.label] = [segmentation_figure.predict(model, sample) for sample in samples]
-        models[subject.label] = {'pixels_right': [float((predicted == true).mean())
-                                                  for predicted, true in zip(columns[subject.label], truth)]}
+        columns[entry.label] = [segmentation_figure.predict(model, sample) for sample in samples]
+        models[entry.label] = {'pixels_right': [float((predicted == true).mean())
+                                                  for predicted, true in zip(columns[entry.label], truth)]}
     figure = segmentation_figure.draw(images, columns, data.metainfo['classes'], data.metainfo['palette'])
     save(args, models, figure, indices=args.indices)
 

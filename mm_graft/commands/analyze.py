@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from mmengine.config import Config
 
 
-class Subject(NamedTuple):
-    """One checkpoint that is looked at."""
+class AnalyzedModel(NamedTuple):
+    """A checkpoint to analyze, the config that built it, and its name in the figure."""
 
     label: str
     cfg: Config
@@ -104,25 +104,25 @@ def layers_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--workers', type=int, default=0, help='processes that read images')
 
 
-def check(args: argparse.Namespace) -> list[Subject]:
+def check(args: argparse.Namespace) -> list[AnalyzedModel]:
     """The configs; checkpoints and pictures exist."""
-    subjects = subjects_of(args)
-    check_files('checkpoint', *(subject.checkpoint for subject in subjects))
+    entries = entries_of(args)
+    check_files('checkpoint', *(entry.checkpoint for entry in entries))
     check_files('picture', *(getattr(args, 'images', None) or ()))
-    return subjects
+    return entries
 
 
-def run(name: str, args: argparse.Namespace, subjects: list[Subject]) -> None:
+def run(name: str, args: argparse.Namespace, entries: list[AnalyzedModel]) -> None:
     """Compute, save and draw."""
     import torch
 
     from mm_graft.commands import analyses
     args.analysis = name
     args.device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
-    getattr(analyses, name.replace('-', '_'))(args, subjects)
+    getattr(analyses, name.replace('-', '_'))(args, entries)
 
 
-def subjects_of(args: argparse.Namespace) -> list[Subject]:
+def entries_of(args: argparse.Namespace) -> list[AnalyzedModel]:
     """What is looked at, each under a name of its own.
 
     Raises:
@@ -134,7 +134,7 @@ def subjects_of(args: argparse.Namespace) -> list[Subject]:
                              for stem, (_, checkpoint) in zip(stems, pairs)]
     if len(labels) != len(pairs) or len(set(labels)) != len(pairs):
         raise ValueError(f'{len(pairs)} checkpoints need as many different names, not {labels}; give --labels')
-    return [Subject(label, load_config(config, args.cfg_options), checkpoint)
+    return [AnalyzedModel(label, load_config(config, args.cfg_options), checkpoint)
             for label, (config, checkpoint) in zip(labels, pairs)]
 
 

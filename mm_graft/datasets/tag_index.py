@@ -135,7 +135,7 @@ class _Builder:
     def add(self, place: int, tags: list[str]) -> None:
         labels, unmapped = self.label_set.labels_of(tags)
         self.seen.update(tags=len(tags), unmapped=len(unmapped), untagged=not tags,
-                         unlabelled=bool(tags) and not labels)
+                         unlabeled=bool(tags) and not labels)
         self.unmapped.update(unmapped)
         if len(self.unmapped) > 2 * REMEMBERED:
             self.unmapped = Counter(dict(self.unmapped.most_common(REMEMBERED)))

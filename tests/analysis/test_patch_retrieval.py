@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mm_graft.analysis.patch_retrieval import draw_neighbours, nearest_patches, patch_box
+from mm_graft.analysis.patch_retrieval import draw_neighbors, nearest_patches, patch_box
 
 
 def test_neighbours_are_the_most_similar_patches_of_other_images_whatever_their_length():
@@ -28,5 +28,5 @@ def test_a_patch_covers_its_square_of_pixels():
 def test_the_retrieval_becomes_a_png(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
     found = nearest_patches(torch.randn(3, 16, 8), 0, 5, 4)
-    draw_neighbours(images, (4, 4), (0, 5), found, tmp_path / 'a.png')
+    draw_neighbors(images, (4, 4), (0, 5), found, tmp_path / 'a.png')
     assert Image.open(tmp_path / 'a.png').format == 'PNG'

@@ -69,7 +69,7 @@ def test_localmim_gives_histograms_of_every_scale(tmp_path):
 
 
 def test_pixel_targets_are_the_image_again(tmp_path):
-    for options in ({}, {'standardised': False}):
+    for options in ({}, {'standardized': False}):
         cfg = localmim_cfg({**PIXELS, **options}, [48, 192])
         images = pictures(16, 32)
         for shown, image in zip(reconstruct(load_model(cfg, saved(cfg, tmp_path / 'a.pth')), images), images):

@@ -2,7 +2,7 @@ import numpy as np
 from matplotlib.collections import LineCollection
 
 from mm_graft.analysis.reconstruction import Reconstruction, Scale
-from mm_graft.analysis.reconstruction_figure import GAMMA, HIDDEN_GREY, draw, visible_part
+from mm_graft.analysis.reconstruction_figure import GAMMA, HIDDEN_GRAY, draw, visible_part
 
 MASK = np.array([[True, False], [False, True]])
 
@@ -15,7 +15,7 @@ def example(histogram: bool = True) -> Reconstruction:
 
 def test_hidden_patches_are_grey_and_visible_ones_as_they_are():
     shown = visible_part(example())
-    assert (shown[:4, :4] == HIDDEN_GREY).all()
+    assert (shown[:4, :4] == HIDDEN_GRAY).all()
     assert (shown[:4, 4:] == 0.5).all()
 
 

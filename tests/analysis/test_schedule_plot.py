@@ -18,7 +18,7 @@ def config(paramwise_cfg, param_scheduler, **train_cfg):
         param_scheduler=param_scheduler, train_cfg=train_cfg or dict(by_epoch=True, max_epochs=10)))
 
 
-FREEZEOUT = config(dict(by_depth=True), dict(type='mm_graft.FreezeOutLR', warmup=1, t0=.5, how='linear',
+FREEZEOUT = config(dict(by_depth=True), dict(type='mm_graft.FreezeOutLR', warmup=1, t0=.5, schedule='linear',
                                              convert_to_iter_based=True))
 STAGES = config(dict(stage_lr_mult=[.1, .1, 1., 1.]), [
     dict(type='LinearLR', start_factor=.5, end=2, by_epoch=True),
@@ -72,7 +72,7 @@ def test_freezing_points_are_dots_and_stand_in_the_legend():
 
 def test_what_follows_the_global_cosine_is_dashed():
     cfg = config(dict(by_depth=True, custom_keys={'patch_embed': dict(global_rate=True)}),
-                 dict(type='mm_graft.FreezeOutLR', warmup=1, t0=.5, how='linear', convert_to_iter_based=True))
+                 dict(type='mm_graft.FreezeOutLR', warmup=1, t0=.5, schedule='linear', convert_to_iter_based=True))
     axes = draw(simulate(cfg, 5), 'global').axes[0]
     dashed = [line.get_label() for line in axes.lines if line.get_linestyle() == '--']
     assert dashed == ['depth 0, global rate']

@@ -6,8 +6,8 @@ from mm_graft.analysis.tsne import draw_points, embed
 
 def test_well_separated_classes_stay_apart_and_the_seed_fixes_the_picture():
     random = np.random.default_rng(0)
-    centres = 10 * np.eye(3, 8)
-    features = np.concatenate([centre + 0.1 * random.standard_normal((12, 8)) for centre in centres])
+    centers = 10 * np.eye(3, 8)
+    features = np.concatenate([center + 0.1 * random.standard_normal((12, 8)) for center in centers])
     points = embed(features, perplexity=5)
     assert points.shape == (36, 2)
     np.testing.assert_array_equal(points, embed(features, perplexity=5))

@@ -48,10 +48,10 @@ def analyze(folder, run):
     """Run an analysis on both checkpoints; gives what it wrote as JSON."""
 
     def call(command: str, *options: str, both: bool = True) -> dict:
-        subjects = [folder / 'joint.py', folder / 'epoch_0.pth']
-        subjects += ['--also', folder / 'joint.py', folder / 'epoch_1.pth'] if both else []
+        entries = [folder / 'joint.py', folder / 'epoch_0.pth']
+        entries += ['--also', folder / 'joint.py', folder / 'epoch_1.pth'] if both else []
         out = folder / 'new' / 'out'
-        arguments = [command, *subjects, '--out', out, '--batch-size', 2, '--device', 'cpu', *options]
+        arguments = [command, *entries, '--out', out, '--batch-size', 2, '--device', 'cpu', *options]
         run('analyze', *arguments)
         return json.loads((out / f'{command}.json').read_text())
 

@@ -89,7 +89,7 @@ def test_what_was_set_and_what_follows_is_told():
     ({'max_epochs': [1]}, r'max_epochs=\[1\]: expected a number'),
     ({'data_root': 3}, r'data_root=3: expected a text'),
     ({'stage_lr_mult': 0.5}, r'expected a list, such as \[0\.1, 0\.1, 1\.0\]'),
-    ({'crop_and_colour.9.prob': 0.5}, r'crop_and_colour\.9\.prob=0\.5 cannot be read: .*index')], ids=str)
+    ({'crop_and_color.9.prob': 0.5}, r'crop_and_color\.9\.prob=0\.5 cannot be read: .*index')], ids=str)
 def test_what_cannot_be_set_is_refused_with_the_nearest_name_or_an_example(option, message):
     with pytest.raises(ValueError, match=message):
         load_config(GRAFT, option)

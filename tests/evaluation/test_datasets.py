@@ -200,9 +200,9 @@ def test_a_training_folder_that_does_not_exist_is_named_first(folder):
 
 
 def test_images_without_labels_say_which_option_reads_them(folder):
-    unlabelled = build_dataset(dict(type='CustomDataset', data_root=str(folder / 'test'), with_label=False))
+    unlabeled = build_dataset(dict(type='CustomDataset', data_root=str(folder / 'test'), with_label=False))
     with pytest.raises(ValueError, match=r'--cfg-options train_dataloader\.dataset\.with_label=True'):
-        image_labels(unlabelled)
+        image_labels(unlabeled)
 
 
 def test_no_test_set_anywhere_says_what_to_add(folder):

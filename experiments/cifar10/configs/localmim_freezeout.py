@@ -24,6 +24,6 @@ optim_wrapper = dict(
     # decoders and tap norms follow the global cosine until their block freezes
     paramwise_cfg=dict(
         by_depth=True, custom_keys={'neck.': dict(global_rate=True), 'tap_norms.': dict(global_rate=True)}))
-param_scheduler = dict(type='mm_graft.FreezeOutLR', t0=t0, how='cubic', rates='scaled', warmup=_base_.warmup)
+param_scheduler = dict(type='mm_graft.FreezeOutLR', t0=t0, schedule='cubic', lr_scaling='scaled', warmup=_base_.warmup)
 custom_hooks = [dict(type='mm_graft.FreezeOutHook')]
 train_cfg = dict(max_epochs=max_epochs)

@@ -23,6 +23,6 @@ optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1),
     paramwise_cfg=dict(stage_lr_mult=[0.1, 0.1, 1.0], by_depth=True))
-param_scheduler = dict(type='mm_graft.FreezeOutLR', t0=t0, how='cubic', rates='unscaled', warmup=0.2)
+param_scheduler = dict(type='mm_graft.FreezeOutLR', t0=t0, schedule='cubic', lr_scaling='unscaled', warmup=0.2)
 train_cfg = dict(max_epochs=max_epochs)
 custom_hooks = [dict(type='mm_graft.FreezeOutHook')]

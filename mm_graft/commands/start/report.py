@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from mmengine.config import Config
 
+from mm_graft.analysis.data import evenly_spaced
 from mm_graft.analysis.gallery import draw_gallery, nearest_images
 from mm_graft.analysis.page import Section, render
 from mm_graft.analysis.patch_pca import draw_patch_pca
@@ -76,11 +77,6 @@ def readable(paths: list[Path], size: tuple[int, int], count: int = LOOKED_AT) -
         except ValueError:
             continue
     return np.stack(pictures)
-
-
-def spread(pixels: np.ndarray) -> list[int]:
-    """Indices of some pictures, evenly spaced: the first ones often show one thing."""
-    return list(range(0, len(pixels), max(1, len(pixels) // SHOWN)))[:SHOWN]
 
 
 def to_tensor(pixels: np.ndarray) -> torch.Tensor:
@@ -165,7 +161,7 @@ def reconstructions(stages: list[Config], pixels: np.ndarray) -> list[Section]:
         if Path(cfg.work_dir).name == 'mae':
             model = load_model(cfg, Path(cfg.work_dir) / f'epoch_{cfg.train_cfg.max_epochs}.pth')
             torch.manual_seed(0)
-            figure = draw_reconstructions(reconstruct(model, pixels[spread(pixels)[:3]]))
+            figure = draw_reconstructions(reconstruct(model, pixels[evenly_spaced(len(pixels), 3)]))
             sections.append(Section('Filled in', 'What masked autoencoding predicts where three quarters of each image '
                                     'are hidden.', figure=figure, alternative='reconstructions'))
     return sections
@@ -174,7 +170,7 @@ def reconstructions(stages: list[Config], pixels: np.ndarray) -> list[Section]:
 @torch.no_grad()
 def patches(encoders: dict[str, Encoder], pixels: np.ndarray) -> Section:
     """Principal components of patches."""
-    shown = pixels[spread(pixels)]
+    shown = pixels[evenly_spaced(len(pixels), SHOWN)]
     tokens = {name: encoder.patch_tokens(to_tensor(shown)).float().numpy() for name, encoder in encoders.items()}
     return Section('Patches', 'The three strongest components of the patch features as colors: what has one color is '
                    'alike for the encoder.', figure=draw_patch_pca(shown, tokens, next(iter(encoders.values())).grid),
@@ -183,7 +179,7 @@ def patches(encoders: dict[str, Encoder], pixels: np.ndarray) -> Section:
 
 def gallery(features: dict[str, np.ndarray], pixels: np.ndarray) -> Section:
     """Nearest images before and after."""
-    chosen = spread(pixels)
+    chosen = evenly_spaced(len(pixels), SHOWN).tolist()
     ends = [next(iter(features)), list(features)[-1]]
     k = min(5, len(pixels) - 1)
     found = {name: nearest_images(features[name], chosen, k) for name in ends}

@@ -73,7 +73,7 @@ def shift_hue(image: np.ndarray, turn: float) -> np.ndarray:
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR_FULL)
 
 
-def grey(image: np.ndarray) -> np.ndarray:
+def gray(image: np.ndarray) -> np.ndarray:
     """The luma in all channels."""
     return cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
 
@@ -84,7 +84,7 @@ def blur(image: np.ndarray, sigma: float) -> np.ndarray:
     return cv2.GaussianBlur(image, (side, side), sigma, borderType=cv2.BORDER_REPLICATE)
 
 
-def solarise(image: np.ndarray, threshold: int = 128) -> np.ndarray:
+def solarize(image: np.ndarray, threshold: int = 128) -> np.ndarray:
     """Invert what is at or above the threshold."""
     return through_table(image, np.where(threshold <= LEVELS, 255 - LEVELS, LEVELS))
 
@@ -135,26 +135,26 @@ class FastPhotometric(BaseTransform):
     Args:
         jitter: largest change of brightness, contrast and saturation (factors 1 ± x) and of the hue (± x turns).
         jitter_probability: of jitter.
-        grey_probability: of grey.
+        gray_probability: of grey.
         blur_probability: of blur.
         blur_sigma: in pixels, from, to.
-        solarise_probability: of solarisation.
-        solarise_threshold: level from which it inverts.
+        solarize_probability: of solarisation.
+        solarize_threshold: level from which it inverts.
 
     Raises:
         ValueError: a probability outside [0, 1], or (in use) an image that is not (H, W, 3).
     """
 
     def __init__(self, jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.2, 0.1),
-                 jitter_probability: float = 0.8, grey_probability: float = 0.2, blur_probability: float = 0.0,
-                 blur_sigma: tuple[float, float] = (0.1, 2.0), solarise_probability: float = 0.0,
-                 solarise_threshold: int = 128) -> None:
-        check_probabilities(jitter=jitter_probability, grey=grey_probability, blur=blur_probability,
-                            solarise=solarise_probability)
+                 jitter_probability: float = 0.8, gray_probability: float = 0.2, blur_probability: float = 0.0,
+                 blur_sigma: tuple[float, float] = (0.1, 2.0), solarize_probability: float = 0.0,
+                 solarize_threshold: int = 128) -> None:
+        check_probabilities(jitter=jitter_probability, gray=gray_probability, blur=blur_probability,
+                            solarize=solarize_probability)
         self.jitter, self.jitter_probability = jitter, jitter_probability
-        self.grey_probability = grey_probability
+        self.gray_probability = gray_probability
         self.blur_probability, self.blur_sigma = blur_probability, blur_sigma
-        self.solarise_probability, self.solarise_threshold = solarise_probability, solarise_threshold
+        self.solarize_probability, self.solarize_threshold = solarize_probability, solarize_threshold
 
     def transform(self, results: dict) -> dict:
         """Change the colours of ``img``."""
@@ -162,18 +162,18 @@ class FastPhotometric(BaseTransform):
         if image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(f'an image of shape {image.shape}; colours need (H, W, 3)')
         if random.random() < self.jitter_probability:
-            image = jitter_colours(image, *self.jitter)
-        if random.random() < self.grey_probability:
-            image = grey(image)
+            image = jitter_colors(image, *self.jitter)
+        if random.random() < self.gray_probability:
+            image = gray(image)
         if random.random() < self.blur_probability:
             image = blur(image, random.uniform(*self.blur_sigma))
-        if random.random() < self.solarise_probability:
-            image = solarise(image, self.solarise_threshold)
+        if random.random() < self.solarize_probability:
+            image = solarize(image, self.solarize_threshold)
         results['img'] = image
         return results
 
 
-def jitter_colours(image: np.ndarray, brightness: float, contrast: float, saturation: float, hue: float) -> np.ndarray:
+def jitter_colors(image: np.ndarray, brightness: float, contrast: float, saturation: float, hue: float) -> np.ndarray:
     """Brightness, contrast, saturation and hue changed by random amounts, in random order."""
     changes = [(scale_brightness, random.uniform(1 - brightness, 1 + brightness)),
                (scale_contrast, random.uniform(1 - contrast, 1 + contrast)),

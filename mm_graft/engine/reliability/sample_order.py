@@ -25,7 +25,7 @@ def seed_generators(*entropy: int) -> None:
     torch.manual_seed(seed_host_generators(*entropy))
 
 
-class PlacedSampler(Sampler):
+class PositionedSampler(Sampler):
     """The indices of a sampler from any place on, each with its place: ``((pass, position), index)``.
 
     The position counts over all processes, as the host's samplers deal their indices out in turn; so it does not depend
@@ -75,7 +75,7 @@ class SeededSamples:
         return self.dataset[index]
 
 
-def place_samples(loader: DataLoader, seed: int, rank: int, world_size: int) -> PlacedSampler:
+def place_samples(loader: DataLoader, seed: int, rank: int, world_size: int) -> PositionedSampler:
     """Let a loader, before its first batch, seed every sample by its place; returns what says where a pass begins.
 
     Raises:
@@ -86,7 +86,7 @@ def place_samples(loader: DataLoader, seed: int, rank: int, world_size: int) -> 
         raise ValueError('the seeds of samples follow from their places in a sampler, but the batches of this loader '
                          f'come from {type(loader.batch_sampler).__name__}; use a batch sampler with a `sampler`, or '
                          'remove RNGStateHook')
-    placed = PlacedSampler(sampler, rank, world_size)
+    placed = PositionedSampler(sampler, rank, world_size)
     loader.batch_sampler.sampler = placed
     loader.dataset.__getitems__ = SeededSamples(loader.dataset, seed)
     if hasattr(sampler, 'skip'):  # asked by the host's loop by iterations when it resumes

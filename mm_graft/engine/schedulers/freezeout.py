@@ -33,20 +33,20 @@ from mm_graft.host.accumulation import iterations_a_step
 from mm_graft.registry import PARAM_SCHEDULERS
 
 POWERS = {'linear': 1, 'square': 2, 'cubic': 3}
-RATES = ('scaled', 'unscaled', 'global')
+LR_SCALINGS = ('scaled', 'unscaled', 'global')
 
 
-def freeze_ratios(t0: float, how: str, num_blocks: int) -> list[float]:
+def freeze_ratios(t0: float, schedule: str, num_blocks: int) -> list[float]:
     """t_i for i = 0…``num_blocks``: the share of the run for which depth i trains; ``t0`` before the power is taken.
 
     Raises:
-        ValueError: ``t0`` or ``how`` is out of range.
+        ValueError: ``t0`` or ``schedule`` is out of range.
     """
     if not 0 < t0 <= 1:
         raise ValueError(f't0={t0} must lie in (0, 1]: it is the share of the run before the first layer freezes')
-    if how not in POWERS:
-        raise ValueError(f'how={how!r} is unknown; choose one of {sorted(POWERS)}')
-    return [(t0 + (1 - t0) * i / num_blocks)**POWERS[how] for i in range(num_blocks + 1)]
+    if schedule not in POWERS:
+        raise ValueError(f'schedule={schedule!r} is unknown; choose one of {sorted(POWERS)}')
+    return [(t0 + (1 - t0) * i / num_blocks)**POWERS[schedule] for i in range(num_blocks + 1)]
 
 
 def whole_run_limit(ratio: float, total: int, warmup: int) -> float:
@@ -114,8 +114,8 @@ class FreezeOutLR(_ParamScheduler):
 
     Args:
         t0: share of the run, before the power, after which the stem freezes.
-        how: ``'linear'``, ``'square'`` or ``'cubic'``.
-        rates: ``'scaled'`` (base/t_i), ``'unscaled'`` (base), or ``'global'`` (all layers on one cosine, frozen at
+        schedule: s, ``'linear'``, ``'square'`` or ``'cubic'``.
+        lr_scaling: ``'scaled'`` (base/t_i), ``'unscaled'`` (base), or ``'global'`` (all layers on one cosine, frozen at
             t_i none the less: the ViTFreeze code's ``--non_layerwise_lr``).
         convention: ``'vitfreeze_paper'``, ``'vitfreeze_code'`` or ``'brock'``, see the module.
         warmup: length of the warm-up, in epochs with ``convert_to_iter_based=True``, else in iterations.
@@ -133,8 +133,8 @@ class FreezeOutLR(_ParamScheduler):
     def __init__(self,
                  optimizer: OptimizerType,
                  t0: float = 0.8,
-                 how: str = 'cubic',
-                 rates: str = 'scaled',
+                 schedule: str = 'cubic',
+                 lr_scaling: str = 'scaled',
                  convention: str = 'vitfreeze_paper',
                  warmup: float = 0,
                  min_ratio: float = 0.,
@@ -155,8 +155,8 @@ class FreezeOutLR(_ParamScheduler):
         self.warmup = math.ceil(warmup / self.accumulative_counts)
         self.depths = group_depths(optimizer)
         self.num_blocks = num_blocks or count_blocks(optimizer)
-        self.ratios = freeze_ratios(t0, how, self.num_blocks)
-        self.rates, self.convention, self.min_ratio = rates, convention, min_ratio
+        self.ratios = freeze_ratios(t0, schedule, self.num_blocks)
+        self.lr_scaling, self.convention, self.min_ratio = lr_scaling, convention, min_ratio
         self._validate()
         self.freeze_steps = [freeze_step(CONVENTIONS[convention], ratio, self.total, self.warmup)
                              for ratio in self.ratios]
@@ -188,7 +188,7 @@ class FreezeOutLR(_ParamScheduler):
         if on_global:
             return warmup_cosine(step, self.warmup, self.total, self.min_ratio)
         ratio = self.ratios[depth]
-        peak = 1 / ratio if self.rates == 'scaled' else 1.
+        peak = 1 / ratio if self.lr_scaling == 'scaled' else 1.
         return layer_rate(CONVENTIONS[self.convention], step, ratio, peak, self.total, self.warmup)
 
     def _get_value(self) -> list[float]:
@@ -197,10 +197,12 @@ class FreezeOutLR(_ParamScheduler):
                 for base, depth, on_global in zip(self.base_values, self.depths, self.on_global)]
 
     def _follows_global(self, depth: int | None, group: dict) -> bool:
-        return depth is None or depth > self.num_blocks or group.get('global_rate', False) or self.rates == 'global'
+        return (depth is None or depth > self.num_blocks or group.get('global_rate', False)
+                or self.lr_scaling == 'global')
 
     def _validate(self) -> None:
-        for name, value, known in (('rates', self.rates, RATES), ('convention', self.convention, sorted(CONVENTIONS))):
+        for name, known in (('lr_scaling', LR_SCALINGS), ('convention', sorted(CONVENTIONS))):
+            value = getattr(self, name)
             if value not in known:
                 raise ValueError(f'{name}={value!r} is unknown; choose one of {list(known)}')
         if not 0 <= self.warmup < self.total:

@@ -51,4 +51,4 @@ class MultiCropPreprocessor(TwoViewPreprocessor):
         images = (images.flip(1) if self._channel_conversion else images).float() / 255
         many = images.repeat(self.num_local, 1, 1, 1)  # (B, C, H, W) → (L·B, C, H, W)
         views = self.augment(many, self.local_size, self.local_scale, self.local_blur_probability, 0.0)
-        return self.normalise(views * 255).chunk(self.num_local)
+        return self.normalize(views * 255).chunk(self.num_local)

@@ -1,7 +1,7 @@
 """Photometric augmentation of a batch on its device, every image with parameters of its own.
 
 Images are (B, C, H, W) in [0, 1], C = 1 or 3 (RGB). The operations and ranges are torchvision's and PIL's (brightness,
-contrast, saturation as blends; hue as a rotation in YIQ instead of HSV; solarise above a threshold); a sample that an
+contrast, saturation as blends; hue as a rotation in YIQ instead of HSV; solarize above a threshold); a sample that an
 operation does not pick keeps its exact values.
 """
 
@@ -26,7 +26,7 @@ def apply_to_some(images: Tensor, changed: Tensor, probability: float) -> Tensor
     return torch.where(uniform(len(images), 0, 1, images) < probability, changed, images)
 
 
-def grey(images: Tensor) -> Tensor:
+def gray(images: Tensor) -> Tensor:
     """Luma, repeated over the channels."""
     if images.shape[1] == 1:
         return images
@@ -34,15 +34,15 @@ def grey(images: Tensor) -> Tensor:
     return (images * weights).sum(1, keepdim=True).expand_as(images)
 
 
-def colour_jitter(images: Tensor, brightness: float, contrast: float, saturation: float, hue: float) -> Tensor:
+def color_jitter(images: Tensor, brightness: float, contrast: float, saturation: float, hue: float) -> Tensor:
     """Brightness, contrast and saturation scaled by U(1 − x, 1 + x), hue turned by U(−x, x) of a full turn."""
     count = len(images)
     images = (images * uniform(count, 1 - brightness, 1 + brightness, images)).clamp(0, 1)
-    mean = grey(images).mean((1, 2, 3), keepdim=True)
+    mean = gray(images).mean((1, 2, 3), keepdim=True)
     images = mean.lerp(images, uniform(count, 1 - contrast, 1 + contrast, images)).clamp(0, 1)
     if images.shape[1] == 1:
         return images
-    images = grey(images).lerp(images, uniform(count, 1 - saturation, 1 + saturation, images)).clamp(0, 1)
+    images = gray(images).lerp(images, uniform(count, 1 - saturation, 1 + saturation, images)).clamp(0, 1)
     return turn_hue(images, uniform(count, -hue, hue, images).view(-1) * 2 * math.pi)
 
 
@@ -74,6 +74,6 @@ def gaussian_blur(images: Tensor, sigma: Tensor, largest: float) -> Tensor:
     return flat.view_as(images)
 
 
-def solarise(images: Tensor, threshold: float) -> Tensor:
+def solarize(images: Tensor, threshold: float) -> Tensor:
     """Invert what is at or above the threshold."""
     return torch.where(images >= threshold, 1 - images, images)

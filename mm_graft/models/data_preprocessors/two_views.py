@@ -28,12 +28,12 @@ def crop_boxes(count: int, scale: tuple[float, float], ratio: tuple[float, float
 
 def crop_and_flip(images: Tensor, boxes: Tensor, flip: Tensor, size: tuple[int, int]) -> Tensor:
     """Cut each image to its box, mirror where ``flip`` (B, bool) is set, resize to ``size``: (B, C, height, width)."""
-    centre_x, centre_y, width, height = boxes.unbind(1)
+    center_x, center_y, width, height = boxes.unbind(1)
     theta = boxes.new_zeros(len(boxes), 2, 3)
     theta[:, 0, 0] = torch.where(flip, -width, width)
     theta[:, 1, 1] = height
-    theta[:, 0, 2] = 2 * centre_x - 1
-    theta[:, 1, 2] = 2 * centre_y - 1
+    theta[:, 0, 2] = 2 * center_x - 1
+    theta[:, 1, 2] = 2 * center_y - 1
     grid = F.affine_grid(theta, [len(images), images.shape[1], *size], align_corners=False)
     return F.grid_sample(images, grid, mode='bilinear', padding_mode='reflection', align_corners=False)
 
@@ -55,10 +55,10 @@ class TwoViewPreprocessor(SelfSupDataPreprocessor):
         ratio: aspect ratio of a crop, from, to.
         jitter: brightness, contrast, saturation, hue.
         jitter_probability: of each view.
-        grey_probability: of each view.
+        gray_probability: of each view.
         blur_probability: of the first and the second view.
         blur_sigma: in pixels, from, to.
-        solarise_probability: of the first and the second view; above half of the brightness.
+        solarize_probability: of the first and the second view; above half of the brightness.
         flip_probability: of each view.
 
     Raises:
@@ -69,20 +69,20 @@ class TwoViewPreprocessor(SelfSupDataPreprocessor):
                  size: tuple[int, int] | None = None, scale: tuple[float, float] = (0.08, 1.0),
                  ratio: tuple[float, float] = (3 / 4, 4 / 3),
                  jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.2, 0.1), jitter_probability: float = 0.8,
-                 grey_probability: float = 0.2, blur_probability: tuple[float, float] = (1.0, 0.1),
-                 blur_sigma: tuple[float, float] = (0.1, 2.0), solarise_probability: tuple[float, float] = (0.0, 0.2),
+                 gray_probability: float = 0.2, blur_probability: tuple[float, float] = (1.0, 0.1),
+                 blur_sigma: tuple[float, float] = (0.1, 2.0), solarize_probability: tuple[float, float] = (0.0, 0.2),
                  flip_probability: float = 0.5) -> None:
         super().__init__(mean=mean, std=std, to_rgb=to_rgb)
-        for value in (jitter_probability, grey_probability, flip_probability, *blur_probability,
-                      *solarise_probability):
+        for value in (jitter_probability, gray_probability, flip_probability, *blur_probability,
+                      *solarize_probability):
             if not 0 <= value <= 1:
                 raise ValueError(f'probability {value} is outside [0, 1]')
         if not 0 < scale[0] <= scale[1] <= 1:
             raise ValueError(f'scale={scale} is the share of the image that a crop keeps; choose 0 < from ≤ to ≤ 1')
         self.size, self.scale, self.ratio, self.jitter = size, scale, ratio, jitter
-        self.jitter_probability, self.grey_probability = jitter_probability, grey_probability
+        self.jitter_probability, self.gray_probability = jitter_probability, gray_probability
         self.blur_probability, self.blur_sigma = blur_probability, blur_sigma
-        self.solarise_probability, self.flip_probability = solarise_probability, flip_probability
+        self.solarize_probability, self.flip_probability = solarize_probability, flip_probability
 
     @torch.no_grad()
     def forward(self, data: dict, training: bool = False) -> dict:
@@ -92,35 +92,35 @@ class TwoViewPreprocessor(SelfSupDataPreprocessor):
         if self._channel_conversion:
             images = images.flip(1)
         if not training:
-            return {**data, 'inputs': self.normalise(images)}
+            return {**data, 'inputs': self.normalize(images)}
         images = images / 255
-        views = [self.normalise(self.view(images, index) * 255) for index in (0, 1)]
+        views = [self.normalize(self.view(images, index) * 255) for index in (0, 1)]
         return {**data, 'inputs': views}
 
-    def normalise(self, images: Tensor) -> Tensor:
+    def normalize(self, images: Tensor) -> Tensor:
         """Subtract the mean, divide by the standard deviation."""
         return (images - self.mean) / self.std
 
     def view(self, images: Tensor, index: int) -> Tensor:
-        """One view of images in [0, 1]; ``index`` says which blur and solarise probabilities are meant."""
+        """One view of images in [0, 1]; ``index`` says which blur and solarize probabilities are meant."""
         return self.augment(images, self.size or images.shape[-2:], self.scale, self.blur_probability[index],
-                            self.solarise_probability[index])
+                            self.solarize_probability[index])
 
     def augment(self, images: Tensor, size: tuple[int, int], scale: tuple[float, float], blur_probability: float,
-                solarise_probability: float) -> Tensor:
+                solarize_probability: float) -> Tensor:
         """Crop, mirror and recolour images in [0, 1], each with parameters of its own."""
         count = len(images)
         boxes = crop_boxes(count, scale, self.ratio, images)
         flip = torch.rand(count, device=images.device) < self.flip_probability
         images = crop_and_flip(images, boxes, flip, size)
-        images = photometric.apply_to_some(images, photometric.colour_jitter(images, *self.jitter),
+        images = photometric.apply_to_some(images, photometric.color_jitter(images, *self.jitter),
                                            self.jitter_probability)
-        if images.shape[1] == 3 and self.grey_probability:
-            images = photometric.apply_to_some(images, photometric.grey(images), self.grey_probability)
+        if images.shape[1] == 3 and self.gray_probability:
+            images = photometric.apply_to_some(images, photometric.gray(images), self.gray_probability)
         if blur_probability:
             sigma = photometric.uniform(count, *self.blur_sigma, images).view(-1)
             images = photometric.apply_to_some(images, photometric.gaussian_blur(images, sigma, self.blur_sigma[1]),
                                                blur_probability)
-        if solarise_probability:
-            images = photometric.apply_to_some(images, photometric.solarise(images, 0.5), solarise_probability)
+        if solarize_probability:
+            images = photometric.apply_to_some(images, photometric.solarize(images, 0.5), solarize_probability)
         return images

@@ -36,11 +36,11 @@ class ViewsAndImagePreprocessor(TwoViewPreprocessor):
         result = super().forward(data, training)
         if training:
             images = data['inputs'].float()
-            image = self.plain(images.flip(1) if self._channel_conversion else images)
-            result['inputs'] = [*result['inputs'], self.normalise(image)]
+            image = self.crop(images.flip(1) if self._channel_conversion else images)
+            result['inputs'] = [*result['inputs'], self.normalize(image)]
         return result
 
-    def plain(self, images: Tensor) -> Tensor:
+    def crop(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W), each with a crop and a flip of its own."""
         boxes = crop_boxes(len(images), self.image_scale, self.ratio, images)
         flip = torch.rand(len(images), device=images.device) < self.flip_probability

@@ -75,7 +75,7 @@ def cell_histograms(images: Tensor, nbins: int, cell: int, bias: Tensor | None =
     return sums.view(batch, channels, nbins, rows, columns) / cell**2
 
 
-def normalise_cells(histograms: Tensor) -> Tensor:
+def normalize_cells(histograms: Tensor) -> Tensor:
     """Divide each cell's histogram by its L2 norm; (B, C, N, h, w) → tokens (B, h·w, C·N), channel slowest."""
     unit = F.normalize(histograms, dim=2)
     return unit.flatten(3).flatten(1, 2).transpose(1, 2)
@@ -92,12 +92,12 @@ def multi_scale_hog(images: Tensor, nbins: int, cells: Sequence[int]) -> list[Te
     """HOG tokens (B, (H/p)(W/p), C·nbins) for every cell side p, from one histogram at their common divisor."""
     finest = math.gcd(*cells)
     histograms = cell_histograms(images, nbins, finest)
-    return [normalise_cells(pool_cells(histograms, cell // finest)) for cell in cells]
+    return [normalize_cells(pool_cells(histograms, cell // finest)) for cell in cells]
 
 
 def biased_hog(images: Tensor, nbins: int, cell: int, bias: Tensor) -> Tensor:
     """HOG tokens (B, (H/cell)(W/cell), C·nbins) with ``bias`` (2,) added to the gradients of every channel."""
-    return normalise_cells(cell_histograms(images, nbins, cell, bias))
+    return normalize_cells(cell_histograms(images, nbins, cell, bias))
 
 
 @MODELS.register_module()

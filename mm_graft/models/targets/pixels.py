@@ -16,7 +16,7 @@ from mm_graft.models.grids import check_divides
 from mm_graft.registry import MODELS
 
 
-def standardise_patches(patches: Tensor) -> Tensor:
+def standardize_patches(patches: Tensor) -> Tensor:
     """Mean 0 and (unbiased) variance 1 in every patch, (B, N, D); flat patches become zero."""
     variance, mean = torch.var_mean(patches, dim=-1, keepdim=True)
     return (patches - mean) / torch.sqrt(variance + 1e-6)
@@ -28,17 +28,17 @@ class PixelTarget(BaseModule):
 
     Args:
         cells: side of a patch in pixels, a scale each.
-        standardised: as in the formula above; otherwise the pixels as the network sees them.
+        standardized: as in the formula above; otherwise the pixels as the network sees them.
 
     Raises:
         ValueError: a size is not positive, or (in ``forward``) does not divide the image.
     """
 
-    def __init__(self, cells: Sequence[int] = (4, 8, 16, 32), standardised: bool = True):
+    def __init__(self, cells: Sequence[int] = (4, 8, 16, 32), standardized: bool = True):
         super().__init__()
         if not cells or min(cells) < 1:
             raise ValueError(f'cells={list(cells)}: give at least one side in pixels, each at least 1')
-        self.cells, self.standardised = tuple(cells), standardised
+        self.cells, self.standardized = tuple(cells), standardized
 
     @property
     def out_channels(self) -> list[int]:
@@ -56,4 +56,4 @@ class PixelTarget(BaseModule):
     def _target(self, images: Tensor, cell: int) -> Tensor:
         check_divides(images.shape[-2:], cell)
         patches = patchify(images, cell)
-        return standardise_patches(patches) if self.standardised else patches
+        return standardize_patches(patches) if self.standardized else patches

@@ -41,7 +41,7 @@ OPERATIONS = {
     'hue down': ('shift_hue', -.1, lambda image: mmcv.adjust_hue(image, -.1, backend='pillow'), 16),
     'blur 0.5': ('blur', .5, by_pil(lambda image: image.filter(ImageFilter.GaussianBlur(.5))), 8),
     'blur 2': ('blur', 2., by_pil(lambda image: image.filter(ImageFilter.GaussianBlur(2.))), 5),
-    'solarise': ('solarise', 128, by_pil(lambda image: ImageOps.solarize(image, 128)), 0),
+    'solarize': ('solarize', 128, by_pil(lambda image: ImageOps.solarize(image, 128)), 0),
 }
 
 
@@ -63,7 +63,7 @@ def test_grey_is_pils():
     image = photo()
     expected = np.asarray(Image.fromarray(image[..., ::-1]).convert('L'))
     for channel in range(3):
-        assert np.abs(fast_views.grey(image)[..., channel].astype(int) - expected).max() <= 1
+        assert np.abs(fast_views.gray(image)[..., channel].astype(int) - expected).max() <= 1
 
 
 @pytest.mark.parametrize('interpolation', ['bilinear', 'bicubic'])
@@ -88,8 +88,8 @@ def test_a_hue_may_turn_all_the_way_round():
 
 def test_solarising_at_a_threshold():
     levels = np.array([[[0, 127, 128], [129, 200, 255]]], dtype=np.uint8)
-    assert fast_views.solarise(levels).tolist() == [[[0, 127, 127], [126, 55, 0]]]
-    assert fast_views.solarise(levels, 255).tolist() == [[[0, 127, 128], [129, 200, 0]]]
+    assert fast_views.solarize(levels).tolist() == [[[0, 127, 127], [126, 55, 0]]]
+    assert fast_views.solarize(levels, 255).tolist() == [[[0, 127, 128], [129, 200, 0]]]
 
 
 def test_boxes_have_the_hosts_distribution():
@@ -159,11 +159,11 @@ def test_views_are_a_function_of_the_seed():
 
 
 @pytest.mark.parametrize('settings', [
-    dict(jitter_probability=1.0), dict(grey_probability=1.0), dict(blur_probability=1.0),
-    dict(solarise_probability=1.0), dict(jitter_probability=1.0, jitter=(0.4, 0., 0., 0.)),
-    dict(blur_probability=1.0, blur_sigma=(3., 3.)), dict(solarise_probability=1.0, solarise_threshold=50)], ids=str)
+    dict(jitter_probability=1.0), dict(gray_probability=1.0), dict(blur_probability=1.0),
+    dict(solarize_probability=1.0), dict(jitter_probability=1.0, jitter=(0.4, 0., 0., 0.)),
+    dict(blur_probability=1.0, blur_sigma=(3., 3.)), dict(solarize_probability=1.0, solarize_threshold=50)], ids=str)
 def test_each_argument_changes_the_image(settings):
-    off = dict(jitter_probability=0.0, grey_probability=0.0)
+    off = dict(jitter_probability=0.0, gray_probability=0.0)
     results = []
     for extra in ({}, settings):
         random.seed(0)

@@ -110,7 +110,7 @@ def run_config(model, iterations=12, epochs=None, schedule=None, data=None, work
     """Config of a run over ``iterations`` steps in which the stem freezes at half time."""
     data = data or {}
     collate = 'pseudo_collate' if data.get('labels') else 'default_collate'
-    schedule = dict(type='mm_graft.FreezeOutLR', by_epoch=False, t0=.5, how='linear', warmup=2) | (schedule or {})
+    schedule = dict(type='mm_graft.FreezeOutLR', by_epoch=False, t0=.5, schedule='linear', warmup=2) | (schedule or {})
     wrapper = kwargs.pop('optim_wrapper', {})
     sampler = dict(type='DefaultSampler' if epochs else 'InfiniteSampler', shuffle=True)
     return dict(

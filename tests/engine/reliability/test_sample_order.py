@@ -5,7 +5,12 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, SequentialSampler
 
-from mm_graft.engine.reliability.sample_order import PlacedSampler, place_samples, seed_generators, seed_host_generators
+from mm_graft.engine.reliability.sample_order import (
+    PositionedSampler,
+    place_samples,
+    seed_generators,
+    seed_host_generators,
+)
 
 
 class Draws(Dataset):
@@ -80,7 +85,7 @@ def test_the_loop_by_iterations_skips_here_too():
 
 
 def test_indices_come_with_their_place():
-    sampler = PlacedSampler([5, 3, 1], rank=1, world_size=2)
+    sampler = PositionedSampler([5, 3, 1], rank=1, world_size=2)
     sampler.begin(4, 1)
     assert list(sampler) == [((4, 3), 3), ((4, 5), 1)]
     assert len(sampler) == 3

@@ -75,7 +75,7 @@ def test_scaled_rates_let_every_layer_cover_the_same_distance():
 def test_groups_keep_their_own_base_rate():
     optimizer = make_optimizer()
     optimizer.optimizer.param_groups[1]['lr'] = .1
-    rates = rates_over_run(make_schedule(optimizer, rates='unscaled', t0=1.), 100)
+    rates = rates_over_run(make_schedule(optimizer, lr_scaling='unscaled', t0=1.), 100)
     assert all(rate[1] == pytest.approx(.1 * rate[0]) for rate in rates)
 
 
@@ -104,7 +104,7 @@ def test_a_group_marked_global_follows_the_global_cosine_until_its_layer_freezes
 
 
 def test_global_rates_keep_the_freezing_points():
-    plain, layerwise = make_schedule(rates='global'), make_schedule()
+    plain, layerwise = make_schedule(lr_scaling='global'), make_schedule()
     assert plain.freeze_steps == layerwise.freeze_steps
     assert plain.rate(0, True, 20) == plain.rate(3, True, 20)
 
@@ -123,9 +123,9 @@ def test_after_its_end_a_run_is_as_frozen_as_in_its_last_step():
     assert schedule.frozen_depth(1000) == schedule.frozen_depth(999) == 11
 
 
-@pytest.mark.parametrize('name', ['t0', 'how', 'rates', 'convention', 'warmup', 'min_ratio', 'num_blocks'])
+@pytest.mark.parametrize('name', ['t0', 'schedule', 'lr_scaling', 'convention', 'warmup', 'min_ratio', 'num_blocks'])
 def test_every_argument_matters(name):
-    other = {'t0': .5, 'how': 'linear', 'rates': 'unscaled', 'convention': 'vitfreeze_code', 'warmup': 20,
+    other = {'t0': .5, 'schedule': 'linear', 'lr_scaling': 'unscaled', 'convention': 'vitfreeze_code', 'warmup': 20,
              'min_ratio': .1, 'num_blocks': 3}[name]
     base = {'warmup': 10}
     assert rates_over_run(make_schedule(**base), 100) != rates_over_run(make_schedule(**(base | {name: other})), 100)
@@ -157,7 +157,8 @@ def test_a_resumed_schedule_goes_on_as_before():
 
 
 @pytest.mark.parametrize(('kwargs', 'match'), [
-    ({'t0': 0}, 't0=0'), ({'t0': 1.1}, 't0=1.1'), ({'how': 'quartic'}, 'quartic'), ({'rates': 'some'}, 'some'),
+    ({'t0': 0}, 't0=0'), ({'t0': 1.1}, 't0=1.1'), ({'schedule': 'quartic'}, 'quartic'),
+    ({'lr_scaling': 'some'}, 'some'),
     ({'convention': 'none'}, 'none'), ({'warmup': 100}, 'warm-up of 100'), ({'warmup': 60}, 'raise t0'),
     ({'convention': 'brock', 'warmup': 5}, 'no warm-up'), ({'begin': 5}, 'begin=5'), ({'min_ratio': 2}, 'min_ratio=2'),
 ])

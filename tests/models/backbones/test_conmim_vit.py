@@ -23,14 +23,14 @@ def build(tiny_arch):
     return build_backbone
 
 
-def randomise(module):
+def randomize(module):
     for parameter in module.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return module
 
 
 def test_encodes_as_the_hosts_beit_with_explicit_softmax(build, tiny_arch):
-    ours = randomise(build()).eval()
+    ours = randomize(build()).eval()
     host = BEiTPretrainViT(tiny_arch, 32, 8)
     host.eval()  # returns None
     missing, unexpected = host.load_state_dict(ours.state_dict(), strict=False)
@@ -42,7 +42,7 @@ def test_encodes_as_the_hosts_beit_with_explicit_softmax(build, tiny_arch):
 
 
 def test_hidden_pixels_do_not_matter_and_visible_ones_do(build):
-    backbone = randomise(build()).eval()
+    backbone = randomize(build()).eval()
     images, mask = torch.randn(1, 3, 32, 32), torch.zeros(1, 16, dtype=torch.bool)
     mask[0, 0] = True
     changed = images.clone()
@@ -85,7 +85,7 @@ def test_depths_are_known(build):
 
 
 def test_frozen_blocks_leave_autograd_in_spite_of_the_shared_bias(build):
-    backbone = randomise(build(frozen_stages=2, drop_path_rate=0.5)).train()
+    backbone = randomize(build(frozen_stages=2, drop_path_rate=0.5)).train()
     seen = []
     backbone.layers[1].register_forward_hook(lambda module, inputs, output: seen.append(output.requires_grad))
     backbone(torch.randn(2, 3, 32, 32))[-1].sum().backward()
@@ -109,7 +109,7 @@ def test_absolute_positions_and_drop_path_matter(build):
     before = backbone(images)[-1]
     torch.nn.init.normal_(backbone.pos_embed)
     assert not torch.allclose(before, backbone(images)[-1])
-    dropping = randomise(build(drop_path_rate=0.9)).train()
+    dropping = randomize(build(drop_path_rate=0.9)).train()
     assert not torch.allclose(dropping(images)[-1], dropping(images)[-1])
 
 
@@ -128,7 +128,7 @@ def save(path, **modules):
 
 
 def test_a_pretrained_teacher_starts_fine_tuning_at_a_larger_size(build, tmp_path):
-    student, teacher = randomise(build()), randomise(build())
+    student, teacher = randomize(build()), randomize(build())
     model = torch.nn.ModuleDict({'module': torch.nn.Sequential(teacher)})
     save(tmp_path / 'a.pth', backbone=student, momentum_encoder=model)
     tuned = build(**TUNED, img_size=48)
@@ -145,7 +145,7 @@ def test_a_pretrained_teacher_starts_fine_tuning_at_a_larger_size(build, tmp_pat
 
 
 def test_the_hosts_way_to_load_is_not_overwritten_by_initialization(build, tmp_path):
-    source = randomise(build())
+    source = randomize(build())
     save(tmp_path / 'a.pth', backbone=source)
     loaded = build(init_cfg={'type': 'Pretrained', 'checkpoint': str(tmp_path / 'a.pth'), 'prefix': 'backbone.'})
     loaded.init_weights()
@@ -153,7 +153,7 @@ def test_the_hosts_way_to_load_is_not_overwritten_by_initialization(build, tmp_p
 
 
 def test_a_fine_tuned_encoder_starts_segmentation(build, tmp_path):
-    tuned = randomise(build(**TUNED))
+    tuned = randomize(build(**TUNED))
     save(tmp_path / 'a.pth', backbone=tuned)
     segmenter = build(**{**TUNED, 'out_type': 'featmap'}, img_size=64)
     load_backbone(segmenter, tmp_path / 'a.pth', resize=True)

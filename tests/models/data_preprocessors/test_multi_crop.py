@@ -2,8 +2,8 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 
-PLAIN = dict(ratio=(1.0, 1.0), jitter_probability=0.0, grey_probability=0.0, flip_probability=0.0,
-             blur_probability=(0.0, 0.0), solarise_probability=(0.0, 0.0), local_blur_probability=0.0)
+PLAIN = dict(ratio=(1.0, 1.0), jitter_probability=0.0, gray_probability=0.0, flip_probability=0.0,
+             blur_probability=(0.0, 0.0), solarize_probability=(0.0, 0.0), local_blur_probability=0.0)
 
 
 def build(**kwargs):
@@ -62,7 +62,7 @@ def test_every_setting_of_the_local_views_matters(batch):
 
 def test_local_views_are_never_solarised():
     white = {'inputs': torch.full((4, 3, 16, 16), 255, dtype=torch.uint8)}
-    made = views(white, **{**PLAIN, 'solarise_probability': (1.0, 1.0)})
+    made = views(white, **{**PLAIN, 'solarize_probability': (1.0, 1.0)})
     assert all((view * 50 + 100).max() < 1 for view in made[:2])
     assert all((view * 50 + 100).min() > 254 for view in made[2:])
 

@@ -16,7 +16,7 @@ def images():
 
 def only(images, **strength):
     """One operation of the jitter with the one strength given; the factor is an end of its range or between."""
-    return ours.colour_jitter(images, **dict(brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0) | strength)
+    return ours.color_jitter(images, **dict(brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0) | strength)
 
 
 def fixed(monkeypatch, *values):
@@ -42,9 +42,9 @@ def test_blends_are_torchvisions(monkeypatch, images, factor, place, name):
 
 
 def test_grey_is_torchvisions_and_keeps_the_channels(images):
-    torch.testing.assert_close(ours.grey(images), tv.rgb_to_grayscale(images, 3), atol=2e-4, rtol=0)
+    torch.testing.assert_close(ours.gray(images), tv.rgb_to_grayscale(images, 3), atol=2e-4, rtol=0)
     single = images[:, :1]
-    assert ours.grey(single) is single
+    assert ours.gray(single) is single
 
 
 def test_one_channel_is_jittered_without_colour():
@@ -62,8 +62,8 @@ def test_hue_keeps_luma_where_nothing_is_cut(images):
 
 def test_a_full_turn_and_grey_images_stay(images):
     torch.testing.assert_close(ours.turn_hue(images, torch.full((4, ), 2 * math.pi)), images, atol=1e-4, rtol=0)
-    grey = ours.grey(images).contiguous()
-    torch.testing.assert_close(ours.turn_hue(grey, torch.tensor([0.5, -1.0, 2.0, math.pi])), grey, atol=2e-3, rtol=0)
+    gray = ours.gray(images).contiguous()
+    torch.testing.assert_close(ours.turn_hue(gray, torch.tensor([0.5, -1.0, 2.0, math.pi])), gray, atol=2e-3, rtol=0)
 
 
 def test_turning_forth_and_back_is_nothing(images):
@@ -93,8 +93,8 @@ def test_blur_of_an_image_smaller_than_its_kernel_works():
 
 
 def test_solarise_is_torchvisions(images):
-    assert ours.solarise(images, 0.5).equal(tv.solarize(images, 0.5))
-    assert not ours.solarise(images, 0.5).equal(ours.solarise(images, 0.9))
+    assert ours.solarize(images, 0.5).equal(tv.solarize(images, 0.5))
+    assert not ours.solarize(images, 0.5).equal(ours.solarize(images, 0.9))
 
 
 def test_results_stay_in_range(images):

@@ -6,8 +6,8 @@ from mmengine.registry import MODELS
 
 from mm_graft.models.data_preprocessors.two_views import crop_and_flip, crop_boxes
 
-PLAIN = dict(scale=(1.0, 1.0), ratio=(1.0, 1.0), jitter_probability=0.0, grey_probability=0.0,
-             blur_probability=(0.0, 0.0), solarise_probability=(0.0, 0.0), flip_probability=0.0)
+PLAIN = dict(scale=(1.0, 1.0), ratio=(1.0, 1.0), jitter_probability=0.0, gray_probability=0.0,
+             blur_probability=(0.0, 0.0), solarize_probability=(0.0, 0.0), flip_probability=0.0)
 WHOLE = torch.tensor([[0.5, 0.5, 1.0, 1.0]])
 
 
@@ -61,7 +61,7 @@ def test_the_same_seed_gives_the_same_views_and_they_differ_from_each_other(imag
 @pytest.mark.parametrize('setting', [
     dict(size=(8, 8)), dict(scale=(0.1, 0.2)), dict(ratio=(2.0, 3.0), scale=(0.3, 0.3)),
     dict(jitter_probability=1.0), dict(jitter_probability=1.0, jitter=(0.9, 0.0, 0.0, 0.0)),
-    dict(grey_probability=1.0), dict(blur_probability=(1.0, 0.0)), dict(solarise_probability=(1.0, 0.0)),
+    dict(gray_probability=1.0), dict(blur_probability=(1.0, 0.0)), dict(solarize_probability=(1.0, 0.0)),
     dict(blur_probability=(1.0, 0.0), blur_sigma=(3.0, 4.0)), dict(flip_probability=1.0)], ids=str)
 def test_each_setting_changes_the_first_view(images, setting):
     results = []
@@ -74,7 +74,7 @@ def test_each_setting_changes_the_first_view(images, setting):
         assert not torch.allclose(results[2], results[1], atol=1e-2)
 
 
-@pytest.mark.parametrize('name', ['blur_probability', 'solarise_probability'])
+@pytest.mark.parametrize('name', ['blur_probability', 'solarize_probability'])
 def test_the_second_view_has_probabilities_of_its_own(images, name):
     first, second = views(build(**PLAIN | {name: (0.0, 1.0)}), images)
     torch.testing.assert_close(first, images.float(), atol=1e-3, rtol=0)
@@ -82,7 +82,7 @@ def test_the_second_view_has_probabilities_of_its_own(images, name):
 
 
 def test_grey_images_of_one_channel_are_taken():
-    preprocessor = build(mean=(0, ), std=(1, ), grey_probability=1.0)
+    preprocessor = build(mean=(0, ), std=(1, ), gray_probability=1.0)
     assert [view.shape for view in views(preprocessor, torch.zeros(2, 1, 8, 8))] == [(2, 1, 8, 8)] * 2
 
 
@@ -112,8 +112,8 @@ def test_boxes_lie_in_the_image_and_have_the_area_and_ratio_asked_for():
     boxes = crop_boxes(20000, (0.2, 0.6), (0.75, 4 / 3), like)
     x, y, width, height = boxes.unbind(1)
     assert boxes.dtype == like.dtype
-    for centre, extent in ((x, width), (y, height)):
-        assert ((centre - extent / 2).min() >= -1e-12, (centre + extent / 2).max() <= 1 + 1e-12) == (True, True)
+    for center, extent in ((x, width), (y, height)):
+        assert ((center - extent / 2).min() >= -1e-12, (center + extent / 2).max() <= 1 + 1e-12) == (True, True)
     area, aspect = width * height, (width / height).log()
     assert (area.min().item(), area.max().item()) == pytest.approx((0.2, 0.6), abs=1e-3)
     assert area.mean().item() == pytest.approx(0.4, abs=5e-3)
@@ -132,7 +132,7 @@ def test_about_as_many_images_are_mirrored_as_asked():
 @pytest.mark.parametrize(('setting', 'message'), [
     (dict(flip_probability=1.5), r'probability 1\.5 is outside \[0, 1\]'),
     (dict(blur_probability=(0.5, -0.1)), r'probability -0\.1'),
-    (dict(solarise_probability=(2.0, 0.0)), 'probability 2'),
+    (dict(solarize_probability=(2.0, 0.0)), 'probability 2'),
     (dict(scale=(0.0, 1.0)), r'scale=\(0\.0, 1\.0\).*0 < from'), (dict(scale=(0.5, 0.3)), 'from ≤ to'),
     (dict(scale=(0.5, 1.3)), 'to ≤ 1')])
 def test_impossible_settings_are_refused(setting, message):

@@ -13,9 +13,9 @@ def test_masks_come_close_to_the_ratio_and_never_exceed_it(ratio):
 
 def test_hidden_patches_are_in_blocks():
     mask = BlockMask(ratio=0.4)(100).view(100, 14, 14)
-    neighbours = (mask[:, 1:] & mask[:, :-1]).sum() / mask.sum()
+    neighbors = (mask[:, 1:] & mask[:, :-1]).sum() / mask.sum()
     random = torch.rand(100, 14, 14) < 0.4
-    assert neighbours > 1.5 * (random[:, 1:] & random[:, :-1]).sum() / random.sum()
+    assert neighbors > 1.5 * (random[:, 1:] & random[:, :-1]).sum() / random.sum()
 
 
 @pytest.mark.parametrize(('grid', 'fits'), [((4, 16), False), ((16, 4), False), ((5, 16), True), ((16, 5), True)])

@@ -1,17 +1,17 @@
 import pytest
 import torch
 
-from mm_graft.models.targets.pixels import PixelTarget, standardise_patches
+from mm_graft.models.targets.pixels import PixelTarget, standardize_patches
 
 
 def test_patches_are_standardised_with_the_unbiased_variance():
     patch = torch.tensor([[[1., 2., 3., 6.]]])
     expected = (patch - 3) / (14 / 3 + 1e-6)**0.5
-    torch.testing.assert_close(standardise_patches(patch), expected)
+    torch.testing.assert_close(standardize_patches(patch), expected)
 
 
 def test_flat_patches_become_zero():
-    assert not standardise_patches(torch.full((1, 1, 12), 0.3)).any()
+    assert not standardize_patches(torch.full((1, 1, 12), 0.3)).any()
 
 
 def test_every_scale_has_its_own_size_and_unwanted_ones_are_not_computed():
@@ -24,7 +24,7 @@ def test_every_scale_has_its_own_size_and_unwanted_ones_are_not_computed():
 
 def test_the_plain_target_is_the_image():
     images = torch.randn(1, 3, 4, 4)
-    torch.testing.assert_close(PixelTarget((4, ), standardised=False)(images)[0][0, 0],
+    torch.testing.assert_close(PixelTarget((4, ), standardized=False)(images)[0][0, 0],
                                images[0].permute(1, 2, 0).flatten())
 
 

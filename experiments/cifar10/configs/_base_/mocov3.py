@@ -18,7 +18,7 @@ views = dict(
     scale=(0.2, 1.0),
     jitter=(0.4, 0.4, 0.2, 0.1),
     blur_probability=(0.0, 0.0),
-    solarise_probability=(0.0, 0.2))
+    solarize_probability=(0.0, 0.2))
 
 temperature = 0.2
 mlp = dict(

@@ -9,7 +9,7 @@ data_preprocessor = dict(
     scale=(0.3, 1.0),
     jitter=(0.4, 0.4, 0.0, 0.0),
     blur_probability=(0.0, 0.0),
-    solarise_probability=(0.0, 0.0))
+    solarize_probability=(0.0, 0.0))
 
 temperature = 0.2
 model = dict(
