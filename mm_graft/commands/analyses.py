@@ -5,15 +5,18 @@ from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import asdict
 
+import mmcv
 import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, init_default_scope
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from mm_graft.analysis import attention_distance as distances
 from mm_graft.analysis import attention_map as maps
 from mm_graft.analysis import (
+    detection_figure,
     gradient_conflict,
     reconstruction_figure,
     segmentation_figure,
@@ -222,27 +225,53 @@ def segmentation(args: Namespace, entries: list[AnalyzedModel]) -> None:
     Raises:
         ValueError: the test set has no such image.
     """
-    _whole_model(args)
-    cfg = entries[0].cfg
-    check_folders(cfg, 'test_dataloader')
-    init_default_scope(cfg.default_scope)
-    data = DATASETS.build(cfg.test_dataloader.dataset)
-    if not all(0 <= index < len(data) for index in args.indices):
-        raise ValueError(f'--indices {args.indices}: the test set has the images 0 to {len(data) - 1}')
-    samples = [data[index] for index in args.indices]
+    data, samples = _test_samples(args, entries[0].cfg)
     images = [sample['inputs'].permute(1, 2, 0).numpy()[..., ::-1] for sample in samples]  # BGR → RGB
     truth = [sample['data_samples'].gt_sem_seg.data[0].numpy() for sample in samples]
     columns, models = {'truth': truth}, {}
     for entry in entries:
-        model = MODELS.build(entry.cfg.model)
-        weights, _ = choose_weights(model, read_checkpoint(entry.checkpoint), entry.checkpoint, complete=True)
-        model.load_state_dict(weights, strict=True)
-        model.to(args.device).eval()
+        model = _complete_model(args, entry)
         columns[entry.label] = [segmentation_figure.predict(model, sample) for sample in samples]
         models[entry.label] = {'pixels_right': [float((predicted == true).mean())
                                                   for predicted, true in zip(columns[entry.label], truth)]}
     figure = segmentation_figure.draw(images, columns, data.metainfo['classes'], data.metainfo['palette'])
     save(args, models, figure, indices=args.indices)
+
+
+def detection(args: Namespace, entries: list[AnalyzedModel]) -> None:
+    """Boxes and masks in test images.
+
+    Raises:
+        ValueError: the test set has no such image.
+    """
+    data, samples = _test_samples(args, entries[0].cfg)
+    images = [mmcv.imread(sample['data_samples'].img_path, channel_order='rgb') for sample in samples]
+    columns, models = {'truth': [detection_figure.truth(data, index) for index in args.indices]}, {}
+    for entry in entries:
+        model = _complete_model(args, entry)
+        columns[entry.label] = found = [detection_figure.predict(model, sample, args.score) for sample in samples]
+        models[entry.label] = [{'boxes': objects.boxes.tolist(), 'labels': objects.labels.tolist(),
+                                  'scores': objects.scores.tolist()} for objects in found]
+    palette = data.metainfo.get('palette') or detection_figure.colors(len(data.metainfo['classes']))
+    figure = detection_figure.draw(images, columns, data.metainfo['classes'], palette)
+    save(args, models, figure, indices=args.indices, score=args.score)
+
+
+def _test_samples(args: Namespace, cfg: Config) -> tuple[Dataset, list[dict]]:
+    _whole_model(args)
+    check_folders(cfg, 'test_dataloader')
+    init_default_scope(cfg.default_scope)
+    data = DATASETS.build(cfg.test_dataloader.dataset)
+    if not all(0 <= index < len(data) for index in args.indices):
+        raise ValueError(f'--indices {args.indices}: the test set has the images 0 to {len(data) - 1}')
+    return data, [data[index] for index in args.indices]
+
+
+def _complete_model(args: Namespace, entry: AnalyzedModel) -> nn.Module:
+    model = MODELS.build(entry.cfg.model)
+    weights, _ = choose_weights(model, read_checkpoint(entry.checkpoint), entry.checkpoint, complete=True)
+    model.load_state_dict(weights, strict=True)
+    return model.to(args.device).eval()
 
 
 def _numbered(name: str, index: int, among: object) -> str:

@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What all analyses take."""
     parser.add_argument('config', help='config of the training')
     parser.add_argument('checkpoint', help='a checkpoint of any layout that is known here; for `conflict`, '
-                        '`reconstruction` and `segmentation` a whole one of the config')
+                        '`reconstruction`, `segmentation` and `detection` a whole one of the config')
     parser.add_argument('--also', nargs=2, action='append', default=[], metavar=('CONFIG', 'CHECKPOINT'),
                         help='another one in the same figure; may be repeated')
     parser.add_argument('--labels', nargs='+', help='names in the figure, in order (default: of the configs)')
@@ -96,6 +96,12 @@ def segmentation_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--indices', type=int, nargs='+', default=[0], help='of the test images')
 
 
+def detection_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which images of the test set, and how sure a detection must be."""
+    segmentation_arguments(parser)
+    parser.add_argument('--score', type=float, default=0.3, help='that a detection must have to be drawn')
+
+
 def layers_arguments(parser: argparse.ArgumentParser) -> None:
     """How many labelled images."""
     add_arguments(parser)
@@ -150,4 +156,5 @@ COMMANDS = {name: (text, arguments, check, partial(run, name)) for name, text, a
     ('reconstruction', "what a masked-image model sees, hides and predicts: MAE's pixels, LocalMIM's HOG or pixels",
      reconstruction_arguments),
     ('segmentation', 'image, truth and predictions of segmentation checkpoints, a column each', segmentation_arguments),
+    ('detection', 'image, truth, and boxes and masks of detection checkpoints, a column each', detection_arguments),
 )}

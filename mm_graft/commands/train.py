@@ -99,8 +99,8 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> Config:
             raise ValueError(f'{args.config} does not say for which batch size its learning rate is; '
                              'add auto_scale_lr=dict(base_batch_size=…) to it')
         cfg.auto_scale_lr.enable = True
-    # mmseg pads images of unequal size itself, on the device
-    collate = 'pseudo_collate' if cfg.get('default_scope') == 'mmseg' else 'default_collate'
+    # mmseg and mmdet pad images of unequal size themselves, on the device
+    collate = 'pseudo_collate' if cfg.get('default_scope') in ('mmseg', 'mmdet') else 'default_collate'
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         if cfg.get(name):
             cfg[name] = ConfigDict({'collate_fn': dict(type=collate), **cfg[name]})

@@ -1,115 +1,152 @@
 """Mask R-CNN on drawn pictures, from a pre-trained file to boxes and masks; in an environment with mmdetection."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
-from PIL import Image
 
 pytest.importorskip('mmdet', reason='mmdetection is not installed; make test-detection')
 
-from mmengine.registry import HOOKS, MODELS, init_default_scope
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, init_default_scope
 
-from mm_graft.datasets.masks_to_coco import masks_to_coco
-from tests.tiny import mae_file
+from tests.detection.drawn import CONFIGS, PLAIN, draw, on_drawn, run, small
+from tests.tiny import mae_file, start_from
 
-ROOT = Path(__file__).parents[2]
-CONFIGS = sorted((ROOT / 'configs' / 'detection').glob('*.py'))
-ARCH = dict(embed_dims=16, num_layers=4, num_heads=2, feedforward_channels=32)
-SMALL = {
-    'model.backbone.img_size': 64, 'model.backbone.patch_size': 8,
-    'model.backbone.window_size': 4, 'model.backbone.out_indices': [0, 1, 2, 3], 'model.backbone.global_blocks': [1, 3],
-    'model.neck.0.embed_dim': 16, 'model.neck.1.in_channels': [16] * 4,
-    'model.rpn_head.anchor_generator.strides': [2, 4, 8, 16, 32],
-    'model.roi_head.bbox_roi_extractor.featmap_strides': [2, 4, 8, 16],
-    'model.roi_head.mask_roi_extractor.featmap_strides': [2, 4, 8, 16],
-    'model.train_cfg.rpn_proposal.nms_pre': 100, 'model.train_cfg.rpn_proposal.max_per_img': 50,
-    'model.test_cfg.rpn.nms_pre': 100, 'model.test_cfg.rpn.max_per_img': 50,
-    'model.data_preprocessor.batch_augments.0.size': (64, 64), 'model.roi_head.bbox_head.num_classes': 2,
-    'model.roi_head.mask_head.num_classes': 2, 'model.roi_head.bbox_head.fc_out_channels': 32}
+EXPERIMENT = PLAIN.parents[2] / 'experiments' / 'detection' / 'configs' / 'mask-rcnn_camvid-half.py'
 
 
-def small(path, **options):
-    cfg = Config.fromfile(path)
-    cfg.model.backbone.arch = ARCH
-    cfg.merge_from_dict({**SMALL, **options})
-    return cfg
+def build(cfg):
+    init_default_scope('mmdet')
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model).train()
+    model.init_weights()
+    return model
 
 
-def draw(folder, count, seed):
-    """Pictures of 64×64 with a bright square (class 1) and a dark disc (class 2) on gray noise, and COCO's JSON."""
-    rng, pairs = np.random.default_rng(seed), {}
-    (folder / 'images').mkdir(parents=True)
-    (folder / 'labels').mkdir()
-    y, x = np.mgrid[:64, :64]
-    for index in range(count):
-        labels = np.zeros((64, 64), np.uint8)
-        top, left = rng.integers(2, 20, 2)
-        labels[top:top + 18, left:left + 18] = 1
-        labels[(y - rng.integers(45, 52)) ** 2 + (x - rng.integers(14, 50)) ** 2 < 64] = 2
-        picture = rng.integers(100, 140, (64, 64, 3))
-        picture[labels == 1] = 230
-        picture[labels == 2] = 10
-        Image.fromarray(picture.astype(np.uint8)).save(folder / 'images' / f'{index}.png')
-        Image.fromarray(labels).save(folder / 'labels' / f'{index}.png')
-        pairs[f'{index}.png'] = folder / 'labels' / f'{index}.png'
-    (folder / 'coco.json').write_text(json.dumps(masks_to_coco(pairs, {'square': 1, 'disc': 2})))
-    return folder
+def one_image(size=64):
+    """Pixels and one square in them, as mmdet's pipelines give them."""
+    from mmdet.structures import DetDataSample
+    from mmdet.structures.mask import BitmapMasks
+    from mmengine.structures import InstanceData
+    sample = DetDataSample(metainfo=dict(img_shape=(size, size), ori_shape=(size, size), pad_shape=(size, size),
+                                         batch_input_shape=(size, size), scale_factor=(1., 1.)))
+    mask = torch.zeros(1, size, size, dtype=torch.uint8)
+    mask[:, 10:40, 20:50] = 1
+    sample.gt_instances = InstanceData(bboxes=torch.tensor([[20., 10, 50, 40]]), labels=torch.tensor([1]),
+                                       masks=BitmapMasks(mask.numpy(), size, size))
+    pixels = torch.full((1, 3, size, size), 100, dtype=torch.uint8)
+    pixels[..., 10:40, 20:50] = 220
+    return dict(inputs=list(pixels), data_samples=[sample])
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
-def test_every_config_builds_loads_and_learns_in_every_part(path, tmp_path):
-    init_default_scope('mmdet')
-    cfg = small(path)
-    model = MODELS.build(cfg.model).train()
-    model.init_weights()
-    if cfg.model.backbone.type == 'mm_graft.WindowedViT':
-        hook = HOOKS.build({**cfg.custom_hooks[0], 'checkpoint': mae_file(tmp_path / 'mae.pth')})
-        before = model.backbone.layers[0].attn.qkv.weight.clone()
-        hook.before_train(type('Runner', (), dict(iter=0, model=model))())
-        assert not torch.equal(model.backbone.layers[0].attn.qkv.weight, before)
+def test_every_config_takes_a_finite_step_that_reaches_every_part(path):
+    model = build(small(path, **{'model.backbone.drop_path_rate': 0.0}))
     maps = model.extract_feat(torch.randn(2, 3, 64, 64))
     assert [tuple(level.shape[1:]) for level in maps] == [(256, 32, 32), (256, 16, 16), (256, 8, 8), (256, 4, 4),
                                                          (256, 2, 2)]
-    sum(level.square().sum() for level in maps).backward()
-    for name in ('backbone.layers.0.attn.qkv.weight', 'backbone.pos_embed', 'backbone.layers.3.ln1.weight'):
-        assert model.get_parameter(name).grad.any(), name
-    assert model.backbone.cls_token.grad is None
+    data = model.data_preprocessor(one_image(), True)
+    loss, _ = model.parse_losses(model(**data, mode='loss'))
+    loss.backward()
+    silent = {name for name, parameter in model.named_parameters() if parameter.grad is None}
+    assert silent == {name for name in ('backbone.cls_token', ) if name in dict(model.named_parameters())}
+    for name in ('backbone.pos_embed', 'backbone.layers.0.attn.qkv.weight', 'backbone.layers.3.ln1.weight',
+                 'rpn_head.rpn_reg.weight', 'roi_head.bbox_head.fc_cls.weight',
+                 'roi_head.mask_head.conv_logits.weight'):
+        gradient = model.get_parameter(name).grad
+        assert gradient.isfinite().all(), name
+        assert gradient.any(), name
 
 
-def test_a_tiny_set_is_trained_evaluated_and_gone_on_with(tmp_path):
-    train, val = draw(tmp_path / 'train', 12, 0), draw(tmp_path / 'val', 4, 1)
-    mae_file(tmp_path / 'mae.pth')
-    cfg = small(CONFIGS[-1], **{'default_hooks.init.checkpoint': str(tmp_path / 'mae.pth')})
-    steps = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True, with_mask=True)]
-    for loader, folder in (('train_dataloader', train), ('val_dataloader', val), ('test_dataloader', val)):
-        cfg[loader].update(num_workers=0, persistent_workers=False, batch_size=4 if folder is train else 1)
-        cfg[loader].dataset.update(
-            data_root=str(folder), ann_file='coco.json', data_prefix=dict(img='images/'), filter_cfg=None,
-            metainfo=dict(classes=('square', 'disc')),
-            pipeline=[steps[0], dict(type='Resize', scale=(64, 64), keep_ratio=True), steps[1], dict(
-                type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'))])
-    cfg.val_evaluator.ann_file = cfg.test_evaluator.ann_file = str(val / 'coco.json')
-    cfg.optim_wrapper.optimizer.lr = 2e-3
-    cfg.train_cfg.update(max_epochs=3, val_interval=3)
-    cfg.param_scheduler.warmup = 1
-    cfg.default_hooks.logger.interval = 1
-    cfg.auto_scale_lr.base_batch_size = 4
-    cfg.dump(tmp_path / 'config.py')
-    lines = [run('train', tmp_path / 'config.py', '--work-dir', tmp_path / 'run', *extra)
-             for extra in ([], ['--resume', '--cfg-options', 'train_cfg.max_epochs=4', 'train_cfg.val_interval=4'])]
-    assert all('coco/bbox_mAP' in text and 'coco/segm_mAP' in text for text in lines), lines[0][-2000:]
-    tested = run('test', tmp_path / 'config.py', tmp_path / 'run' / 'epoch_4.pth', '--work-dir', tmp_path / 'test')
-    assert 'coco/segm_mAP' in tested
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_rates_fall_from_block_to_block_and_positions_have_no_decay(path):
+    cfg = small(path)
+    model = build(cfg)
+    found = {}
+    optimizer = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    for group in optimizer.param_groups:
+        found.update({names[parameter]: (group['lr'], group['weight_decay']) for parameter in group['params']})
+    rates = [found[f'backbone.layers.{index}.attn.qkv.weight'][0] for index in range(4)]
+    assert rates == pytest.approx([1e-4 * 0.75**(4 - index) for index in range(4)])
+    assert found['roi_head.bbox_head.fc_cls.weight'] == (1e-4, 0.1)
+    assert found['backbone.pos_embed'][1] == 0
 
 
-def run(tool, *args):
-    done = subprocess.run([sys.executable, '-W', 'ignore', ROOT / 'tools' / f'{tool}.py', *map(str, args)],
-                          capture_output=True, text=True, timeout=500)
-    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
-    return done.stdout + done.stderr
+def test_half_precision_has_the_losses_of_single_precision():
+    model = build(small(PLAIN, **{'model.backbone.drop_path_rate': 0.0}))
+    data = model.data_preprocessor(one_image(), True)
+    found = []
+    for enabled in (False, True):
+        torch.manual_seed(1)
+        with torch.autocast('cpu', torch.bfloat16, enabled=enabled):
+            losses = model(**data, mode='loss')
+            assert model.backbone(data['inputs'])[0].dtype == torch.float32  # the residual stream
+        model.zero_grad()
+        model.parse_losses(losses)[0].backward()
+        assert all(parameter.grad.isfinite().all() for parameter in model.parameters() if parameter.grad is not None)
+        found.append(float(model.parse_losses(losses)[0]))
+    assert found[0] != found[1]
+    assert found[1] == pytest.approx(found[0], rel=0.02)
+
+
+def test_the_config_of_the_experiment_reads_a_pretraining_on_half_its_grid(tmp_path):
+    cfg = Config.fromfile(EXPERIMENT)
+    cfg.model.backbone.update(arch=dict(embed_dims=16, num_layers=4, num_heads=2, feedforward_channels=32), img_size=64)
+    cfg.model.neck[0].embed_dim, cfg.model.neck[1].in_channels = 16, [16] * 4
+    model = start_from(build(cfg), mae_file(tmp_path / 'mae.pth'), resize=True)
+    maps = model.extract_feat(torch.randn(1, 3, *cfg.padded))
+    assert [tuple(level.shape[2:]) for level in maps] == [(48, 64), (24, 32), (12, 16), (6, 8), (3, 4)]
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    """A config on drawn pictures, the folder of its run of three epochs, and what that printed."""
+    folder = tmp_path_factory.mktemp('drawn')
+    train, val = draw(folder / 'train', 12, 0), draw(folder / 'val', 4, 1)
+    start = mae_file(folder / 'mae.pth')
+    cfg = on_drawn(small(PLAIN), train, val, 3, start)
+    cfg.dump(folder / 'config.py')
+    return folder / 'config.py', folder / 'run', run('train', folder / 'config.py', '--work-dir', folder / 'run')
+
+
+def test_a_tiny_set_is_trained_scored_and_gone_on_with(trained):
+    config, folder, said = trained
+    assert 'coco/bbox_mAP' in said
+    assert 'coco/segm_mAP' in said
+    more = run('train', config, '--work-dir', folder, '--resume', '--cfg-options', 'train_cfg.max_epochs=4',
+               'train_cfg.val_interval=4')
+    assert 'Epoch(train) [4][3/3]' in more
+    assert 'Epoch(train) [3]' not in more
+    assert 'coco/segm_mAP' in more
+
+
+def test_a_checkpoint_is_tested_and_its_detections_are_drawn(trained, tmp_path):
+    config, folder, _ = trained
+    assert 'coco/segm_mAP' in run('test', config, folder / 'epoch_3.pth', '--work-dir', tmp_path / 'test')
+    words = ('detection', config, folder / 'epoch_3.pth', '--device', 'cpu', '--out', tmp_path, '--indices', 0, 2)
+    run('analyze', *words, '--score', 0.0)
+    found = json.loads((tmp_path / 'detection.json').read_text())['models']['config']
+    assert len(found) == 2
+    assert all(len(image['boxes']) == len(image['scores']) == len(image['labels']) > 0 for image in found)
+    assert (tmp_path / 'detection.png').stat().st_size > 5000
+    run('analyze', *words, '--score', 1.01)
+    found = json.loads((tmp_path / 'detection.json').read_text())['models']['config']
+    assert [image['boxes'] for image in found] == [[], []]
+    assert 'the images 0 to 3' in run('analyze', *words[:-1], 4, status=1)
+
+
+def test_the_truth_of_an_image_is_in_the_pixels_of_its_file(trained):
+    from mmdet.registry import DATASETS
+
+    from mm_graft.analysis.detection_figure import truth
+    init_default_scope('mmdet')
+    data = DATASETS.build(Config.fromfile(trained[0]).test_dataloader.dataset)
+    objects = truth(data, 1)
+    assert objects.masks.shape == (2, 64, 64)
+    assert objects.scores is None
+    for mask, (left, top, right, bottom) in zip(objects.masks, objects.boxes.astype(int)):
+        assert mask[top:bottom, left:right].sum() == mask.sum() > 0
+    assert sorted(objects.labels.tolist()) == [0, 1]

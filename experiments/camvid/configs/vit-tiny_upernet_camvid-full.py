@@ -2,7 +2,7 @@
 
 Paper:    UperNet is Xiao et al., Unified Perceptual Parsing for Scene Understanding, ECCV 2018 (arXiv 1807.10221)
 Command:  tools/train.py experiments/camvid/configs/vit-tiny_upernet_camvid-full.py
-          from random weights: --cfg-options custom_hooks="[]"
+          from random weights: --init none
 Devices:  one GPU; not run here
 Data:     CamVid as data/camvid-full/{img_dir,ann_dir}/{train,val,test}, masks 0–10 and 11 = void
 Needs:    `checkpoint`, whose positions are resized; 20000 iterations are for a GPU

@@ -2,7 +2,7 @@
 
 Paper:    UperNet is Xiao et al., Unified Perceptual Parsing for Scene Understanding, ECCV 2018 (arXiv 1807.10221)
 Command:  tools/train.py experiments/camvid/configs/vit-tiny_upernet_camvid-half.py
-          from random weights: --cfg-options custom_hooks="[]"
+          from random weights: --init none
 Devices:  one CPU core, minutes; see docs/segmentation.md for what came out
 Data:     CamVid as data/camvid/{img_dir,ann_dir}/{train,val,test}, masks 0–10 and 11 = void
 """

@@ -25,8 +25,26 @@ def seed_generators(*entropy: int) -> None:
     torch.manual_seed(seed_host_generators(*entropy))
 
 
+class PositionedIndex(int):
+    """The index of a sample, for whoever looks it up, that also knows its place in the run.
+
+    Attributes:
+        place: number of the pass over the data, and position in it.
+    """
+
+    def __new__(cls, index: int, place: tuple[int, int]) -> 'PositionedIndex':
+        """As an integer is made."""
+        self = super().__new__(cls, index)
+        self.place = place
+        return self
+
+    def __getnewargs__(self) -> tuple[int, tuple[int, int]]:
+        """For the way to the processes that load."""
+        return int(self), self.place
+
+
 class PositionedSampler(Sampler):
-    """The indices of a sampler from any place on, each with its place: ``((pass, position), index)``.
+    """The indices of a sampler from any place on, each a :class:`PositionedIndex`.
 
     The position counts over all processes, as the host's samplers deal their indices out in turn; so it does not depend
     on the number of processes.
@@ -34,6 +52,7 @@ class PositionedSampler(Sampler):
 
     def __init__(self, sampler: Sampler, rank: int, world_size: int) -> None:
         self.sampler = sampler
+        self.dataset = getattr(sampler, 'dataset', None)  # batch samplers that go by the shape of images ask for it
         self.rank = rank
         self.world_size = world_size
         self.passes = 0
@@ -47,11 +66,11 @@ class PositionedSampler(Sampler):
         """Let an endless pass begin later."""
         self.first = num_samples
 
-    def __iter__(self) -> Iterator[tuple[tuple[int, int], int]]:
+    def __iter__(self) -> Iterator[PositionedIndex]:
         number, first = self.passes, self.first
         self.passes, self.first = number + 1, 0
         for place, index in islice(enumerate(self.sampler), first, None):
-            yield (number, place * self.world_size + self.rank), index
+            yield PositionedIndex(index, (number, place * self.world_size + self.rank))
 
     def __len__(self) -> int:
         return len(self.sampler)
@@ -67,12 +86,12 @@ class SeededSamples:
         self.dataset = dataset
         self.seed = seed
 
-    def __call__(self, placed: list[tuple[tuple[int, int], int]]) -> list:
-        return [self._sample(place, index) for place, index in placed]
+    def __call__(self, indices: list[PositionedIndex]) -> list:
+        return [self._sample(index) for index in indices]
 
-    def _sample(self, place: tuple[int, int], index: int) -> object:
-        seed_host_generators(self.seed, SAMPLE, *place)
-        return self.dataset[index]
+    def _sample(self, index: PositionedIndex) -> object:
+        seed_host_generators(self.seed, SAMPLE, *index.place)
+        return self.dataset[int(index)]
 
 
 def place_samples(loader: DataLoader, seed: int, rank: int, world_size: int) -> PositionedSampler:

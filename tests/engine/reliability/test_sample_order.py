@@ -3,7 +3,8 @@ import random
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset, SequentialSampler
+from mmengine.dataset import DefaultSampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, SequentialSampler
 
 from mm_graft.engine.reliability.sample_order import (
     PositionedSampler,
@@ -87,10 +88,31 @@ def test_the_loop_by_iterations_skips_here_too():
 def test_indices_come_with_their_place():
     sampler = PositionedSampler([5, 3, 1], rank=1, world_size=2)
     sampler.begin(4, 1)
-    assert list(sampler) == [((4, 3), 3), ((4, 5), 1)]
+    assert [(index, index.place) for index in sampler] == [(3, (4, 3)), (1, (4, 5))]
     assert len(sampler) == 3
 
 
+class ByParity(BatchSampler):
+    """Batches of even or of odd samples, as mmdet makes them of wide and of tall images: it asks the sampler's data."""
+
+    def __iter__(self):
+        waiting = {0: [], 1: []}
+        for index in self.sampler:
+            kind = waiting[self.sampler.dataset[index][0] % 2]
+            kind.append(index)
+            if len(kind) == self.batch_size:
+                yield kind[:]
+                kind.clear()
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_a_batch_sampler_may_look_at_the_data(workers):
+    order = DefaultSampler(Draws(), shuffle=False)
+    data = DataLoader(Draws(), batch_sampler=ByParity(order, 2, True), num_workers=workers, collate_fn=list)
+    place_samples(data, 0, 0, 1)
+    found = samples(data)
+    assert [sample[0] for sample in found] == [0, 2, 1, 3, 4, 6]
+    assert set(found) < set(samples(loader()[0]))
 
 
 def test_data_without_a_sampler_are_refused():

@@ -1,0 +1,113 @@
+"""Draw detections: image, truth and what detectors find, one column each, in a color for each class."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+from mmengine.registry import TRANSFORMS
+from torch import nn
+from torch.utils.data import Dataset
+
+SIDE = 2.4  # inches of a panel
+VEIL = 0.45  # opacity of a mask
+
+
+class Objects(NamedTuple):
+    """What stands in one image, in the pixels of its file.
+
+    Attributes:
+        boxes: left, top, right, bottom, (N, 4).
+        labels: class indices, (N, ).
+        masks: booleans, (N, H, W); None for a detector without masks.
+        scores: in [0, 1], (N, ); None for the truth.
+    """
+
+    boxes: np.ndarray
+    labels: np.ndarray
+    masks: np.ndarray | None = None
+    scores: np.ndarray | None = None
+
+
+def truth(dataset: Dataset, index: int) -> Objects:
+    """The annotated objects of an image of a detection data set, whatever its pipeline does to them."""
+    load = TRANSFORMS.build(dict(type='mmdet.LoadAnnotations', with_bbox=True, with_mask=True))
+    info = dataset.get_data_info(index)
+    found = load({**info, 'ori_shape': (info['height'], info['width'])})
+    return Objects(found['gt_bboxes'].tensor.numpy(), np.asarray(found['gt_bboxes_labels'], int),
+                   np.asarray(found['gt_masks'].masks, bool))
+
+
+@torch.no_grad()
+def predict(model: nn.Module, sample: dict, threshold: float) -> Objects:
+    """What a detector finds in one sample of a data set with a score of at least ``threshold``, best first."""
+    result = model.test_step({'inputs': [sample['inputs']], 'data_samples': [sample['data_samples']]})[0]
+    found = result.pred_instances
+    order = found.scores.argsort(descending=True, stable=True)
+    order = order[found.scores[order] >= threshold]
+    masks = found.masks[order].bool().cpu().numpy() if 'masks' in found else None
+    return Objects(found.bboxes[order].cpu().numpy(), found.labels[order].cpu().numpy(), masks,
+                   found.scores[order].cpu().numpy())
+
+
+def colors(count: int) -> list[tuple[int, ...]]:
+    """A color for each of so many classes, in 0…255, for data sets that have none."""
+    shades = colormaps['gist_rainbow'](np.linspace(0, 1, count, endpoint=False))
+    return [tuple(shade[:3]) for shade in (255 * shades).astype(int).tolist()]
+
+
+def veil(objects: Objects, shape: tuple[int, int], palette: Sequence[Sequence[int]]) -> np.ndarray:
+    """The masks as a layer over an image of ``shape``, (H, W, 4) in [0, 1]; the first object is on top."""
+    layer = np.zeros((*shape, 4), np.float32)
+    for mask, label in reversed(list(zip(() if objects.masks is None else objects.masks, objects.labels))):
+        layer[mask] = [*(np.asarray(palette[label][:3]) / 255), VEIL]
+    return layer
+
+
+def draw_objects(axis: Axes, image: np.ndarray, objects: Objects, palette: Sequence[Sequence[int]]) -> None:
+    """One panel: the image (H, W, 3), masks over it, boxes around them, scores above."""
+    axis.imshow(image, interpolation='nearest')
+    axis.imshow(veil(objects, image.shape[:2], palette), interpolation='nearest')
+    for place, (box, label) in enumerate(zip(objects.boxes, objects.labels)):
+        left, top, right, bottom = box - 0.5  # pixel centers of a picture stand at whole numbers
+        shade = np.asarray(palette[label][:3]) / 255
+        axis.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=shade, linewidth=1))
+        if objects.scores is not None:
+            axis.text(left, top, f'{objects.scores[place]:.2f}', color=shade, fontsize=5, va='bottom')
+
+
+def draw(images: Sequence[np.ndarray], columns: Mapping[str, Sequence[Objects]], classes: Sequence[str],
+         palette: Sequence[Sequence[int]]) -> Figure:
+    """A figure with one row per image.
+
+    Args:
+        images: (H, W, 3) uint8, RGB.
+        columns: title → objects, one per image.
+        classes: names, for the legend.
+        palette: a color per class, each in 0…255.
+
+    Raises:
+        ValueError: a column has not one entry per image.
+    """
+    for title, found in columns.items():
+        if len(found) != len(images):
+            raise ValueError(f'column {title!r} has {len(found)} entries for {len(images)} images; give one each')
+    height, width = images[0].shape[:2]
+    rows, panels = len(images), 1 + len(columns)
+    figure = Figure(figsize=(SIDE * panels, SIDE * height / width * rows + 0.6), layout='constrained')
+    axes = figure.subplots(rows, panels, squeeze=False)
+    nothing = Objects(np.zeros((0, 4)), np.zeros(0, int))
+    for row, image in enumerate(images):
+        panel = {'image': nothing, **{title: found[row] for title, found in columns.items()}}
+        for axis, (title, objects) in zip(axes[row], panel.items()):
+            draw_objects(axis, image, objects, palette)
+            axis.axis('off')
+            if row == 0:
+                axis.set_title(title, fontsize=10)
+    handles = [Patch(color=np.asarray(shade[:3]) / 255, label=name) for name, shade in zip(classes, palette)]
+    figure.legend(handles=handles[:24], loc='outside lower center', ncols=8, fontsize=8, frameon=False)
+    return figure
