@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import distributed
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mm_graft.models.support_queue import SupportQueue, draw_below, mix
 from tests.own_process import in_processes
@@ -9,16 +10,35 @@ E = torch.eye(4)
 
 
 def filled(num_neighbors=1, length=4):
-    """Entry i points along axis i and is of image 10 + i and class i."""
+    """Entry i points along axis i and is of image 10 + i and class 20 + i."""
     queue = SupportQueue(length, 4, num_neighbors)
     queue.push((torch.arange(length) + 1.)[:, None] * E[torch.arange(length) % 4], 10 + torch.arange(length),
-               torch.arange(length))
+               20 + torch.arange(length))
     return queue
 
 
 def test_mix_is_the_finalizer_of_splitmix64():
     # the first output of SplitMix64 with seed 0 is that of its gamma
     assert mix(torch.tensor(-0x61C8864680B583EB)).item() == 0xE220A8397B1DCDAF - 2**64
+
+
+def splitmix(count, *keys):
+    """In Python's integers."""
+    state = 0
+    for key in keys:
+        state = ((state ^ key) + 0x9E3779B97F4A7C15) % 2**64
+        state = (state ^ state >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+        state = (state ^ state >> 27) * 0x94D049BB133111EB % 2**64
+        state ^= state >> 31
+    return state % 2**63 % count
+
+
+def test_draws_are_those_of_the_definition():
+    queue, ids = filled(4), [3, 2**40, 7]
+    queue.seed.fill_(2**62 + 12345)
+    expected = [splitmix(4, 2**62 + 12345, 4, view, image) for view in range(2) for image in ids]
+    assert queue.draw(torch.tensor(ids), 2).tolist() == expected
+    assert len(set(expected)) > 1
 
 
 def test_draws_are_uniform_and_depend_on_every_key():
@@ -37,7 +57,7 @@ def test_a_row_finds_the_entry_of_largest_cosine_as_it_is_stored():
     found = filled().find(torch.tensor([[1., 9, 0, 0], [0, 0, 1, 0.9]]), torch.tensor([0, 1]))
     assert found.positions.tolist() == [1, 2]
     assert torch.equal(found.features, torch.stack([2 * E[1], 3 * E[2]]))
-    assert found.labels.tolist() == [1, 2]
+    assert found.labels.tolist() == [21, 22]
 
 
 def test_candidates_come_in_the_order_of_their_similarity():
@@ -70,6 +90,8 @@ def test_its_own_entries_are_picked_where_there_are_too_few_others():
 def test_new_entries_go_over_the_oldest_round_and_round():
     queue = SupportQueue(5, 4)
     assert queue.ids.tolist() == [-1] * 5
+    assert queue.ages.tolist() == [0] * 5
+    assert queue.ages.dtype == torch.int64
     for step in range(3):
         queue.push(torch.full((2, 4), float(step)), torch.tensor([2 * step, 2 * step + 1]))
     assert queue.ids.tolist() == [5, 1, 2, 3, 4]
@@ -87,6 +109,34 @@ def test_of_more_than_it_holds_the_last_stay_where_they_would_stand():
         parts.push(x[row:row + 1], ids[row:row + 1])
     assert torch.equal(whole.features, parts.features)
     assert torch.equal(whole.ids, parts.ids)
+
+
+def test_a_push_that_nearly_fills_the_queue_is_stored_whole():
+    queue = SupportQueue(5, 4)
+    queue.push(torch.randn(4, 4), torch.arange(4))
+    assert queue.ids.tolist() == [0, 1, 2, 3, -1]
+
+
+class Written(TorchDispatchMode):
+    """Keeps the places that are written by index."""
+
+    def __init__(self):
+        super().__init__()
+        self.places = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten.index_put_.default:
+            self.places.append(args[1][0].tolist())
+        return func(*args, **(kwargs or {}))
+
+
+def test_no_place_is_written_twice_in_one_push():
+    # which of two values stays is left open on a GPU
+    queue = SupportQueue(3, 4)
+    with Written() as written:
+        queue.push(torch.randn(8, 4), torch.arange(8))
+    assert len(written.places) == 4
+    assert all(sorted(places) == [0, 1, 2] for places in written.places)
 
 
 def test_evaluation_stores_nothing():
@@ -120,6 +170,8 @@ def test_the_look_up_is_in_single_precision_under_autocast():
         assert torch.equal(queue.find(x, torch.arange(8)).candidates, exact)
         coarse = (torch.nn.functional.normalize(x) @ torch.nn.functional.normalize(queue.features).T).topk(20).indices
     assert not torch.equal(coarse, exact)  # the test can tell
+    rounded = queue.find(x.bfloat16().float(), torch.arange(8)).candidates
+    assert torch.equal(queue.find(x.bfloat16(), torch.arange(8)).candidates, rounded)
     queue.push(x.bfloat16(), torch.arange(8))
     assert queue.features.dtype == torch.float32
 

@@ -60,12 +60,12 @@ def exchange(node):
 
 @rewrites
 def drop_keyword(node):
-    """A keyword argument is left out."""
+    """A keyword argument is left out, but not `device`, which a CPU does not miss."""
     if node.type == 'trailer' and len(node.children) == 3 and node.children[0].value == '(':
         inner = node.children[1]
         parts = inner.children[::2] if inner.type == 'arglist' else [inner]
         for i, part in enumerate(parts):
-            if part.type == 'argument' and text(part.children[1]) == '=':
+            if part.type == 'argument' and text(part.children[1]) == '=' and text(part.children[0]) != 'device':
                 yield '(' + ', '.join(text(other) for other in parts[:i] + parts[i + 1:]) + ')'
 
 

@@ -83,8 +83,7 @@ def instance_contrast(query: Tensor, key: Tensor, mask: Tensor, temperature: flo
     Queries are the means over the tokens that ``mask`` picks, keys the means over all; the dictionary is the images of
     all devices (gathered without gradient, as in MoCo v3). An image without a True in ``mask`` has no loss.
     """
-    weight = mask.unsqueeze(-1).to(query.dtype)
-    pooled = (query * weight).sum(1) / weight.sum(1).clamp(min=1)  # (B, N, C) → (B, C)
+    pooled = (query * mask.unsqueeze(-1)).sum(1)  # (B, N, C) → (B, C), of the mean's direction, which alone counts
     keys = torch.cat(all_gather(key.detach().mean(1)))
     with torch.autocast(query.device.type, enabled=False):
         logits = unit(pooled) @ unit(keys).T / temperature

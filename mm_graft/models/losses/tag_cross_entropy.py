@@ -64,5 +64,4 @@ class TagCrossEntropyLoss(nn.Module):
 
     def forward(self, scores: Tensor, labels: list[Tensor]) -> Tensor:
         """Loss of logits (B, C) and the tags (k_i,) of each image."""
-        with torch.autocast(scores.device.type, enabled=False):
-            return self.loss_weight * tag_cross_entropy(at_least_float32(scores), *flatten_tags(labels))
+        return self.loss_weight * tag_cross_entropy(at_least_float32(scores), *flatten_tags(labels))

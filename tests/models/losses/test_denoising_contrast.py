@@ -70,6 +70,32 @@ def test_every_loss_is_zero_without_hidden_patches(maps, name):
 
 
 @pytest.mark.parametrize('name', NAMES)
+def test_keys_carry_no_gradient(maps, name):
+    query, key, mask = (x.requires_grad_() if x.is_floating_point() else x for x in maps)
+    MODELS.build({'type': f'mm_graft.{name}'})(query, key, mask)['loss_contrast'].backward()
+    assert key.grad is None
+    assert query.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_exchanging_query_and_key_or_mask_and_complement_changes_every_loss(maps, name):
+    query, key, mask = maps
+    loss = MODELS.build({'type': f'mm_graft.{name}'})
+    value = loss(query, key, mask)['loss_contrast']
+    assert not torch.isclose(loss(key, query, mask)['loss_contrast'], value)
+    assert not torch.isclose(loss(query, key, ~mask)['loss_contrast'], value)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_autocast_changes_no_loss(maps, name):
+    query, key, mask = (x.float() if x.is_floating_point() else x for x in maps)
+    loss = MODELS.build({'type': f'mm_graft.{name}'})
+    value = loss(query, key, mask)
+    with torch.autocast('cpu', torch.bfloat16):
+        assert loss(query, key, mask) == value
+
+
+@pytest.mark.parametrize('name', NAMES)
 def test_every_loss_feels_its_temperature_and_refuses_one_that_is_not_positive(maps, name):
     cold, warm = (MODELS.build({'type': f'mm_graft.{name}', 'temperature': t})(*maps)['loss_contrast']
                   for t in (0.1, 0.5))
@@ -83,6 +109,8 @@ def test_each_registered_loss_is_its_equation_and_logs_the_accuracy_of_patches(m
     equations = {'DenoisingContrastLoss': denoising_contrast, 'BatchDictionaryContrastLoss': batch_dictionary_contrast,
                  'FilteredContrastLoss': filtered_contrast, 'InstanceContrastLoss': instance_contrast}
     for name, equation in equations.items():
+        default = MODELS.build({'type': f'mm_graft.{name}'})(*maps)['loss_contrast']
+        assert default == equation(*maps) == equation(*maps, temperature=0.1)
         terms = MODELS.build({'type': f'mm_graft.{name}', 'temperature': 0.2})(*maps)
         assert terms == {'loss_contrast': equation(*maps, 0.2), 'acc_patch': patch_accuracy(*maps)}
     query, key, mask = maps
@@ -118,6 +146,28 @@ def test_filtering_drops_negatives_like_the_anchor_and_keeps_the_anchor():
                                denoising_contrast(query, key, mask))
     with pytest.raises(ValueError, match='cosine'):
         FilteredContrastLoss(max_similarity=1.5)
+    with pytest.raises(ValueError, match='cosine'):
+        FilteredContrastLoss(max_similarity=-1)
+    FilteredContrastLoss(max_similarity=1)
+
+
+def test_keys_of_a_similarity_above_nine_tenths_are_filtered_by_default():
+    angles = torch.tensor([0.895, 0.905, 1.0]).acos()
+    key = torch.stack([angles.cos(), angles.sin()], dim=1)[None]
+    query, mask = torch.tensor([[[0.1, 0.7], [0.5, 0.2], [0.3, 0.9]]]), torch.tensor([[False, False, True]])
+    by_hand = denoising_contrast(query[:, [0, 2]], key[:, [0, 2]], mask[:, [0, 2]])
+    torch.testing.assert_close(filtered_contrast(query, key, mask), by_hand)
+    torch.testing.assert_close(FilteredContrastLoss()(query, key, mask)['loss_contrast'], by_hand)
+
+
+def test_what_is_filtered_is_decided_in_full_precision():
+    angle = math.acos(0.9005)  # 0.8984 in bfloat16
+    key = torch.tensor([[[1.0, 0], [math.cos(angle), math.sin(angle)], [0, 1]]])
+    query, mask = torch.tensor([[[0.3, 0.9], [0.5, 0.2], [0.1, 0.7]]]), torch.tensor([[True, False, False]])
+    filtered = filtered_contrast(query, key, mask)
+    assert not torch.isclose(filtered, denoising_contrast(query, key, mask))
+    with torch.autocast('cpu', torch.bfloat16):
+        assert filtered_contrast(query, key, mask) == filtered
 
 
 def test_instance_contrast_compares_mean_tokens_of_images(maps):
@@ -126,13 +176,22 @@ def test_instance_contrast_compares_mean_tokens_of_images(maps):
     logits = torch.cosine_similarity(query.mean(1)[:, None], key.mean(1)[None], dim=-1) / 0.1
     expected = torch.nn.functional.cross_entropy(logits, torch.arange(2))
     torch.testing.assert_close(instance_contrast(query, key, everything), expected)
-    assert not torch.isclose(instance_contrast(query, key, mask), expected)
+    means = torch.stack([image[hidden].mean(0) for image, hidden in zip(query, mask)])
+    logits = torch.cosine_similarity(means[:, None], key.mean(1)[None], dim=-1) / 0.1
+    torch.testing.assert_close(instance_contrast(query, key, mask),
+                               torch.nn.functional.cross_entropy(logits, torch.arange(2)))
+    first = mask & torch.tensor([[True], [False]])  # the second image is a key, and no query
+    torch.testing.assert_close(instance_contrast(query, key, first),
+                               torch.nn.functional.cross_entropy(logits[:1], torch.tensor([0])))
 
 
 def test_accuracy_counts_queries_that_find_their_own_patch(maps):
     _, key, mask = maps
     assert patch_accuracy(key, key, mask) == 1
     assert patch_accuracy(key.roll(1, 1), key, mask) == 0
+    keys = torch.eye(4)[None]
+    queries = torch.tensor([[[2., 1, 0, 0], [2, 1, 0, 0], [0, 0, 1, 0], [0, 0, 2, 1]]])  # nearest keys: 0, 0, 2, 2
+    assert patch_accuracy(queries, keys, torch.tensor([[1, 1, 1, 0]]).bool()) == pytest.approx(2 / 3)
 
 
 def test_masked_mean_of_nothing_is_zero():

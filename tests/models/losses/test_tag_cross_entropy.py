@@ -38,15 +38,18 @@ def test_tags_in_another_order_are_the_same_tags():
 
 
 def test_hits_count_images_whose_best_label_is_one_of_their_tags():
-    scores = torch.eye(5)[[1, 3, 0]]
     labels, rows, _ = flatten_tags(TAGS)
+    scores = torch.tensor([[0., 5, 1, 2, 3], [3, 2, 1, 4, 0], [9, 1, 2, 3, 0]])  # best: 1, 3 and 0; worst: 0, 4 and 4
     assert tag_hits(scores, labels, rows).item() == pytest.approx(200 / 3)
+    assert tag_hits(-scores, labels, rows).item() == pytest.approx(100 / 3)
 
 
 def test_the_module_weighs_it_and_computes_in_single_precision():
     scores = 30 * torch.randn(3, 5)
     loss, double = (MODELS.build(dict(type='mm_graft.TagCrossEntropyLoss', loss_weight=w)) for w in (1.0, 2.0))
+    torch.testing.assert_close(loss(scores, TAGS), tag_cross_entropy(scores, *flatten_tags(TAGS)))
     torch.testing.assert_close(double(scores, TAGS), 2 * loss(scores, TAGS))
+    assert MODELS.build(dict(type='mm_graft.TagCrossEntropyLoss'))(scores, TAGS) == loss(scores, TAGS)
     with torch.autocast('cpu', torch.bfloat16):
         assert loss(scores.bfloat16(), TAGS).dtype == torch.float32
     assert loss(scores.double(), TAGS).dtype == torch.float64

@@ -11,6 +11,8 @@ def test_terms_by_hand():
     assert variance_term(x).item() == pytest.approx((0 + 1 - 0.01) / 2)
     y = torch.tensor([[0.0, 0], [2, 4]]).double()  # covariance 4
     assert covariance_term(y).item() == pytest.approx(2 * 4**2 / 2)
+    z = torch.tensor([[0.0, 0], [3, 0], [0, 3]]).double()  # covariance −3/2, of three rows in two dimensions
+    assert covariance_term(z).item() == pytest.approx(2 * 1.5**2 / 2)
     invariance, variance, covariance = vicreg(x, y)
     assert invariance.item() == pytest.approx((0 + 1 + 0 + 9) / 4)
     assert variance.item() == pytest.approx(variance_term(x).item() / 2)
@@ -40,9 +42,18 @@ def test_every_weight_scales_its_own_term():
         VICRegLoss(variance_weight=-1)
 
 
+def test_a_weight_of_zero_switches_a_term_off():
+    terms = VICRegLoss(0, 0, 0)(*torch.randn(2, 5, 4))
+    assert all(term.item() == 0 for term in terms.values())
+
+
 def test_half_precision_is_compared_in_single_and_single_images_are_refused():
     x = torch.randn(4, 3).bfloat16()
-    assert VICRegLoss()(x, x)['loss_variance'].dtype == torch.float32
+    y = torch.randn(4, 3).bfloat16()
+    with torch.autocast('cpu', torch.bfloat16):
+        half = VICRegLoss()(x, y)
+    assert half == VICRegLoss()(x.float(), y.float())
+    assert set(VICRegLoss()(x[:2], y[:2])) == set(half)  # two images are enough
     with pytest.raises(ValueError, match='at least two images'):
         VICRegLoss()(x[:1], x[:1])
 
