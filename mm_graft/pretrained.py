@@ -9,8 +9,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mm_graft.checkpoints import CheckpointError, convert_backbone, read_checkpoint
-from mm_graft.checkpoints.intact import training_meta
-from mm_graft.checkpoints.recorded_config import parse_config
+from mm_graft.checkpoints.recorded_config import recorded_config
 from mm_graft.depth import blocks_of, find_backbone
 from mm_graft.encoders import Encoder, encode_full, load_encoder, out_type_of
 
@@ -95,18 +94,19 @@ def load_pretrained(path: str | Path, config: str | Config | None = None, branch
     Raises:
         mm_graft.checkpoints.CheckpointError: the file is unusable, or its architecture cannot be told.
     """
-    cfg = (Config.fromfile(config) if isinstance(config, str | Path) else config) or recorded_config(path)
-    if cfg is None:
-        cfg = guess_config(path)
+    cfg = (Config.fromfile(config) if isinstance(config, str | Path) else config) or config_of(path)
     for key in ('init_cfg', 'frozen_stages'):
         cfg.model.backbone.pop(key, None)
     return PretrainedEncoder(load_encoder(cfg, path, branch), str(path))
 
 
-def recorded_config(path: str | Path) -> Config | None:
-    """The config that a run of MMEngine wrote into its checkpoint, if it did."""
-    settings = parse_config((training_meta(path) or {}).get('cfg'))
-    return Config(settings) if settings and (settings.get('model') or {}).get('backbone') else None
+def config_of(path: str | Path) -> Config:
+    """How the encoder in a file was made: as its run recorded, or as the tensors of a plain ViT tell.
+
+    Raises:
+        CheckpointError: neither is possible.
+    """
+    return recorded_config(path) or guess_config(path)
 
 
 def guess_config(path: str | Path) -> Config:

@@ -10,9 +10,12 @@ a table of distribution names, in which the maintained forks have other names an
 works for all of them.
 """
 
+from collections.abc import Iterator
 from importlib import import_module
+from importlib.util import find_spec
 from pkgutil import walk_packages
 
+from mmengine import registry as host
 from mmengine.config import utils as config_utils
 from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
@@ -51,6 +54,34 @@ OPTIM_WRAPPERS = Registry(
 RUNNERS = Registry('runner', parent=MMENGINE_RUNNERS, scope='mm_graft', locations=['mm_graft.engine'])
 MODEL_WRAPPERS = Registry(
     'model_wrapper', parent=MMENGINE_MODEL_WRAPPERS, scope='mm_graft', locations=['mm_graft.engine'])
+
+
+def registered(name: object) -> list[type]:
+    """Everything that is registered by a name, with or without its scope, as far as it is imported."""
+    if not isinstance(name, str):
+        return [name] if isinstance(name, type) else []
+    scope, _, short = name.rpartition('.')
+    return [registry.module_dict[short] for registry in all_registries()
+            if short in registry.module_dict and scope in ('', registry.scope)]
+
+
+def import_scope(scope: str) -> None:
+    """Import what a project of the family registers; nothing is done for one that is unknown or not installed."""
+    if scope not in config_utils.MODULE2PACKAGE or find_spec(scope) is None:
+        return
+    import_module(f'{scope}.registry')
+    for registry in all_registries():
+        if registry.scope == scope:
+            registry.import_from_location()
+
+
+def all_registries() -> Iterator[Registry]:
+    """The host's registries and all below them."""
+    waiting = [value for value in vars(host).values() if isinstance(value, Registry)]
+    while waiting:
+        registry = waiting.pop()
+        waiting += registry.children.values()
+        yield registry
 
 
 def import_submodules(package: str, path: list[str]) -> None:

@@ -45,6 +45,22 @@ def test_host_names_and_our_prefix_resolve_with_nothing_imported(processes, scop
     assert status == 0, output
 
 
+def test_classes_are_found_by_name_and_scope():
+    registry.import_scope('mm_graft')
+    registered = registry.registered
+    assert [kind.__module__ for kind in registered('mm_graft.GraftViT')] == ['mm_graft.models.backbones.graft_vit']
+    assert registered('mmpretrain.GraftViT') == []
+    assert registered('NoSuch') == registered(None) == []
+    assert registered(dict) == [dict]
+
+
+def test_a_function_that_could_be_imported_is_not_registered():
+    for scope in ('mmengine', 'os', 'nowhere'):
+        registry.import_scope(scope)
+    assert registry.registered('mmengine.call_command') == registry.registered('os.system') == []
+    assert registry.registered('mmengine.DefaultSampler')
+
+
 @pytest.mark.parametrize('name', [name for name in vars(registry) if name.isupper() and 'MMENGINE' not in name])
 def test_every_registry_is_a_child_of_mmengines_root(name):
     ours = getattr(registry, name)

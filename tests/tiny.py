@@ -83,6 +83,16 @@ def mae_file(path, seed: int = 1, width: int = 16, layers: int = 4) -> str:
     return str(path)
 
 
+def recorded_checkpoint(path, model: dict | None = None, **cfg) -> str:
+    """Write a checkpoint of an untrained model that says how it was made, as a run does."""
+    from mmengine.config import Config
+    from mmengine.registry import MODELS, init_default_scope
+    init_default_scope('mmpretrain')
+    cfg = Config(dict(model=model or grafted_mocov3(), **cfg))
+    torch.save({'state_dict': MODELS.build(cfg.model).state_dict(), 'meta': {'cfg': cfg.pretty_text}}, path)
+    return str(path)
+
+
 def vit_state(width: int = 16, depth: int = 4, patch: int = 8, tokens: int = 17, mlp: int = 32, seed: int = 1) -> dict:
     """A whole ViT in the names of MAE's authors and of timm."""
     generator = torch.Generator().manual_seed(seed)

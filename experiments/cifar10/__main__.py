@@ -82,11 +82,11 @@ def analyze(run: Reproduction, docs: Path, device: str) -> None:
     common = ['--device', device, '--out', docs / 'results' / f'cifar10_{run.scale}']
     commands = []
     if 'joint' in runs:
-        commands.append(['conflict', *runs['joint'], '--labels', 'joint MAE and MoCo v3', '--batches', '20',
+        commands.append(['conflict', *runs['joint'], '--names', 'joint MAE and MoCo v3', '--batches', '20',
                          '--batch-size', '128'])
     if {'mae', 'mocov3', 'mae2mocov3'} <= set(runs):
         commands.append(['attention-distance', *runs['mae'], '--also', *runs['mocov3'], '--also', *runs['mae2mocov3'],
-                         '--count', '200', '--labels', 'MAE', 'MoCo v3', 'graft'])
+                         '--count', '200', '--names', 'MAE', 'MoCo v3', 'graft'])
     for command in commands:
         subprocess.run([sys.executable, tool, *command, *common], check=True, stdout=subprocess.DEVNULL)
 

@@ -53,6 +53,9 @@ def load_model(cfg: Config, checkpoint: str | Path) -> nn.Module:
     Raises:
         CheckpointError: the file is unusable or belongs to another model.
     """
+    if 'type' not in cfg.model:
+        raise CheckpointError(f'checkpoint {checkpoint} does not say of which algorithm it is; give the config that it '
+                              'was trained with')
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     state = read_checkpoint(checkpoint)
     try:

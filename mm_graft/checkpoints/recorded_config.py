@@ -1,13 +1,23 @@
 """The config that a run writes into its checkpoints (``meta['cfg']``), read without running it.
 
 The record is Python, and whoever evaluates it runs what stands in the file. Here only literals and ``dict(…)`` are
-understood; anything else (a lambda, a class) is kept as its text.
+understood; anything else (a lambda, a class) is kept as its text. What is built of it is built of registered classes:
+the host's registries take any importable function for a ``type``, and a file must not choose one.
 """
 
 import ast
+from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
+from mmengine.config import Config
+
+from mm_graft.checkpoints.reading import CheckpointError, read_content
+from mm_graft.nested import nodes
+from mm_graft.registry import import_scope, registered
+
 LIMIT = 2**20  # characters; the longest config of the OpenMMLab projects has a tenth of that
+BUILT = ('model', 'data_preprocessor', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'test_evaluator')
 NUMBERS = {'inf': float('inf'), 'nan': float('nan')}
 
 
@@ -44,11 +54,40 @@ def parse_config(text: object) -> dict | None:
         return None
 
 
+def recorded_config(path: str | Path) -> Config | None:
+    """The config that a run wrote into its checkpoint; None where there is none with a ``model.backbone``.
+
+    Raises:
+        CheckpointError: the file cannot be opened, or its config asks for something that is no registered class.
+    """
+    content = read_content(path, tensors=False)
+    meta = content.get('meta') if isinstance(content, dict) else None
+    settings = parse_config(meta.get('cfg')) if isinstance(meta, dict) else None
+    if not settings or not isinstance(settings.get('model'), dict) or not settings['model'].get('backbone'):
+        return None
+    for scope in {'mmengine', settings.get('default_scope') or 'mmpretrain', 'mm_graft'}:
+        import_scope(scope)
+    for place, name in _types(settings):
+        import_scope(str(name).partition('.')[0])
+        if not registered(name):
+            raise CheckpointError(f'checkpoint {path} was made with {place}={name!r}, which is no registered class; '
+                                  'give the config it was made with, and import what registers it')
+    return Config(settings)
+
+
+def _types(settings: dict) -> Iterator[tuple[str, object]]:
+    """What is to be built of models and data: dotted key and name."""
+    for key, part in settings.items():
+        if key in BUILT:
+            yield from ((f'{place}.type', node['type']) for place, node in nodes(part, key)
+                        if isinstance(node, dict) and 'type' in node)
+
+
 def _literal(node: ast.AST) -> object:
     if isinstance(node, ast.Constant):
         return node.value
     if isinstance(node, ast.List | ast.Tuple):
-        return [_literal(child) for child in node.elts]
+        return (tuple if isinstance(node, ast.Tuple) else list)(_literal(child) for child in node.elts)
     if isinstance(node, ast.Dict):
         return {_literal(key): _literal(value) for key, value in zip(node.keys, node.values)}
     if isinstance(node, ast.Name) and node.id in NUMBERS:
@@ -64,7 +103,7 @@ def _literal(node: ast.AST) -> object:
 def changes(old: object, new: object, key: str = '') -> list[Change]:
     """Where two settings differ, by dotted key; lists are compared place by place."""
     old_parts, new_parts = _parts(old), _parts(new)
-    if old_parts is None or new_parts is None or type(old) is not type(new):
+    if old_parts is None or new_parts is None or isinstance(old, dict) != isinstance(new, dict):
         return [] if _same(old, new) else [Change(key, old, new)]
     return [change for part in {**old_parts, **new_parts}
             for change in changes(old_parts.get(part, MISSING), new_parts.get(part, MISSING),
@@ -72,7 +111,7 @@ def changes(old: object, new: object, key: str = '') -> list[Change]:
 
 
 def _parts(value: object) -> dict | None:
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return dict(enumerate(value))
     return value if isinstance(value, dict) else None
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from mm_graft.commands.arguments import add_overrides, at_least_one, check_files
-from mm_graft.commands.configs import load_config
+from mm_graft.commands.configs import add_checkpoint, config_for, run_name
+from mm_graft.commands.labeled import add_labeled, use_labeled
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -24,12 +25,10 @@ class AnalyzedModel(NamedTuple):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What all analyses take."""
-    parser.add_argument('config', help='config of the training')
-    parser.add_argument('checkpoint', help='a checkpoint of any layout that is known here; for `conflict`, '
-                        '`reconstruction`, `segmentation` and `detection` a whole one of the config')
-    parser.add_argument('--also', nargs=2, action='append', default=[], metavar=('CONFIG', 'CHECKPOINT'),
+    add_checkpoint(parser)
+    parser.add_argument('--also', nargs='+', action='append', default=[], metavar='[CONFIG] CHECKPOINT',
                         help='another one in the same figure; may be repeated')
-    parser.add_argument('--labels', nargs='+', help='names in the figure, in order (default: of the configs)')
+    parser.add_argument('--names', nargs='+', help='in the figure, in order (default: those of configs or runs)')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/analysis'), help='folder of JSON and figure')
     parser.add_argument('--branch', choices=('base', 'momentum'), default='base',
                         help='which encoder of a contrastive checkpoint')
@@ -56,6 +55,7 @@ def conflict_arguments(parser: argparse.ArgumentParser) -> None:
 def image_arguments(parser: argparse.ArgumentParser, count: int = 8) -> None:
     """Files, or images of the test set."""
     add_arguments(parser)
+    add_labeled(parser)
     parser.add_argument('--images', nargs='+', help='picture files; without them images of the test set')
     parser.add_argument('--count', type=at_least_one, default=count, help='of the test set, evenly spread')
 
@@ -77,6 +77,7 @@ def retrieval_arguments(parser: argparse.ArgumentParser) -> None:
 def tsne_arguments(parser: argparse.ArgumentParser) -> None:
     """Which images, and how t-SNE places them."""
     add_arguments(parser)
+    add_labeled(parser)
     parser.add_argument('--classes', type=at_least_one, default=10, help='the first ones of the test set')
     parser.add_argument('--per-class', type=at_least_one, default=50, help='images of each')
     parser.add_argument('--perplexity', type=float, default=30.0, help='of t-SNE: about how many neighbours count')
@@ -105,6 +106,7 @@ def detection_arguments(parser: argparse.ArgumentParser) -> None:
 def layers_arguments(parser: argparse.ArgumentParser) -> None:
     """How many labelled images."""
     add_arguments(parser)
+    add_labeled(parser)
     parser.add_argument('--train-images', type=at_least_one, default=5000, help='to learn from, class-balanced')
     parser.add_argument('--test-images', type=at_least_one, default=2000, help='to score, class-balanced')
     parser.add_argument('--workers', type=int, default=0, help='processes that read images')
@@ -113,7 +115,6 @@ def layers_arguments(parser: argparse.ArgumentParser) -> None:
 def check(args: argparse.Namespace) -> list[AnalyzedModel]:
     """The configs; checkpoints and pictures exist."""
     entries = entries_of(args)
-    check_files('checkpoint', *(entry.checkpoint for entry in entries))
     check_files('picture', *(getattr(args, 'images', None) or ()))
     return entries
 
@@ -134,14 +135,19 @@ def entries_of(args: argparse.Namespace) -> list[AnalyzedModel]:
     Raises:
         ValueError: two have the same name, or there are not as many names as checkpoints.
     """
-    pairs = [(args.config, args.checkpoint), *args.also]
-    stems = [Path(config).stem for config, _ in pairs]
-    labels = args.labels or [stem if stems.count(stem) == 1 else f'{stem} {Path(checkpoint).stem}'
-                             for stem, (_, checkpoint) in zip(stems, pairs)]
-    if len(labels) != len(pairs) or len(set(labels)) != len(pairs):
-        raise ValueError(f'{len(pairs)} checkpoints need as many different names, not {labels}; give --labels')
-    return [AnalyzedModel(label, load_config(config, args.cfg_options), checkpoint)
-            for label, (config, checkpoint) in zip(labels, pairs)]
+    if wrong := [words for words in args.also if len(words) > 2]:
+        raise ValueError(f'--also {" ".join(wrong[0])}: give one checkpoint, or a config and a checkpoint; repeat '
+                         '--also for more')
+    given = [(None, *words)[-2:] for words in ([args.config, args.checkpoint], *args.also)]
+    labeled = getattr(args, 'labels', None), getattr(args, 'val', None)
+    pairs = [(use_labeled(config_for(checkpoint, config, args.cfg_options), *labeled), checkpoint)
+             for config, checkpoint in given]
+    stems = [run_name(cfg, checkpoint) for cfg, checkpoint in pairs]
+    names = args.names or [stem if stems.count(stem) == 1 else f'{stem} {Path(checkpoint).stem}'
+                           for stem, (_, checkpoint) in zip(stems, pairs)]
+    if len(names) != len(pairs) or len(set(names)) != len(pairs):
+        raise ValueError(f'{len(pairs)} checkpoints need as many different names, not {names}; give --names')
+    return [AnalyzedModel(name, cfg, checkpoint) for name, (cfg, checkpoint) in zip(names, pairs)]
 
 
 COMMANDS = {name: (text, arguments, check, partial(run, name)) for name, text, arguments in (

@@ -8,11 +8,11 @@ from inspect import Parameter, signature
 
 from mmengine import registry as host
 from mmengine.config import Config
-from mmengine.registry import Registry
 from torch.utils.data import DataLoader
 
 from mm_graft.commands.overrides import RUNNER_KEYS
 from mm_graft.nested import nodes
+from mm_graft.registry import all_registries, registered
 
 UNEXPECTED = re.compile(r"(?:(\w+)\.)?\w+\(\) got an unexpected keyword argument '(\w+)'")
 NO_OPTIONS = re.compile(r'^(\w+)\(\) takes no arguments')
@@ -120,20 +120,11 @@ def unknown_type(cfg: Config, name: str, what: str) -> str:
     """What to say of a class that no package has registered."""
     place = next((f'{place}.type: ' for place, part in _parts(cfg) if part.get('type') == name), '')
     names = {f'{scope}.{known}' if scope == 'mm_graft' else known: known
-             for registry in _registries() if registry.name == what
+             for registry in all_registries() if registry.name == what
              for scope, known in ((registry.scope, known) for known in registry.module_dict)}
     near = get_close_matches(name.split('.')[-1], sorted(names.values()), 3)
     meant = [full for full, known in names.items() if known in near]
     return f'{place}there is no {what} `{name}`' + (f'; did you mean {" or ".join(meant)}?' if meant else '')
-
-
-def registered(name: object) -> list[type]:
-    """Everything that is registered by a name, with or without its scope, as far as it is imported."""
-    if not isinstance(name, str):
-        return [name] if isinstance(name, type) else []
-    scope, _, short = name.rpartition('.')
-    return [registry.module_dict[short] for registry in _registries()
-            if short in registry.module_dict and scope in ('', registry.scope)]
 
 
 def _no_option(place: str, option: str, classes: list) -> str:
@@ -148,12 +139,3 @@ def _parts(cfg: Config) -> Iterator[tuple[str, dict]]:
     """Dicts of what a Runner reads, by dotted key."""
     return ((place, part) for place, part in nodes(cfg)
             if place.split('.')[0] in RUNNER_KEYS and isinstance(part, dict))
-
-
-def _registries() -> Iterator[Registry]:
-    """The host's registries and all below them."""
-    waiting = [value for value in vars(host).values() if isinstance(value, Registry)]
-    while waiting:
-        registry = waiting.pop()
-        waiting += registry.children.values()
-        yield registry

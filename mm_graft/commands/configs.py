@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mm_graft.commands import overrides
+from mm_graft.commands.arguments import check_files
 from mm_graft.nested import leaves
 
 if TYPE_CHECKING:
+    import argparse
+
     from mmengine.config import Config
 
 CONTENT = ('configs', 'tools', 'benchmarks')
@@ -70,6 +73,39 @@ def load_config(name: str, options: dict | None = None, notes: list[str] | None 
         cfg, lines = overrides.apply(cfg, path, options)
         (notes if notes is not None else []).extend(lines)
     return cfg
+
+
+def config_for(checkpoint: str, name: str | None = None, options: dict | None = None) -> Config:
+    """The config for a checkpoint: the one that is given, else what the file says of how it was made.
+
+    Args:
+        checkpoint: the file.
+        name: of a config, as :func:`load_config` finds it.
+        options: as :func:`mm_graft.commands.overrides.apply` takes them.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the config cannot be read, or the file does not say how it was made.
+    """
+    if name is not None:
+        cfg = load_config(name, options)
+        check_files('checkpoint', checkpoint)
+        return cfg
+    check_files('checkpoint', checkpoint)
+    from mm_graft.pretrained import config_of
+    cfg = config_of(checkpoint)
+    return overrides.apply(cfg, None, options)[0] if options else cfg
+
+
+def run_name(cfg: Config, checkpoint: str) -> str:
+    """What a run is called: by its config's file, or by the folder that it recorded, or by the checkpoint."""
+    return Path(cfg.filename or cfg.get('work_dir') or checkpoint).stem
+
+
+def add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    """The arguments of a command that looks at a checkpoint."""
+    parser.add_argument('config', nargs='?', help='the config to use instead of the one that the checkpoint records')
+    parser.add_argument('checkpoint', help='a checkpoint of any layout that is known here')
 
 
 def set_init(cfg: Config, checkpoint: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mm_graft.commands.arguments import add_overrides, check_files
-from mm_graft.commands.configs import load_config
+from mm_graft.commands.configs import add_checkpoint, config_for
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -66,8 +66,7 @@ def publish(args: argparse.Namespace, inputs: None) -> None:
 
 def onnx_arguments(parser: argparse.ArgumentParser) -> None:
     """Which encoder, to which file."""
-    parser.add_argument('config', help='with `model.backbone`; a pre-training config will do')
-    parser.add_argument('checkpoint', help='a checkpoint of any layout that is known here')
+    add_checkpoint(parser)
     parser.add_argument('target', help='new file, .onnx')
     parser.add_argument('--branch', default='base', choices=('base', 'momentum'),
                         help='which encoder of a contrastive checkpoint')
@@ -77,9 +76,7 @@ def onnx_arguments(parser: argparse.ArgumentParser) -> None:
 
 def check_onnx(args: argparse.Namespace) -> Config:
     """The config; the checkpoint exists."""
-    cfg = load_config(args.config, args.cfg_options)
-    check_files('checkpoint', args.checkpoint)
-    return cfg
+    return config_for(args.checkpoint, args.config, args.cfg_options)
 
 
 def onnx(args: argparse.Namespace, cfg: Config) -> None:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mm_graft.commands.arguments import at_least_one, check_files
+from mm_graft.commands.arguments import add_overrides, at_least_one, check_files
+from mm_graft.commands.configs import add_checkpoint, config_for
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 FORMATS = ('.npz', '.parquet')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What is encoded, by what, and what is kept of it."""
-    parser.add_argument('checkpoint', help='a checkpoint of any layout that is known here')
+    add_checkpoint(parser)
     parser.add_argument('images', help='folder of images, in any depth of sub-folders')
     parser.add_argument('--out', type=Path, required=True, help='file ending in .npz or .parquet')
-    parser.add_argument('--config', help='of the encoder, for a checkpoint that does not say how it was made')
     parser.add_argument('--branch', choices=('base', 'momentum'), default='base', help='which encoder of a contrastive '
                         'checkpoint')
     parser.add_argument('--pool', choices=('cls', 'avg', 'patches'), help='class token, mean of the patch tokens, or '
@@ -24,15 +28,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         'its norm)')
     parser.add_argument('--batch-size', type=at_least_one, default=64, help='images encoded at once')
     parser.add_argument('--device', help='of the encoder (default: a GPU where there is one)')
+    add_overrides(parser)
 
 
-def check(args: argparse.Namespace) -> None:
-    """The inputs exist, and the output can be written.
+def check(args: argparse.Namespace) -> Config:
+    """The config; the inputs exist, and the output can be written.
 
     Raises:
         ValueError: an unknown ending, patches as Parquet, or a file that exists.
     """
-    check_files('checkpoint', args.checkpoint)
     check_files('folder', args.images)
     if args.out.suffix not in FORMATS:
         raise ValueError(f'--out {args.out}: choose a name that ends in {" or ".join(FORMATS)}')
@@ -40,16 +44,15 @@ def check(args: argparse.Namespace) -> None:
         raise ValueError('--pool patches has a matrix for each image; choose a name that ends in .npz')
     if args.out.exists():
         raise ValueError(f'--out {args.out} exists; remove it, or choose another name')
+    return config_for(args.checkpoint, args.config, args.cfg_options)
 
 
-def run(args: argparse.Namespace, inputs: None) -> None:
+def run(args: argparse.Namespace, cfg: Config) -> None:
     """Encode batch by batch; an interrupted call continues after the last whole part."""
     import torch
 
-    from mm_graft.commands.configs import load_config
     from mm_graft.commands.embedding import embed
     from mm_graft.pretrained import load_pretrained
-    config = load_config(args.config) if args.config else None
-    encoder = load_pretrained(args.checkpoint, config, args.branch)
+    encoder = load_pretrained(args.checkpoint, cfg, args.branch)
     encoder.to(args.device or ('cuda' if torch.cuda.is_available() else 'cpu'))
     embed(encoder, args.images, args.out, args.pool, args.block, args.batch_size)

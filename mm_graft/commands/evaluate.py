@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from mm_graft.commands.arguments import add_overrides, at_least_one, check_files
-from mm_graft.commands.configs import load_config
+from mm_graft.commands.arguments import add_overrides, at_least_one
+from mm_graft.commands.configs import add_checkpoint, config_for
+from mm_graft.commands.labeled import add_labeled, use_labeled
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -19,8 +20,8 @@ PROTOCOLS = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What is evaluated, on what, and the settings of each protocol."""
-    parser.add_argument('config', help='with `model.backbone` and data sets; a pre-training config will do')
-    parser.add_argument('checkpoint', help='a checkpoint of any layout that is known here')
+    add_checkpoint(parser)
+    add_labeled(parser)
     parser.add_argument('--protocols', nargs='+', default=['knn', 'linear', 'fewshot-1'], choices=PROTOCOLS,
                         help='what to measure, see docs/evaluation.md')
     parser.add_argument('--out', help='folder for report.json, report.txt and report.png')
@@ -65,9 +66,7 @@ def add_protocol_arguments(parser: argparse.ArgumentParser) -> None:
 
 def check(args: argparse.Namespace) -> Config:
     """The config; the checkpoint exists."""
-    cfg = load_config(args.config, args.cfg_options)
-    check_files('checkpoint', args.checkpoint)
-    return cfg
+    return use_labeled(config_for(args.checkpoint, args.config, args.cfg_options), args.labels, args.val)
 
 
 def run(args: argparse.Namespace, cfg: Config) -> None:

@@ -38,12 +38,13 @@ INNER_KEYS = {'auto_scale_lr': ('enable', 'base_batch_size'),
               'env_cfg': ('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit')}
 
 
-def apply(cfg: Config, path: Path, options: Mapping[str, object]) -> tuple[Config, list[str]]:
+def apply(cfg: Config, path: Path | None, options: Mapping[str, object]) -> tuple[Config, list[str]]:
     """A config with overrides, and a line about each that shows what became of it.
 
     Args:
         cfg: as its file says.
-        path: of that file, which is read again where variables get other values.
+        path: of that file, which is read again where variables get other values; None for a config out of a
+            checkpoint, which has the values of its variables and not what is made of them.
         options: dotted keys and values.
 
     Raises:
@@ -53,6 +54,9 @@ def apply(cfg: Config, path: Path, options: Mapping[str, object]) -> tuple[Confi
     options = {key: as_path(cfg, key, value, options) for key, value in options.items()}
     variables = {key: value for key, value in options.items() if key.split('.')[0] not in RUNNER_KEYS}
     inner = {key: value for key, value in options.items() if key not in variables}
+    if variables and path is None:
+        raise ValueError(f'--cfg-options {next(iter(variables))}: a checkpoint records no variables, only what was '
+                         'made of them; set that, or give the config')
     derived = read(path, variables) if variables else cfg
     notes = [f'{key} = {value!r} (command line; the config says {value_at(cfg, key)!r})'
              for key, value in variables.items()]

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mm_graft.commands.arguments import add_launcher, add_overrides, check_files
-from mm_graft.commands.configs import check_folders, load_config
+from mm_graft.commands.arguments import add_launcher, add_overrides
+from mm_graft.commands.configs import add_checkpoint, check_folders, config_for, run_name
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -16,8 +15,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """OpenMMLab's flags."""
-    parser.add_argument('config', help='config file, or the name of one of ours')
-    parser.add_argument('checkpoint', help='checkpoint file')
+    add_checkpoint(parser)
     parser.add_argument('--work-dir', help='folder for logs (default: work_dirs/<name of the config>)')
     parser.add_argument('--out', help='file for the predictions (.pkl)')
     add_overrides(parser)
@@ -26,14 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def check(args: argparse.Namespace) -> Config:
     """The config as it will be run; its data and the checkpoint exist."""
-    cfg = load_config(args.config, args.cfg_options)
+    cfg = config_for(args.checkpoint, args.config, args.cfg_options)
     if not cfg.get('test_dataloader'):
-        raise ValueError(f'{args.config} has no test_dataloader; a pre-training config has nothing to test, '
-                         'use `mm_graft evaluate` for its checkpoints')
-    check_files('checkpoint', args.checkpoint)
+        raise ValueError(f'{args.config or args.checkpoint} has no test_dataloader; a pre-training config has nothing '
+                         'to test, use `mm_graft evaluate` for its checkpoints')
     check_folders(cfg, 'test_dataloader')
     cfg.launcher, cfg.load_from = args.launcher, args.checkpoint
-    cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(cfg.filename).stem}'
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{run_name(cfg, args.checkpoint)}'
     return cfg
 
 

@@ -1,7 +1,9 @@
 import pytest
+import torch
 from mmengine.config import Config
 
-from mm_graft.checkpoints.recorded_config import LIMIT, changes, parse_config
+from mm_graft.checkpoints import CheckpointError
+from mm_graft.checkpoints.recorded_config import LIMIT, changes, parse_config, recorded_config
 
 SETTINGS = dict(
     model=dict(type='MAE', backbone=dict(img_size=(32, 64), drop=-0.5)), load_from=None,
@@ -10,8 +12,9 @@ SETTINGS = dict(
 
 
 def test_what_a_runner_writes_is_read_back():
-    expected = {**SETTINGS, 'model': dict(type='MAE', backbone=dict(img_size=[32, 64], drop=-0.5))}  # tuples are lists
-    assert parse_config(Config(SETTINGS).pretty_text) == expected
+    found = parse_config(Config(SETTINGS).pretty_text)
+    assert found == SETTINGS
+    assert type(found['model']['backbone']['img_size']) is tuple  # which the host tells apart from a list
 
 
 def test_nothing_runs(tmp_path):
@@ -46,3 +49,33 @@ def test_another_kind_of_value_is_a_change_and_nan_is_none():
 def test_a_long_value_is_cut_short():
     line, = found(dict(a='b' * 500), {})
     assert len(line) < 130
+
+
+def test_a_list_and_a_tuple_of_the_same_values_are_no_change():
+    assert found(dict(size=[1, 2]), dict(size=(1, 2))) == []
+    assert found(dict(size=[1, 2]), dict(size=(1, 3))) == ['size.1: 2 → 3']
+
+
+def recorded(tmp_path, **cfg):
+    torch.save({'state_dict': {}, 'meta': {'cfg': Config(cfg).pretty_text}}, tmp_path / 'a.pth')
+    return recorded_config(tmp_path / 'a.pth')
+
+
+def test_a_file_says_how_it_was_made_with_and_without_the_state_of_its_optimizer(tmp_path):
+    model = dict(type='MAE', backbone=dict(type='mm_graft.GraftViT', img_size=32))
+    cfg = recorded(tmp_path, model=model, train_dataloader=dict(dataset=dict(type='mmpretrain.CustomDataset')))
+    assert cfg.model.to_dict() == model
+    assert cfg.filename is None
+    assert recorded(tmp_path, model=dict(type='MAE')) is None
+    torch.save({'state_dict': {}}, tmp_path / 'a.pth')
+    assert recorded_config(tmp_path / 'a.pth') is None
+
+
+@pytest.mark.parametrize('name', ['os.system', 'mmengine.call_command', 'NoSuch', ['MAE']])
+def test_a_file_chooses_no_function_to_call(tmp_path, name):
+    vit = dict(type='MAEViT')
+    for cfg in (dict(model=dict(type=name, backbone=vit)), dict(model=dict(backbone=dict(type=name))),
+                dict(model=dict(backbone=vit), test_dataloader=dict(dataset=dict(pipeline=[dict(type=name)])))):
+        with pytest.raises(CheckpointError, match='no registered class'):
+            recorded(tmp_path, **cfg)
+    assert recorded(tmp_path, model=dict(backbone=vit), custom_hooks=[dict(type=name)])  # which no command builds

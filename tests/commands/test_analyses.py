@@ -91,12 +91,12 @@ def test_layers_are_measured_and_blocks_proposed(analyze, folder):
 
 
 def test_attention_distance_of_the_test_set_or_of_files(analyze, folder):
-    report = analyze('attention-distance', '--labels', 'a', 'b')
+    report = analyze('attention-distance', '--names', 'a', 'b')
     assert list(report['models']) == ['a', 'b']
     assert report['images'] == 8
     assert np.array(report['models']['a']['per_head']).shape == (4, 2)
     files = [str(path) for path in sorted((folder / 'test').rglob('*.png'))]
-    again = analyze('attention-distance', '--labels', 'a', 'b', '--images', *files)
+    again = analyze('attention-distance', '--names', 'a', 'b', '--images', *files)
     assert again['images'] == 8
     np.testing.assert_allclose(  # the test set is scaled and cropped, files are covered
         again['models']['b']['per_block'], report['models']['b']['per_block'], rtol=0.05)

@@ -1,5 +1,6 @@
 """Analyses that read whole models, and the names of what is looked at."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 
 from mm_graft.commands import analyses
 from mm_graft.commands.analyze import COMMANDS
+from tests.tiny import mae, mae_file, recorded_checkpoint
 
 CAMVID = """
 default_scope = 'mmseg'
@@ -75,6 +77,35 @@ def test_a_missing_picture_is_one_line(refused, localmim):
     assert 'a.txt is not a readable picture' in refused('analyze', 'reconstruction', *localmim, 'a.txt')
 
 
+def test_reconstruction_needs_the_file_alone(run, tmp_path):
+    words = 'analyze', 'reconstruction', recorded_checkpoint(tmp_path / 'a.pth', mae(), work_dir='work_dirs/mine'), \
+        '--images', picture(tmp_path / 'a.png', (40, 50, 3)), '--out', tmp_path / 'out', '--dpi', 40
+    assert 'mine' in run(*words)
+    assert 'mine a, mine b' in run(*words, '--also', recorded_checkpoint(
+        tmp_path / 'b.pth', mae(), work_dir='work_dirs/mine'))
+
+
+def test_a_foreign_file_has_an_encoder_and_no_algorithm(refused, tmp_path):
+    line = refused('analyze', 'reconstruction', mae_file(tmp_path / 'mae.pth'), '--images', picture(tmp_path / 'a.png'))
+    assert 'does not say of which algorithm it is; give the config' in line
+
+
+def test_features_of_labeled_folders_are_placed_without_a_config(run, tmp_path):
+    for split in ('train', 'val'):
+        for index in range(4):
+            picture(tmp_path / 'data' / split / f'{index % 2}' / f'{index}.png')
+    run('analyze', 'tsne', mae_file(tmp_path / 'mae.pth'), '--labels', tmp_path / 'data', '--perplexity', 2,
+        '--out', tmp_path / 'out')
+    found = json.loads((tmp_path / 'out' / 'tsne.json').read_text())
+    assert found['labels'] == [0, 0, 1, 1]
+    assert np.array(found['models']['mae']['points']).shape == (4, 2)
+
+
+def test_also_takes_one_or_two_files(refused, localmim):
+    assert '--also a b c: give one checkpoint, or a config' in refused('analyze', 'tsne', *localmim[:2], '--also',
+                                                                       'a', 'b', 'c')
+
+
 @pytest.fixture
 def camvid(tmp_path):
     """A config of segmentation, and its checkpoint."""
@@ -89,7 +120,7 @@ def test_segmentations_are_drawn_in_columns(run, camvid, tmp_path):
     words = 'analyze', 'segmentation', *camvid, '--device', 'cpu', '--indices', 0, 1, '--out', tmp_path / 'new'
     run(*words)
     with Image.open(tmp_path / 'new' / 'segmentation.png') as one:
-        run(*words, '--also', *camvid, '--labels', 'once', 'again')
+        run(*words, '--also', *camvid, '--names', 'once', 'again')
         with Image.open(tmp_path / 'new' / 'segmentation.png') as two:
             assert two.width > one.width
 
@@ -108,7 +139,7 @@ def test_what_cannot_be_drawn_is_one_line(refused, camvid, tmp_path):
 
 @pytest.mark.parametrize('labels', [('a', 'a'), ('a', )])
 def test_names_must_differ(refused, localmim, labels):
-    line = refused('analyze', 'tsne', *localmim[:2], '--also', *localmim[:2], '--labels', *labels)
+    line = refused('analyze', 'tsne', *localmim[:2], '--also', *localmim[:2], '--names', *labels)
     assert '2 checkpoints need as many different names' in line
 
 

@@ -8,7 +8,7 @@ from mmengine.registry import DATASETS, HOOKS, MODELS, OPTIMIZERS, TRANSFORMS
 import mm_graft.engine
 import mm_graft.models  # noqa: F401
 from mm_graft.commands import overrides
-from mm_graft.commands.components import check_options, check_types, explained, misspelled, options_of, registered
+from mm_graft.commands.components import check_options, check_types, explained, misspelled, options_of
 from tests.tiny import VIT
 
 ROOT = Path(__file__).parents[2]
@@ -48,13 +48,6 @@ def test_only_what_a_class_would_swallow_and_what_is_nearly_an_option_is_misspel
     assert not misspelled('interval', Swallowing)
     assert not misspelled('backend_args', Swallowing)
     assert not misspelled('widht', Plain)  # the class says so itself
-
-
-def test_classes_are_found_by_name_and_scope():
-    assert [kind.__module__ for kind in registered('mm_graft.GraftViT')] == ['mm_graft.models.backbones.graft_vit']
-    assert registered('mmpretrain.GraftViT') == []
-    assert registered('NoSuch') == registered(None) == []
-    assert registered(Plain) == [Plain]
 
 
 def build(registry, part, **keys):

@@ -5,7 +5,16 @@ import pytest
 from mmengine.config import Config
 
 from mm_graft.commands import configs
-from mm_graft.commands.configs import check_folders, check_paths, content_root, find_config, load_config
+from mm_graft.commands.configs import (
+    check_folders,
+    check_paths,
+    config_for,
+    content_root,
+    find_config,
+    load_config,
+    run_name,
+)
+from tests.tiny import mae_file, recorded_checkpoint
 
 ROOT = Path(__file__).parents[2]
 GRAFT = 'graft/vit-b_mae2mocov3'
@@ -54,6 +63,31 @@ def test_options_override_the_file(tmp_path):
 def test_a_config_that_does_not_exist_is_named():
     with pytest.raises(FileNotFoundError, match=r'config nowhere\.py does not exist'):
         load_config('nowhere.py')
+
+
+def test_the_file_says_how_it_was_made_and_a_config_that_is_given_wins(tmp_path):
+    checkpoint = recorded_checkpoint(tmp_path / 'a.pth', work_dir='work_dirs/run_1')
+    cfg = config_for(checkpoint)
+    assert (cfg.model.type, cfg.model.backbone.img_size) == ('mm_graft.GraftedMoCoV3', 32)
+    assert run_name(cfg, checkpoint) == 'run_1'
+    (tmp_path / 'given.py').write_text('model = dict(backbone=dict(img_size=64))\n')
+    given = config_for(checkpoint, str(tmp_path / 'given.py'))
+    assert given.model.to_dict() == dict(backbone=dict(img_size=64))
+    assert run_name(given, checkpoint) == 'given'
+    foreign = mae_file(tmp_path / 'mae.pth')
+    assert config_for(foreign).model.backbone.img_size == 32
+    assert run_name(config_for(foreign), foreign) == 'mae'
+    with pytest.raises(FileNotFoundError, match='nowhere'):
+        config_for('nowhere.pth')
+
+
+def test_options_override_what_the_file_says_but_it_has_no_variables(tmp_path):
+    checkpoint = recorded_checkpoint(tmp_path / 'a.pth', base_lr=0.1)
+    assert config_for(checkpoint, None, {'model.momentum': 0.5}).model.momentum == 0.5
+    with pytest.raises(ValueError, match=r'base_lr: a checkpoint records no variables'):
+        config_for(checkpoint, None, {'base_lr': 0.2})
+    with pytest.raises(ValueError, match='there is no `modle`'):
+        config_for(checkpoint, None, {'modle.momentum': 0.5})
 
 
 MISSING = {

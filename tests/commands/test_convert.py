@@ -8,7 +8,7 @@ import pytest
 from mm_graft.checkpoints import LAYOUT_NAMES, detect_layout, read_checkpoint
 from mm_graft.checkpoints.files import read_provenance
 from mm_graft.commands import convert
-from tests.tiny import VIT, mae_file
+from tests.tiny import VIT, mae_file, recorded_checkpoint
 
 INSTALLED = all(importlib.util.find_spec(name) for name in ('onnx', 'onnxruntime', 'onnxscript'))
 
@@ -58,6 +58,8 @@ def test_an_encoder_is_exported_and_checked(run, tmp_path):
     told = run('convert', 'onnx', tmp_path / 'config.py', mae_file(tmp_path / 'mae.pth'), tmp_path / 'a.onnx')
     assert 'differs from PyTorch by' in told
     assert (tmp_path / 'a.onnx').stat().st_size > 1000
+    told = run('convert', 'onnx', recorded_checkpoint(tmp_path / 'own.pth'), tmp_path / 'own.onnx')
+    assert '32 × 32 pixels; differs from PyTorch by' in told
 
 
 @pytest.mark.skipif(INSTALLED, reason='they are installed')

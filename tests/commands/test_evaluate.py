@@ -1,6 +1,12 @@
+import json
+
+import numpy as np
+from PIL import Image
+
 from mm_graft.commands import evaluate
 from mm_graft.commands.main import build_parser
 from mm_graft.evaluation.evaluate import PROTOCOLS
+from tests.tiny import recorded_checkpoint
 
 
 def test_every_protocol_can_be_named():
@@ -31,3 +37,22 @@ def test_without_arguments_learning_rates_are_not_scaled_as_released():
 
 def test_a_checkpoint_that_does_not_exist_is_named(refused, config):
     assert 'checkpoint no/where.pth does not exist' in refused('evaluate', config, 'no/where.pth')
+
+
+def test_a_checkpoint_and_labeled_folders_are_enough(run, tmp_path):
+    for split, count in (('train', 4), ('val', 2)):
+        for index in range(2 * count):
+            path = tmp_path / 'labeled' / split / 'ab'[index % 2] / f'{index}.png'
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((40, 40, 3), 200 * (index % 2), np.uint8)).save(path)
+    told = run('evaluate', recorded_checkpoint(tmp_path / 'a.pth'), '--labels', tmp_path / 'labeled', '--protocols',
+               'knn', '--ks', 1, '--out', tmp_path / 'out', '--cache', tmp_path / 'cache', '--workers', 0)
+    assert 'knn' in told.lower()
+    report = json.loads((tmp_path / 'out' / 'report.json').read_text())
+    assert (report['data']['train']['images'], report['data']['test']['images']) == (8, 4)
+    assert report['protocols']['knn']['top1'] == 100
+
+
+def test_a_checkpoint_that_does_not_say_which_images_it_saw_is_refused_by_name(refused, tmp_path):
+    assert '`train_dataloader.dataset`' in refused('evaluate', recorded_checkpoint(tmp_path / 'a.pth'), '--cache',
+                                                   tmp_path / 'cache')

@@ -162,7 +162,7 @@ class Sandbox:
         model = MODELS.build(cfg.model)
         target.parent.mkdir(parents=True, exist_ok=True)
         raw = target.with_name(target.name + '.raw.pth')
-        torch.save({'state_dict': model.state_dict()}, raw)
+        torch.save({'state_dict': model.state_dict(), 'meta': {'cfg': cfg.pretty_text}}, raw)
         if kind == 'mmpretrain':
             raw.rename(target)
             return
