@@ -8,6 +8,8 @@ from sklearn.manifold import TSNE
 def embed(features: np.ndarray, perplexity: float = 30.0, seed: int = 0) -> np.ndarray:
     """Points (N, 2) of features (N, D), each scaled to length 1 first; started from the first two components.
 
+    Features that have collapsed to one lie at the origin.
+
     The paper gives neither the classes nor the settings of its picture.
 
     Raises:
@@ -17,6 +19,8 @@ def embed(features: np.ndarray, perplexity: float = 30.0, seed: int = 0) -> np.n
         raise ValueError(f'perplexity={perplexity} is a number of neighbours and must lie below the '
                          f'{len(features)} images; lower it or give more images')
     unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    if np.ptp(unit, axis=0).max() < 1e-6:  # collapsed; scikit-learn would divide by their spread and crash
+        return np.zeros((len(features), 2))
     return TSNE(perplexity=perplexity, init='pca', random_state=seed).fit_transform(unit)
 
 

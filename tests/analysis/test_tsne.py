@@ -23,6 +23,10 @@ def test_a_perplexity_out_of_range_is_refused():
         embed(np.ones((10, 3)))
 
 
+def test_collapsed_features_are_one_point():
+    np.testing.assert_array_equal(embed(np.full((5, 3), 2.0) * np.arange(1, 6)[:, None], 2), np.zeros((5, 2)))
+
+
 def test_each_model_is_a_panel_and_each_class_a_colour():
     figure = draw_points({'a': np.zeros((4, 2)), 'b': np.ones((4, 2))}, np.array([0, 2, 2, 0]), ['cat', 'dog', 'owl'])
     assert [axes.get_title() for axes in figure.axes] == ['a', 'b']
