@@ -82,14 +82,15 @@ def mutants(db: WorkDB, source: str, seed: int) -> list[tuple[str, MutationSpec,
                 code = ast.dump(ast.parse(mutated))
             except SyntaxError:
                 continue
-            if code not in seen:
+            if code not in seen and mutated.count('register_module') == source.count('register_module'):
                 seen.add(code)
                 yield job, spec, mutated
 
 
 def run_file(path: Path, args: argparse.Namespace) -> dict:
     source = (ROOT / path).read_text()
-    store = STORE / f'{".".join(path.with_suffix("").parts)}.{sha256(source.encode()).hexdigest()[:12]}.sqlite'
+    state = sha256((source + Path(__file__).with_name('operators.py').read_text()).encode()).hexdigest()[:12]
+    store = STORE / f'{".".join(path.with_suffix("").parts)}.{state}.sqlite'
     store.parent.mkdir(parents=True, exist_ok=True)
     new = not store.exists()
     with use_db(store) as db:

@@ -19,6 +19,7 @@ PAIRS = [('min', 'max'), ('amin', 'amax'), ('argmin', 'argmax'), ('sum', 'mean')
          ('floor', 'ceil'), ('sin', 'cos'), ('sort', 'argsort'), ('repeat', 'repeat_interleave'), ('in', 'not in')]
 OPPOSITES = {a: b for pair in PAIRS for a, b in (pair, pair[::-1])}
 SYMMETRIC = ('max(', 'min(', 'isinstance(', 'getattr(', 'hasattr(', 'issubclass(')
+SYMMETRIC_METHODS = ('transpose', 'swapaxes', 'mse_loss', 'cosine_similarity', 'isclose', 'equal')
 OPERATORS: dict[str, type[Operator]] = {}
 
 
@@ -49,7 +50,8 @@ def exchange(node):
     """Two neighboring arguments or elements change places."""
     callee = node.parent and node.parent.type == 'trailer' and node.parent.parent
     if node.type not in ('arglist', 'testlist_star_expr', 'testlist_comp', 'exprlist') \
-            or node.parent.type == 'classdef' or (callee and text(callee).startswith(SYMMETRIC)):
+            or node.parent.type == 'classdef' or (callee and text(callee).startswith(SYMMETRIC)) \
+            or text(node.parent.get_previous_sibling() or node).endswith(SYMMETRIC_METHODS):
         return
     parts = [text(child) for child in node.children[::2]]
     plain = [child.type != 'argument' and child.type != 'sync_comp_for' for child in node.children[::2]]

@@ -27,7 +27,7 @@ def _draw_rectangles(remaining: Tensor, uniform: Tensor, grid: tuple[int, int], 
     area = min_patches + area * (remaining - min_patches)
     aspect = torch.exp((2 * aspect - 1) * math.log(1 / min_aspect))
     height, width = (area * aspect).sqrt().round(), (area / aspect).sqrt().round()
-    fits = (height < grid[0]) & (width < grid[1]) & (height > 0) & (width > 0)
+    fits = (height < grid[0]) & (width < grid[1])  # an empty one adds nothing and is refused for that
     top = (top * (grid[0] - height + 1).clamp(min=1)).floor()
     left = (left * (grid[1] - width + 1).clamp(min=1)).floor()
     rows = torch.arange(grid[0], device=area.device)

@@ -49,9 +49,8 @@ class PixelTarget(BaseModule):
     def forward(self, images: Tensor, scales: Collection[int] | None = None) -> list[Tensor | None]:
         """Targets of all scales or of the wanted ones, as in `HOGTarget.forward`: (B, (H/p)(W/p), p·p·C) or None."""
         images = images if images.dtype == torch.float64 else images.float()
-        with torch.autocast(images.device.type, enabled=False):
-            return [self._target(images, cell) if scales is None or k in scales else None
-                    for k, cell in enumerate(self.cells)]
+        return [self._target(images, cell) if scales is None or k in scales else None
+                for k, cell in enumerate(self.cells)]
 
     def _target(self, images: Tensor, cell: int) -> Tensor:
         check_divides(images.shape[-2:], cell)

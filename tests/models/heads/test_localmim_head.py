@@ -18,15 +18,15 @@ def test_masks_keep_their_aspect():
     assert rescale_mask(mask, 48).shape == (1, 48)
 
 
-@pytest.mark.parametrize('tokens', [3, 8, 9])
+@pytest.mark.parametrize('tokens', [3, 5, 8, 9])
 def test_a_grid_that_does_not_fit_the_mask_is_refused(tokens):
     with pytest.raises(ValueError, match=r'grid|multiple'):
         rescale_mask(CHECKER, tokens)
 
 
 def test_the_error_is_a_weighted_mean_over_the_batch():
-    pred = torch.tensor([[[1., 3.], [0., 0.]], [[2., 2.], [9., 9.]]])
-    target = torch.zeros_like(pred)
+    target = torch.tensor([[[5., -2.], [7., 7.]], [[1., 1.], [0., 3.]]])
+    pred = target + torch.tensor([[[1., 3.], [0., 0.]], [[2., 2.], [9., 9.]]])
     weights = torch.tensor([[1., 0.], [.5, 0.]])
     assert masked_error(pred, target, weights).item() == pytest.approx((1 * 5 + .5 * 4) / 1.5)
 
@@ -50,10 +50,19 @@ def test_terms_are_weighted_by_scale():
     assert {name: term.item() for name, term in losses.items()} == {'loss_scale0': 2, 'loss_scale1': 0.5}
 
 
+def test_a_weight_may_be_zero_and_the_head_has_no_state():
+    head = LocalMIMHead(weights=[0, 2])
+    losses = head.loss([torch.ones(1, 4, 3)] * 2, [torch.zeros(1, 4, 3)] * 2, CHECKER)
+    assert [term.item() for term in losses.values()] == [0, 2]
+    assert head.state_dict() == {}
+
+
 def test_a_scale_that_is_switched_off_is_a_constant_zero_in_the_log():
     losses = LocalMIMHead().loss([None, torch.ones(1, 4, 3)], [None, torch.zeros(1, 4, 3)], CHECKER)
     assert losses['loss_scale0'].item() == 0
     assert losses['loss_scale1'].item() == 1
+    for pred, target in ((None, torch.ones(1, 4, 3)), (torch.ones(1, 4, 3), None)):
+        assert LocalMIMHead().loss([pred], [target], CHECKER)['loss_scale0'].item() == 0
 
 
 def test_errors_are_summed_in_the_precision_of_the_target():

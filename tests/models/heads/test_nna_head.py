@@ -3,8 +3,9 @@ import torch
 from mmpretrain.registry import MODELS
 from torch import nn
 
-from mm_graft.models.heads.nna_head import mlp
+from mm_graft.models.heads.nna_head import NNAHead, mlp
 from mm_graft.models.losses.nearest_neighbor_alignment import mean_over_pairs, pair_losses, published_pairs
+from tests.defaults import defaults
 
 IDS = torch.arange(4)
 
@@ -27,6 +28,11 @@ def test_projector_and_predictor_have_the_layers_of_the_paper():
     assert kinds == [inner, inner, last, inner, last]
     assert all(block[1].affine for block in (*head.projector, *head.predictor))
     assert all(block[0].bias is None for block in (*head.projector, *head.predictor))
+
+
+def test_the_widths_are_the_papers():
+    assert defaults(NNAHead) == {'hid_channels': 2048, 'out_channels': 256, 'predictor_channels': 4096,
+                                 'norm_cfg': {'type': 'SyncBN'}}
 
 
 def test_weights_are_xavier_uniform():
@@ -92,7 +98,7 @@ def test_the_share_of_neighbors_of_the_same_class_is_over_all_global_views():
     assert set(head.loss(torch.randn(8, 6).double(), IDS, 2)) == {'loss'}
     head.queue.labels.fill_(0)
     head.queue.find = lambda x, ids, find=head.queue.find: find(x, ids)._replace(
-        labels=torch.tensor([0, 0, 1, 0, 1, 0, 0, -1]))
+        labels=torch.tensor([0, 0, 1, 1, 0, 1, 0, -1]))
     terms = head.loss(torch.randn(8, 6).double(), IDS, 2, labels)
-    assert terms['acc_neighbor'].item() == pytest.approx(100 * 4 / 8)
+    assert terms['acc_neighbor'].item() == pytest.approx(100 * 5 / 8)
     assert head.queue.labels[4:8].tolist() == [0, 0, 1, 1]

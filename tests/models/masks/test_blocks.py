@@ -1,7 +1,54 @@
+import math
+
 import pytest
 import torch
 
 from mm_graft.models.masks.blocks import BlockMask, _draw_rectangles, block_mask
+from tests.defaults import defaults
+
+
+def hidden_by_loop(draws, grid, target, min_patches, min_aspect):
+    """BEiT's algorithm 1 for one image, patch by patch."""
+    hidden, refusals = set(), 0
+    for area, aspect, top, left in draws.tolist():
+        if refusals == 10:
+            break
+        area = min_patches + area * (target - len(hidden) - min_patches)
+        aspect = min_aspect**(1 - 2 * aspect)
+        height, width = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        refusals += 1
+        if height < grid[0] and width < grid[1]:
+            top, left = int(top * (grid[0] - height + 1)), int(left * (grid[1] - width + 1))
+            new = {(row, column) for row in range(top, top + height) for column in range(left, left + width)} - hidden
+            if 0 < len(new) <= target - len(hidden):
+                hidden, refusals = hidden | new, 0
+    return hidden
+
+
+@pytest.mark.parametrize(('grid', 'settings'), [
+    ((14, 14), {}), ((6, 9), {'min_patches': 4, 'tries': 40}), ((9, 5), {'min_patches': 1, 'min_aspect': 0.1})])
+def test_masks_are_those_of_a_loop_over_rectangles_and_patches(grid, settings):
+    masks = block_mask(150, grid, 0.75, generator=torch.Generator().manual_seed(1), **settings)
+    uniform = torch.rand(settings.get('tries', 64), 150, 4, generator=torch.Generator().manual_seed(1))
+    for mask, draws in zip(masks, uniform.transpose(0, 1)):
+        hidden = hidden_by_loop(draws, grid, int(0.75 * grid[0] * grid[1]), settings.get('min_patches', 16),
+                                settings.get('min_aspect', 0.3))
+        assert set(map(tuple, mask.view(grid).nonzero().tolist())) == hidden
+
+
+def test_the_module_draws_what_the_function_draws_on_grids_that_are_not_square():
+    module = BlockMask(img_size=(64, 160), patch_size=16, ratio=0.5, min_patches=6)
+    one, other = (draw(generator=torch.Generator().manual_seed(0)) for draw in (
+        lambda **kwargs: module(3, **kwargs), lambda **kwargs: block_mask(3, (4, 10), 0.5, 6, **kwargs)))
+    assert one.equal(other)
+    assert defaults(BlockMask) == {'img_size': 224, 'patch_size': 16, 'ratio': 0.75, 'min_patches': 16}
+
+
+def test_the_smallest_rectangle_may_be_as_large_as_what_is_hidden():
+    BlockMask(img_size=(32, 160), patch_size=16, ratio=0.53, min_patches=10)  # 10.6 of 20
+    with pytest.raises(ValueError, match='but 10 patches are to be hidden'):
+        BlockMask(img_size=(32, 160), patch_size=16, ratio=0.53, min_patches=11)
+    BlockMask(min_patches=1)
 
 
 @pytest.mark.parametrize('ratio', [0.4, 0.6, 0.75, 0.9])

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from mm_graft.models.masks.random_cells import RandomCellMask, grid_of, random_cell_mask
+from tests.defaults import defaults
 
 
 @pytest.mark.parametrize(('cell_size', 'hidden'), [(32, 148), (16, 147)])
@@ -52,3 +53,21 @@ def test_cells_must_hold_whole_patches():
     with pytest.raises(ValueError, match='whole patches'):
         RandomCellMask(img_size=48, patch_size=16, cell_size=24)
     assert grid_of(48, 16) == (3, 3)
+
+
+def test_a_grid_has_rows_first_and_both_sides_and_the_patch_are_checked():
+    assert grid_of((32, 64), 16) == (2, 4)
+    assert grid_of((2, 3), 1) == (2, 3)
+    for size, patch in [((30, 32), 16), ((32, 30), 16), ((32, 32), 0), ((32, 32), -16)]:
+        with pytest.raises(ValueError, match='choose a divisor of both sides'):
+            grid_of(size, patch)
+
+
+def test_by_default_three_quarters_of_cells_of_32_pixels_are_hidden():
+    assert defaults(RandomCellMask) == {'img_size': 224, 'patch_size': 16, 'cell_size': 32, 'ratio': 0.75}
+
+
+def test_cells_of_a_wide_image_are_whole_squares():
+    mask = random_cell_mask(5, (2, 3), 2, 0.5).view(5, 2, 2, 3, 2)  # rows of cells, in a cell, columns of cells, in one
+    assert (mask == mask[:, :, :1, :, :1]).all()
+    assert mask[:, :, 0, :, 0].flatten(1).sum(1).tolist() == [3] * 5

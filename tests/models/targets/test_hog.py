@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from mm_graft.models.targets.hog import HOGTarget, multi_scale_hog, vote
+from mm_graft.models.targets.hog import HOGTarget, cell_histograms, multi_scale_hog, vote
+from tests.defaults import defaults
 
 
 def slow_hog(image: torch.Tensor, nbins: int, cell: int) -> torch.Tensor:
@@ -59,6 +60,21 @@ def test_a_flat_image_has_the_target_zero(value):
         assert not HOGTarget()(torch.full((1, 3, 64, 64), value, dtype=dtype))[0].any()
 
 
+def test_what_is_flat_is_measured_against_the_largest_value_of_its_channel():
+    images = torch.zeros(1, 3, 32, 32)
+    images[:, :2, :, 20:] = 1e-7  # a faint step
+    images[:, 0, 0, 0] = -1
+    faint = HOGTarget(cells=(8, ))(images)[0].view(4, 4, 3, 9)[1:, 1:]  # cells that do not see the corner
+    assert not faint[:, :, 0].any()
+    assert faint[:, 1, 1].norm(dim=-1).tolist() == pytest.approx([1] * 3)
+
+
+def test_a_histogram_is_the_mean_magnitude_of_a_cell():
+    for cell in (4, 8):
+        inner = cell_histograms(ramp(1, 0), 9, cell)[0, 0, :, 1:-1, 1:-1]
+        torch.testing.assert_close(inner.sum(0), torch.full_like(inner[0], 8.))  # 2·(1 + 2 + 1)
+
+
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
 def test_rounding_of_a_flat_image_is_flat(dtype):
     images = torch.ones(1, 3, 32, 32, dtype=dtype)
@@ -98,6 +114,7 @@ def test_autocast_and_half_precision_images_do_not_lower_the_precision():
         target = HOGTarget()(images)[0]
     assert torch.equal(target, HOGTarget()(images)[0])
     assert HOGTarget()(images.bfloat16())[0].dtype == torch.float32
+    assert HOGTarget()(images.double())[0].dtype == torch.float64
 
 
 def test_unwanted_scales_are_not_computed():
@@ -140,3 +157,8 @@ def test_a_cell_that_does_not_divide_the_image_is_refused():
 def test_sizes_below_one_are_refused(options):
     with pytest.raises(ValueError, match='must be at least 1'):
         HOGTarget(**options)
+    HOGTarget(nbins=1, cells=(1, ), chunk_size=1)
+
+
+def test_the_papers_histogram_has_nine_bins_at_four_scales():
+    assert defaults(HOGTarget) == {'nbins': 9, 'cells': (4, 8, 16, 32), 'random_bias': False, 'chunk_size': 64}
