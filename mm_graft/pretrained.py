@@ -8,13 +8,12 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from mm_graft.checkpoints import CheckpointError, convert_backbone, read_checkpoint
+from mm_graft.checkpoints import CheckpointError
+from mm_graft.checkpoints.architecture import architecture_of
+from mm_graft.checkpoints.containers import read_file
 from mm_graft.checkpoints.recorded_config import recorded_config
 from mm_graft.depth import blocks_of, find_backbone
 from mm_graft.encoders import Encoder, encode_full, load_encoder, out_type_of
-
-IMAGENET = {'mean': [123.675, 116.28, 103.53], 'std': [58.395, 57.12, 57.375], 'to_rgb': True}
-HEAD = 64  # width of an attention head in nearly every public ViT
 
 
 class Tokens(NamedTuple):
@@ -86,53 +85,49 @@ def load_pretrained(path: str | Path, config: str | Config | None = None, branch
     """The encoder in a file, ready to use: three lines of Python, no runner.
 
     Args:
-        path: of any layout that :mod:`mm_graft.checkpoints` knows. Files of this package's runs say how they were made;
-            of others the size is read from the tensors, and heads of width 64 and ImageNet's normalization are assumed.
+        path: file or folder of any layout that :mod:`mm_graft.checkpoints` knows. Files of this package's runs say how
+            they were made; of others the sizes are read from the tensors, and the rest from the JSON files of Hugging
+            Face, timm or OpenCLIP beside them. What nobody says is assumed as the layout has it, and said.
         config: file or config with ``model.backbone``, which then counts instead.
         branch: ``'base'``, or ``'momentum'`` for the momentum encoder.
 
     Raises:
         mm_graft.checkpoints.CheckpointError: the file is unusable, or its architecture cannot be told.
     """
-    cfg = (Config.fromfile(config) if isinstance(config, str | Path) else config) or config_of(path)
+    cfg = (Config.fromfile(config) if isinstance(config, str | Path) else config) or config_of(path, branch)
     for key in ('init_cfg', 'frozen_stages'):
         cfg.model.backbone.pop(key, None)
     return PretrainedEncoder(load_encoder(cfg, path, branch), str(path))
 
 
-def config_of(path: str | Path) -> Config:
-    """How the encoder in a file was made: as its run recorded, or as the tensors of a plain ViT tell.
+def config_of(path: str | Path, branch: str = 'base') -> Config:
+    """How the encoder in a file was made: as its run recorded, or as its tensors and what lies beside them tell.
 
     Raises:
         CheckpointError: neither is possible.
     """
-    return recorded_config(path) or guess_config(path)
+    return recorded_config(path) or guess_config(path, branch)
 
 
-def guess_config(path: str | Path) -> Config:
-    """The config of a plain ViT whose tensors are all that is known.
+def guess_config(path: str | Path, branch: str = 'base') -> Config:
+    """The config of a ViT from its tensors and from what lies beside them.
 
     Raises:
-        CheckpointError: they are no plain ViT's.
+        CheckpointError: they are no plain ViT's, or do not say what must be known.
     """
-    tensors = convert_backbone(read_checkpoint(path)).backbone
-    needed = ('patch_embed.projection.weight', 'pos_embed', 'layers.0.ffn.layers.0.0.weight')
-    if not all(name in tensors for name in needed) or any('rel_pos' in name for name in tensors):
-        raise CheckpointError(f'{path} does not say how it was made, and its tensors are not those of a plain ViT; '
-                              'give the config of its encoder')
-    width, channels, patch, _ = tensors[needed[0]].shape
-    prefix = int('cls_token' in tensors)
-    side = math.isqrt(tensors['pos_embed'].shape[1] - prefix)
-    patches = tensors['pos_embed'].shape[1] - prefix
-    if side ** 2 != patches:
-        raise CheckpointError(f'{path} has positions for {patches} patches, which make no square; give the config of '
-                              'its encoder')
-    arch = dict(embed_dims=width, num_layers=1 + max(int(name.split('.')[1]) for name in tensors
-                                                     if name.startswith('layers.')),
-                num_heads=max(1, width // HEAD), feedforward_channels=tensors[needed[2]].shape[0])
-    print_log(f'{path} does not say how it was made: assuming {arch["num_heads"]} heads, GELU, images of '
-              f'{side * patch}×{side * patch} and ImageNet\'s mean and standard deviation', logger='current')
-    backbone = dict(type='mmpretrain.VisionTransformer', arch=arch, img_size=side * patch, patch_size=patch,
-                    in_channels=channels, with_cls_token=bool(prefix), out_type='raw',
-                    final_norm='ln1.weight' in tensors)
-    return Config(dict(model=dict(backbone=backbone, data_preprocessor=dict(IMAGENET)), default_scope='mmpretrain'))
+    try:
+        found = architecture_of(read_file(path, branch=branch), branch=branch)
+    except CheckpointError:
+        raise
+    except ValueError as error:
+        raise CheckpointError(f'checkpoint {path}: {error}') from error
+    if found.assumed:
+        print_log(f'{path} does not say how it was made: assuming {", ".join(found.assumed)}', logger='current')
+    mean, std = ([255 * value for value in side] for side in found.pixels)
+    channels = found.backbone['in_channels']
+    if len(mean) != channels:
+        raise CheckpointError(f'checkpoint {path} is for images of {channels} channels, by whose mean and std it does '
+                              'not say they are normalized; give the config of its encoder')
+    preprocessor = dict(mean=mean, std=std, to_rgb=channels == 3)
+    return Config(dict(model=dict(backbone={**found.backbone, 'out_type': 'raw'}, data_preprocessor=preprocessor),
+                       default_scope='mmpretrain'))

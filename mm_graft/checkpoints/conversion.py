@@ -1,9 +1,10 @@
 """Conversion of checkpoints between any two layouts, through models of mmpretrain."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 
-from mm_graft.checkpoints.detection import HOST_NAMES, LAYOUT_NAMES, LAYOUTS, MMPRETRAIN, lacking, locate
+from mm_graft.checkpoints.detection import FOREIGN_PARTS, HOST_NAMES, LAYOUT_NAMES, LAYOUTS, MMPRETRAIN, lacking, locate
 from mm_graft.checkpoints.layouts import BASE, MOMENTUM, OTHER, Converted, StateDict, encoder_only
 from mm_graft.checkpoints.localmim import plain_encoder
 
@@ -144,15 +145,31 @@ def write_model(model: Converted, target: str) -> Converted:
     check_encoder(encoder_only(model).backbone)
     if target == MMPRETRAIN:
         return model
+    if target not in ('refiner', 'data2vec2') and norms_behind(model.backbone):
+        raise ValueError(f"{target}'s layout has no place for an encoder whose norms stand behind the blocks' parts; "
+                         'choose mmpretrain, data2vec2 or refiner')
     if target != 'localmim':
         model = plain_encoder(model, BASE)
-    if target == 'timm':
+    if target in ('timm', 'timm-dinov3'):
         model = _without_mask_token(model)
     written = LAYOUTS[target].write(model.backbone)
-    if target in ('conmim', 'localmim') and not LAYOUTS[target].shows(written.backbone):
+    names = names_without(LAYOUTS[target].prefix, written.backbone)
+    forms = (target, 'timm-dinov3') if target == 'timm' else (target, )
+    if not any(LAYOUTS[form].shows(names, only_shown=True) for form in forms):
         raise ValueError(f'this is no encoder of {LAYOUTS[target].title}; choose timm, mae or mmpretrain instead')
     left_out = {model.sources.get(name, name): reason for name, reason in written.dropped.items()}
     return Converted(written.backbone, {**model.dropped, **left_out})
+
+
+def norms_behind(names: Iterable[str], start: str = BASE) -> bool:
+    """Whether an encoder is data2vec 2.0's: it has a norm before its first block and none behind the last."""
+    names = {name.split('.')[1 if start else 0] for name in names if name.startswith(start)}
+    return 'pre_norm' in names and 'ln1' not in names
+
+
+def names_without(prefix: str, names: Iterable[str]) -> list[str]:
+    """Names without what a layout puts before them."""
+    return [name.removeprefix(prefix) for name in names]
 
 
 def _without_mask_token(model: Converted) -> Converted:
@@ -168,7 +185,7 @@ def check_encoder(backbone: StateDict) -> None:
     Raises:
         ValueError: names the block or tensor.
     """
-    strange = [name for name in backbone if not HOST_NAMES.fullmatch(name)]
+    strange = [name for name in backbone if not HOST_NAMES.fullmatch(name) and not FOREIGN_PARTS.fullmatch(name)]
     if strange:
         raise ValueError(f'{len(strange)} tensors belong to no ViT or Swin that is known here, first {strange[:3]}')
     blocks: dict[int, dict[str, tuple]] = {}

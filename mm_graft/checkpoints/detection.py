@@ -4,17 +4,37 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
+from mm_graft.checkpoints.authors import DINOV2, DINOV3, OPEN_CLIP, TORCHVISION
 from mm_graft.checkpoints.conmim import CONMIM
-from mm_graft.checkpoints.layouts import BASE, MAE, MOCOV3, TIMM, Layout, is_number
+from mm_graft.checkpoints.forms import fused_name
+from mm_graft.checkpoints.hugging_face import (
+    HF_BEIT,
+    HF_BEIT_MIM,
+    HF_CLIP,
+    HF_DINOV2,
+    HF_DINOV3,
+    HF_SIGLIP,
+    HF_VIT,
+)
+from mm_graft.checkpoints.layouts import BASE, MAE, MOCOV3, TIMM, TIMM_DINOV3, Layout, is_number
 from mm_graft.checkpoints.localmim import LOCALMIM
 from mm_graft.checkpoints.refiner import DATA2VEC2, REFINER
+from mm_graft.checkpoints.unsupported import known_as
 
 MMPRETRAIN = 'mmpretrain'
 LAYOUTS: dict[str, Layout] = {
     'mae': MAE, 'timm': TIMM, 'mocov3': MOCOV3, 'graft': MOCOV3, 'conmim': CONMIM, 'localmim': LOCALMIM,
-    'refiner': REFINER, 'data2vec2': DATA2VEC2}
+    'refiner': REFINER, 'data2vec2': DATA2VEC2, 'timm-dinov3': TIMM_DINOV3, 'dinov2': DINOV2, 'dinov3': DINOV3,
+    'open-clip': OPEN_CLIP, 'torchvision': TORCHVISION, 'hf-vit': HF_VIT, 'hf-beit': HF_BEIT,
+    'hf-beit-mim': HF_BEIT_MIM, 'hf-dinov2': HF_DINOV2, 'hf-dinov3': HF_DINOV3, 'hf-clip': HF_CLIP,
+    'hf-siglip': HF_SIGLIP}
 LAYOUT_NAMES = (*LAYOUTS, MMPRETRAIN)
-TRIED = ('mocov3', 'data2vec2', 'refiner', 'localmim', 'conmim', 'mae', 'timm', MMPRETRAIN)  # the more particular first
+TRIED = (  # the more particular first
+    'mocov3', 'data2vec2', 'refiner', 'localmim', 'conmim', 'mae', 'dinov2', 'dinov3', 'timm-dinov3', 'timm',
+    'open-clip', 'torchvision', 'hf-beit-mim', 'hf-beit', 'hf-dinov2', 'hf-dinov3', 'hf-clip', 'hf-siglip', 'hf-vit',
+    MMPRETRAIN)
+# What the encoders of timm and Hugging Face have beyond mmpretrain's, in the common form
+FOREIGN_PARTS = re.compile(r'reg_token|attn_pool\.[\w.]+|layers\.\d+\.(attn\.[qk]_norm|ffn\.fc1_[gx])\.(weight|bias)')
 # What an encoder of mmpretrain's consists of: its ViTs (also BEiT's, SAM's and this package's), and its Swin
 WB = r'(weight|bias)'
 HOST_NAMES = re.compile(
@@ -120,7 +140,7 @@ def shortcomings(names: list[str], layout: str) -> list[str]:
         strange = [name for name in inside if not HOST_NAMES.fullmatch(name)]
     else:
         known = LAYOUTS[layout]
-        inside = below(filter(None, map(known.names.to_host, names)), BASE)
+        inside = below(map(fused_name, filter(None, map(known.names.to_host, names))), BASE)
         strange = known.unknown(names)
         if not known.shows(names):
             strange.append(f'what tells it from others ({known.title})')
@@ -151,5 +171,7 @@ def explain(names: list[str]) -> str:
                 for layout in TRIED for root in [*roots(names, layout)] or ['']]
     problems, layout, root = min(attempts, key=lambda attempt: len(attempt[0]))
     where = f'{layout!r} below {root!r}' if root else repr(layout)
+    if reason := known_as(names):
+        return f'names such as {names[:3]} belong to no known layout; {reason}'
     return (f'names such as {names[:3]} belong to no known layout; nearest is {where}, where {len(problems)} do not '
             f'fit ({"; ".join(problems[:3])}); known are {sorted(LAYOUT_NAMES)}')

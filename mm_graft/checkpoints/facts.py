@@ -1,8 +1,8 @@
-"""What stands in no tensor: heads, activation and grid, as far as a file or what lies beside it states them."""
+"""What stands in no tensor: heads, activation, grid …, as far as a file or what lies beside it states them."""
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmpretrain.models.backbones import VisionTransformer
@@ -11,8 +11,8 @@ from torch import nn
 from mm_graft.checkpoints.containers import CheckpointFile, provenance_of
 from mm_graft.checkpoints.recorded_config import parse_config
 from mm_graft.checkpoints.resize import Grid
+from mm_graft.checkpoints.settings import Settings, settings_beside
 from mm_graft.checkpoints.unpickler import Inert
-from mm_graft.files import read_small_json
 
 ARGUMENTS = ('args', 'opt', 'config', 'cfg', 'hyper_parameters', 'model_args')
 NAMED = re.compile(r'(?:^|[_-])(?:vit|deit3?|beit|mae_vit|eva)_?(?:conv_)?(tiny|small|base|large|huge)')
@@ -20,8 +20,8 @@ HEADS = {'tiny': 3, 'small': 6, 'base': 12, 'large': 16, 'huge': 16}
 WIDTHS = {'tiny': 192, 'small': 384, 'base': 768, 'large': 1024, 'huge': 1280}
 HEADS_OF_MOCOV3 = {**HEADS, 'small': 12}  # facebookresearch/moco-v3, vits.py: heads of 32 in ViT-S
 ACTIVATIONS = {'gelu': 'gelu', 'GELU': 'gelu', 'gelu_python': 'gelu', 'gelu_new': 'gelu_tanh', 'ReLU': 'relu',
-               'gelu_pytorch_tanh': 'gelu_tanh', 'gelu_tanh': 'gelu_tanh', 'quick_gelu': 'quick_gelu'}
-CONFIG_LIMIT = 2**20
+               'gelu_pytorch_tanh': 'gelu_tanh', 'gelu_tanh': 'gelu_tanh', 'quick_gelu': 'quick_gelu',
+               'silu': 'silu', 'swish': 'silu'}
 
 
 @dataclass
@@ -33,12 +33,16 @@ class Facts:
         activation: of the feed-forward parts.
         grid: rows and columns of patches that its positions are for.
         source: where it is stated.
+        eps: of the layer norms.
+        beside: what JSON files beside it say.
     """
 
     heads: int | None = None
     activation: str | None = None
     grid: Grid | None = None
     source: str = ''
+    eps: float | None = None
+    beside: Settings = field(default_factory=Settings)
 
 
 def read_facts(file: CheckpointFile, layout: str, width: int) -> Facts:
@@ -53,7 +57,7 @@ def read_facts(file: CheckpointFile, layout: str, width: int) -> Facts:
              if WIDTHS[size] == width}  # a name says nothing about a model that was built narrower
     for found in (from_record(file), from_config(file), from_arguments(file.content, names),
                   from_sidecar(file.path, names)):
-        if found.heads or found.grid or found.activation:
+        if found.heads or found.grid or found.activation or found.beside.source:
             return found
     return Facts()
 
@@ -85,18 +89,15 @@ def from_config(file: CheckpointFile) -> Facts:
 
 
 def from_sidecar(path: str | Path, names: Mapping[str, int]) -> Facts:
-    """What the ``config.json`` of Hugging Face or timm says that lies beside a file."""
-    beside = Path(path).with_name('config.json')
-    try:
-        config = read_small_json(beside, CONFIG_LIMIT) if beside.is_file() else None
-    except (ValueError, OSError):
-        config = None
-    if not isinstance(config, dict):
-        return Facts()
-    vision = config.get('vision_config') if isinstance(config.get('vision_config'), dict) else config
-    heads = vision.get('num_attention_heads') or by_name(config.get('architecture'), names)
-    return Facts(_whole(heads), ACTIVATIONS.get(str(vision.get('hidden_act'))),
-                 _grid(vision.get('image_size'), vision.get('patch_size')), str(beside))
+    """What the ``config.json`` of Hugging Face, timm or OpenCLIP says that lies beside a file."""
+    beside = settings_beside(path)
+    vision = beside.vision
+    heads = _whole(vision.get('num_attention_heads')) or by_name(beside.model, names)
+    eps = vision.get('layer_norm_eps')
+    activation = 'silu' if vision.get('use_swiglu_ffn') else ACTIVATIONS.get(str(vision.get('hidden_act')))
+    return Facts(heads, activation,
+                 _grid(vision.get('image_size'), vision.get('patch_size')), beside.source,
+                 eps if isinstance(eps, float) and 0 < eps < 1 else None, beside)
 
 
 def from_arguments(content: object, names: Mapping[str, int]) -> Facts:
@@ -134,6 +135,10 @@ def activation_of(backbone: nn.Module) -> str | None:
     for module in backbone.modules():
         if isinstance(module, nn.GELU):
             return 'gelu_tanh' if module.approximate == 'tanh' else 'gelu'
+        if 'GELUTanh' in type(module).__name__:
+            return 'gelu_tanh'
+        if isinstance(module, nn.SiLU):
+            return 'silu'
         if 'QuickGELU' in type(module).__name__:
             return 'quick_gelu'
     return None

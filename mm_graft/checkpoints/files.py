@@ -19,7 +19,7 @@ from mm_graft.checkpoints.facts import read_facts
 from mm_graft.checkpoints.grids import find_grid, to_grid
 from mm_graft.checkpoints.layouts import BASE, Converted, StateDict, encoder_only
 from mm_graft.checkpoints.localmim import plain_encoder
-from mm_graft.checkpoints.reading import CheckpointError, first_non_finite, read_content
+from mm_graft.checkpoints.reading import CheckpointError, first_non_finite, parts_of, read_content
 from mm_graft.checkpoints.resize import Grid
 from mm_graft.files import atomic_write, open_regular
 from mm_graft.version import __version__
@@ -140,11 +140,12 @@ def publish_file(origin: Origin, folder: str | Path, name: str, suffix: str = '.
 
 
 def sha256_of(path: str | Path) -> str:
-    """SHA-256 of a file."""
+    """SHA-256 of a file; of a folder's weights, those of an index and its shards one after another."""
     digest_ = hashlib.sha256()
-    with open_regular(path) as file:
-        while chunk := file.read(digest.CHUNK):
-            digest_.update(chunk)
+    for part in parts_of(path):
+        with open_regular(part) as file:
+            while chunk := file.read(digest.CHUNK):
+                digest_.update(chunk)
     return digest_.hexdigest()
 
 

@@ -19,9 +19,11 @@ OPTIONAL = {
     'norm.': 'the backbone has no final norm',
     'ln2.': 'the backbone does not average its patches',
     'fc_norm.': 'the backbone does not average its patches',
+    'attn_pool.': 'the backbone does not pool by attention',
 }
-# … and what starts fresh where the file has none: the norm of the averaged patches, and what follows from the grid
-FRESH = re.compile(r'^(timm_model\.)?(ln2|fc_norm)\.|relative_position_index$')
+# … and what starts fresh where the file has none: the norm of the averaged patches, the token of hidden patches in a
+# ViT of timm, and what follows from the grid
+FRESH = re.compile(r'^(timm_model\.)?(ln2|fc_norm)\.|^timm_model\.mask_token$|relative_position_index$')
 
 
 @dataclass
@@ -87,8 +89,9 @@ def names_of(own: StateDict, encoder: StateDict) -> StateDict:
 
 
 def names_of_timm(own: StateDict, encoder: StateDict) -> StateDict:
-    """Timm's names; without the mask token, for which timm has no place."""
-    return mmpretrain_to_timm({name: tensor for name, tensor in encoder.items() if name != 'mask_token'})
+    """Timm's names; the mask token, for which timm has no place, under its own."""
+    masks = {name: tensor for name, tensor in encoder.items() if name == 'mask_token'}
+    return mmpretrain_to_timm({name: tensor for name, tensor in encoder.items() if name not in masks}) | masks
 
 
 def spread_table(tensors: StateDict, own: StateDict) -> StateDict:

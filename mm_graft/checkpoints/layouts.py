@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
-from mm_graft.checkpoints.names import BEIT, BLOCK, VIT, NameMap, Pairs, below, mlp
+from mm_graft.checkpoints.forms import name_gated
+from mm_graft.checkpoints.names import BASE, BEIT, BLOCK, PARTS, VIT, NameMap, Pairs, StateDict, below, mlp
 
-StateDict = dict[str, Tensor]
-BASE, MOMENTUM = 'backbone.', 'momentum_encoder.module.0.'
+MOMENTUM = 'momentum_encoder.module.0.'
 OTHER = 'the other encoder'
 NAME_INDEX = (re.compile(r'.*relative_position_index$'), 'follows from the grid')
 
@@ -52,6 +52,7 @@ class Layout:
         hidden_by: foreign names of which it must have none.
         after_read, after_write: what is not a mere renaming, if anything; called with what was read and what was made
             of it.
+        before_write: what changes mmpretrain's form in place, before it is renamed.
     """
 
     title: str
@@ -64,6 +65,7 @@ class Layout:
     hidden_by: tuple[str, ...] = ()
     after_read: Callable[[StateDict, StateDict], None] | None = None
     after_write: Callable[[StateDict, StateDict], None] | None = None
+    before_write: Callable[[StateDict], None] | None = None
 
     def shows(self, names: Iterable[str], only_shown: bool = False) -> bool:
         """Whether names that fit this layout are of it and not of another that they fit too."""
@@ -122,6 +124,9 @@ class Layout:
             ValueError: the layout has no place for a tensor of the encoder.
         """
         result, refused = Converted(), []
+        if self.before_write is not None:
+            model = dict(model)
+            self.before_write(model)
         for name, tensor in model.items():
             new = self.names.to_foreign(name)
             if new is not None:
@@ -168,8 +173,14 @@ def encoder_names(theirs: str = '', host: str = BASE, pairs: Pairs = VIT) -> Pai
 
 
 TIMM = Layout(
-    'timm', NameMap(encoder_names(pairs=BEIT)), (pattern('head.', 'classifier'), NAME_INDEX), container=None,
-    hidden_by=(r'blocks\.\d+\.attn\.q_bias', ))  # BEiT's, which ConMIM's layout is; EVA's, which none is
+    'timm', NameMap(encoder_names(pairs=(*BEIT, *PARTS))),
+    (pattern('head.', 'classifier'), pattern('head_dist.', 'classifier'), NAME_INDEX), container=None,
+    shown_by=(r'pos_embed$|rel_pos_bias\.|blocks\.\d+\.attn\.relative_position', ),  # else they are RoPE's
+    hidden_by=(r'blocks\.\d+\.attn\.q_bias', ),  # BEiT's, which ConMIM's layout is; EVA's, which none is
+    after_read=lambda read, model: name_gated(model))
+# No table of positions: it is RoPE that tells the patches apart, which stands in no tensor
+TIMM_DINOV3 = replace(TIMM, title='DINOv3 in timm', shown_by=(r'reg_token$', r'blocks\.\d+\.gamma_1$'),
+                      hidden_by=(r'pos_embed$', r'rel_pos_bias\.', r'blocks\.\d+\.attn\.relative_position'))
 MAE = Layout(
     'MAE',
     NameMap((

@@ -7,7 +7,11 @@ that a conversion and its inverse cannot drift apart. ``{i}`` and ``{j}`` are nu
 import re
 from collections.abc import Sequence
 
+from torch import Tensor
+
+StateDict = dict[str, Tensor]
 Pairs = tuple[tuple[str, str], ...]
+BASE = 'backbone.'
 FIELDS = {'i': r'(?P<i>\d+)', 'j': r'(?P<j>\d+)', 't': r'(?P<t>[\w.]+)'}
 
 
@@ -78,4 +82,21 @@ BEIT: Pairs = (
     ('blocks.{i}.attn.v_bias', 'layers.{i}.attn.v_bias'),
     ('blocks.{i}.gamma_1', 'layers.{i}.gamma_1'),
     ('blocks.{i}.gamma_2', 'layers.{i}.gamma_2'),
+)
+# What timm's ViTs have beyond these: registers, distillation, layer scale, norms of q and k, gated feed-forward parts,
+# pooling by attention. A name that the host does not have is timm's.
+PARTS: Pairs = (
+    ('reg_token', 'reg_token'),
+    ('dist_token', 'dist_token'),
+    ('norm_pre.{t}', 'pre_norm.{t}'),
+    ('attn_pool.{t}', 'attn_pool.{t}'),
+    *below('blocks.{i}.', 'layers.{i}.', (
+        ('ls1.gamma', 'attn.gamma1.weight'),
+        ('ls2.gamma', 'ffn.gamma2.weight'),
+        ('attn.q_norm.{t}', 'attn.q_norm.{t}'),
+        ('attn.k_norm.{t}', 'attn.k_norm.{t}'),
+        ('mlp.fc1_g.{t}', 'ffn.fc1_g.{t}'),
+        ('mlp.fc1_x.{t}', 'ffn.fc1_x.{t}'),
+        ('mlp.fc1.{t}', 'ffn.w12.{t}'),  # gate and value in one matrix, which the numbers of rows tell
+        ('mlp.fc2.{t}', 'ffn.w3.{t}'))),
 )

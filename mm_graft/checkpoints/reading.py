@@ -14,12 +14,11 @@ from torch import Tensor
 from mm_graft.checkpoints import digest
 from mm_graft.checkpoints.archive import Archive
 from mm_graft.checkpoints.builders import BUILDERS, SETTERS, VALUES
+from mm_graft.checkpoints.folders import INDEX, shards_of, weights_file
 from mm_graft.checkpoints.layouts import StateDict
 from mm_graft.checkpoints.torch_files import read_archive, read_legacy
 from mm_graft.checkpoints.unpickler import PlainUnpickler, UnsafePickleError
 from mm_graft.files import open_regular
-
-SUFFIXES = ('.pth', '.pt', '.tar', '.bin', '.ckpt', '.th', '.safetensors')
 
 
 class CheckpointError(ValueError):
@@ -34,15 +33,47 @@ def read_content(source: str | Path | BinaryIO, tensors: bool = True, device_of:
     :class:`mm_graft.checkpoints.unpickler.Inert`, and a call of anything else is an error.
 
     Args:
-        source: path, or an open file.
+        source: path of a file, of an index of shards, or of a folder of Hugging Face's, timm's or OpenCLIP's; or an
+            open file.
         tensors: whether to read the tensors' content. Without it they are on the device ``meta`` and unchecked.
         device_of: device that the file names → the one for the tensors; the CPU by default.
 
     Raises:
         CheckpointError: no such file, no regular one, damaged, or not safe to open.
     """
-    with _opened(source) as (file, name):
+    parts = parts_of(source)
+    if len(parts) > 1 or str(parts[0]).endswith(INDEX):
+        return _read_shards(parts[0], tensors, device_of)
+    with _opened(parts[0]) as (file, name):
         return _read(file, name, tensors, device_of)
+
+
+def parts_of(source: str | Path | BinaryIO) -> list[str | Path | BinaryIO]:
+    """The files that hold a checkpoint: the index of shards and then the shards, or one file.
+
+    Raises:
+        CheckpointError: a folder without weights, or an index without its shards.
+    """
+    if not isinstance(source, str | Path):
+        return [source]
+    try:
+        path = weights_file(source) if os.path.isdir(source) else source
+        return [path, *shards_of(path)] if str(path).endswith(INDEX) else [path]
+    except FileNotFoundError as error:
+        raise CheckpointError(f'checkpoint {source} does not exist; give the path of a file') from error
+    except ValueError as error:
+        raise CheckpointError(f'checkpoint {source} {error}') from error
+
+
+def _read_shards(index: str | Path, tensors: bool, device_of: Callable | None) -> StateDict:
+    found = OrderedDict()
+    for shard, names in shards_of(index).items():
+        content = read_content(shard, tensors, device_of)
+        missing = [name for name in names if not isinstance(content, dict) or name not in content]
+        if missing:
+            raise CheckpointError(f'checkpoint {shard} lacks {missing[0]}, which {index} says it has; fetch both again')
+        found |= {name: content[name] for name in names}
+    return found
 
 
 def read_pickle(source: str | Path | BinaryIO) -> object:
@@ -78,10 +109,6 @@ def _opened(source: str | Path | BinaryIO) -> Iterator[tuple[BinaryIO, object]]:
 
 
 def _open(path: str | Path) -> BinaryIO:
-    if os.path.isdir(path):
-        inside = sorted(file.name for file in Path(path).iterdir() if file.suffix in SUFFIXES)
-        raise CheckpointError(f'checkpoint {path} is a folder; give the path of a file in it'
-                              + (f', of {", ".join(inside[:5])}' if inside else ''))
     try:
         return open_regular(path)
     except FileNotFoundError as error:
@@ -129,7 +156,10 @@ def integrity(path: str | Path) -> str:
     Raises:
         CheckpointError: no such file, or damaged.
     """
-    with _opened(path) as (file, _):
+    parts = parts_of(path)
+    if len(parts) > 1:
+        return 'nothing, as its shards have no digest'
+    with _opened(parts[0]) as (file, _):
         start = file.read(9)
         if start.startswith(b'PK'):
             return 'its digest' if Archive(file).digests else 'checksums only, as it has no digest'

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
     from mm_graft.checkpoints import Origin
 
-LAYOUTS = ('mae', 'timm', 'mocov3', 'graft', 'conmim', 'localmim', 'refiner', 'data2vec2', 'mmpretrain')
+LAYOUTS = (
+    'mae', 'timm', 'mocov3', 'graft', 'conmim', 'localmim', 'refiner', 'data2vec2', 'timm-dinov3', 'dinov2', 'dinov3',
+    'open-clip', 'torchvision', 'hf-vit', 'hf-beit', 'hf-beit-mim', 'hf-dinov2', 'hf-dinov3', 'hf-clip', 'hf-siglip',
+    'mmpretrain')
 
 
 def layout_arguments(parser: argparse.ArgumentParser) -> None:

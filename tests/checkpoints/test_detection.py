@@ -104,7 +104,7 @@ def test_a_whole_block_that_is_missing_is_named():
             'layers.1.attn.proj.weight', 'layers.1.ffn.layers.1.weight', 'ln1.weight']
 
 
-@pytest.mark.parametrize('extra', ['blocks.0.ls1.gamma', 'blocks.0.attn.q_norm.weight', 'reg_token', 'norm_pre.weight'])
+@pytest.mark.parametrize('extra', ['blocks.0.attn.gate.weight', 'blocks.0.ls3.gamma', 'reg_tokens', 'norm_mid.weight'])
 def test_a_tensor_that_changes_the_function_is_no_detail(extra):
     with pytest.raises(ValueError, match=f'no place for {extra}'):
         detect_layout(vit_state() | {extra: torch.ones(16)})

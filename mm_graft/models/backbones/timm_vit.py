@@ -12,8 +12,6 @@ from mm_graft.models.backbones.graft_vit import is_frozen
 from mm_graft.models.masking import replace_hidden
 from mm_graft.registry import MODELS
 
-OUT_TYPES = ('pooled', 'cls_token', 'avg_featmap', 'featmap', 'raw')
-
 
 @MODELS.register_module()
 class TimmViT(BaseModule):
@@ -33,6 +31,7 @@ class TimmViT(BaseModule):
         out_indices: blocks whose outputs are returned; negative ones count from the end.
         final_norm: whether the output of the last block passes the final norm.
         with_mask_token: learn a token that stands for hidden patches, for :meth:`forward` with a mask.
+        norm_eps: of all layer norms; None: timm's of this model.
         init_cfg: of MMEngine.
         kwargs: as for ``timm.create_model``.
 
@@ -40,11 +39,17 @@ class TimmViT(BaseModule):
         ValueError: timm does not know the name or it is no plain ViT, or the outputs do not exist.
     """
 
+    OUT_TYPES = ('pooled', 'cls_token', 'avg_featmap', 'featmap', 'raw')
+
     def __init__(self, model_name: str, img_size: int | tuple[int, int] = 224, in_channels: int = 3,
                  out_type: str = 'pooled', out_indices: Sequence[int] | int = -1, final_norm: bool = True,
-                 with_mask_token: bool = False, init_cfg: dict | None = None, **kwargs) -> None:
+                 with_mask_token: bool = False, norm_eps: float | None = None, init_cfg: dict | None = None,
+                 **kwargs) -> None:
         super().__init__(init_cfg)
         self.timm_model = create_vit(model_name, img_size=img_size, in_chans=in_channels, **kwargs)
+        for module in self.timm_model.modules():
+            if norm_eps is not None and isinstance(module, nn.LayerNorm):
+                module.eps = norm_eps
         self.num_layers = len(self.timm_model.blocks)
         self.embed_dims = self.timm_model.embed_dim
         self.num_extra_tokens = self.timm_model.num_prefix_tokens
@@ -57,8 +62,8 @@ class TimmViT(BaseModule):
             nn.init.trunc_normal_(self.timm_model.mask_token, std=0.02)
 
     def _check_outputs(self, model_name: str) -> None:
-        if self.out_type not in OUT_TYPES:
-            raise ValueError(f'out_type={self.out_type!r} is unknown; choose one of {list(OUT_TYPES)}')
+        if self.out_type not in self.OUT_TYPES:
+            raise ValueError(f'out_type={self.out_type!r} is unknown; choose one of {list(self.OUT_TYPES)}')
         if self.out_type == 'cls_token' and not self.num_extra_tokens:
             raise ValueError(f"{model_name} has no class token; choose out_type='pooled' or 'avg_featmap'")
         if self.out_type == 'pooled' and (self.out_indices != [self.num_layers - 1] or not self.final_norm):

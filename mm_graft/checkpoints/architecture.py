@@ -1,0 +1,177 @@
+"""The ViT of timm that a checkpoint is of, as a config of ``mm_graft.TimmViT``: from its tensors and what is stated."""
+
+import math
+from typing import NamedTuple
+
+from mm_graft.checkpoints.containers import CheckpointFile
+from mm_graft.checkpoints.conversion import check_encoder, convert_backbone, norms_behind
+from mm_graft.checkpoints.detection import locate
+from mm_graft.checkpoints.facts import Facts, read_facts
+from mm_graft.checkpoints.grids import find_grid
+from mm_graft.checkpoints.layouts import StateDict
+from mm_graft.checkpoints.resize import Grid
+from mm_graft.checkpoints.settings import FAMILIES, IMAGENET, Family, Settings, settings_beside
+
+STEM, FIRST = 'patch_embed.projection.weight', 'layers.0.'
+HEAD = 64  # width of an attention head in nearly every public ViT
+DEFAULT = Family(IMAGENET)
+LEFT_OUT = ('in_chans', 'num_classes', 'pretrained')  # of timm's arguments, what is not the encoder's to be told
+
+
+class Architecture(NamedTuple):
+    """An encoder and how its images are normalized.
+
+    Attributes:
+        backbone: config of the registered backbone.
+        pixels: mean and standard deviation of each channel, in 0…1.
+        assumed: what is stated nowhere.
+    """
+
+    backbone: dict
+    pixels: tuple[tuple[float, ...], tuple[float, ...]]
+    assumed: tuple[str, ...]
+
+
+def architecture_of(file: CheckpointFile, layout: str | None = None, branch: str = 'base',
+                    prefix: str | None = None) -> Architecture:
+    """The architecture of the encoder in a file; what it does not state is assumed and said.
+
+    Raises:
+        ValueError: there is no encoder of a ViT in it, or it does not say what must be known.
+    """
+    branch = 'base' if file.is_average else branch
+    beside = settings_beside(file.path)
+    if beside.model:
+        return named(file, beside)
+    layout = layout or locate(file.tensors, branch, None, prefix).layout
+    encoder = convert_backbone(file.tensors, layout, branch, prefix).backbone
+    check_encoder(encoder)
+    if STEM not in encoder or f'{FIRST}ln1.weight' not in encoder:
+        raise ValueError('it is no plain ViT; give the config of its encoder')
+    if norms_behind(encoder, ''):
+        raise ValueError("its norms stand behind the blocks' parts, which no ViT of timm has; give a config with "
+                         'mm_graft.PostNormViT')
+    facts = read_facts(file, layout, len(encoder[STEM]))
+    family = FAMILIES.get(facts.beside.family) or FAMILIES.get(layout, DEFAULT)
+    assumed = []
+
+    def known(stated: object, otherwise: object, what: str) -> object:
+        if stated is not None:
+            return stated
+        if otherwise is None:
+            raise ValueError(f'it does not state its {what}, and files of this layout differ in it; put its '
+                             'config.json beside it, or give the config of its encoder')
+        assumed.append(f'{what} {otherwise}')
+        return otherwise
+
+    width, _, patch, _ = encoder[STEM].shape
+    heads = known(facts.heads, max(1, width // HEAD), 'heads')
+    activation = known(facts.activation, activation_of(encoder, family), 'activation')
+    eps = known(facts.eps, family.eps, 'norm eps')
+    grid = find_grid(encoder, None, facts.grid)
+    side = known(grid and grid.grid, None, 'image size') if grid or not facts.grid else facts.grid
+    if grid and grid.how == 'assumed':
+        assumed.append(f'grid {side[0]} × {side[1]}')
+    backbone = {'type': 'mm_graft.TimmViT', **timm_model(encoder, facts, activation, side),
+                'img_size': tuple(patch * count for count in side), 'num_heads': heads, 'norm_eps': eps}
+    return Architecture(backbone, known(facts.beside.pixels, family.pixels, 'mean and std'), tuple(assumed))
+
+
+def named(file: CheckpointFile, beside: Settings) -> Architecture:
+    """The model whose name stands beside the weights; heads, activation and norms are timm's."""
+    stems = (tensor for name, tensor in file.tensors.items() if name.endswith('patch_embed.proj.weight'))
+    size = beside.arguments.get('img_size') or beside.vision.get('image_size')
+    arguments = {name: value for name, value in beside.arguments.items() if name not in ('img_size', *LEFT_OUT)}
+    backbone = {'type': 'mm_graft.TimmViT', 'model_name': beside.model,
+                'in_channels': next((stem.shape[1] for stem in stems), 3),
+                **({'img_size': tuple(size) if isinstance(size, list) else size} if size else {}), **arguments}
+    assumed = () if beside.pixels else (f'mean and std {IMAGENET}', )
+    return Architecture(backbone, beside.pixels or IMAGENET, assumed)
+
+
+def activation_of(encoder: StateDict, family: Family) -> str | None:
+    """The activation of a family; that of gated feed-forward parts is SiLU."""
+    gated = any(name.startswith(f'{FIRST}ffn.{part}') for name in encoder for part in ('w12', 'fc1_g'))
+    return 'silu' if gated else family.activation
+
+
+def timm_model(encoder: StateDict, facts: Facts, activation: str, grid: Grid) -> dict:
+    """Timm's name of the family, and the sizes and parts by which the encoder differs from it.
+
+    Raises:
+        ValueError: timm has no such model.
+    """
+    width, channels, patch, _ = encoder[STEM].shape
+    hidden = next(len(encoder[name]) for part in ('layers.0.0', 'w12', 'fc1_x')
+                  if (name := f'{FIRST}ffn.{part}.weight') in encoder)
+    common = {
+        'in_channels': channels, 'patch_size': patch, 'embed_dim': width, 'mlp_ratio': ratio_of(hidden, width),
+        'depth': 1 + max(int(name.split('.')[1]) for name in encoder if name.startswith('layers.'))}
+    if 'reg_token' in encoder and f'{FIRST}gamma_1' in encoder:
+        return {**common, **dinov3(encoder, facts, activation)}
+    if f'{FIRST}gamma_1' in encoder or f'{FIRST}attn.q_bias' in encoder:
+        return {**common, **beit(encoder, activation)}
+    return {**common, **vit(encoder, activation, grid)}
+
+
+def ratio_of(hidden: int, width: int) -> float:
+    """The ratio of which timm makes the hidden width again, by rounding down."""
+    ratio = hidden / width
+    return ratio if int(width * ratio) == hidden else math.nextafter(ratio, math.inf)
+
+
+def vit(encoder: StateDict, activation: str, grid: Grid) -> dict:
+    """Timm's ``VisionTransformer``.
+
+    Raises:
+        ValueError: the encoder has no table of positions.
+    """
+    if 'pos_embed' not in encoder:
+        raise ValueError('it has no table of positions, and how it tells patches apart stands in no tensor; give the '
+                         'config of its encoder')
+    prefix = 'cls_token' in encoder
+    pool = 'map' if 'attn_pool.latent' in encoder else 'token' if prefix and 'ln2.weight' not in encoder else 'avg'
+    scaled = f'{FIRST}attn.gamma1.weight' in encoder
+    normed = any(name.startswith(('ln1.', 'tap_norms.')) for name in encoder)
+    parts = {
+        'global_pool': pool, 'pre_norm': 'pre_norm.weight' in encoder, 'final_norm': normed,
+        'fc_norm': 'ln2.weight' in encoder and not normed,
+        'qkv_bias': f'{FIRST}attn.qkv.bias' in encoder, 'qk_norm': f'{FIRST}attn.q_norm.weight' in encoder,
+        'init_values': 1e-5 if scaled else None}
+    if 'dist_token' in encoder:
+        return {'model_name': 'deit_base_distilled_patch16_224', 'act_layer': activation,
+                **{name: parts[name] for name in ('qkv_bias', 'qk_norm', 'init_values')}}
+    count = encoder['reg_token'].shape[1] if 'reg_token' in encoder else 0
+    parts |= {'class_token': prefix, 'reg_tokens': count,
+              'no_embed_class': encoder['pos_embed'].shape[1] == grid[0] * grid[1]}
+    if f'{FIRST}ffn.w12.weight' in encoder:
+        return {'model_name': 'vit_giant_patch14_dinov2', **parts}
+    return {'model_name': 'vit_base_patch16_224', 'act_layer': activation, **parts}
+
+
+def beit(encoder: StateDict, activation: str) -> dict:
+    """Timm's ``Beit``."""
+    if activation != 'gelu':
+        raise ValueError(f"a BEiT with the activation {activation}; timm's have gelu")
+    return {
+        'model_name': 'beit_base_patch16_224', 'global_pool': 'avg' if 'ln2.weight' in encoder else 'token',
+        'use_abs_pos_emb': 'pos_embed' in encoder, 'init_values': 0.1 if f'{FIRST}gamma_1' in encoder else None,
+        'use_rel_pos_bias': f'{FIRST}attn.rel_pos_bias.relative_position_bias_table' in encoder,
+        'use_shared_rel_pos_bias': 'rel_pos_bias.relative_position_bias_table' in encoder}
+
+
+def dinov3(encoder: StateDict, facts: Facts, activation: str) -> dict:
+    """Timm's ``Eva`` with the rotary positions of DINOv3."""
+    gated = f'{FIRST}ffn.fc1_g.weight' in encoder
+    if activation != ('silu' if gated else 'gelu'):
+        raise ValueError(f"a DINOv3 with the activation {activation}; timm's have gelu, or silu where they are gated")
+    if 'pos_embed' in encoder:
+        raise ValueError('registers, layer scale and a table of positions together are no DINOv3; give the config of '
+                         'its encoder')
+    name = 'vit_huge_plus_patch16_dinov3' if gated else 'vit_base_patch16_dinov3'
+    biased = f'{FIRST}attn.q_bias' in encoder
+    return {
+        'model_name': f'{name}_qkvb' if biased else name, 'qkv_bias': biased, 'global_pool': 'token',
+        'num_reg_tokens': encoder['reg_token'].shape[1],
+        'rope_temperature': float(facts.beside.vision.get('rope_theta') or 100.),
+        **({'swiglu_align_to': 1} if gated else {})}

@@ -1,0 +1,124 @@
+"""What lies beside weights in JSON files, and what an encoder of each family is when nothing says otherwise."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from mm_graft.checkpoints.folders import weights_file
+from mm_graft.files import read_small_json
+
+LIMIT = 2**20
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+OPENAI = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+
+
+class Family(NamedTuple):
+    """What stands in no tensor of a family's files.
+
+    Attributes:
+        pixels: mean and standard deviation of each channel (RGB, in 0…1) by which its images are normalized.
+        eps: of its layer norms.
+        activation: of its feed-forward parts; None where files differ, so that one must say it.
+    """
+
+    pixels: tuple[tuple[float, ...], tuple[float, ...]]
+    eps: float = 1e-6
+    activation: str | None = 'gelu'
+
+
+# by Hugging Face's `model_type`, and by layout; the defaults of transformers' configuration classes
+FAMILIES: dict[str, Family] = {
+    'vit': Family(HALF, 1e-12), 'vit_mae': Family(IMAGENET, 1e-12), 'deit': Family(IMAGENET, 1e-12),
+    'ijepa': Family(IMAGENET), 'beit': Family(HALF, 1e-12), 'dinov2': Family(IMAGENET),
+    'dinov2_with_registers': Family(IMAGENET), 'dinov3_vit': Family(IMAGENET, 1e-5),
+    'clip': Family(OPENAI, 1e-5, 'quick_gelu'), 'clip_vision_model': Family(OPENAI, 1e-5, 'quick_gelu'),
+    'siglip': Family(HALF, 1e-6, 'gelu_tanh'), 'siglip_vision_model': Family(HALF, 1e-6, 'gelu_tanh'),
+    'siglip2': Family(HALF, 1e-6, 'gelu_tanh'), 'siglip2_vision_model': Family(HALF, 1e-6, 'gelu_tanh'),
+    'hf-vit': Family(HALF, 1e-12), 'hf-beit': Family(HALF, 1e-12), 'hf-beit-mim': Family(HALF, 1e-12),
+    'hf-dinov2': Family(IMAGENET), 'hf-dinov3': Family(IMAGENET, 1e-5), 'hf-clip': Family(OPENAI, 1e-5, None),
+    'hf-siglip': Family(HALF, 1e-6, 'gelu_tanh'), 'open-clip': Family(OPENAI, 1e-5, None),
+    'dinov3': Family(IMAGENET, 1e-5), 'timm-dinov3': Family(IMAGENET, 1e-5),
+    'torchvision': Family(IMAGENET),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the JSON files beside weights say, in one form; None where they say nothing.
+
+    Attributes:
+        source: the file that says it.
+        family: Hugging Face's ``model_type``.
+        model: timm's name of the architecture.
+        arguments: further ones of timm's model.
+        vision: the part of the config that is about the encoder of images.
+        pixels: mean and standard deviation of each channel.
+    """
+
+    source: str = ''
+    family: str | None = None
+    model: str | None = None
+    arguments: Mapping[str, object] = field(default_factory=dict)
+    vision: Mapping[str, object] = field(default_factory=dict)
+    pixels: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+
+
+def settings_beside(path: str | Path) -> Settings:
+    """What lies beside the weights of a file or folder: transformers', timm's or OpenCLIP's ``config.json``.
+
+    Values that are not of the kind they should be count as absent; nothing is executed.
+    """
+    try:
+        folder = weights_file(path).parent
+    except ValueError:
+        return Settings()
+    for name, form in (('config.json', from_hub), ('open_clip_config.json', from_open_clip)):
+        if config := _read(folder / name):
+            return form(config, _read(folder / 'preprocessor_config.json'), str(folder / name))
+    return Settings()
+
+
+def from_hub(config: dict, images: dict, source: str) -> Settings:
+    """Of transformers' or timm's ``config.json``, and of transformers' ``preprocessor_config.json``."""
+    if isinstance(config.get('architecture'), str):
+        trained = config.get('pretrained_cfg') if isinstance(config.get('pretrained_cfg'), dict) else config
+        size = trained.get('input_size')
+        vision = {'image_size': list(size[1:]) if isinstance(size, list) else None}
+        return Settings(source, None, config['architecture'], _dict(config.get('model_args')), vision,
+                        _pixels(trained.get('mean'), trained.get('std')))
+    vision = _dict(config.get('vision_config')) or config
+    return Settings(source, str(config.get('model_type', '')) or None, None, {}, vision,
+                    _pixels(images.get('image_mean'), images.get('image_std')))
+
+
+def from_open_clip(config: dict, images: dict, source: str) -> Settings:
+    """Of OpenCLIP's ``open_clip_config.json``."""
+    model = _dict(config.get('model_cfg')) or config
+    vision, pixels = _dict(model.get('vision_cfg')), _dict(config.get('preprocess_cfg'))
+    width, head = vision.get('width', 768), vision.get('head_width', 64)
+    own = 'timm_model_name' not in vision
+    stated = {'image_size': vision.get('image_size', 224), 'patch_size': vision.get('patch_size')}
+    if own and isinstance(width, int) and isinstance(head, int) and head:
+        stated |= {'num_attention_heads': width // head, 'layer_norm_eps': 1e-5,
+                   'hidden_act': 'quick_gelu' if model.get('quick_gelu') else 'gelu'}
+    return Settings(source, None, vision.get('timm_model_name'), {}, stated,
+                    _pixels(pixels.get('mean'), pixels.get('std')))
+
+
+def _read(path: Path) -> dict:
+    try:
+        return _dict(read_small_json(path, LIMIT)) if path.is_file() else {}
+    except (ValueError, OSError):
+        return {}
+
+
+def _dict(value: object) -> dict:
+    return value if isinstance(value, dict) else {}
+
+
+def _pixels(mean: object, std: object) -> tuple | None:
+    sides = [tuple(map(float, side)) for side in (mean, std)
+             if isinstance(side, list | tuple) and side and all(type(value) in (int, float) for value in side)]
+    return tuple(sides) if len(sides) == 2 and len(sides[0]) == len(sides[1]) and min(sides[1]) > 0 else None

@@ -1,0 +1,51 @@
+"""Encoders that people have and that are no plain ViT with a layout here: by what one knows them, and the way out."""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+OWN = "build it as mm_graft.TimmViT by timm's name, into which timm's own file loads, and give that config"
+
+
+class Unsupported(NamedTuple):
+    """A kind of encoder.
+
+    Attributes:
+        names: of which its files have each.
+        what: it is.
+        way_out: what to do instead.
+    """
+
+    names: tuple[str, ...]
+    what: str
+    way_out: str
+
+
+KINDS = tuple(Unsupported(tuple(names), what, way_out) for names, what, way_out in (
+    ((r'\blora_[AB]\.', ), 'an adapter without the model that it adapts', 'merge it into the model and save that'),
+    ((r'\bpatch_embed(dings)?\.backbone\.', ), 'a hybrid, whose patches come from a convolutional network',
+     'choose a plain ViT'),
+    ((r'\blayers?\.\d+\.blocks\.\d+\.', r'relative_position_bias_table'), 'a Swin, whose windows are no sequence of '
+     'patches', "use mmpretrain's SwinTransformer and a checkpoint in its layout"),
+    ((r'(\bconv_dw|\bdwconv|\bdepthwise_conv)\.', ), 'a convolutional network', 'use the backbone of mmpretrain that '
+     'it is of'),
+    ((r'\blayer1\.0\.conv1\.', ), 'a ResNet', "use mmpretrain's ResNet"),
+    ((r'(pos_embed_(window|spatial)|\bblocks\.\d+\.proj\.)', ), 'a hierarchical ViT (Hiera), whose tokens '
+     'are merged on the way', 'choose a plain ViT'),
+    ((r'\bblocks\.\d+\.(attn\.q_proj|mlp\.fc1_g|mlp\.w1)\.', ), "an EVA-02 or a relative of it, whose rotary positions "
+     'stand in no tensor', OWN),
+    ((r'\bblocks\.\d+\.attn\.q_bias', ), 'an EVA or EVA-02, or a BEiT without its tables of relative positions; '
+     'which one stands in no tensor', OWN),
+    ((r'\bblocks\.\d+\.gamma_1', ), 'a ViT with rotary positions, or a CaiT; which one stands in no tensor', OWN),
+    ((r'patchifier\.', ), 'an AIMv2', OWN),
+    ((r'\b(embed_tokens|lm_head|wte|token_embd)\.', r'\b(model\.layers|h|blk)\.\d+\.'), 'a language model, whose '
+     'attention is causal', 'choose an encoder of images'),
+))
+
+
+def known_as(names: Sequence[str]) -> str:
+    """What names show that have no layout, and what to do; empty where nothing is known of them."""
+    for kind in KINDS:
+        if all(any(re.search(part, name) for name in names) for part in kind.names):
+            return f'it is {kind.what}: {kind.way_out}'
+    return ''
