@@ -123,7 +123,7 @@ def guess_config(path: str | Path, branch: str = 'base') -> Config:
         raise CheckpointError(f'checkpoint {path}: {error}') from error
     if found.assumed:
         print_log(f'{path} does not say how it was made: assuming {", ".join(found.assumed)}', logger='current')
-    mean, std = ([255 * value for value in side] for side in found.pixels)
+    mean, std = ([round(255 * value, 6) for value in side] for side in found.pixels)
     channels = found.backbone['in_channels']
     if len(mean) != channels:
         raise CheckpointError(f'checkpoint {path} is for images of {channels} channels, by whose mean and std it does '

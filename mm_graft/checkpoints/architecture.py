@@ -1,6 +1,7 @@
 """The ViT of timm that a checkpoint is of, as a config of ``mm_graft.TimmViT``: from its tensors and what is stated."""
 
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from mm_graft.checkpoints.containers import CheckpointFile
@@ -73,7 +74,7 @@ def architecture_of(file: CheckpointFile, layout: str | None = None, branch: str
     if grid and grid.how == 'assumed':
         assumed.append(f'grid {side[0]} × {side[1]}')
     backbone = {'type': 'mm_graft.TimmViT', **timm_model(encoder, facts, activation, side),
-                'img_size': tuple(patch * count for count in side), 'num_heads': heads, 'norm_eps': eps}
+                'img_size': side_or_sides(patch * count for count in side), 'num_heads': heads, 'norm_eps': eps}
     return Architecture(backbone, known(facts.beside.pixels, family.pixels, 'mean and std'), tuple(assumed))
 
 
@@ -84,7 +85,7 @@ def named(file: CheckpointFile, beside: Settings) -> Architecture:
     arguments = {name: value for name, value in beside.arguments.items() if name not in ('img_size', *LEFT_OUT)}
     backbone = {'type': 'mm_graft.TimmViT', 'model_name': beside.model,
                 'in_channels': next((stem.shape[1] for stem in stems), 3),
-                **({'img_size': tuple(size) if isinstance(size, list) else size} if size else {}), **arguments}
+                **({'img_size': side_or_sides(size)} if size else {}), **arguments}
     assumed = () if beside.pixels else (f'mean and std {IMAGENET}', )
     return Architecture(backbone, beside.pixels or IMAGENET, assumed)
 
@@ -112,6 +113,12 @@ def timm_model(encoder: StateDict, facts: Facts, activation: str, grid: Grid) ->
     if f'{FIRST}gamma_1' in encoder or f'{FIRST}attn.q_bias' in encoder:
         return {**common, **beit(encoder, activation)}
     return {**common, **vit(encoder, activation, grid)}
+
+
+def side_or_sides(size: int | Iterable[int]) -> int | tuple[int, ...]:
+    """The side of a square image, or its height and width."""
+    sides = (size, ) if isinstance(size, int) else tuple(size)
+    return sides[0] if len(set(sides)) == 1 else sides
 
 
 def ratio_of(hidden: int, width: int) -> float:

@@ -66,7 +66,7 @@ def test_what_is_stated_nowhere_is_said():
 def test_sizes_are_the_files(tmp_path):
     backbone = found(HUB / 'dinov2-swiglu').backbone
     assert {key: backbone[key] for key in ('embed_dim', 'depth', 'num_heads', 'patch_size', 'img_size')} == dict(
-        embed_dim=16, depth=2, num_heads=2, patch_size=8, img_size=(32, 32))
+        embed_dim=16, depth=2, num_heads=2, patch_size=8, img_size=32)
     assert MODELS.build(backbone).timm_model.blocks[0].mlp.fc2.in_features == 24
 
 
