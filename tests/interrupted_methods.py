@@ -33,6 +33,15 @@ default_hooks = dict(checkpoint=dict(save_best='auto'))
 """
 
 
+DINO = INIT + """
+optim_wrapper.update(clip_grad=dict(max_norm=3.0))
+param_scheduler = [
+    dict(type='mm_graft.WarmupCosineLR', warmup=1, convert_to_iter_based=True),
+    dict(type='mm_graft.CosineWeightDecay', end_ratio=10.0, convert_to_iter_based=True)]
+custom_hooks += [dict(type='mm_graft.HeldParametersHook', parts=['head.last_layer'], epochs=1)]
+"""
+
+
 def vicreg() -> dict:
     return dict(type='mm_graft.GraftedVICReg', data_preprocessor=tiny.PREPROCESSOR,
                 backbone=dict(type='mm_graft.GraftViT', **tiny.VIT), neck=tiny.mlp(3),
@@ -55,6 +64,7 @@ def method(name: str) -> tuple[dict, str, str]:
         'mae': (tiny.mae(), ONE, ACCUMULATED),  # epochs of five iterations, which end within a step
         'localmim with FreezeOut': (freezeout_runs.localmim(), ONE, FREEZEOUT),
         'graft with FreezeOut': (tiny.grafted_mocov3(momentum=0.5), VIEWS, INIT + FREEZEOUT),
+        'self-distillation': (tiny.self_distillation(teacher_temperature=dict(warmup=0.5)), VIEWS, DINO),
         'conmim': (freezeout_runs.conmim(), VIEWS, ''),
         'fine-tuning': (supervised(), ONE, FINETUNE),
     }[name]

@@ -12,7 +12,7 @@ import torch
 
 ROOT = Path(__file__).parents[1]
 METHODS = ('graft', 'vicreg', 'refiner', 'mae', 'localmim with FreezeOut', 'graft with FreezeOut', 'conmim',
-           'fine-tuning')
+           'fine-tuning', 'self-distillation')
 PER_EPOCH = 5
 
 
@@ -171,9 +171,9 @@ def test_a_run_killed_fifty_times_at_random_moments_ends_with_the_same_bits(tmp_
     assert set(counts) == {'SIGKILL', 'SIGTERM', 'SIGUSR1', 'writing'}
 
 
-@pytest.mark.parametrize('method', ['fine-tuning', 'localmim with FreezeOut'])
+@pytest.mark.parametrize('method', ['fine-tuning', 'localmim with FreezeOut', 'self-distillation'])
 def test_what_a_method_keeps_between_iterations_survives_a_kill_and_a_signal(tmp_path, method):
-    """An average, mixup and validations; frozen depths and schedules by depth."""
+    """An average, mixup and validations; depths and schedules by depth; centers, a held layer, a rising decay."""
     plan = {'whole': [{}], 'again': [{'signal': 'SIGKILL', 'iteration': 9}, {'signal': 'SIGTERM', 'iteration': 11}, {}]}
     results = execute(tmp_path, {'epochs': 3, 'method': method, 'runs': plan})
     assert [attempt['status'] for attempt in results['again']] == [-9, 0, 0], log(tmp_path, 'again')

@@ -57,6 +57,16 @@ def refiner(head=None, backbone=None, **kwargs):
                 head={**NNA_HEAD, **(head or {})}, **{'momentum': 0.9, **kwargs})
 
 
+def self_distillation(**changes):
+    """Config of class, patch and KoLeo terms over 24 prototypes, with constant temperatures."""
+    return {**dict(
+        type='mm_graft.SelfDistillation', data_preprocessor=PREPROCESSOR, koleo_weight=0.1,
+        backbone=dict(type='mm_graft.GraftViT', **VIT, out_type='raw', stop_grad_conv1=False),
+        head=dict(type='mm_graft.DINOHead', out_channels=24, hid_channels=16, bottleneck_channels=8),
+        mask_generator=dict(type='mm_graft.SpreadBlockMask', img_size=32, patch_size=8, min_patches=1),
+        teacher_temperature=dict(start=0.04, end=0.04), momentum=0.9, end_momentum=0.9), **changes}
+
+
 def start_from(model: torch.nn.Module, checkpoint: str, **options) -> torch.nn.Module:
     """The model as a run gets it that starts from a checkpoint."""
     from mm_graft.engine.hooks.load_backbone_hook import LoadBackboneHook

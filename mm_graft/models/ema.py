@@ -1,11 +1,11 @@
 """The exponential moving average of a network: a momentum encoder."""
 
 import torch
-from mmengine.logging import MessageHub
 from mmengine.model import BaseAveragedModel
 from torch import Tensor, nn
 
 from mm_graft.equations import half_cosine
+from mm_graft.models.run_position import run_iteration, run_length
 from mm_graft.sharding import local_shard
 
 
@@ -78,14 +78,11 @@ class CosineMomentumEMA(BaseAveragedModel):
         """Momentum at an iteration, counted from 0."""
         if self.momentum == self.end_momentum:
             return self.momentum
-        max_iters = self.max_iters or MessageHub.get_current_instance().runtime_info.get('max_iters')
-        if max_iters is None:
-            raise RuntimeError('the length of the run is not known; train through a Runner, or give max_iters')
-        return cosine_momentum(iteration, max_iters, self.momentum, self.end_momentum)
+        return cosine_momentum(iteration, run_length(self.max_iters), self.momentum, self.end_momentum)
 
     def _position(self) -> int:
         if self.max_iters is None:
-            return self.first + MessageHub.get_current_instance().runtime_info.get('iter', self._iteration)
+            return self.first + run_iteration(self._iteration)
         return self.first + self._iteration
 
     @torch.no_grad()

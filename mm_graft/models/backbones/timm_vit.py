@@ -93,6 +93,10 @@ class TimmViT(BaseModule):
         grid = self.timm_model.patch_embed.dynamic_feat_size(x.shape[-2:])
         return tuple(self._format(index, output, grid) for index, output in zip(self.out_indices, outputs))
 
+    def encode_masked(self, x: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+        """As :meth:`forward` with a mask; the name by which methods ask for it."""
+        return self(x, mask)
+
     def _hide(self, mask: Tensor) -> torch.utils.hooks.RemovableHandle:
         token = getattr(self.timm_model, 'mask_token', None)
         if token is None:

@@ -37,22 +37,22 @@ def _draw_rectangles(remaining: Tensor, uniform: Tensor, grid: tuple[int, int], 
     return in_rows[:, :, None] & in_columns[:, None, :], fits
 
 
-def block_mask(batch_size: int, grid: tuple[int, int], ratio: float, min_patches: int = 16, min_aspect: float = 0.3,
-               tries: int = 64, device: torch.device | str = 'cpu',
+def block_mask(batch_size: int, grid: tuple[int, int], ratio: float | Tensor, min_patches: int = 16,
+               min_aspect: float = 0.3, tries: int = 64, device: torch.device | str = 'cpu',
                generator: torch.Generator | None = None) -> Tensor:
     """Masks (B, N), True = hidden, of at most ``int(ratio · N)`` patches in rectangles.
 
     Args:
         batch_size: B.
         grid: rows and columns of patches.
-        ratio: hidden share, rounded down.
+        ratio: hidden share, rounded down; of each image, (B,), where they differ.
         min_patches: smallest area of a rectangle, in patches.
         min_aspect: smallest aspect; the largest is its inverse.
         tries: rectangles drawn for each image.
         device: where the masks are made.
         generator: source of randomness on that device; torch's own if None.
     """
-    target = int(ratio * grid[0] * grid[1])
+    target = (torch.as_tensor(ratio, dtype=torch.float64, device=device) * grid[0] * grid[1]).long()
     uniform = torch.rand(tries, batch_size, 4, device=device, generator=generator)
     mask = torch.zeros(batch_size, *grid, dtype=torch.bool, device=device)
     refusals = torch.zeros(batch_size, dtype=torch.long, device=device)
@@ -94,3 +94,55 @@ class BlockMask:
                  generator: torch.Generator | None = None) -> Tensor:
         """Masks (B, N), True = hidden."""
         return block_mask(batch_size, self.grid, self.ratio, self.min_patches, device=device, generator=generator)
+
+
+def spread_ratios(batch_size: int, ratio: tuple[float, float], share: float, device: torch.device | str = 'cpu',
+                  generator: torch.Generator | None = None) -> Tensor:
+    """Mask ratios (B,) of a batch: ``int(share · B)`` of them spread over ``ratio``, one in each equal part; others 0.
+
+    In random order (``facebookresearch/dinov2@b8931f7``, ``dinov2/data/collate.py``).
+    """
+    count = int(share * batch_size)
+    edges = torch.linspace(*ratio, count + 1, device=device)
+    inside = torch.rand(count, device=device, generator=generator)
+    ratios = torch.zeros(batch_size, device=device)
+    ratios[:count] = edges[:-1] + inside * edges.diff()
+    return ratios[torch.randperm(batch_size, device=device, generator=generator)]
+
+
+@MODELS.register_module()
+class SpreadBlockMask:
+    """:func:`block_mask` with :func:`spread_ratios`: some images hide nothing, the others little or much, as in DINOv2.
+
+    iBOT draws for each image whether it hides something (one in two), and a ratio from U(0.1, 0.5).
+
+    Args:
+        img_size: pixels of the image's side, or (height, width).
+        patch_size: pixels of a patch's side.
+        ratio: smallest and largest hidden share of an image that hides something.
+        share: of the images that hide something.
+        min_patches: smallest area of a rectangle, in patches.
+
+    Raises:
+        ValueError: ratios outside (0, 1) or out of order; a share outside (0, 1]; patches that do not divide the image.
+    """
+
+    def __init__(self, img_size: int | tuple[int, int] = 224, patch_size: int = 16,
+                 ratio: tuple[float, float] = (0.1, 0.5), share: float = 0.5, min_patches: int = 4) -> None:
+        self.grid = grid_of(img_size, patch_size)
+        self.ratio = tuple(check_ratio(value) for value in ratio)
+        if not ratio[0] <= ratio[1]:
+            raise ValueError(f'ratio={ratio} goes from the smallest to the largest; choose the first ≤ the second')
+        if not 0 < share <= 1:
+            raise ValueError(f'share={share} is that of the images that hide something; choose one in (0, 1]')
+        num_hidden = int(ratio[1] * self.grid[0] * self.grid[1])
+        if not 1 <= min_patches <= num_hidden:
+            raise ValueError(f'min_patches={min_patches}, but at most {num_hidden} patches are to be hidden; '
+                             'choose a smaller rectangle or a larger ratio')
+        self.share, self.min_patches = share, min_patches
+
+    def __call__(self, batch_size: int, device: torch.device | str = 'cpu',
+                 generator: torch.Generator | None = None) -> Tensor:
+        """Masks (B, N), True = hidden."""
+        ratios = spread_ratios(batch_size, self.ratio, self.share, device, generator)
+        return block_mask(batch_size, self.grid, ratios, self.min_patches, device=device, generator=generator)

@@ -1,38 +1,17 @@
 """ConMIM: masked image modelling with denoising contrast (Yi et al., ICLR 2023)."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from mmpretrain.models.selfsup.base import BaseSelfSupervisor
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
-from mm_graft.models.masking import replace_hidden
+from mm_graft.models.masked_input import check_grid, check_tokens, encode_masked, own_mask_token
 from mm_graft.models.momentum_encoder import HasMomentumEncoder
 from mm_graft.models.views import pick_views
 from mm_graft.registry import MODELS
 
 CONTRAST = {'type': 'mm_graft.DenoisingContrastLoss', 'temperature': 0.1}
 TEACHER = {'momentum': 0.996, 'end_momentum': 1.0}
-
-
-@contextmanager
-def patches_hidden(patch_embed: nn.Module, mask: Tensor, mask_token: Tensor) -> Iterator[None]:
-    """While open, the patches that ``mask`` (B, N) hides leave ``patch_embed`` as the mask token.
-
-    For the host's ViTs, whose patch embedding returns tokens (B, N, D) and the grid.
-    """
-
-    def hide(module: nn.Module, inputs: tuple, output: tuple) -> tuple:
-        tokens, *rest = output
-        return replace_hidden(tokens, mask, mask_token), *rest
-
-    handle = patch_embed.register_forward_hook(hide)
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 @MODELS.register_module()
@@ -45,8 +24,9 @@ class ConMIM(HasMomentumEncoder, BaseSelfSupervisor):
     ``TencentARC/ConMIM@4263955`` (``engine_for_pretraining.py``), paper eq. 3.
 
     Args:
-        backbone: an encoder with ``encode_masked(images, mask)`` (``mm_graft.ConMIMViT``), or a plain ViT of the host,
-            whose mask token is then a parameter of this model. Must return class and patch tokens (``out_type='raw'``).
+        backbone: ``mm_graft.ConMIMViT``, ``mm_graft.TimmViT`` with ``with_mask_token=True``, or a plain ViT of the
+            host, whose mask token is then a parameter of this model. Must return class and patch tokens
+            (``out_type='raw'``).
         neck: projector of flattened tokens, called with a tuple as the host's necks are: ``NonLinearNeck``. Batch
             norm in it takes its statistics over the batch of one device.
         mask_generator: makes the masks of a batch; None hides nothing and asks for every patch.
@@ -71,53 +51,25 @@ class ConMIM(HasMomentumEncoder, BaseSelfSupervisor):
         self.mask_generator = MODELS.build(mask_generator) if mask_generator is not None else None
         self.student_view = student_view
         self.teacher_view = teacher_view
-        self._check_backbone()
-        self._own_mask_token()
+        check_tokens(self.backbone)
+        check_grid(self.backbone, self.mask_generator)
+        self.mask_token = own_mask_token(self.backbone, self.mask_generator is not None)
         self.momentum_encoder = None if teacher is None else self.follow('backbone', 'neck', **teacher)
-
-    def _check_backbone(self) -> None:
-        if getattr(self.backbone, 'out_type', None) != 'raw' or getattr(self.backbone, 'cls_token', None) is None:
-            raise ValueError(f'{type(self.backbone).__name__} must return the class token and all patch tokens; '
-                             "set out_type='raw' and keep the class token")
-        grid = getattr(self.mask_generator, 'grid', self.backbone.patch_resolution)
-        if tuple(grid) != tuple(self.backbone.patch_resolution):
-            raise ValueError(f'masks of {grid[0]} × {grid[1]} patches do not fit an encoder of '
-                             f'{self.backbone.patch_resolution[0]} × {self.backbone.patch_resolution[1]}; '
-                             'give both the same img_size and patch_size')
-
-    def _own_mask_token(self) -> None:
-        if not hasattr(self.backbone, 'encode_masked'):
-            if self.mask_generator is None:
-                return
-            self.mask_token = nn.Parameter(torch.zeros(1, 1, self.backbone.embed_dims))
-            nn.init.trunc_normal_(self.mask_token, std=0.02, a=-0.02, b=0.02)
-        elif self.mask_generator is not None and self.backbone.mask_token is None:
-            raise ValueError(f'{type(self.backbone).__name__} has no mask token, but patches are to be hidden; '
-                             'set with_mask_token=True')
-        elif self.mask_generator is None and self.backbone.mask_token is not None:
-            self.backbone.mask_token.requires_grad_(False)  # never used: DDP would wait for its gradient
 
     def depth_overrides(self) -> dict[str, int]:
         """A mask token of this model belongs to the stem."""
         return {'mask_token': 0}
 
     def project(self, tokens: Tensor, neck: nn.Module) -> Tensor:
-        """Projected patch tokens (B, N, C) of class and patch tokens (B, 1 + N, D), projected together."""
-        projected = neck((tokens.flatten(0, 1), ))[0]  # (B, 1 + N, D) → (B·(1 + N), C)
-        return projected.unflatten(0, tokens.shape[:2])[:, 1:]
-
-    def encode_masked(self, images: Tensor, mask: Tensor) -> Tensor:
-        """Class and patch tokens (B, 1 + N, D) of images of which ``mask`` (B, N) hides patches."""
-        if hasattr(self.backbone, 'encode_masked'):
-            return self.backbone.encode_masked(images, mask)[-1]
-        with patches_hidden(self.backbone.patch_embed, mask, self.mask_token):
-            return self.backbone(images)[-1]
+        """Projected patch tokens (B, N, C) of prefix (class token, …) and patches (B, P + N, D), as one batch."""
+        projected = neck((tokens.flatten(0, 1), ))[0]  # (B, P + N, D) → (B·(P + N), C)
+        return projected.unflatten(0, tokens.shape[:2])[:, self.backbone.num_extra_tokens:]
 
     def queries(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The student's projections (B, N, C), and which of them are queries: what was hidden, or all."""
         if self.mask_generator is not None:
             mask = self.mask_generator(len(images), images.device)
-            return self.project(self.encode_masked(images, mask), self.neck), mask
+            return self.project(encode_masked(self.backbone, images, mask, self.mask_token), self.neck), mask
         projected = self.project(self.backbone(images)[-1], self.neck)
         return projected, torch.ones(projected.shape[:2], dtype=torch.bool, device=images.device)
 

@@ -25,7 +25,7 @@ def test_a_shared_bias_does_not_keep_frozen_blocks_in_the_backward_pass():
     freeze_blocks(model, torch.optim.SGD(model.parameters(), 1), 2)
     reached = []
     model.backbone.layers[1].register_forward_hook(lambda module, args, output: reached.append(output.requires_grad))
-    model.encode_masked(torch.randn(2, 3, 32, 32), torch.ones(2, 16, dtype=torch.bool))
+    model.backbone.encode_masked(torch.randn(2, 3, 32, 32), torch.ones(2, 16, dtype=torch.bool))
     assert reached == [False]
 
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from mm_graft.models.masks.blocks import BlockMask, _draw_rectangles, block_mask
+from mm_graft.models.masks.blocks import BlockMask, SpreadBlockMask, _draw_rectangles, block_mask, spread_ratios
 from tests.defaults import defaults
 
 
@@ -93,3 +93,40 @@ def test_bad_settings_are_refused():
     for settings in ({'ratio': 0}, {'ratio': 1.0}, {'patch_size': 15}, {'ratio': 0.05}, {'min_patches': 0}):
         with pytest.raises(ValueError, match=r'choose'):
             BlockMask(**settings)
+
+
+def test_ratios_are_spread_over_the_range_for_a_share_of_the_images_in_random_order():
+    ratios = spread_ratios(10, (0.1, 0.5), 0.5)
+    hiding = ratios[ratios > 0].sort().values
+    assert len(hiding) == 5
+    for part, ratio in enumerate(hiding):  # one in each fifth of the range
+        assert 0.1 + 0.08 * part <= ratio <= 0.1 + 0.08 * (part + 1)
+    orders = [tuple((spread_ratios(10, (0.1, 0.5), 0.5) > 0).tolist()) for _ in range(5)]
+    assert len(set(orders)) > 1
+
+
+def test_spread_masks_hide_what_their_ratio_says_and_nothing_elsewhere():
+    generator = SpreadBlockMask(ratio=(0.2, 0.4), share=0.25)
+    hidden = generator(200).sum(1)
+    assert (hidden > 0).sum() == 50
+    assert hidden.max() <= int(0.4 * 196)
+    assert hidden[hidden > 0].double().mean() == pytest.approx(0.3 * 196, rel=0.1)
+    first, second = (SpreadBlockMask(img_size=64, patch_size=8)(
+        6, generator=torch.Generator().manual_seed(1)) for _ in range(2))
+    assert torch.equal(first, second)
+    assert first.shape == (6, 64)
+
+
+def test_each_image_may_have_a_ratio_of_its_own():
+    mask = block_mask(4, (14, 14), torch.tensor([0.0, 0.2, 0.6, 0.0]), min_patches=4)
+    hidden = mask.sum(1)
+    assert hidden[0] == hidden[3] == 0
+    assert 30 < hidden[1] <= 39
+    assert 100 < hidden[2] <= 117
+
+
+def test_bad_spreads_are_refused():
+    for settings, message in (({'ratio': (0.5, 0.1)}, '≤ the second'), ({'share': 0.0}, r'\(0, 1\]'),
+                              ({'ratio': (0.0, 0.5)}, 'mask ratio 0.0'), ({'min_patches': 99}, 'smaller rectangle')):
+        with pytest.raises(ValueError, match=message):
+            SpreadBlockMask(**settings)

@@ -22,6 +22,8 @@ def config(**changes) -> dict:
 
 
 PLAIN = {'type': 'VisionTransformer', 'arch': TINY, 'img_size': 32, 'patch_size': 8, 'out_type': 'raw'}
+TIMM = {'type': 'mm_graft.TimmViT', 'model_name': 'vit_small_patch14_reg4_dinov2', 'depth': 4, 'embed_dim': 16,
+        'num_heads': 2, 'img_size': 32, 'patch_size': 8, 'out_type': 'raw', 'with_mask_token': True}
 
 
 def build(**changes):
