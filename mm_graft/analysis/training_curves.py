@@ -9,11 +9,13 @@ LOSS = 'loss'
 RATE = 'lr'
 
 
-def read_scalars(work_dir: str | Path) -> list[dict]:
-    """The logged values of a run and of what it was resumed from, by iteration; the latest value of each counts.
+def read_scalars(work_dir: str | Path, name: str = LOSS) -> list[dict]:
+    """The logged values of a run and of what it was resumed from, by step; the latest value of each counts.
 
     Args:
         work_dir: folder of the run, with ``TIMESTAMP/vis_data/scalars.json`` of each start.
+        name: of a value; only lines that have it are read, so that those of training, which are numbered by
+            iterations, and those of evaluations, by epochs, stay apart.
 
     Raises:
         FileNotFoundError: nothing was logged there.
@@ -24,7 +26,7 @@ def read_scalars(work_dir: str | Path) -> list[dict]:
     by_step = {}
     for file in files:
         lines = [json.loads(line) for line in file.read_text().splitlines() if line.strip()]
-        lines = [line for line in lines if 'step' in line and LOSS in line]
+        lines = [line for line in lines if 'step' in line and name in line]
         if lines:  # a resumed run repeats what came after its checkpoint
             by_step = {step: line for step, line in by_step.items() if step < lines[0]['step']}
         by_step.update({line['step']: line for line in lines})
@@ -47,6 +49,23 @@ def draw_curves(runs: dict[str, list[dict]]) -> Figure:
             axes[1, column].plot(steps, [line.get(key) for line in lines], label=key.split('/')[-1])
         axes[1, column].set(xlabel='iteration', ylabel='learning rate' if column == 0 else None)
         axes[1, column].legend(fontsize=7, frameon=False)
+    return figure
+
+
+def draw_measures(runs: dict[str, list[dict]], titles: dict[str, str]) -> Figure:
+    """A panel for each measure, a line for each run over its epochs.
+
+    Args:
+        runs: name of a training → what :func:`read_scalars` gave.
+        titles: name of a measure in the log → its title; where a line has no such value, none is drawn.
+    """
+    figure = Figure(figsize=(3.6 * len(titles), 2.8), layout='constrained')
+    for axes, (key, title) in zip(figure.subplots(1, len(titles), squeeze=False)[0], titles.items()):
+        for name, lines in runs.items():
+            known = [line for line in lines if key in line]
+            axes.plot([line['step'] for line in known], [line[key] for line in known], marker='.', label=name)
+        axes.set(title=title, xlabel='epoch')
+    figure.axes[0].legend(fontsize=7, frameon=False)
     return figure
 
 

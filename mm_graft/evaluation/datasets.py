@@ -65,6 +65,19 @@ def dataset_configs(cfg: Config) -> tuple[dict, dict]:
     return train, test
 
 
+def training_set_config(cfg: Config) -> dict:
+    """Config of the training set with the test transform, for what needs no labels and no test set.
+
+    Raises:
+        ValueError: there is no training set.
+    """
+    train = _innermost(cfg.get('train_dataloader'))
+    if train is None:
+        raise ValueError('the config has no `train_dataloader.dataset`')
+    pipeline = default_pipeline(cfg, train.get('pipeline') or [])
+    return {**train, 'pipeline': [strict_loading(cfg, step) for step in pipeline]}
+
+
 def kind_of(settings: dict) -> str:
     """Name of the class in a config, without its scope."""
     return str(settings.get('type', '')).split('.')[-1]

@@ -62,7 +62,7 @@ def encode_batches(
     """
     device = next(encoder.parameters()).device
     mixed = torch.autocast(device.type, torch.bfloat16, enabled=device.type == 'cuda')
-    with _evaluating(encoder.backbone):
+    with evaluating(encoder.backbone):
         for batch in tqdm(batches, 'features', unit='batch', disable=not (progress and is_main_process())):
             if not batch.inputs:
                 yield torch.zeros(0, 0, device=device), torch.zeros(0, dtype=torch.long), batch
@@ -153,7 +153,7 @@ def check_features(
 
 
 @contextmanager
-def _evaluating(backbone: nn.Module) -> Iterator[None]:
+def evaluating(backbone: nn.Module) -> Iterator[None]:
     """Evaluation mode; afterwards each module, frozen ones too, has the mode that it had."""
     modes = {module: module.training for module in backbone.modules()}
     backbone.eval()

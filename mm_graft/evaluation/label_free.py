@@ -15,10 +15,16 @@ image: directions that augmentations move do not count.
 All three compare checkpoints of one method on the same images; none replaces labels across methods.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 EPSILON = 1e-7
+VIEWS = 4  # crops of an image for LiDAR
+KEPT = 0.75  # of the sides of an image that a crop keeps
+BATCH = 50
 DELTA = 1e-4  # added to the diagonal of the scatter between views, as in LiDAR's paper
 
 
@@ -76,3 +82,40 @@ def lidar(views: Tensor) -> float:
     values, vectors = torch.linalg.eigh(within)
     whitening = vectors @ (values.rsqrt()[:, None] * vectors.T)
     return effective_rank(torch.linalg.eigvalsh(whitening @ between @ whitening).clamp(min=0))
+
+
+@torch.no_grad()
+def label_free_measures(encode: Callable[[Tensor], Tensor], pixels: Tensor) -> dict[str, float]:
+    """``rank_me``, ``lidar`` and ``alpha_req`` of an encoder on some images; a collapsed one has no ``alpha_req``.
+
+    LiDAR's views are random crops, the same ones for every call, of the first half of the images.
+
+    Args:
+        encode: images (B, C, H, W) → features (B, D).
+        pixels: images (N, C, H, W) of one size.
+    """
+    def features_of(images: Tensor) -> Tensor:
+        return torch.cat([encode(part.float()).float().cpu() for part in images.split(BATCH)])
+
+    features = features_of(pixels)
+    chosen = pixels[:max(2, len(pixels) // 2)]
+    views = torch.stack([features_of(view) for view in crops(chosen)], 1)  # (n, q, D)
+    found = {'rank_me': rank_me(features), 'lidar': lidar(views)}
+    try:
+        return {**found, 'alpha_req': alpha_req(features)}
+    except ValueError:  # fewer than two directions have no decay
+        return found
+
+
+def crops(pixels: Tensor, seed: int = 0) -> list[Tensor]:
+    """``VIEWS`` times a random crop of all images (N, C, H, W), at the same place of each, scaled to their size."""
+    generator = torch.Generator().manual_seed(seed)
+    size = pixels.shape[-2:]
+    height, width = (max(1, round(KEPT * side)) for side in size)
+    views = []
+    for _ in range(VIEWS):
+        top, left = (int(torch.randint(side - kept + 1, (), generator=generator))
+                     for side, kept in zip(size, (height, width)))
+        part = pixels[..., top:top + height, left:left + width].float()
+        views.append(F.interpolate(part, size, mode='bilinear', antialias=True))
+    return views

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from mm_graft.analysis.training_curves import draw_curves, rate_keys, read_scalars
+from mm_graft.analysis.training_curves import draw_curves, draw_measures, rate_keys, read_scalars
 
 
 def write(folder, start, lines):
@@ -20,6 +20,16 @@ def test_a_resumed_run_replaces_what_came_after_its_checkpoint(tmp_path):
 def test_validation_lines_are_no_part_of_the_curve(tmp_path):
     write(tmp_path, 'a', [dict(step=1, loss=1.0), {'accuracy/top1': 50.0, 'step': 1}, dict(step=2, loss=0.5)])
     assert [line['loss'] for line in read_scalars(tmp_path)] == [1.0, 0.5]
+
+
+def test_measures_are_read_apart_from_the_curve_and_drawn_where_they_are_known(tmp_path):
+    write(tmp_path, 'a', [dict(step=0, rank_me=3.0), dict(step=7, loss=1.0), dict(step=1, rank_me=4.0, alpha_req=1.0)])
+    lines = read_scalars(tmp_path, 'rank_me')
+    assert [line['rank_me'] for line in lines] == [3.0, 4.0]
+    rank, alpha = draw_measures({'mae': lines}, {'rank_me': 'RankMe', 'alpha_req': 'α-ReQ'}).axes
+    assert rank.get_title() == 'RankMe'
+    assert rank.lines[0].get_xydata().tolist() == [[0, 3], [1, 4]]
+    assert alpha.lines[0].get_xydata().tolist() == [[1, 1]]
 
 
 def test_a_folder_without_a_log_is_named(tmp_path):

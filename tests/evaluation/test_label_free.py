@@ -3,7 +3,16 @@ import math
 import pytest
 import torch
 
-from mm_graft.evaluation.label_free import DELTA, alpha_req, effective_rank, lidar, rank_me
+from mm_graft.evaluation.label_free import (
+    DELTA,
+    VIEWS,
+    alpha_req,
+    crops,
+    effective_rank,
+    label_free_measures,
+    lidar,
+    rank_me,
+)
 
 
 def with_singular_values(values, rows=50):
@@ -76,3 +85,28 @@ def test_lidar_wants_two_images_and_two_views():
         lidar(torch.randn(1, 5, 3))
     with pytest.raises(ValueError, match='5 images with 1 views'):
         lidar(torch.randn(5, 1, 3))
+
+
+def test_views_are_crops_of_their_image_the_same_in_every_call():
+    images = torch.rand(3, 2, 16, 12)
+    views = crops(images)
+    assert [view.shape for view in views] == [images.shape] * VIEWS
+    assert not torch.equal(views[0], views[1])
+    assert all(torch.equal(first, second) for first, second in zip(views, crops(images)))
+    flat = torch.arange(3.0)[:, None, None, None].expand(3, 2, 16, 12)
+    torch.testing.assert_close(crops(flat)[0], flat.contiguous())
+
+
+def test_measures_are_those_of_the_features_and_of_the_views_of_half_the_images():
+    images = torch.rand(60, 3, 8, 8)
+    weight = torch.randn(192, 6)
+
+    def encode(pixels):
+        return pixels.flatten(1) @ weight
+
+    found = label_free_measures(encode, images)
+    assert found['rank_me'] == pytest.approx(rank_me(encode(images)), rel=1e-4)
+    assert found['alpha_req'] == pytest.approx(alpha_req(encode(images)), rel=1e-4)
+    views = torch.stack([encode(view) for view in crops(images[:30])], 1)
+    assert found['lidar'] == pytest.approx(lidar(views), rel=1e-3)
+    assert set(label_free_measures(lambda pixels: torch.ones(len(pixels), 4), images)) == {'rank_me', 'lidar'}

@@ -37,6 +37,9 @@ def stage_config(leaf: Config, plan: Plan, stage: Stage, images: str, work_dir: 
     cfg.auto_scale_lr.base_batch_size = plan.batch_size
     cfg.default_hooks.checkpoint.update(interval=max(1, stage.epochs // 5), max_keep_ckpts=2)
     cfg.default_hooks.logger.interval = max(1, min(50, plan.steps_per_epoch))
+    cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(
+        type='mm_graft.OnlineKNNHook', interval=stage.look_every, at_start=True,
+        probe=dict(type='mm_graft.LabelFreeProbe', images=plan.looked_at))]
     cfg.randomness.seed = seed
     cfg.work_dir = str(work_dir)
     if weights is not None:

@@ -82,6 +82,7 @@ class Stage:
         warmup: epochs of rising learning rate.
         lr: largest learning rate, of the upper stage.
         seconds: what it should take.
+        look_every: epochs between two measurements of the encoder.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Stage:
     warmup: int
     lr: float
     seconds: float
+    look_every: int
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ class Plan:
         reasons: (what, value, why), in the order of printing.
         device: what it is trained on.
         steps_per_epoch: batches of the folder.
+        looked_at: images on which the encoder is measured during training.
     """
 
     encoder: Encoder
@@ -114,6 +117,7 @@ class Plan:
     reasons: tuple[tuple[str, str, str], ...]
     device: str
     steps_per_epoch: int
+    looked_at: int
 
     @property
     def seconds(self) -> float:
@@ -157,7 +161,8 @@ def make_plan(folder: Folder, machine: Machine, minutes: float | None = None, gi
         ('precision', 'bfloat16' if machine.bfloat16 else 'float32',
          'in hardware' if machine.bfloat16 else f'this {machine.device} has no bfloat16 in hardware'),
         ('workers', str(workers), f'{machine.cores} cores'))
-    return Plan(encoder, batch, workers, machine.bfloat16, stages, reasons, machine.device, folder.images // batch)
+    return Plan(encoder, batch, workers, machine.bfloat16, stages, reasons, machine.device, folder.images // batch,
+                looks(machine)[1])
 
 
 def choose_encoder(folder: Folder, machine: Machine) -> tuple[Encoder, str]:
@@ -212,11 +217,19 @@ def choose_stage(name: str, names: tuple[str, ...], folder: Folder, machine: Mac
     share = 1.0 if len(names) == 1 else MAE_SHARE if name == 'mae' else 1 - MAE_SHARE
     wanted = min(1600, max(100, math.ceil(VIEWS / used)))
     wanted = wanted if name == 'mae' else math.ceil(wanted / 2)
-    epochs = wanted if minutes is None else max(1, min(wanted, int(share * minutes * 60 / epoch)))
+    times, images = looks(machine)
+    # a look encodes its images, and half of them four times more
+    looking = (times + 1) * 3 * images * encoder.flops(encoder.patches + 1) / (SHARE_OF_PEAK * machine.flops)
+    epochs = wanted if minutes is None else max(1, min(wanted, int((share * minutes * 60 - looking) / epoch)))
     warmup = min(40, math.ceil(epochs / 10)) if epochs > 1 else 0
     base, reference = (1.5e-4, 256) if machine.device == 'cuda' else (1e-3, 64)
     lr = base * batch / reference if machine.device == 'cuda' else base * math.sqrt(batch / reference)
-    return Stage(name, epochs, warmup, lr, epochs * epoch)
+    return Stage(name, epochs, warmup, lr, epochs * epoch + looking, math.ceil(epochs / times))
+
+
+def looks(machine: Machine) -> tuple[int, int]:
+    """How often during a training the encoder is measured, and on how many images."""
+    return (20, 500) if machine.device == 'cuda' else (4, 48)
 
 
 def choose_workers(folder: Folder, machine: Machine) -> int:

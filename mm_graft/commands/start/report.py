@@ -12,17 +12,17 @@ from mm_graft.analysis.page import Section, render
 from mm_graft.analysis.patch_pca import draw_patch_pca
 from mm_graft.analysis.reconstruction import load_model, read_images, reconstruct
 from mm_graft.analysis.reconstruction_figure import draw as draw_reconstructions
-from mm_graft.analysis.training_curves import draw_curves, read_scalars
+from mm_graft.analysis.training_curves import draw_curves, draw_measures, read_scalars
 from mm_graft.analysis.tsne import draw_points, embed
 from mm_graft.encoders import Encoder, build_encoder, load_encoder
-from mm_graft.evaluation.label_free import alpha_req, lidar, rank_me
+from mm_graft.evaluation.label_free import label_free_measures
 from mm_graft.files import atomic_write
 from mm_graft.image_folders import ImageList, list_images
 
 LOOKED_AT = 200  # images that the measures and the gallery take
 SHOWN = 6  # images in a picture
-VIEWS = 4  # crops of an image for LiDAR
 BATCH = 50
+MEASURES = {'rank_me': 'RankMe', 'lidar': 'LiDAR', 'alpha_req': 'α-ReQ'}
 
 
 def write_report(stages: list[Config], images: ImageList, given: str | None, labels: str | None, out: Path,
@@ -41,7 +41,7 @@ def write_report(stages: list[Config], images: ImageList, given: str | None, lab
     size = next(iter(encoders.values())).image_size
     pixels = readable([Path(images.root) / name for name in images.names], size)
     features = {name: class_features(encoder, pixels) for name, encoder in encoders.items()}
-    sections = [measures(encoders, features, pixels)]
+    sections = [measures(encoders, pixels), progress(stages)]
     if labels:
         sections += labeled(encoders, labels, size)
     sections += [*reconstructions(stages, pixels), patches(encoders, pixels), gallery(features, pixels),
@@ -90,39 +90,21 @@ def class_features(encoder: Encoder, pixels: np.ndarray) -> np.ndarray:
     return torch.cat([encoder.encode_pixels(part).float() for part in to_tensor(pixels).split(BATCH)]).numpy()
 
 
-def measures(encoders: dict[str, Encoder], features: dict[str, np.ndarray], pixels: np.ndarray) -> Section:
+def measures(encoders: dict[str, Encoder], pixels: np.ndarray) -> Section:
     """Label-free measures of every encoder."""
+    found = [label_free_measures(encoder.encode_pixels, to_tensor(pixels)) for encoder in encoders.values()]
     rows = [['measure', *encoders]]
-    tensors = {name: torch.from_numpy(part) for name, part in features.items()}
-    rows.append(['RankMe', *(rank_me(part) for part in tensors.values())])
-    rows.append(['LiDAR', *(lidar(crops(encoder, pixels)) for encoder in encoders.values())])
-    rows.append(['α-ReQ', *(decay(part) for part in tensors.values())])
+    rows += [[name, *(values.get(key, '–') for values in found)] for key, name in MEASURES.items()]
     return Section('Without labels', 'RankMe and LiDAR count the directions that the features use, LiDAR only those '
                    'that cropping does not change: more is better, as long as one method is compared with itself. '
                    f'α-ReQ is the decay of the spectrum; near 1 is good. {len(pixels)} images.', rows)
 
 
-def decay(features: torch.Tensor) -> float | str:
-    """α-ReQ, or a dash where the features have collapsed to fewer than two directions."""
-    try:
-        return alpha_req(features)
-    except ValueError:
-        return '–'
-
-
-def crops(encoder: Encoder, pixels: np.ndarray) -> torch.Tensor:
-    """Features of random crops of some of the images, (images, views, D)."""
-    rng, side = np.random.default_rng(0), pixels.shape[1]
-    keep = max(1, round(0.75 * side))
-    chosen = pixels[:max(2, len(pixels) // 2)]
-    views = []
-    for _ in range(VIEWS):
-        top, left = rng.integers(0, side - keep + 1, 2)
-        part = to_tensor(chosen[:, top:top + keep, left:left + keep])
-        resized = torch.nn.functional.interpolate(part, pixels.shape[1:3], mode='bilinear', antialias=True)
-        with torch.no_grad():
-            views.append(torch.cat([encoder.encode_pixels(batch).float() for batch in resized.split(BATCH)]))
-    return torch.stack(views, 1)
+def progress(stages: list[Config]) -> Section:
+    """The same measures during the trainings, on fewer images, as the hook logged them."""
+    runs = {Path(cfg.work_dir).name: read_scalars(cfg.work_dir, next(iter(MEASURES))) for cfg in stages}
+    return Section('During training', 'The same measures, epoch by epoch, on fewer images.',
+                   figure=draw_measures(runs, MEASURES), alternative='label-free measures over the epochs')
 
 
 def labeled(encoders: dict[str, Encoder], folder: str, size: tuple[int, int]) -> list[Section]:

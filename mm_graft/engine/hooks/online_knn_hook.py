@@ -30,6 +30,8 @@ class OnlineKNNHook(Hook):
 
     which log ``new_knn_top1`` and ``old_knn_top1``; ``mm_graft.StopForgettingHook`` acts on the second.
 
+    Without labels, ``probe=dict(type='mm_graft.LabelFreeProbe')`` logs ``rank_me``, ``lidar`` and ``alpha_req``.
+
     The training path does not notice: the random states are put back, modules keep their modes, and there are no
     gradients; a run with this hook ends with the same weights as one without.
 

@@ -28,6 +28,8 @@ def test_the_plan_is_what_the_config_says(index, tmp_path):
     assert cfg.train_dataloader.dataset.data_root == '/images'
     assert cfg.optim_wrapper.type == 'OptimWrapper'
     assert cfg.randomness.seed == 7
+    looks = cfg.custom_hooks[-1]
+    assert (looks.type, looks.interval, looks.probe.images) == ('mm_graft.OnlineKNNHook', stage.look_every, 48)
     assert cfg.model.backbone.img_size == 64
     assert cfg.model.backbone.patch_size == 8
     sizes = set(scales(cfg.train_dataloader.dataset.pipeline))

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import pytest
@@ -85,6 +86,13 @@ def test_too_few_images_and_no_time_are_said():
         make_plan(Folder(7, 100), LAPTOP)
     with pytest.raises(ValueError, match='--minutes 0 leaves no time'):
         make_plan(Folder(100, 100), LAPTOP, 0)
+
+
+def test_the_encoder_is_measured_a_few_times_within_the_limit():
+    plan = make_plan(Folder(100, 400), LAPTOP)
+    assert all(2 <= math.ceil(stage.epochs / stage.look_every) <= 4 for stage in plan.stages)
+    assert plan.looked_at < make_plan(Folder(10_000, 500), GPU).looked_at
+    assert all(stage.look_every >= 1 for stage in make_plan(Folder(200_000, 500), LAPTOP, 1).stages)
 
 
 def test_every_choice_has_a_reason():
