@@ -1,13 +1,14 @@
 """Bring the tensors of an encoder under the names and onto the grid of a particular backbone."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from torch import nn
 
 from mm_graft.checkpoints.grids import TABLE, SourceGrid, fits, is_positional, to_grid
 from mm_graft.checkpoints.layouts import StateDict, mmpretrain_to_timm
-from mm_graft.checkpoints.resize import Grid, grid_of
+from mm_graft.checkpoints.resize import Grid, grid_of, table_grids
 
 SHARED = f'rel_pos_bias.{TABLE}'
 BLOCK_TABLE = re.compile(rf'^(layers|blocks)\.\d+\.attn\.(rel_pos_bias\.)?{TABLE}$')
@@ -59,14 +60,16 @@ def fit(backbone: nn.Module, encoder: StateDict, source: SourceGrid | None = Non
     own = backbone.state_dict()
     tensors = spread_table(names_of(own, encoder), own)
     if source is not None:
-        tensors = on_grid(tensors, own, source, grid_of(backbone), resize)
+        tensors = on_grid(tensors, own, source, grid_of(backbone), resize, table_grids(backbone))
     dropped = {}
     for name in [name for name in tensors if name not in own]:
         start = next((start for start in OPTIONAL if name.removeprefix('timm_model.').startswith(start)), None)
         if start is not None:
             dropped[name] = OPTIONAL[start]
             del tensors[name]
-    fresh = tuple(name for name in own if name not in tensors and FRESH.search(name))
+    has_tables = any(name.endswith(TABLE) for name in tensors)  # then absolute positions are an addition
+    fresh = tuple(name for name in own if name not in tensors and (
+        FRESH.search(name) or (name == 'pos_embed' and has_tables)))
     return Fitted({**{name: own[name] for name in fresh}, **tensors}, dropped, fresh)
 
 
@@ -105,8 +108,9 @@ def spread_table(tensors: StateDict, own: StateDict) -> StateDict:
     return {**tensors, **dict.fromkeys(blocks, table)}
 
 
-def on_grid(tensors: StateDict, own: StateDict, source: SourceGrid, target: Grid | None, resize: bool) -> StateDict:
-    """The tensors with positions for the backbone's grid.
+def on_grid(tensors: StateDict, own: StateDict, source: SourceGrid, target: Grid | None, resize: bool,
+            tables: Mapping[str, Grid]) -> StateDict:
+    """The tensors with positions for the backbone's grid, and tables of relative positions for their own.
 
     Raises:
         ValueError: they are of another grid and are not to be resized, or the backbone does not say its grid.
@@ -114,14 +118,18 @@ def on_grid(tensors: StateDict, own: StateDict, source: SourceGrid, target: Grid
     names = [name for name in tensors if is_positional(name) and name in own]
     if target is None and all(own[name].shape == tensors[name].shape for name in names):
         target = source.grid
-    if not names or target == source.grid:
+    targets = {name: tables.get(name, target) for name in names
+               if name not in tables or not fits(name, tensors[name], tables[name])}
+    other = next((grid for grid in targets.values() if grid != source.grid), source.grid)
+    if other == source.grid or None in targets.values():
         return tensors
-    if target is None or not all(fits(name, own[name], target) for name in names):
+    if not all(fits(name, own[name], grid) for name, grid in targets.items()):
         return tensors  # the shapes differ, which is refused
     if not resize:
         how = '' if source.how in ('given', 'stated') else f', which is {source.how}'
         raise ValueError(f'its positions are of {source.grid[0]} × {source.grid[1]} patches{how}, the backbone has '
-                         f'{target[0]} × {target[1]}; load with resize=True to interpolate them '
+                         f'{other[0]} × {other[1]}; load with resize=True to interpolate them '
                          '(default_hooks.init.resize=True beside --init FILE), use the same image size, or say the '
                          'grid of the file by grid=(rows, columns)')
-    return {**tensors, **to_grid({name: tensors[name] for name in names}, source.grid, target)}
+    return {**tensors, **{name: to_grid({name: tensors[name]}, source.grid, grid)[name]
+                          for name, grid in targets.items()}}

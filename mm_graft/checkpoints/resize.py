@@ -24,6 +24,12 @@ def grid_of(backbone: nn.Module) -> Grid | None:
     return None
 
 
+def table_grids(backbone: nn.Module) -> dict[str, Grid]:
+    """The grids of the tables of relative positions that have one of their own, such as a window's, by their names."""
+    return {f'{name}.relative_position_bias_table': tuple(module.grid) for name, module in backbone.named_modules()
+            if hasattr(module, 'relative_position_bias_table') and hasattr(module, 'grid')}
+
+
 def square_grid(count: int) -> Grid | None:
     """The square grid of so many patches, if there is one."""
     side = math.isqrt(max(count, 0))

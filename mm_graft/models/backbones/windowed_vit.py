@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from mm_graft.models.backbones.conmim_vit import BiasedAttention, ConMIMViT
 from mm_graft.models.backbones.graft_vit import is_frozen
+from mm_graft.models.backbones.relative_position import RelativePositionBias
 from mm_graft.registry import MODELS
 
 
@@ -167,7 +168,8 @@ class WindowedConMIMViT(FeatureMaps, ConMIMViT):
     """ConMIM's ViT for detection: windows in all but a few blocks, each with its table of relative positions.
 
     The table that all blocks share in pre-training is copied into every block when the checkpoint is loaded, as for
-    fine-tuning. It fits windows of the pre-training grid as it is, and is resized in the blocks that see the whole map.
+    fine-tuning. Into blocks with windows of the pre-training grid it goes as it is; for those that see the whole map it
+    is resized to the grid of ``img_size``.
 
     Args:
         window_size: side of a window, in patches.
@@ -185,8 +187,9 @@ class WindowedConMIMViT(FeatureMaps, ConMIMViT):
                          use_rel_pos_bias=True, use_shared_rel_pos_bias=False, with_mask_token=False, **kwargs)
         windows = choose_windows(self.num_layers, window_size, global_blocks, self.out_indices)
         for block, window in zip(self.layers, windows):
-            block.attn = WindowedBiasedAttention(window, self.embed_dims, block.attn.num_heads,
-                                                 block.attn.rel_pos_bias)
+            whole, heads = block.attn.rel_pos_bias, block.attn.num_heads
+            table = whole if window is None else RelativePositionBias((window, window), heads, whole.mode)
+            block.attn = WindowedBiasedAttention(window, self.embed_dims, heads, table)
         freeze_class_token(self)
         self.train()
 

@@ -2,7 +2,8 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 
-from mm_graft.checkpoints import load_backbone
+from mm_graft.checkpoints import CheckpointError, load_backbone
+from mm_graft.checkpoints.resize import resize_table
 from mm_graft.models.backbones.windowed_vit import attend_in_windows, choose_windows
 from tests.tiny import ARCH, mae_file
 
@@ -91,9 +92,42 @@ def test_a_pre_trained_file_fits_and_larger_images_take_its_positions_resized(tm
     assert vit.pos_embed.shape == (1, 65, 16)
 
 
-def test_conmims_tables_fit_windows_of_the_pretraining_grid_without_a_change():
-    vit = build('WindowedConMIMViT', window_size=4, out_indices=(0, ), global_blocks=[])
-    table = vit.layers[0].attn.rel_pos_bias
+def conmim_file(path):
+    """ConMIM's pre-trained encoder of 4 × 4 patches, with a table of its own."""
+    vit = MODELS.build(dict(type='mm_graft.ConMIMViT', arch=ARCH, img_size=32, patch_size=8))
+    table = vit.rel_pos_bias.relative_position_bias_table
+    torch.nn.init.normal_(table.data)
+    torch.save({'state_dict': {f'backbone.{name}': value for name, value in vit.state_dict().items()}}, path)
+    return path, table.data
+
+
+def test_conmims_table_goes_into_windows_as_it_is_and_resized_into_global_blocks(tmp_path):
+    vit = build('WindowedConMIMViT', img_size=64, window_size=4, final_norm=True)
+    path, table = conmim_file(tmp_path / 'conmim.pth')
+    load_backbone(vit, path, resize=True)
+    tables = [block.attn.rel_pos_bias.relative_position_bias_table for block in vit.layers]
+    assert [len(own) for own in tables] == [52, 228, 52, 228]
+    assert torch.equal(tables[0], table)
+    assert torch.equal(tables[1], resize_table(table, (4, 4), (8, 8)))
+    with pytest.raises(CheckpointError, match=r'of 4 × 4 patches.*the backbone has 8 × 8'):
+        load_backbone(build('WindowedConMIMViT', img_size=64, window_size=4), path)
+    torch.save({'state_dict': {f'backbone.{name}': value for name, value in vit.state_dict().items()}},
+               tmp_path / 'detector.pth')
+    again = build('WindowedConMIMViT', img_size=64, window_size=4, final_norm=True)
+    load_backbone(again, tmp_path / 'detector.pth', resize=True)
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in vit.state_dict().items())
+
+
+def test_absolute_positions_beside_tables_start_fresh_where_the_file_has_none(tmp_path):
+    vit = build('WindowedConMIMViT', img_size=64, window_size=4, use_abs_pos_emb=True)
+    before = vit.pos_embed.clone()
+    coverage = load_backbone(vit, conmim_file(tmp_path / 'conmim.pth')[0], resize=True)
+    assert coverage.fresh == ('pos_embed', )
+    assert torch.equal(vit.pos_embed, before)
+
+
+def test_a_query_sees_the_row_of_its_displacement():
+    table = build('WindowedConMIMViT', window_size=4, out_indices=(0, ), global_blocks=[]).layers[0].attn.rel_pos_bias
     seen = table((4, 4))[:, 1:, 1:]
     # query at (0, 0), key at (3, 2): the displacement (−3, −2) is row 0·7 + 1 of the 7×7 displacements
     torch.testing.assert_close(seen[:, 0, 3 * 4 + 2], table.relative_position_bias_table[1])
