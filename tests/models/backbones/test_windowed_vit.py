@@ -1,10 +1,14 @@
+from itertools import pairwise
+
 import pytest
 import torch
 from mmengine.registry import MODELS
 
 from mm_graft.checkpoints import CheckpointError, load_backbone
 from mm_graft.checkpoints.resize import resize_table
+from mm_graft.engine.speed.checkpoint_blocks_hook import CheckpointBlocksHook
 from mm_graft.models.backbones.windowed_vit import attend_in_windows, choose_windows
+from tests.engine.freezing.freezeout_runs import Spy, make_runner
 from tests.tiny import ARCH, mae_file
 
 KINDS = ('WindowedViT', 'WindowedConMIMViT')
@@ -86,6 +90,47 @@ def test_drop_path_leaves_out_images_and_not_windows():
     assert 10 < dropped[:, 0, 0].sum() < 54
 
 
+@pytest.mark.parametrize('kind', KINDS)
+def test_a_block_that_is_left_out_is_left_out_for_a_whole_image(kind):
+    block = build(kind, drop_path_rate=0.5, out_indices=(0, )).train().layers[-1]
+    images = torch.randn(64, 4, 4, 16)
+    torch.manual_seed(0)
+    after = block(images) if kind == 'WindowedViT' else block(images, None)
+    unchanged = (after == images).all(-1)  # (B, rows, columns)
+    assert torch.equal(unchanged.flatten(1).any(1), unchanged.flatten(1).all(1))
+    assert 6 < unchanged[:, 0, 0].sum() < 30  # both branches: one image in four
+
+
+@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('frozen', [0, 2])
+def test_recomputed_blocks_have_the_same_gradients(kind, frozen):
+    images, gradients = torch.randn(2, 3, 32, 48), []
+    for recompute in (False, True):
+        vit = build(kind, drop_path_rate=0.3, frozen_stages=frozen or -1).train()
+        assert not recompute or CheckpointBlocksHook().apply(vit) == 4
+        torch.manual_seed(5)
+        sum(level.square().sum() for level in vit(images)).backward()
+        gradients.append({name: value.grad for name, value in vit.named_parameters() if value.grad is not None})
+    plain, again = gradients
+    assert {name.split('.')[1] for name in plain if name.startswith('layers')} == set('0123'[frozen:])
+    assert plain.keys() == again.keys()
+    for name, gradient in plain.items():
+        torch.testing.assert_close(again[name], gradient)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_freezeout_stops_blocks_from_below_and_the_others_go_on(kind):
+    model = dict(type='ImageClassifier', neck=dict(type='GlobalAveragePooling'), backbone=dict(
+        type=f'mm_graft.{kind}', arch=ARCH, img_size=32, patch_size=8, window_size=2, out_indices=(3, )),
+        head=dict(type='LinearClsHead', num_classes=2, in_channels=16, loss=dict(type='CrossEntropyLoss')))
+    seen = Spy(lambda runner: [block.attn.proj.weight.detach().clone() for block in runner.model.backbone.layers])
+    make_runner(model, hooks=[seen], data={'labels': True}).train()
+    moved = [[not torch.equal(*pair) for pair in zip(before, after)] for before, after in pairwise(seen.log)]
+    assert moved[0] == [True] * 4
+    assert moved[-1] == [False, False, False, True]
+    assert all(later <= earlier for before, after in pairwise(moved) for earlier, later in zip(before, after))
+
+
 def test_a_pre_trained_file_fits_and_larger_images_take_its_positions_resized(tmp_path):
     vit = build(img_size=64)
     load_backbone(vit, mae_file(tmp_path / 'mae.pth'), resize=True)
@@ -133,8 +178,20 @@ def test_a_query_sees_the_row_of_its_displacement():
     torch.testing.assert_close(seen[:, 0, 3 * 4 + 2], table.relative_position_bias_table[1])
 
 
-def test_frozen_blocks_stay_in_eval_mode_and_train_returns_the_module():
-    vit = build(frozen_stages=2)
+@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('frozen', [1, 2, 4])
+def test_any_prefix_is_frozen_with_all_before_it(kind, frozen):
+    vit = build(kind, frozen_stages=frozen, drop_path_rate=0.5).train()
+    trained = [any(value.requires_grad for value in block.parameters()) for block in vit.layers]
+    assert trained == [index >= frozen for index in range(4)]
+    assert not any(value.requires_grad for value in vit.patch_embed.parameters())
+    assert [block.training for block in vit.layers] == trained
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_frozen_blocks_stay_in_eval_mode_and_train_returns_the_module(kind):
+    vit = build(kind, frozen_stages=2)
+    assert vit.eval() is vit
     assert vit.train() is vit
     assert [block.training for block in vit.layers] == [False, False, True, True]
     assert not any(parameter.requires_grad for parameter in vit.layers[1].parameters())
