@@ -110,12 +110,14 @@ class Runner:
             reach = json.loads(reached.read_text())
         self.seconds, self.lines = reach['seconds'], {int(line): tests for line, tests in reach['lines'].items()}
         self.deadline = 20 + 5 * sum(self.seconds.values())
-        self._need_success(self._fork(self.source, lambda: pytest.main([*OPTIONS, *self._tests(())])))
+        self._need_success(self._fork(self.source, lambda: self._run(self._tests(()))))
 
     def outcome(self, text: str, lines: Iterable[int]) -> TestOutcome:
         """Whether a test fails on this source, mutated in these lines; incompetent: it cannot even be imported."""
-        status = self._fork(text, lambda: pytest.main([*OPTIONS, *self._tests(lines)]))
-        return {0: TestOutcome.SURVIVED, 2: TestOutcome.INCOMPETENT}.get(status, TestOutcome.KILLED)
+        status = self._fork(text, lambda: self._run(self._tests(lines)))
+        if status == pytest.ExitCode.INTERRUPTED:
+            return TestOutcome.INCOMPETENT
+        return TestOutcome.KILLED if status else TestOutcome.SURVIVED
 
     def _tests(self, lines: Iterable[int]) -> list[str]:
         reaching = {test for line in lines for test in self.lines.get(line, [''])}
@@ -125,10 +127,15 @@ class Runner:
         if status != 0:
             raise RuntimeError(f'the tests of {self.loader.path} fail without a mutation (pytest ends with {status})')
 
+    def _run(self, tests: list[str], *plugins: object) -> int:
+        names = self.loader.name.split('.')
+        for end in range(1, len(names) + 1):  # from above: packages import what is in them
+            importlib.import_module('.'.join(names[:end]))
+        return pytest.main([*OPTIONS, *tests], plugins=plugins)
+
     def _reach(self, path: Path, tests: list[str], result: Path) -> int:
         plugin = Reach(path)
-        importlib.import_module(self.loader.name)  # its top level belongs to no test
-        status = pytest.main([*OPTIONS, *tests], plugins=[plugin])
+        status = self._run(tests, plugin)
         result.write_text(json.dumps(plugin.result()))
         return status
 
@@ -136,7 +143,7 @@ class Runner:
         """Exit status of ``work`` in a fork that sees the module as ``text``; −1 where it takes too long."""
         child = os.fork()
         if child == 0:
-            status = 3
+            status = int(pytest.ExitCode.INTERRUPTED)  # also of a module that cannot be imported
             try:
                 os.setsid()
                 resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
