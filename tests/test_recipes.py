@@ -1,0 +1,254 @@
+"""The constants of the configs are those of the papers and of the authors' commands, value by value."""
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+import mm_graft.registry  # noqa: F401 - lets `_base_ = 'mmseg::…'` be found
+from mm_graft.datasets.transforms.fast_views import FastCrop, FastPhotometric
+from mm_graft.models.data_preprocessors.two_views import TwoViewPreprocessor
+from mm_graft.models.data_preprocessors.views_and_image import ViewsAndImagePreprocessor
+from tests.defaults import defaults
+
+CONFIGS = Path(__file__).parents[1] / 'configs'
+GRAFT = [0.1, 0.1, 1.0]  # learning rates of the stages: 1.5e-5, 1.5e-5 and 1.5e-4 a batch of 256
+# learning rate, β₂, weight decay, batch, epochs (or iterations), of them warm-up, last learning rate, depth rule
+RECIPES = {
+    'conmim/conmim_vit-small-p16_16xb128-amp-coslr-300e_in1k': (5e-4, 0.98, 0.05, 2048, 300, 10, 1e-5, None),
+    'conmim/conmim_vit-base-p16_16xb128-amp-coslr-800e_in1k': (5e-4, 0.98, 0.05, 2048, 800, 10, 1e-5, None),
+    'conmim/conmim_vit-large-p16_32xb64-amp-coslr-800e_in1k': (5e-4, 0.98, 0.05, 2048, 800, 10, 1e-5, None),
+    'conmim/benchmarks/vit-small-p16_conmim-pre_8xb128-amp-coslr-200e_in1k':
+        (4e-3, 0.999, 0.05, 1024, 200, 5, 1e-6, 0.8),
+    'conmim/benchmarks/vit-base-p16_conmim-pre_8xb128-amp-coslr-100e_in1k':
+        (4e-3, 0.999, 0.05, 1024, 100, 20, 1e-6, 0.65),
+    'conmim/benchmarks/vit-large-p16_conmim-pre_16xb64-amp-coslr-50e_in1k':
+        (1e-3, 0.999, 0.05, 1024, 50, 5, 1e-6, 0.75),
+    'conmim/benchmarks/vit-small-p16_conmim-pre_16xb64-amp-coslr-20e_in1k-384px':
+        (1e-3, 0.999, 0.05, 1024, 20, 1, 1e-6, 0.8),
+    'conmim/benchmarks/vit-base-p16_conmim-pre_16xb64-amp-coslr-10e_in1k-384px':
+        (1e-3, 0.999, 0.05, 1024, 10, 1, 1e-6, 0.65),
+    'conmim/benchmarks/vit-large-p16_conmim-pre_32xb32-amp-coslr-5e_in1k-384px':
+        (1e-3, 0.999, 0.05, 1024, 5, 1, 1e-6, 0.75),
+    'conmim/benchmarks/vit-small-p16_conmim-pre_upernet_8xb2-amp-160k_ade20k':
+        (3e-5, 0.999, 0.05, 16, 160000, 1500, 0, 0.9),
+    'conmim/benchmarks/vit-base-p16_conmim-pre_upernet_8xb2-amp-160k_ade20k':
+        (3e-5, 0.999, 0.05, 16, 160000, 1500, 0, 0.9),
+    'conmim/benchmarks/vit-large-p16_conmim-pre_upernet_8xb2-amp-160k_ade20k':
+        (3e-5, 0.999, 0.05, 16, 160000, 1500, 0, 0.95),
+    'eval/finetune_vit-b': (2e-3, 0.999, 0.05, 1024, 100, 5, 1e-6, 0.6),
+    'eval/finetune_vit-l': (2e-3, 0.999, 0.05, 1024, 50, 5, 1e-6, 0.8),
+    'eval/fewshot10_vit-b': (3e-5 * 1022 / 256, 0.999, 0.05, 1022, 200, 5, 1e-6, 0.75),
+    'eval/fewshot10_vit-l': (3e-5 * 1024 / 256, 0.999, 0.05, 1024, 400, 5, 1e-6, 0.65),
+    'eval/probe-depth_vit-b': (2e-3, 0.999, 0.05, 1024, 100, 5, 1e-6, 1.0),
+    'freezeout/localmim-freezeout_vit-base-p16_8xb256-amp-100e_in1k': (1.6e-3, 0.95, 0.05, 2048, 100, 10, 1e-6, None),
+    'graft/vit-b_mae': (2.4e-3, 0.95, 0.05, 4096, 1600, 40, 0, None),
+    'graft/vit-l_mae': (2.4e-3, 0.95, 0.05, 4096, 1600, 40, 0, None),
+    'graft/vit-b_mocov3': (2.4e-3, 0.999, 0.1, 4096, 300, 40, 0, None),
+    'graft/vit-b_joint-mae-mocov3': (2.4e-3, 0.999, 0.1, 4096, 300, 40, 0, None),
+    **{f'graft/vit-b_{name}': (2.4e-3, 0.999, 0.1, 4096, 300, 40, 0, GRAFT) for name in (
+        'mae2mocov3', 'mae2mocov3_freezeout', 'mae2vicreg', 'mae2simsiam', 'mae2byol', 'mae2simclr',
+        'mae2barlowtwins', 'conmim2mocov3')},
+    'graft/vit-l_mae2mocov3': (1.21875e-3, 0.999, 0.1, 2080, 300, 40, 0, GRAFT),
+    'graft/vit-h_mae2mocov3_fsdp': (1.2e-3, 0.999, 0.1, 2048, 300, 40, 0, [0.1, 0.1, 1, 1]),
+    'graft/vit-b_mocov32mae_frozen': (2.4e-3, 0.95, 0.05, 4096, 100, 40, 0, [0, 0, 1]),
+    'localmim/localmim_vit-base-p16_8xb256-amp-coslr-100e_in1k': (1.6e-3, 0.95, 0.05, 2048, 100, 10, 1e-6, None),
+    'localmim/localmim_vit-large-p16_8xb128-accum4-amp-coslr-800e_in1k':
+        (2.4e-3, 0.95, 0.05, 4096, 800, 40, 1e-6, None),
+    'localmim/localmim_swin-base_8xb256-amp-coslr-400e_in1k': (8e-4, 0.95, 0.05, 2048, 400, 40, 0, None),
+    'localmim/vit-base-p16_localmim-pre_8xb128-coslr-100e_in1k': (4e-3, 0.999, 0.05, 1024, 100, 20, 1e-6, 0.75),
+    'localmim/vit-large-p16_localmim-pre_8xb128-coslr-50e_in1k': (3e-3, 0.999, 0.05, 1024, 50, 5, 1e-6, 0.75),
+    'refiner/vit-l_mae_heads': (8e-4, 0.95, 1e-5, 1024, 20, 4, 1e-6, None),
+    'refiner/vit-l_mae_refined': (1.6e-3, 0.95, 0.05, 1024, 30, 4, 1e-6, 0.65),
+    'refiner/vit-h_mae_refined': (8e-4, 0.95, 0.05, 512, 30, 4, 1e-6, 0.65),
+    'refiner/vit-2b_mae_refined_fsdp': (8e-4, 0.95, 0.05, 512, 20, 4, 1e-6, 0.65),
+    **{f'segmentation/vit-{size}-p16_upernet_8xb2-amp-160k_ade20k': (
+        1e-4, 0.999, 0.05, 16, 160000, 1500, 0, decay) for size, decay in (
+        ('small', 0.65), ('base', 0.65), ('large', 0.75))},
+    'wsp/vit-b_mae2wsp': (4e-4, 0.95, 0.1, 8192, 1, 0.05, 0, None),
+    'wsp/vit-b_mae2wsp_freezeout': (4e-4, 0.95, 0.1, 8192, 1, 0.05, 0, GRAFT),
+    'wsp/vit-l_mae2wsp_grafted': (4e-4, 0.95, 0.1, 8192, 1, 0.05, 0, GRAFT),
+}
+
+
+@cache
+def read(name: str) -> Config:
+    return Config.fromfile(CONFIGS / f'{name}.py')
+
+
+def recipe(cfg: Config) -> tuple:
+    """What the table lists, as the config has it."""
+    optimizer, paramwise = cfg.optim_wrapper.optimizer, cfg.optim_wrapper.get('paramwise_cfg', {})
+    *first, last = cfg.param_scheduler if isinstance(cfg.param_scheduler, list) else [cfg.param_scheduler]
+    warmup, end = (first[0].end, last.end) if first else (last.warmup, cfg.train_cfg.max_epochs)
+    final = last.eta_min if first else optimizer.lr * last.get('min_ratio', 0)
+    depth = paramwise.get('layer_decay_rate', paramwise.get('stage_lr_mult'))
+    return (optimizer.lr, optimizer.get('betas', (0.9, 0.999))[1], optimizer.weight_decay,
+            cfg.auto_scale_lr.base_batch_size, end, warmup, final, depth)
+
+
+@pytest.mark.parametrize('name', RECIPES)
+def test_the_optimization_is_the_published_one(name):
+    cfg = read(name)
+    *numbers, depth = recipe(cfg)
+    assert numbers == pytest.approx(RECIPES[name][:-1])
+    assert depth == RECIPES[name][-1]
+    assert cfg.optim_wrapper.optimizer.type == 'AdamW'
+    assert cfg.optim_wrapper.optimizer.get('betas', (0.9, 0.999))[0] == 0.9
+    images = cfg.train_dataloader.batch_size * cfg.optim_wrapper.get('accumulative_counts', 1)
+    assert cfg.auto_scale_lr.base_batch_size % images == 0
+
+
+def test_every_config_of_a_paper_is_in_the_table():
+    own = {'mixing', 'continue', 'detection', '_base_'}
+    names = {str(path.relative_to(CONFIGS))[:-3] for path in CONFIGS.glob('**/*.py') if own.isdisjoint(path.parts)}
+    assert {name for name in names if 'own-images' not in name} == set(RECIPES)
+
+
+def test_gradients_are_clipped_as_in_conmim_and_nowhere_else():
+    norms = {name: read(name).optim_wrapper.get('clip_grad') for name in RECIPES}
+    assert {name: dict(clip) for name, clip in norms.items() if clip} == {
+        name: {'max_norm': 1.0 if 'large' in name else 3.0} for name in RECIPES if name.startswith('conmim/conmim_')}
+
+
+CROP = dict(type='RandomResizedCrop', scale=224, backend='pillow')
+FLIP = dict(type='RandomFlip', prob=0.5)
+JITTER = dict(type='ColorJitter', brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1)
+GRAY = dict(type='RandomGrayscale', prob=0.2, keep_channels=True, channel_weights=(0.114, 0.587, 0.2989))
+SOLARIZE = dict(type='Solarize', thr=128, prob=0.2)
+FAST = dict(type='mm_graft.FastPhotometric')
+
+
+def color(**settings):
+    return dict(type='RandomApply', transforms=[{**JITTER, **settings}], prob=0.8)
+
+
+def blur(prob):
+    return dict(type='GaussianBlur', magnitude_range=(0.1, 2.0), magnitude_std='inf', prob=prob)
+
+
+def fast_crop(smallest, scale=224, largest=1.0, **settings):
+    return dict(type='mm_graft.FastCrop', scale=scale, crop_ratio_range=(smallest, largest), **settings)
+
+
+BICUBIC = {'interpolation': 'bicubic'}
+SMALL = {**CROP, 'crop_ratio_range': (0.08, 1.0)}  # smallest share of the image: 8 %
+STRONG = [{**FAST, 'blur_probability': 0.1, 'solarize_probability': 0.2}]
+VIEWS = {
+    'imagenet_mae': [{**CROP, 'crop_ratio_range': (0.2, 1.0), **BICUBIC}, FLIP],
+    'imagenet_mae_fast': [fast_crop(0.2, **BICUBIC)],
+    'imagenet_two_views': [dict(type='MultiView', num_views=[1, 1], transforms=[
+        [SMALL, color(), GRAY, blur(1.0), FLIP], [SMALL, color(), GRAY, blur(0.1), SOLARIZE, FLIP]])],
+    'imagenet_two_views_fast': [dict(type='MultiView', num_views=[1, 1], transforms=[
+        [fast_crop(0.08), {**FAST, 'blur_probability': 1.0}], [fast_crop(0.08), *STRONG]])],
+    'imagenet_paired_views': [FLIP, {**SMALL, **BICUBIC}, dict(type='MultiView', num_views=[1, 1], transforms=[
+        [], [color(backend='pillow'), GRAY, blur(0.1), SOLARIZE]])],
+    'imagenet_paired_views_fast': [
+        fast_crop(0.08, **BICUBIC), dict(type='MultiView', num_views=[1, 1], transforms=[[], STRONG])],
+    'imagenet_multi_crop': [dict(type='MultiView', num_views=[1, 1, 10], transforms=[
+        [fast_crop(0.25, **BICUBIC), {**FAST, 'blur_probability': 1.0}], [fast_crop(0.25, **BICUBIC), *STRONG],
+        [fast_crop(0.05, 96, 0.25, **BICUBIC), {**FAST, 'blur_probability': 0.5}]])],
+}
+
+
+@pytest.mark.parametrize('name', VIEWS)
+def test_the_views_are_the_published_ones(name):
+    cfg = read(f'_base_/{name}')
+    pipeline = [step.to_dict() for step in cfg.train_dataloader.dataset.pipeline]
+    assert pipeline[1:-1] == VIEWS[name]
+    assert cfg.data_preprocessor.mean == [123.675, 116.28, 103.53]
+    assert cfg.data_preprocessor.std == [58.395, 57.12, 57.375]
+    assert cfg.data_preprocessor.to_rgb
+
+
+def test_views_of_the_fast_transforms_and_the_device_are_those_of_moco_v3():
+    jitter = {'jitter': (0.4, 0.4, 0.2, 0.1), 'jitter_probability': 0.8, 'gray_probability': 0.2,
+              'blur_sigma': (0.1, 2.0)}
+    square = (3 / 4, 4 / 3)
+    assert defaults(FastCrop) == {'crop_ratio_range': (0.08, 1.0), 'aspect_ratio_range': square, 'flip': 0.5,
+                                  'interpolation': 'bilinear'}
+    assert defaults(FastPhotometric) == {**jitter, 'blur_probability': 0, 'solarize_probability': 0,
+                                         'solarize_threshold': 128}
+    assert defaults(TwoViewPreprocessor) == {
+        **jitter, 'to_rgb': False, 'size': None, 'scale': (0.08, 1.0), 'ratio': square, 'flip_probability': 0.5,
+        'blur_probability': (1.0, 0.1), 'solarize_probability': (0.0, 0.2)}
+    assert defaults(ViewsAndImagePreprocessor)['image_scale'] == (0.2, 1.0)
+
+
+def test_the_last_probabilities_of_fine_tuning_are_mixup_cutmix_erasing_and_smoothing():
+    for name in ('eval/finetune_vit-b', 'conmim/benchmarks/vit-base-p16_conmim-pre_8xb128-amp-coslr-100e_in1k',
+                 'localmim/vit-base-p16_localmim-pre_8xb128-coslr-100e_in1k'):
+        cfg = read(name)
+        assert [dict(augment) for augment in cfg.model.train_cfg.augments] == [
+            dict(type='Mixup', alpha=0.8), dict(type='CutMix', alpha=1.0)], name
+        assert cfg.model.head.loss.label_smooth_val == 0.1
+        steps = {step.type: step for step in cfg.train_dataloader.dataset.pipeline}
+        policy = steps['RandAugment']
+        assert (policy.num_policies, policy.magnitude_level, policy.total_level) == (2, 9, 10)
+        assert policy.magnitude_std == 0.5
+        erasing = steps['RandomErasing']
+        assert (erasing.erase_prob, erasing.min_area_ratio) == (0.25, 0.02)
+        assert erasing.max_area_ratio == pytest.approx(1 / 3)
+        test = {step.type: step for step in cfg.test_dataloader.dataset.pipeline}
+        assert (test['ResizeEdge'].scale, test['CenterCrop'].crop_size) == (256, 224)
+
+
+MODELS = {
+    'graft/vit-b_mae2mocov3': {
+        'momentum': 0.99, 'neck.hid_channels': 4096, 'neck.out_channels': 256, 'neck.num_layers': 3,
+        'head.predictor.hid_channels': 4096, 'head.predictor.out_channels': 256, 'head.predictor.num_layers': 2,
+        'head.temperature': 0.2, 'head.loss.loss_weight': 0.4},
+    'graft/vit-b_mae': {
+        'backbone.mask_ratio': 0.75, 'neck.decoder_embed_dim': 512, 'neck.decoder_depth': 8,
+        'neck.decoder_num_heads': 16, 'head.norm_pix': True},
+    'graft/vit-b_joint-mae-mocov3': {
+        'contrast_weight': 1.0, 'pixel_weight': 1.0, 'momentum': 0.99, 'backbone.mask_ratio': 0.75,
+        'head.temperature': 0.2, 'head.loss.loss_weight': 0.4},
+    'graft/vit-b_mae2vicreg': {
+        'neck.hid_channels': 8192, 'neck.out_channels': 8192, 'neck.num_layers': 3, 'head.invariance_weight': 25.0,
+        'head.variance_weight': 25.0, 'head.covariance_weight': 1.0},
+    'conmim/conmim_vit-base-p16_16xb128-amp-coslr-800e_in1k': {
+        'backbone.layer_scale_init_value': 0.1, 'neck.hid_channels': 4096, 'neck.out_channels': 256,
+        'neck.num_layers': 3, 'contrast.temperature': 0.1, 'mask_generator.cell_size': 32, 'mask_generator.ratio': 0.75,
+        'teacher.momentum': 0.996, 'teacher.end_momentum': 1.0},
+    'conmim/conmim_vit-small-p16_16xb128-amp-coslr-300e_in1k': {
+        'backbone.drop_path_rate': 0.1, 'mask_generator.cell_size': 16, 'mask_generator.ratio': 0.75},
+    'conmim/conmim_vit-large-p16_32xb64-amp-coslr-800e_in1k': {
+        'backbone.layer_scale_init_value': 1e-5, 'mask_generator.cell_size': 32},
+    'localmim/localmim_vit-base-p16_8xb256-amp-coslr-100e_in1k': {
+        'backbone.mask_ratio': 0.75, 'neck.scales': [4, 2, 1, 0.5], 'neck.out_channels': 27, 'neck.embed_dims': 256,
+        'neck.num_heads': 8, 'neck.depth': 1, 'target_generator.nbins': 9, 'target_generator.cells': [4, 8, 16, 32]},
+    'localmim/localmim_vit-large-p16_8xb128-accum4-amp-coslr-800e_in1k': {
+        'backbone.mask_ratio': 0.75, 'neck.out_channels': 54, 'target_generator.nbins': 18,
+        'target_generator.random_bias': True},
+    'localmim/localmim_swin-base_8xb256-amp-coslr-400e_in1k': {
+        'backbone.drop_path_rate': 0.0, 'neck.grids': [28, 14, 7, 7], 'neck.embed_dims': [64, 128, 128, 128],
+        'neck.num_heads': 4, 'target_generator.nbins': 18, 'target_generator.cells': [8, 16, 32, 32]},
+    'refiner/vit-l_mae_refined': {'num_global_views': 2, 'momentum': 0.9999, 'head.loss.temperature': 0.2},
+    'eval/finetune_vit-b': {'backbone.drop_path_rate': 0.1},
+    'eval/finetune_vit-l': {'backbone.drop_path_rate': 0.2},
+    'conmim/benchmarks/vit-base-p16_conmim-pre_8xb128-amp-coslr-100e_in1k': {'backbone.drop_path_rate': 0.1},
+    'conmim/benchmarks/vit-large-p16_conmim-pre_16xb64-amp-coslr-50e_in1k': {'backbone.drop_path_rate': 0.2},
+}
+
+
+@pytest.mark.parametrize('name', MODELS)
+def test_the_models_constants_are_the_published_ones(name):
+    model = read(name).model
+    found = {}
+    for key in MODELS[name]:
+        value = model
+        for part in key.split('.'):
+            value = value[part]
+        found[key] = list(value) if isinstance(value, tuple) else value
+    assert found == MODELS[name]
+
+
+def test_freezing_and_the_anchor_have_the_published_constants():
+    freezing = read('freezeout/localmim-freezeout_vit-base-p16_8xb256-amp-100e_in1k').param_scheduler
+    assert (freezing.t0, freezing.schedule, freezing.lr_scaling) == (0.8, 'cubic', 'scaled')
+    grafted = read('graft/vit-b_mae2mocov3_freezeout').param_scheduler
+    assert (grafted.t0, grafted.schedule, grafted.lr_scaling) == (0.65, 'cubic', 'unscaled')
+    anchor = next(hook for hook in read('graft/vit-l_mae2mocov3').custom_hooks if hook.type == 'mm_graft.WeightAnchor')
+    assert (anchor.weight, anchor.get('p', 1)) == (1e-5, 1)
