@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--out', help='folder for report.json, report.txt and report.png')
     parser.add_argument('--branch', choices=('base', 'momentum'), default='base', help='which encoder of a contrastive '
                         'checkpoint')
+    parser.add_argument('--resize', action='store_true', help="interpolate positions to the config's image size")
     parser.add_argument('--pool', choices=('cls', 'avg'), default='cls', help='class token, or mean over the patches')
     parser.add_argument('--no-final-norm', action='store_true', help='features as they leave the last block')
     parser.add_argument('--cache', default='work_dirs/features', help='folder of extracted features')
@@ -101,6 +102,6 @@ def settings_of(args: argparse.Namespace) -> EvaluationSettings:
         select_on_test=args.select_on_test, seeds=args.seeds, fewshot_list=args.fewshot_list,
         fewshot_share=args.fewshot_share, fewshot_per_class=args.fewshot_per_class, shots=tuple(args.shots))
     return EvaluationSettings(
-        protocols=args.protocols, branch=args.branch, pool=args.pool, final_norm=not args.no_final_norm,
-        batch_size=args.batch_size, workers=args.workers, device=args.device, cache=args.cache, strict=args.strict,
-        protocol=protocol, blocks=tuple(args.blocks))
+        protocols=args.protocols, branch=args.branch, resize=args.resize, pool=args.pool,
+        final_norm=not args.no_final_norm, batch_size=args.batch_size, workers=args.workers,
+        device=args.device, cache=args.cache, strict=args.strict, protocol=protocol, blocks=tuple(args.blocks))

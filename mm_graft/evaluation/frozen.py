@@ -36,6 +36,7 @@ class EvaluationSettings:
     Attributes:
         protocols: names out of ``PROTOCOLS``.
         branch: ``'base'``, or ``'momentum'`` for the momentum encoder of a contrastive checkpoint.
+        resize: interpolate the checkpoint's positions to the config's image size.
         pool: ``'cls'`` or ``'avg'``.
         final_norm: features after the encoder's final norm; False: as they leave the last block.
         batch_size: images encoded at once.
@@ -49,6 +50,7 @@ class EvaluationSettings:
 
     protocols: Sequence[str] = ('knn', 'linear', 'fewshot-1')
     branch: str = 'base'
+    resize: bool = False
     pool: str = 'cls'
     final_norm: bool = True
     batch_size: int = 256
@@ -169,7 +171,7 @@ def prepare(cfg: Config, checkpoint: str, settings: EvaluationSettings) -> Evalu
     Raises:
         ValueError: the config, the checkpoint or the data do not fit.
     """
-    encoder = load_encoder(cfg, checkpoint, settings.branch)
+    encoder = load_encoder(cfg, checkpoint, settings.branch, settings.resize)
     if not settings.final_norm:
         drop_final_norm(encoder.backbone)
     return Evaluation(cfg, settings, encoder.to(settings.device), build_datasets(cfg), sha256_of_file(checkpoint))

@@ -86,11 +86,14 @@ def write_plot(reports: Sequence[tuple[dict, dict]], names: Sequence[str], proto
 def draw_changes(axes, changes: Mapping[str, Sequence[Change]]) -> None:
     """A large point for the mean of each run, small ones for its seeds if there are several; the start is the cross.
 
-    Up and right of the cross something was gained and nothing forgotten.
+    Up and right of the cross something was gained and nothing forgotten. A run keeps its color in figures of the same
+    runs, also where it has no point.
     """
     axes.axhline(0, **FRAME)
     axes.axvline(0, **FRAME)
     for index, (name, points) in enumerate(changes.items()):
+        if not points:
+            continue
         color, mean = f'C{index}', [fmean(values) for values in zip(*points)]
         if len(points) > 1:
             axes.scatter(*zip(*points), s=14, color=color, alpha=0.5, linewidths=0)

@@ -14,7 +14,8 @@ def test_every_protocol_can_be_named():
 
 
 def test_each_argument_reaches_its_setting():
-    words = ['c.py', 'a.pth', '--protocols', 'knn', '--branch', 'momentum', '--pool', 'avg', '--cache', 'there',
+    words = ['c.py', 'a.pth', '--protocols', 'knn', '--branch', 'momentum', '--resize', '--pool', 'avg',
+             '--cache', 'there',
              '--batch-size', '3', '--workers', '5', '--device', 'cpu', '--strict', '--seeds', '7', '--seed', '11',
              '--ks', '13', '--temperature', '0.5', '--linear-epochs', '17', '--linear-batch-size', '19', '--batch-norm',
              '--select-on-test', '--lr-as-released', '23', '--fewshot-list', 'f', '--fewshot-share', '0.25',
@@ -23,6 +24,7 @@ def test_each_argument_reaches_its_setting():
     protocol, linear = settings.protocol, settings.protocol.linear
     assert (settings.protocols, settings.branch, settings.pool, settings.cache) == (['knn'], 'momentum', 'avg', 'there')
     assert (settings.batch_size, settings.workers, settings.device, settings.strict) == (3, 5, 'cpu', True)
+    assert settings.resize
     assert settings.blocks == (31, 37)
     assert (protocol.ks, protocol.temperature, protocol.seeds, protocol.select_on_test) == ((13, ), 0.5, 7, True)
     assert (protocol.fewshot_list, protocol.fewshot_share, protocol.fewshot_per_class) == ('f', 0.25, 29)

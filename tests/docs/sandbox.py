@@ -29,6 +29,7 @@ FOLDERS = ('configs', 'experiments', 'benchmarks', 'tools', 'mm_graft', 'require
 # of others, or hours long whatever the model is: tests/tools runs their parts
 ELSEWHERE = ('make ', 'pip ', 'source ', 'tensorboard ', 'git ', 'sudo ', 'mim ', 'pre-commit ', 'export ',
              'python -m experiments.cifar10 ', 'python -m experiments.wsp', 'python -m experiments.refiner',
+             'python -m experiments.continuing',
              'mm_graft benchmark table')
 # files that the documentation takes for given: the config that they come from, and their layout
 GIVEN = {
@@ -37,6 +38,7 @@ GIVEN = {
     'checkpoints/mae_pretrain_vit_large.pth': ('graft/vit-l_mae.py', 'mae'),
     'maerefined_l16.th': ('graft/vit-l_mae.py', 'refiner'),
     'checkpoint_final.pth.tar': ('graft/vit-b_mae2mocov3.py', 'mocov3'),
+    'dinov2_vits14_pretrain.pth': ('continue/vit_own-images.py', 'mmpretrain'),
     'mae.pth': ('graft/vit-b_mae.py', 'mmpretrain'),
     'graft.pth': ('graft/vit-b_mae2mocov3.py', 'mmpretrain'),
 }

@@ -58,6 +58,15 @@ def test_a_class_without_training_images_is_named(run, tmp_path):
         prepare(*run).data
 
 
+def test_positions_of_another_image_size_are_resampled_only_where_that_is_asked_for(run):
+    cfg, checkpoint, settings = run
+    cfg = cfg.copy()
+    cfg.model.backbone.img_size = 2 * cfg.model.backbone.img_size
+    with pytest.raises(ValueError, match='resize'):
+        prepare(cfg, checkpoint, settings)
+    assert prepare(cfg, checkpoint, replace(settings, resize=True)).data.num_classes == 2
+
+
 def test_weights_that_are_no_numbers_are_named(run):
     cfg, checkpoint, settings = run
     evaluation = prepare(cfg, checkpoint, settings)

@@ -22,6 +22,6 @@ optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(lr=1e-3, weight_decay=0.05),
     paramwise_cfg=dict(stage_lr_mult=[1.0], by_depth=True))
-param_scheduler = dict(type='mm_graft.FreezeOutLR', t0=0.5, how='linear', rates='unscaled', warmup=0.1)
+param_scheduler = dict(type='mm_graft.FreezeOutLR', t0=0.5, schedule='linear', lr_scaling='unscaled', warmup=0.1)
 train_cfg = dict(max_epochs=1)
 custom_hooks = [dict(type='mm_graft.FreezeOutHook')]

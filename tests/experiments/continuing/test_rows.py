@@ -1,0 +1,65 @@
+import json
+
+import pytest
+from mmengine.config import Config
+
+from experiments.continuing import rows
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    """Trainings that only write what a finished one leaves."""
+    done = []
+
+    def run(args, inputs):
+        cfg = inputs[0]
+        done.append(cfg)
+        folder = args.work_dir
+        with open(f'{folder}/last_checkpoint', 'w') as note:
+            note.write(f'{folder}/epoch_{cfg.train_cfg.max_epochs}.pth')
+
+    monkeypatch.setattr(rows.train, 'run', run)
+    monkeypatch.setattr(rows.train, 'check', lambda args: (Config.fromfile(args.config), []))
+    monkeypatch.setattr(rows, 'score_file', lambda checkpoint, domains, part: {'file': checkpoint.name, 'part': part})
+    return done
+
+
+def test_a_row_is_trained_and_scored_once(tmp_path, runs):
+    row = rows.Row('frozen', 1e-3, 7, tmp_path)
+    row.folder.mkdir()
+    row.run({}, 'held_out')
+    row.run({}, 'held_out')
+    assert len(runs) == 1
+    found = json.loads((tmp_path / 'row_frozen_0.001_7.json').read_text())
+    assert found.pop('cpu_seconds') >= 0
+    assert found == {'rule': 'frozen', 'rate': 1e-3, 'seed': 7, 'file': 'epoch_1.pth', 'part': 'held_out'}
+
+
+def test_seed_and_rate_reach_the_training_and_a_started_one_resumes(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(rows.train, 'check', asked.append)
+    monkeypatch.setattr(rows.train, 'run', lambda args, inputs: None)
+    row = rows.Row('stages', 1e-4, 3, tmp_path)
+    row.folder.mkdir()
+    (row.folder / 'seconds.json').write_text('100')
+    for started in (False, True):
+        if started:
+            (row.folder / 'last_checkpoint').write_text('stopped.pth')
+        with pytest.raises(SystemExit, match='same command continues'):
+            row.train()
+    assert [args.resume for args in asked] == [None, 'auto']
+    assert asked[0].cfg_options == {'randomness.seed': 3, 'optim_wrapper.optimizer.lr': 1e-4}
+    assert asked[0].config.endswith('configs/stages.py')
+    assert json.loads((row.folder / 'seconds.json').read_text()) < 50  # the run of 100 s is another
+
+
+def test_every_rule_has_a_config_of_its_own_that_starts_from_the_same_weights():
+    cfgs = {rule: Config.fromfile(rows.CONFIGS / f'{rule}.py') for rule in rows.RULES}
+    assert {path.stem for path in rows.CONFIGS.glob('*.py')} == set(cfgs)
+    assert {cfg.default_hooks.init.checkpoint for cfg in cfgs.values()} == {str(rows.WEIGHTS)}
+    settings = [(str(cfg.optim_wrapper.paramwise_cfg), str(cfg.get('custom_hooks')), str(cfg.param_scheduler))
+                for cfg in cfgs.values()]
+    assert len(set(settings)) == len(cfgs)
+    same = [(cfg.train_cfg.max_epochs, cfg.optim_wrapper.optimizer.lr, cfg.train_dataloader.batch_size, str(cfg.model))
+            for cfg in cfgs.values()]
+    assert len(set(same)) == 1
