@@ -1,4 +1,6 @@
-"""Features in the plane (paper Fig. 3), by scikit-learn's t-SNE."""
+"""Features in the plane (paper Fig. 3), by scikit-learn's t-SNE, or by UMAP where it is installed."""
+
+from importlib.util import find_spec
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -22,6 +24,15 @@ def embed(features: np.ndarray, perplexity: float = 30.0, seed: int = 0) -> np.n
     if np.ptp(unit, axis=0).max() < 1e-6:  # collapsed; scikit-learn would divide by their spread and crash
         return np.zeros((len(features), 2))
     return TSNE(perplexity=perplexity, init='pca', random_state=seed).fit_transform(unit)
+
+
+def project(features: np.ndarray, seed: int = 0) -> tuple[str, np.ndarray]:
+    """Name of the method and points (N, 2) of features (N, D): UMAP by angle if ``umap-learn`` is there, else t-SNE."""
+    neighbors = min(15, len(features) - 1)
+    if find_spec('umap') is None or neighbors < 2:
+        return 't-SNE', embed(features, min(30.0, (len(features) - 1) / 3), seed)
+    from umap import UMAP
+    return 'UMAP', UMAP(n_neighbors=neighbors, metric='cosine', random_state=seed, n_jobs=1).fit_transform(features)
 
 
 def draw_points(points: dict[str, np.ndarray], labels: np.ndarray, names: list[str]) -> Figure:

@@ -1,7 +1,10 @@
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from mm_graft.analysis.tsne import draw_points, embed
+from mm_graft.analysis.tsne import draw_points, embed, project
 
 
 def test_well_separated_classes_stay_apart_and_the_seed_fixes_the_picture():
@@ -25,6 +28,28 @@ def test_a_perplexity_out_of_range_is_refused():
 
 def test_collapsed_features_are_one_point():
     np.testing.assert_array_equal(embed(np.full((5, 3), 2.0) * np.arange(1, 6)[:, None], 2), np.zeros((5, 2)))
+
+
+def test_umap_is_taken_where_it_is_installed_and_tsne_elsewhere(monkeypatch):
+    features = np.random.default_rng(0).standard_normal((12, 4))
+    monkeypatch.setattr('mm_graft.analysis.tsne.find_spec', lambda name: None)
+    name, points = project(features)
+    assert name == 't-SNE'
+    np.testing.assert_array_equal(points, embed(features, 11 / 3))
+    asked = {}
+
+    class Recorder:
+        def __init__(self, **settings):
+            asked.update(settings)
+
+        def fit_transform(self, given):
+            return given[:, :2]
+
+    monkeypatch.setattr('mm_graft.analysis.tsne.find_spec', lambda name: name == 'umap')
+    monkeypatch.setitem(sys.modules, 'umap', SimpleNamespace(UMAP=Recorder))
+    name, points = project(features, seed=3)
+    assert (name, asked['n_neighbors'], asked['metric'], asked['random_state']) == ('UMAP', 11, 'cosine', 3)
+    np.testing.assert_array_equal(points, features[:, :2])
 
 
 def test_each_model_is_a_panel_and_each_class_a_colour():

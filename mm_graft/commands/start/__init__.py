@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from mm_graft.commands.arguments import check_files
+from mm_graft.commands.labeled import labeled_folders
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,8 +14,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('images', help='folder with images, in any depth of sub-folders')
     parser.add_argument('--from', dest='checkpoint', metavar='CHECKPOINT', help='continue from these weights, of any '
                         'layout that is known here: only the graft is trained')
-    parser.add_argument('--labels', metavar='FOLDER', help='images of known classes, a folder each: adds '
-                        'nearest-neighbor accuracy before and after, and a map of the classes')
+    parser.add_argument('--labels', metavar='FOLDER', help='images of known classes, a folder each, or a folder with '
+                        '`train` and `val` in it: adds accuracies before and after, and a map of the classes')
+    parser.add_argument('--val', metavar='FOLDER', help='further images of the same classes, to score on')
     parser.add_argument('--minutes', type=float, help='time for training (default: two minutes on a CPU, no limit on a '
                         'GPU)')
     parser.add_argument('--out', type=Path, help='folder for configs, checkpoints and the report (default: '
@@ -27,7 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def check(args: argparse.Namespace) -> Path:
     """The folder for all results; the inputs exist."""
-    check_files('folder', args.images, *([args.labels] if args.labels else []))
+    check_files('folder', args.images)
+    if args.labels:
+        labeled_folders(args.labels, args.val)
+    elif args.val:
+        raise ValueError(f'--val {args.val} needs images to learn from; give --labels')
     check_files('checkpoint', *([args.checkpoint] if args.checkpoint else []))
     return args.out or Path('work_dirs') / f'start_{Path(args.images).resolve().name}'
 

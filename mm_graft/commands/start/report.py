@@ -13,27 +13,26 @@ from mm_graft.analysis.patch_pca import draw_patch_pca
 from mm_graft.analysis.reconstruction import load_model, read_images, reconstruct
 from mm_graft.analysis.reconstruction_figure import draw as draw_reconstructions
 from mm_graft.analysis.training_curves import draw_curves, draw_measures, read_scalars
-from mm_graft.analysis.tsne import draw_points, embed
+from mm_graft.commands.start.labels import class_features, labeled, to_tensor
 from mm_graft.encoders import Encoder, build_encoder, load_encoder
 from mm_graft.evaluation.label_free import label_free_measures
 from mm_graft.files import atomic_write
-from mm_graft.image_folders import ImageList, list_images
+from mm_graft.image_folders import ImageList
 
 LOOKED_AT = 200  # images that the measures and the gallery take
 SHOWN = 6  # images in a picture
-BATCH = 50
 MEASURES = {'rank_me': 'RankMe', 'lidar': 'LiDAR', 'alpha_req': 'α-ReQ'}
 
 
-def write_report(stages: list[Config], images: ImageList, given: str | None, labels: str | None, out: Path,
-                 command: str) -> Path:
+def write_report(stages: list[Config], images: ImageList, given: str | None, labels: tuple[str | None, str | None],
+                 out: Path, command: str) -> Path:
     """Look at the encoder before and after each training, and write ``report.html``; its path.
 
     Args:
         stages: configs of the finished trainings, in their order.
         images: what was trained on.
         given: checkpoint that the first one started from, random weights if None.
-        labels: folder of images of known classes, if any.
+        labels: folder of images of known classes, if any, and one of further images of the same classes, if any.
         out: folder for the page.
         command: how it was called.
     """
@@ -42,8 +41,8 @@ def write_report(stages: list[Config], images: ImageList, given: str | None, lab
     pixels = readable([Path(images.root) / name for name in images.names], size)
     features = {name: class_features(encoder, pixels) for name, encoder in encoders.items()}
     sections = [measures(encoders, pixels), progress(stages)]
-    if labels:
-        sections += labeled(encoders, labels, size)
+    if labels[0]:
+        sections += labeled(encoders, *labels, size)
     sections += [*reconstructions(stages, pixels), patches(encoders, pixels), gallery(features, pixels),
                  curves(stages)]
     page = out / 'report.html'
@@ -79,17 +78,6 @@ def readable(paths: list[Path], size: tuple[int, int], count: int = LOOKED_AT) -
     return np.stack(pictures)
 
 
-def to_tensor(pixels: np.ndarray) -> torch.Tensor:
-    """Pictures (N, H, W, 3) → (N, 3, H, W), float, in 0…255."""
-    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float()
-
-
-@torch.no_grad()
-def class_features(encoder: Encoder, pixels: np.ndarray) -> np.ndarray:
-    """What the encoder gives for each picture, (N, D)."""
-    return torch.cat([encoder.encode_pixels(part).float() for part in to_tensor(pixels).split(BATCH)]).numpy()
-
-
 def measures(encoders: dict[str, Encoder], pixels: np.ndarray) -> Section:
     """Label-free measures of every encoder."""
     found = [label_free_measures(encoder.encode_pixels, to_tensor(pixels)) for encoder in encoders.values()]
@@ -105,35 +93,6 @@ def progress(stages: list[Config]) -> Section:
     runs = {Path(cfg.work_dir).name: read_scalars(cfg.work_dir, next(iter(MEASURES))) for cfg in stages}
     return Section('During training', 'The same measures, epoch by epoch, on fewer images.',
                    figure=draw_measures(runs, MEASURES), alternative='label-free measures over the epochs')
-
-
-def labeled(encoders: dict[str, Encoder], folder: str, size: tuple[int, int]) -> list[Section]:
-    """Accuracy of the nearest neighbors among the labeled images, each left out in turn, and their map."""
-    images = list_images(folder, labeled=True)
-    kept, labels = [], []
-    for name, label in zip(images.names, images.labels):
-        try:
-            kept.append(read_images([Path(images.root) / name], size)[0])
-        except ValueError:
-            continue
-        labels.append(label)
-    labels = np.array(labels)
-    features = {name: class_features(encoder, np.stack(kept)) for name, encoder in encoders.items()}
-    k = min(5, len(labels) - 1)
-    accuracies = [100 * leave_one_out(part, labels, k) for part in features.values()]
-    table = [['protocol', *encoders], [f'{k} nearest neighbors, each image left out in turn, %', *accuracies]]
-    perplexity = min(30.0, (len(labels) - 1) / 3)
-    points = {name: embed(part, perplexity) for name, part in features.items()}
-    return [Section('With labels', f'{images}', table),
-            Section('Classes', 't-SNE of the same features: a color is a class.',
-                    figure=draw_points(points, labels, list(images.classes)), alternative='t-SNE of the features')]
-
-
-def leave_one_out(features: np.ndarray, labels: np.ndarray, k: int) -> float:
-    """Share of images whose k nearest others (by angle) mostly have their class; the nearest decides a draw."""
-    neighbors = labels[nearest_images(features, range(len(features)), k)]  # (N, k)
-    votes = (neighbors[:, :, None] == neighbors[:, None, :]).sum(2)
-    return float((neighbors[np.arange(len(labels)), votes.argmax(1)] == labels).mean())
 
 
 def reconstructions(stages: list[Config], pixels: np.ndarray) -> list[Section]:

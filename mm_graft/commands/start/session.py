@@ -38,7 +38,8 @@ def start(args: argparse.Namespace, out: Path) -> None:
     for cfg in stages:
         train_stage(cfg)
     from mm_graft.commands.start.report import write_report
-    page = write_report(stages, images, args.checkpoint, args.labels, out, ' '.join(['mm_graft', *sys.argv[1:]]))
+    page = write_report(stages, images, args.checkpoint, (args.labels, args.val), out,
+                        ' '.join(['mm_graft', *sys.argv[1:]]))
     say(f'report: {page}\nencoder: {last_checkpoint(stages[-1])}\nagain: mm_graft train {stages[-1].filename}')
 
 

@@ -21,14 +21,6 @@ def pixels():
     return np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
 
 
-def test_the_majority_of_the_others_decides_and_the_nearest_a_draw():
-    angles = np.deg2rad([0, 1, 2, 90, 91, 93])
-    features = np.stack([np.cos(angles), np.sin(angles)], 1)
-    assert report.leave_one_out(features, np.array([0, 0, 0, 1, 1, 1]), 2) == 1.0
-    assert report.leave_one_out(features, np.array([0, 1, 1, 0, 0, 0]), 2) == pytest.approx(4 / 6)
-    assert report.leave_one_out(features, np.array([1, 0, 1, 0, 0, 0]), 1) == pytest.approx(3 / 6)
-
-
 def test_pictures_that_cannot_be_read_are_left_out(tmp_path):
     Image.new('RGB', (40, 30), (255, 0, 0)).save(tmp_path / 'a.png')
     (tmp_path / 'b.png').write_bytes(b'x')
