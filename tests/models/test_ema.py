@@ -9,6 +9,7 @@ from mmpretrain.models.utils import CosineEMA
 from torch import nn
 
 from mm_graft.models.ema import CosineMomentumEMA, cosine_momentum, ema_update_
+from tests.defaults import defaults
 from tests.models.selfsup.conmim_builders import config as conmim
 from tests.tiny import PREPROCESSOR, grafted_mocov3, settings
 
@@ -185,6 +186,22 @@ def test_a_frozen_parameter_that_is_still_away_goes_on_moving():
     before = follower.module[0].weight.clone()
     follower.update_parameters(source)
     assert (follower.module[0].weight > before).all()
+
+
+def test_after_a_copy_what_is_frozen_has_arrived():
+    source = net()
+    source[0].requires_grad_(False)
+    follower = CosineMomentumEMA(net(), max_iters=10)
+    follower.update_parameters(source)
+    assert '0.weight' in follower.moving
+    follower.copy_from(source)
+    follower.update_parameters(source)
+    assert follower.moving == ('1.weight', '1.bias', '2.weight', '2.bias')
+
+
+def test_momentum_rises_from_moco_v3s_to_one_unless_told_otherwise():
+    assert defaults(CosineMomentumEMA) == {'momentum': 0.99, 'end_momentum': 1.0, 'max_iters': None, 'first': 0}
+    assert defaults(cosine_momentum) == {'end': 1.0}
 
 
 def test_a_resumed_average_goes_on_bit_for_bit():

@@ -9,6 +9,7 @@ from mmengine.runner.checkpoint import load_state_dict
 from mmpretrain.models.selfsup.base import BaseSelfSupervisor
 from torch import nn
 
+from mm_graft.models.ema import CosineMomentumEMA
 from mm_graft.models.momentum_encoder import HasMomentumEncoder
 from tests.tiny import PREPROCESSOR, grafted_mocov3
 
@@ -119,6 +120,15 @@ def test_a_loss_changes_no_average_and_a_step_of_others_neither(pair):
     other = torch.optim.SGD(nn.Linear(2, 2).parameters(), lr=0.1)
     other.step()
     assert all(torch.equal(now, then) for (now, _), then in zip(pair.averages(), before))
+
+
+def test_an_average_that_follows_nothing_of_the_model_is_left_alone(pair):
+    pair.extra = CosineMomentumEMA(nn.Linear(2, 2), 0.5, 0.5)
+    weight = pair.extra.module.weight.clone()
+    pair.init_weights()
+    train(pair)
+    assert torch.equal(pair.extra.module.weight, weight)
+    assert (pair.extra.steps, pair.tutor.steps) == (0, 1)
 
 
 def test_a_copy_of_the_model_trains_its_own_averages(pair):

@@ -35,4 +35,4 @@ class WeaklySupervised(ImageClassifier):
         scores = self.head(self.extract_feat(inputs))  # (B, C)
         labels = [sample.gt_label for sample in data_samples]
         flat, rows, _ = flatten_tags(labels)
-        return {'loss_tags': self.head.loss_module(scores, labels), 'acc_tags': tag_hits(scores.detach(), flat, rows)}
+        return {'loss_tags': self.head.loss_module(scores, labels), 'acc_tags': tag_hits(scores, flat, rows)}

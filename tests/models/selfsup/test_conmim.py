@@ -8,6 +8,7 @@ from mm_graft.depth import depth_map
 from mm_graft.models.ema import cosine_momentum
 from mm_graft.models.masked_input import encode_masked
 from tests.models.selfsup.conmim_builders import PLAIN, TIMM, build, config
+from tests.tiny import PREPROCESSOR
 
 
 @pytest.fixture
@@ -48,6 +49,22 @@ def test_loss_and_teacher_are_the_published_ones_unless_told_otherwise():
     model = MODELS.build(cfg)
     assert (type(model.contrast).__name__, model.contrast.temperature) == ('DenoisingContrastLoss', 0.1)
     assert (model.momentum_encoder.momentum, model.momentum_encoder.end_momentum) == (0.996, 1.0)
+
+
+def test_its_parts_are_optional_and_the_preprocessor_is_its_own():
+    without = {**config()['backbone'], 'with_mask_token': False}
+    model = build(backbone=without, mask_generator=None, data_preprocessor=PREPROCESSOR)
+    assert model.backbone.mask_token is None
+    assert model.data_preprocessor.mean.flatten().tolist() == PREPROCESSOR['mean']
+
+
+def test_a_mask_token_of_the_models_own_is_drawn_within_one_standard_deviation():
+    token = MODELS.build(config(backbone={**PLAIN, 'arch': {**PLAIN['arch'], 'embed_dims': 512}},
+                                neck={**config()['neck'], 'in_channels': 512})).mask_token
+    assert token.abs().max() <= 0.02
+    assert token.min() < -0.015
+    assert token.max() > 0.015
+    assert token.std().item() == pytest.approx(0.02 * 0.54, rel=0.1)  # of a normal cut off at one σ
 
 
 def test_the_teacher_starts_as_the_student():

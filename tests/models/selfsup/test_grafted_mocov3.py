@@ -6,7 +6,8 @@ from mmengine.registry import MODELS
 
 from mm_graft.checkpoints import CheckpointError
 from mm_graft.models.ema import cosine_momentum
-from mm_graft.models.selfsup.grafted_mocov3 import project_views
+from mm_graft.models.selfsup.grafted_mocov3 import GraftedMoCoV3, project_views
+from tests.defaults import defaults
 from tests.models.test_shared_prefix import two_steps
 from tests.tiny import VIT, contrastive, grafted_mocov3, mae_file, start_from
 
@@ -60,6 +61,15 @@ def test_exchanging_the_views_leaves_the_loss(views):
     model = build(momentum=1.0).double().train()
     first, second = (view.double() for view in views)
     assert model.loss([first, second])['loss'].item() == pytest.approx(model.loss([second, first])['loss'].item())
+
+
+def test_only_the_first_two_views_are_compared_and_the_momentum_is_the_papers(views):
+    model = build(momentum=1.0).double().train()
+    views = [view.double() for view in views]
+    third = torch.randn_like(views[0])
+    assert model.loss([*views, third])['loss'].item() == pytest.approx(model.loss(views)['loss'].item(), rel=1e-12)
+    assert model.loss([views[0], third])['loss'].item() != pytest.approx(model.loss(views)['loss'].item(), rel=1e-6)
+    assert defaults(GraftedMoCoV3) == {'momentum': 0.99}
 
 
 def test_both_encoders_start_from_the_checkpoint_and_the_rest_is_new(grafted, tmp_path):

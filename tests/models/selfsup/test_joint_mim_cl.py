@@ -4,6 +4,8 @@ from mmengine.registry import MODELS
 
 from mm_graft.gradients import parameters_by_block, terms_conflict
 from mm_graft.models.ema import cosine_momentum
+from mm_graft.models.selfsup.joint_mim_cl import JointMIMCL
+from tests.defaults import defaults
 from tests.tiny import VIT, contrastive, mae
 
 
@@ -55,11 +57,18 @@ def test_each_weight_scales_its_own_term_and_nothing_else(versions):
         torch.manual_seed(3)
         return {name: term.item() for name, term in model.loss(versions).items()}
 
+    unweighted = build(momentum=1.0)
+    torch.manual_seed(3)
+    contrastive, pixel = unweighted.contrastive_loss(*versions[:2]), unweighted.pixel_loss(versions[2])
+    assert terms() == {'loss_contrast': contrastive.item(), 'loss_pixels': pixel.item()}
     plain, pixels, contrast = terms(), terms(pixel_weight=3.0), terms(contrast_weight=0.5)
     assert pixels == {**plain, 'loss_pixels': pytest.approx(3 * plain['loss_pixels'])}
     assert contrast == {**plain, 'loss_contrast': pytest.approx(0.5 * plain['loss_contrast'])}
-    with pytest.raises(ValueError, match='pixel_weight=-1'):
-        build(pixel_weight=-1)
+    for weight in ('pixel_weight', 'contrast_weight'):
+        assert 0 in terms(**{weight: 0}).values()
+        with pytest.raises(ValueError, match=f'{weight}=-0.5'):
+            build(**{weight: -0.5})
+    assert defaults(JointMIMCL) == {'momentum': 0.99, 'contrast_weight': 1.0, 'pixel_weight': 1.0}
 
 
 def test_every_loss_reaches_the_shared_encoder_and_its_own_head_only(versions):
@@ -116,6 +125,8 @@ def test_features_are_class_tokens_of_whole_images(versions):
 def test_two_views_and_encoders_without_a_class_token_are_refused(versions):
     with pytest.raises(ValueError, match=r'num_views=\[1, 1, 1\]'):
         build().loss(versions[:2])
+    with pytest.raises(ValueError, match=r'Tensor of length 3'):
+        build().loss(torch.stack(versions))
     cfg = config()
     cfg['backbone']['out_type'] = 'raw'
     with pytest.raises(ValueError, match="out_type='cls_token'"):

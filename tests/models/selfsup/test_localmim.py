@@ -175,6 +175,13 @@ def test_swins_decoders_are_as_deep_as_the_last_block_of_their_stage():
     assert [losses[f'loss_scale{k}'].item() > 0 for k in range(4)] == [False, False, True, True]
 
 
+def test_swins_decoders_of_dropped_scales_are_not_run():
+    model = swin()
+    model.on_freeze(2)
+    preds, targets, _ = model.reconstruct(torch.randn(1, 3, 64, 64), masked_samples(1))
+    assert [pred is None for pred in preds] == [target is None for target in targets] == [True, True, False, False]
+
+
 def test_swin_needs_the_pipelines_mask():
     with pytest.raises(ValueError, match='SimMIMMaskGenerator'):
         swin().loss(torch.randn(1, 3, 64, 64), [DataSample()])
