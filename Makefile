@@ -4,12 +4,13 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.complete
 
-.PHONY: help setup demo reproduce test test-slow test-docs test-mutants test-openmmlab setup-detection test-detection \
+.PHONY: help setup demo demo-continue reproduce test test-slow test-docs test-mutants test-openmmlab setup-detection test-detection \
 	docs weak-supervision lint format clean
 
 help:
 	@echo "make setup      build $(VENV) with the pinned stack"
 	@echo "make demo       MAE -> graft -> evaluation on Fashion-MNIST: a table and a picture"
+	@echo "make demo-continue  public weights go on learning on CIFAR-10: what they gain and forget, in a picture"
 	@echo "make reproduce  the papers' claim on CIFAR-10: tables and figures in docs/ (minutes to hours, resumable)"
 	@echo "make test       the test suite"
 	@echo "make test-slow  the long tests"
@@ -28,6 +29,9 @@ $(READY): requirements/pinned.txt requirements/runtime.txt requirements/tests.tx
 
 demo: $(READY)
 	$(RUN) -m experiments.demo
+
+demo-continue: $(READY)
+	$(RUN) -m experiments.continuing.demo
 
 # the small size if there is no GPU; more: python -m experiments.cifar10 --help
 reproduce: $(READY)
@@ -95,4 +99,4 @@ format: $(READY)
 	$(VENV)/bin/ruff check --fix .
 
 clean:
-	rm -rf build dist *.egg-info work_dirs/demo docs/_build docs/api
+	rm -rf build dist *.egg-info work_dirs/demo work_dirs/demo_continue docs/_build docs/api

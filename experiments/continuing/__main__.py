@@ -21,6 +21,8 @@ from mm_graft.commands.running import guarded
 from mm_graft.evaluation.report import write_json
 from mm_graft.files import atomic_write
 
+OWN_LIST = Path('data/continuing/own.txt')
+
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -46,7 +48,7 @@ def prepare(own: Path) -> dict[str, Domain]:
 
 def run(args: argparse.Namespace) -> None:
     """Train and score what is missing."""
-    domains = prepare(Path('data/continuing/own.txt'))
+    domains = prepare(OWN_LIST)
     part = 'held_out' if args.held_out else 'test'
     start = args.out / 'row_start.json'
     if not start.is_file():

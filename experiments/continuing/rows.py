@@ -3,6 +3,7 @@
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from mmengine.config import Config
 
 from experiments.continuing.images import Domain
 from experiments.continuing.scores import score
-from experiments.training import last_checkpoint, last_epoch
+from experiments.training import last_checkpoint
 from mm_graft.commands import train
 from mm_graft.encoders import load_encoder
 from mm_graft.evaluation.report import write_json
@@ -72,27 +73,35 @@ class Row:
         if self.report.is_file():
             return
         self.train()
-        seconds = json.loads((self.folder / 'seconds.json').read_text())
         found = score_file(last_checkpoint(self.folder), domains, part)
         write_json(self.report, {'rule': self.rule, 'rate': self.rate, 'seed': self.seed,
-                                 'cpu_seconds': seconds, **found})
+                                 'cpu_seconds': self.spent()['cpu_seconds'], **found})
 
-    def train(self) -> None:
-        """Train to the end, unless that has been done; an interrupted run resumes, and its seconds add up."""
-        note, epochs = self.folder / 'seconds.json', Config.fromfile(self.config).train_cfg.max_epochs
-        if last_epoch(self.folder) >= epochs:
+    def spent(self) -> dict:
+        """Processor time of the training, and whether it is finished."""
+        note = self.folder / 'spent.json'
+        return json.loads(note.read_text()) if note.is_file() else {'cpu_seconds': 0.0, 'finished': False}
+
+    def train(self, options: Sequence[str] = ()) -> None:
+        """Train to the end, unless that has been done; an interrupted run resumes.
+
+        Args:
+            options: more overrides of the config.
+        """
+        before, start = self.spent(), time.process_time()
+        if before['finished']:
             return
-        parser, start = argparse.ArgumentParser(), time.process_time()
+        parser = argparse.ArgumentParser()
         train.add_arguments(parser)
         resume = ['--resume'] if last_checkpoint(self.folder) else []
         args = parser.parse_args([
-            str(self.config), '--work-dir', str(self.folder), *resume,
-            '--cfg-options', f'randomness.seed={self.seed}',
-            f'optim_wrapper.optimizer.lr={self.rate}'])
+            str(self.config), '--work-dir', str(self.folder), *resume, '--cfg-options',
+            f'randomness.seed={self.seed}', f'optim_wrapper.optimizer.lr={self.rate}', *options])
         train.run(args, train.check(args))
-        before = json.loads(note.read_text()) if note.is_file() and resume else 0
-        write_json(note, before + time.process_time() - start)
-        if last_epoch(self.folder) < epochs:
+        finished = last_checkpoint(self.folder).stem != 'stopped'  # by a signal, in time
+        write_json(self.folder / 'spent.json', {
+            'cpu_seconds': before['cpu_seconds'] + time.process_time() - start, 'finished': finished})
+        if not finished:
             raise SystemExit(f'{self.folder} was stopped in time; the same command continues')
 
 

@@ -35,22 +35,26 @@ def test_a_row_is_trained_and_scored_once(tmp_path, runs):
     assert found == {'rule': 'frozen', 'rate': 1e-3, 'seed': 7, 'file': 'epoch_1.pth', 'part': 'held_out'}
 
 
-def test_seed_and_rate_reach_the_training_and_a_started_one_resumes(tmp_path, monkeypatch):
-    asked = []
+def test_seed_rate_and_options_reach_the_training_and_a_stopped_one_resumes(tmp_path, monkeypatch):
+    asked, ends = [], iter(['stopped.pth', 'epoch_1.pth'])
+
+    def run(args, inputs):
+        (row.folder / 'last_checkpoint').write_text(next(ends))
+
     monkeypatch.setattr(rows.train, 'check', asked.append)
-    monkeypatch.setattr(rows.train, 'run', lambda args, inputs: None)
+    monkeypatch.setattr(rows.train, 'run', run)
+    times = iter([0.0, 30.0, 100.0, 107.0, 0.0])
+    monkeypatch.setattr(rows.time, 'process_time', lambda: next(times))
     row = rows.Row('stages', 1e-4, 3, tmp_path)
     row.folder.mkdir()
-    (row.folder / 'seconds.json').write_text('100')
-    for started in (False, True):
-        if started:
-            (row.folder / 'last_checkpoint').write_text('stopped.pth')
-        with pytest.raises(SystemExit, match='same command continues'):
-            row.train()
+    with pytest.raises(SystemExit, match='same command continues'):
+        row.train(['a.b=c'])
+    row.train()
+    row.train()
     assert [args.resume for args in asked] == [None, 'auto']
-    assert asked[0].cfg_options == {'randomness.seed': 3, 'optim_wrapper.optimizer.lr': 1e-4}
+    assert asked[0].cfg_options == {'randomness.seed': 3, 'optim_wrapper.optimizer.lr': 1e-4, 'a.b': 'c'}
     assert asked[0].config.endswith('configs/stages.py')
-    assert json.loads((row.folder / 'seconds.json').read_text()) < 50  # the run of 100 s is another
+    assert row.spent() == {'cpu_seconds': 37.0, 'finished': True}
 
 
 def test_every_rule_has_a_config_of_its_own_that_starts_from_the_same_weights():
