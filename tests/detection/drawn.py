@@ -14,12 +14,11 @@ from mm_graft.datasets.masks_to_coco import masks_to_coco
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / 'configs' / 'detection').glob('*.py'))
-PLAIN, = (path for path in CONFIGS if path.name.startswith('mask-rcnn_vit-base'))
+PLAIN, = (path for path in CONFIGS if path.name.startswith('mask-rcnn_vit-base-p16_8xb8'))
 CLASSES = ('square', 'disc')
 ARCH = dict(embed_dims=16, num_layers=4, num_heads=2, feedforward_channels=32)
 SMALL = {
-    'model.backbone.img_size': 64, 'model.backbone.patch_size': 8,
-    'model.backbone.window_size': 4, 'model.backbone.out_indices': [0, 1, 2, 3], 'model.backbone.global_blocks': [1, 3],
+    'model.backbone.img_size': 64, 'model.backbone.out_indices': [0, 1, 2, 3],
     'model.rpn_head.anchor_generator.strides': [2, 4, 8, 16, 32],
     'model.roi_head.bbox_roi_extractor.featmap_strides': [2, 4, 8, 16],
     'model.roi_head.mask_roi_extractor.featmap_strides': [2, 4, 8, 16],
@@ -32,12 +31,16 @@ SMALL = {
 def small(path: Path, **options) -> Config:
     """A config of COCO's, with a tiny encoder that fits ``tests.tiny.mae_file``."""
     cfg = Config.fromfile(path)
-    cfg.model.backbone.arch = ARCH
-    cfg.merge_from_dict({**SMALL, **options})
-    if isinstance(cfg.model.neck, list):
-        cfg.merge_from_dict({'model.neck.0.embed_dim': 16, 'model.neck.1.in_channels': [16] * 4})
+    backbone, neck = cfg.model.backbone, cfg.model.neck
+    if backbone.type == 'mm_graft.TimmViT':
+        backbone.update(patch_size=8, embed_dim=16, depth=4, num_heads=2)
     else:
-        cfg.model.neck.in_channels = 16
+        backbone.update(patch_size=8, arch=ARCH, window_size=4, global_blocks=[1, 3])
+    if isinstance(neck, list):
+        neck[0].embed_dim, neck[1].in_channels = 16, [16] * 4
+    else:
+        neck.in_channels = 16
+    cfg.merge_from_dict({**SMALL, **options})
     return cfg
 
 

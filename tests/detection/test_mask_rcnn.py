@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import timm
 import torch
 
 pytest.importorskip('mmdet', reason='mmdetection is not installed; make test-detection')
@@ -11,7 +12,9 @@ from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 
-from tests.detection.drawn import CONFIGS, PLAIN, draw, on_drawn, run, small
+import mm_graft.host.mmcv_operators  # noqa: F401 (before mmpretrain's models, which import mmdet's)
+from mm_graft.checkpoints import CheckpointError, Origin, convert_file
+from tests.detection.drawn import ARCH, CONFIGS, PLAIN, draw, on_drawn, run, small
 from tests.tiny import mae_file, start_from
 
 EXPERIMENT = PLAIN.parents[2] / 'experiments' / 'detection' / 'configs' / 'mask-rcnn_camvid-half.py'
@@ -50,29 +53,73 @@ def test_every_config_takes_a_finite_step_that_reaches_every_part(path):
     data = model.data_preprocessor(one_image(), True)
     loss, _ = model.parse_losses(model(**data, mode='loss'))
     loss.backward()
-    silent = {name for name, parameter in model.named_parameters() if parameter.grad is None}
-    assert silent == {name for name in ('backbone.cls_token', ) if name in dict(model.named_parameters())}
-    for name in ('backbone.pos_embed', 'backbone.layers.0.attn.qkv.weight', 'backbone.layers.3.ln1.weight',
-                 'rpn_head.rpn_reg.weight', 'roi_head.bbox_head.fc_cls.weight',
-                 'roi_head.mask_head.conv_logits.weight'):
-        gradient = model.get_parameter(name).grad
-        assert gradient.isfinite().all(), name
-        assert gradient.any(), name
+    trained = {name: value.grad for name, value in model.named_parameters() if value.requires_grad}
+    assert all(gradient is not None and gradient.isfinite().all() for gradient in trained.values())
+    assert set(dict(model.named_parameters())) - set(trained) <= {'backbone.cls_token'}
+    blocks = {name for name in trained if name.startswith('backbone.')}
+    silent = {name for name in trained if not trained[name].any()}
+    assert not blocks & silent
+    assert {'rpn_head.rpn_reg.weight', 'roi_head.bbox_head.fc_cls.weight', 'roi_head.mask_head.conv_logits.weight'
+            } <= set(trained) - silent
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 def test_rates_fall_from_block_to_block_and_positions_have_no_decay(path):
     cfg = small(path)
     model = build(cfg)
-    found = {}
-    optimizer = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
     names = {parameter: name for name, parameter in model.named_parameters()}
-    for group in optimizer.param_groups:
+    found = {}
+    for group in build_optim_wrapper(model, cfg.optim_wrapper).optimizer.param_groups:
         found.update({names[parameter]: (group['lr'], group['weight_decay']) for parameter in group['params']})
-    rates = [found[f'backbone.layers.{index}.attn.qkv.weight'][0] for index in range(4)]
+    start = next(name for name in names.values() if name.endswith('0.attn.qkv.weight'))
+    rates = [found[start.replace('0.attn', f'{index}.attn')][0] for index in range(4)]
     assert rates == pytest.approx([1e-4 * 0.75**(4 - index) for index in range(4)])
     assert found['roi_head.bbox_head.fc_cls.weight'] == (1e-4, 0.1)
-    assert found['backbone.pos_embed'][1] == 0
+    assert all(decay == 0 for name, (_, decay) in found.items() if name.endswith('pos_embed'))
+
+
+@pytest.mark.parametrize(('kind', 'branch'), [
+    ('mae', 'base'), ('timm', 'base'), ('mocov3', 'base'), ('mocov3', 'momentum'), ('graft', 'base'),
+    ('graft', 'momentum'), ('localmim', 'base'), ('mmpretrain', 'base')])
+def test_the_checkpoints_of_the_table_go_into_the_detector_whole(kind, branch, tmp_path):
+    theirs = 'mm_graft.LocalMIMViT' if kind == 'localmim' else 'mmpretrain.VisionTransformer'
+    source = MODELS.build(dict(type=theirs, img_size=32, patch_size=8, arch=ARCH))
+    tensors = {f'backbone.{name}': torch.randn_like(value) for name, value in source.state_dict().items()}
+    slow = {name.replace('backbone.', 'momentum_encoder.module.0.'): torch.randn_like(value)
+            for name, value in tensors.items()}
+    torch.save({'state_dict': {**tensors, **(slow if kind in ('mocov3', 'graft') else {})}}, tmp_path / 'host.pth')
+    convert_file(Origin(tmp_path / 'host.pth'), tmp_path / 'theirs.pth', kind)
+    model = start_from(build(small(PLAIN)), str(tmp_path / 'theirs.pth'), resize=True, branch=branch)
+    wanted = slow if branch == 'momentum' and kind in ('mocov3', 'graft') else tensors
+    prefix = next(iter(wanted)).removesuffix('cls_token')
+    for name, value in model.backbone.state_dict().items():
+        assert name == 'pos_embed' or torch.equal(value, wanted[prefix + name]), name
+    assert model.backbone.pos_embed.shape == (1, 65, 16)
+
+
+@pytest.mark.parametrize('tuned', [False, True])
+def test_conmim_comes_with_its_shared_table_or_with_those_of_fine_tuning(tuned, tmp_path):
+    path, = (path for path in CONFIGS if 'conmim-vit-small' in path.name)
+    tables = dict(use_rel_pos_bias=tuned, use_shared_rel_pos_bias=not tuned)
+    source = MODELS.build(dict(type='mm_graft.ConMIMViT', img_size=32, patch_size=8, arch=ARCH, **tables))
+    torch.save({'state_dict': {f'backbone.{name}': torch.randn_like(value)
+                               for name, value in source.state_dict().items()}}, tmp_path / 'conmim.pth')
+    model = start_from(build(small(path)), str(tmp_path / 'conmim.pth'), resize=True)
+    read = torch.load(tmp_path / 'conmim.pth')['state_dict']
+    name = 'layers.2.attn.rel_pos_bias.' if tuned else 'rel_pos_bias.'
+    assert torch.equal(model.backbone.layers[2].attn.rel_pos_bias.relative_position_bias_table,
+                       read[f'backbone.{name}relative_position_bias_table'])
+    assert torch.equal(model.backbone.layers[3].attn.qkv.weight, read['backbone.layers.3.attn.qkv.weight'])
+
+
+def test_windows_refuse_blocks_of_another_kind_by_name(tmp_path):
+    other = timm.create_model('vit_base_patch16_dinov3', img_size=32, patch_size=8, embed_dim=16, depth=4, num_heads=2)
+    torch.save(other.state_dict(), tmp_path / 'dinov3.pth')
+    with pytest.raises(CheckpointError, match='reg_token'):
+        start_from(build(small(PLAIN)), str(tmp_path / 'dinov3.pth'), resize=True)
+    path, = (path for path in CONFIGS if 'timm' in path.name)
+    model = start_from(build(small(path)), str(tmp_path / 'dinov3.pth'), resize=True)
+    assert torch.equal(model.backbone.timm_model.reg_token, other.reg_token)
 
 
 def test_half_precision_has_the_losses_of_single_precision():

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule
+from mmpretrain.models.utils import build_norm_layer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -21,7 +21,7 @@ class SimpleFeaturePyramid(BaseModule):
         in_channels: width of the ViT.
         out_channels: of every level.
         num_outs: levels, from 4 on.
-        norm_cfg: of MMCV; ``LN2d`` is the paper's.
+        norm_cfg: of the norms; mmpretrain's ``LN2d`` is the paper's.
 
     Raises:
         ValueError: fewer than four levels.
@@ -35,13 +35,13 @@ class SimpleFeaturePyramid(BaseModule):
         norm_cfg = norm_cfg or dict(type='LN2d')
         half, quarter = in_channels // 2, in_channels // 4
         self.samplers = nn.ModuleList([
-            nn.Sequential(nn.ConvTranspose2d(in_channels, half, 2, 2), build_norm_layer(norm_cfg, half)[1], nn.GELU(),
+            nn.Sequential(nn.ConvTranspose2d(in_channels, half, 2, 2), build_norm_layer(norm_cfg, half), nn.GELU(),
                           nn.ConvTranspose2d(half, quarter, 2, 2)),
             nn.ConvTranspose2d(in_channels, half, 2, 2), nn.Identity(), nn.MaxPool2d(2, 2)])
         self.outputs = nn.ModuleList([
-            nn.Sequential(nn.Conv2d(width, out_channels, 1, bias=False), build_norm_layer(norm_cfg, out_channels)[1],
+            nn.Sequential(nn.Conv2d(width, out_channels, 1, bias=False), build_norm_layer(norm_cfg, out_channels),
                           nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
-                          build_norm_layer(norm_cfg, out_channels)[1])
+                          build_norm_layer(norm_cfg, out_channels))
             for width in (quarter, half, in_channels, in_channels)])
         self.num_outs = num_outs
 
