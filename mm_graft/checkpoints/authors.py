@@ -6,6 +6,7 @@ import torch
 
 from mm_graft.checkpoints.forms import (
     check_stem,
+    flatten_mask,
     flatten_tokens,
     fold_class_position,
     shape_tokens,
@@ -18,6 +19,11 @@ from mm_graft.checkpoints.names import BLOCK, VIT, NameMap, below
 def _read_dinov2(state_dict: StateDict, model: StateDict) -> None:
     shape_tokens(model)
     fold_class_position(model)
+
+
+def _write_dinov2(model: StateDict) -> None:
+    unfold_class_position(model)
+    flatten_mask(model)
 
 
 def _read_dinov3(state_dict: StateDict, model: StateDict) -> None:
@@ -55,7 +61,7 @@ DINOV2 = Layout(
     container=None,
     shown_by=(r'mask_token', r'blocks\.\d+\.ls1\.gamma'),
     after_read=_read_dinov2,
-    before_write=unfold_class_position)
+    before_write=_write_dinov2)
 DINOV3 = Layout(
     'DINOv3',
     NameMap(encoder_names(pairs=(

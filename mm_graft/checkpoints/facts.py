@@ -2,17 +2,20 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
+import torch
+from mmengine.registry import MODELS
 from mmpretrain.models.backbones import VisionTransformer
 from torch import nn
 
 from mm_graft.checkpoints.containers import CheckpointFile, provenance_of
 from mm_graft.checkpoints.recorded_config import parse_config
-from mm_graft.checkpoints.resize import Grid
+from mm_graft.checkpoints.resize import Grid, grid_of
 from mm_graft.checkpoints.settings import Settings, settings_beside
 from mm_graft.checkpoints.unpickler import Inert
+from mm_graft.registry import import_scope
 
 ARGUMENTS = ('args', 'opt', 'config', 'cfg', 'hyper_parameters', 'model_args')
 NAMED = re.compile(r'(?:^|[_-])(?:vit|deit3?|beit|mae_vit|eva)_?(?:conv_)?(tiny|small|base|large|huge)')
@@ -24,8 +27,7 @@ ACTIVATIONS = {'gelu': 'gelu', 'GELU': 'gelu', 'gelu_python': 'gelu', 'gelu_new'
                'silu': 'silu', 'swish': 'silu'}
 
 
-@dataclass
-class Facts:
+class Facts(NamedTuple):
     """What is stated about an encoder; None where nothing is.
 
     Attributes:
@@ -42,7 +44,7 @@ class Facts:
     grid: Grid | None = None
     source: str = ''
     eps: float | None = None
-    beside: Settings = field(default_factory=Settings)
+    beside: Settings = Settings()
 
 
 def read_facts(file: CheckpointFile, layout: str, width: int) -> Facts:
@@ -55,20 +57,21 @@ def read_facts(file: CheckpointFile, layout: str, width: int) -> Facts:
     """
     names = {size: heads for size, heads in (HEADS_OF_MOCOV3 if layout in ('mocov3', 'graft') else HEADS).items()
              if WIDTHS[size] == width}  # a name says nothing about a model that was built narrower
+    facts = Facts()
     for found in (from_record(file), from_config(file), from_arguments(file.content, names),
                   from_sidecar(file.path, names)):
-        if found.heads or found.grid or found.activation or found.beside.source:
-            return found
-    return Facts()
+        facts = Facts(*(known or further for known, further in zip(facts[:-1], found[:-1])),
+                      facts.beside if facts.beside.source else found.beside)
+    return facts
 
 
 def from_record(file: CheckpointFile) -> Facts:
     """What the conversion that wrote a file knew."""
     record = provenance_of(file.content) or {}
     grid = record.get('grid') if record.get('grid_known') != 'assumed' else None
-    return Facts(_whole(record.get('heads')), ACTIVATIONS.get(str(record.get('activation'))),
-                 tuple(grid) if isinstance(grid, list) and len(grid) == 2 and all(map(_whole, grid)) else None,
-                 'its record')
+    grid = tuple(grid) if isinstance(grid, list) and len(grid) == 2 and all(map(_whole, grid)) else None
+    found = (_whole(record.get('heads')), ACTIVATIONS.get(str(record.get('activation'))), grid)
+    return Facts(*found, 'its record' if any(found) else '', _eps(record.get('eps')))
 
 
 def from_config(file: CheckpointFile) -> Facts:
@@ -77,8 +80,10 @@ def from_config(file: CheckpointFile) -> Facts:
     cfg = parse_config(meta.get('cfg')) if isinstance(meta, dict) else None
     model = cfg.get('model') if cfg else None
     backbone = model.get('backbone') if isinstance(model, dict) else None
-    if not isinstance(backbone, dict) or 'model_name' in backbone:  # timm's ViTs have settings of their own
+    if not isinstance(backbone, dict):
         return Facts()
+    if 'model_name' in backbone:
+        return from_timm(backbone, model.get('data_preprocessor') or cfg.get('data_preprocessor'))
     arch = backbone.get('arch', 'base')
     if isinstance(arch, str):
         arch = next((sizes for names, sizes in VisionTransformer.arch_zoo.items() if arch in names), {})
@@ -88,16 +93,33 @@ def from_config(file: CheckpointFile) -> Facts:
                  _grid(backbone.get('img_size', 224), backbone.get('patch_size', 16)), 'its config')
 
 
+def from_timm(backbone: dict, preprocessor: object) -> Facts:
+    """What the ViT of timm has that a config names; it is built without weights."""
+    import_scope('mm_graft')
+    try:
+        with torch.device('meta'):
+            vit = MODELS.build({**backbone, 'type': 'mm_graft.TimmViT'})
+    except Exception:  # a name that this timm does not have, settings of something else …
+        return Facts()
+    eps = next((module.eps for module in vit.modules() if isinstance(module, nn.LayerNorm)), None)
+    rope = getattr(vit.timm_model, 'rope', None)
+    settings = preprocessor if isinstance(preprocessor, dict) else {}
+    pixels = [tuple(value / 255 for value in side) for side in (settings.get('mean'), settings.get('std'))
+              if isinstance(side, list | tuple) and all(type(value) in (int, float) for value in side)]
+    beside = Settings('its config', pixels=tuple(pixels) if len(pixels) == 2 else None,
+                      vision={'rope_theta': getattr(rope, 'temperature', None)})
+    return Facts(heads_of(vit), activation_of(vit), grid_of(vit), 'its config', eps, beside)
+
+
 def from_sidecar(path: str | Path, names: Mapping[str, int]) -> Facts:
     """What the ``config.json`` of Hugging Face, timm or OpenCLIP says that lies beside a file."""
     beside = settings_beside(path)
     vision = beside.vision
     heads = _whole(vision.get('num_attention_heads')) or by_name(beside.model, names)
-    eps = vision.get('layer_norm_eps')
     activation = 'silu' if vision.get('use_swiglu_ffn') else ACTIVATIONS.get(str(vision.get('hidden_act')))
     return Facts(heads, activation,
                  _grid(vision.get('image_size'), vision.get('patch_size')), beside.source,
-                 eps if isinstance(eps, float) and 0 < eps < 1 else None, beside)
+                 _eps(vision.get('layer_norm_eps')), beside)
 
 
 def from_arguments(content: object, names: Mapping[str, int]) -> Facts:
@@ -142,6 +164,10 @@ def activation_of(backbone: nn.Module) -> str | None:
         if 'QuickGELU' in type(module).__name__:
             return 'quick_gelu'
     return None
+
+
+def _eps(value: object) -> float | None:
+    return value if isinstance(value, float) and 0 < value < 1 else None
 
 
 def _whole(value: object) -> int | None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -15,7 +16,7 @@ from mm_graft.checkpoints import digest
 from mm_graft.checkpoints.containers import PROVENANCE, provenance_of, read_file
 from mm_graft.checkpoints.conversion import check_encoder, read_model, write_model
 from mm_graft.checkpoints.detection import LAYOUTS, MMPRETRAIN, STEM, locate
-from mm_graft.checkpoints.facts import read_facts
+from mm_graft.checkpoints.facts import Facts, read_facts
 from mm_graft.checkpoints.grids import find_grid, to_grid
 from mm_graft.checkpoints.layouts import BASE, Converted, StateDict, encoder_only
 from mm_graft.checkpoints.localmim import plain_encoder
@@ -47,8 +48,8 @@ class Origin:
     container: str | None = None
     grid: Grid | None = None
 
-    def read(self) -> tuple[Converted, dict]:
-        """The model in mmpretrain's names, and a record of where it comes from.
+    def read(self) -> 'Source':
+        """The model in mmpretrain's names, a record of where it comes from, and what is stated about it.
 
         Raises:
             CheckpointError: the file is unusable or of another layout.
@@ -73,10 +74,19 @@ class Origin:
             'dropped': dict(file.rest),
             'heads': facts.heads,
             'activation': facts.activation,
+            'eps': facts.eps,
             'grid': grid and list(grid.grid),
             'grid_known': grid and grid.how,
         }
-        return model, record
+        return Source(model, record, facts)
+
+
+class Source(NamedTuple):
+    """What was read: the model in mmpretrain's names, the record of its origin, and what stands in no tensor."""
+
+    model: Converted
+    record: dict
+    facts: Facts
 
 
 @contextmanager
@@ -101,7 +111,7 @@ def convert_file(origin: Origin, target: str | Path, to: str, grid: Grid | None 
         CheckpointError: the source is unusable, of another layout, or more than the target can hold.
     """
     _check_target(target)
-    model, record = origin.read()
+    model, record, _ = origin.read()
     with naming(origin.path):
         if grid and record['grid']:
             model = replace(model, backbone=to_grid(model.backbone, tuple(record['grid']), grid))
@@ -127,7 +137,7 @@ def publish_file(origin: Origin, folder: str | Path, name: str, suffix: str = '.
         CheckpointError: the source is unusable or of another layout.
     """
     _check_target(Path(folder, name + suffix))
-    model, record = origin.read()
+    model, record, _ = origin.read()
     encoder = encoder_only(model)
     encoder = plain_encoder(encoder) if plain else encoder
     record |= {'to': MMPRETRAIN, 'dropped': {**record['dropped'], **encoder.dropped}}

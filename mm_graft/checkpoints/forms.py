@@ -54,6 +54,12 @@ def flatten_tokens(model: StateDict) -> None:
                 model[BASE + name] = model[BASE + name].squeeze(axis)
 
 
+def flatten_mask(model: StateDict) -> None:
+    """A mask token as (1, D), as DINOv2 keeps it."""
+    if f'{BASE}mask_token' in model:
+        model[f'{BASE}mask_token'] = model[f'{BASE}mask_token'].squeeze(0)
+
+
 def fold_class_position(model: StateDict) -> None:
     """The class token with its position, where there are registers, which have none; positions of patches alone.
 

@@ -4,8 +4,11 @@ The files of all versions have these names; inside a model, version 5 renames so
 ``vision_model.`` …) and what stands beside the encoder are found by :mod:`mm_graft.checkpoints.detection`.
 """
 
+from collections.abc import Callable
+
 from mm_graft.checkpoints.forms import (
     check_stem,
+    flatten_mask,
     flatten_tokens,
     fold_class_position,
     fuse_pool,
@@ -83,11 +86,16 @@ def _write_flat(model: StateDict) -> None:
     flatten_tokens(model)
 
 
-def layout(title: str, pairs: Pairs, dropped: tuple = (), shown_by: tuple = (), flat: bool = False,
-           **options: object) -> Layout:
+def _write_dinov2(model: StateDict) -> None:
+    _write(model)
+    flatten_mask(model)
+
+
+def layout(title: str, pairs: Pairs, dropped: tuple = (), shown_by: tuple = (),
+           before_write: Callable[[StateDict], None] = _write, **options: object) -> Layout:
     """A layout of bare state dicts whose q, k and v are apart."""
     return Layout(f"Hugging Face's {title}", NameMap(encoder_names(pairs=pairs)), dropped, container=None,
-                  shown_by=shown_by, after_read=_read, before_write=_write_flat if flat else _write, **options)
+                  shown_by=shown_by, after_read=_read, before_write=before_write, **options)
 
 
 HF_VIT = layout('ViT', (*VIT, *NORM, ('embeddings.distillation_token', 'dist_token')), POOLER,
@@ -110,7 +118,7 @@ HF_DINOV2 = layout('DINOv2', (
         ('mlp.fc2.{t}', 'ffn.layers.1.{t}'),
         ('mlp.weights_in.{t}', 'ffn.w12.{t}'),
         ('mlp.weights_out.{t}', 'ffn.w3.{t}')))),
-    shown_by=(r'encoder\.layer\.\d+\.layer_scale1', ))
+    shown_by=(r'encoder\.layer\.\d+\.layer_scale1', ), before_write=_write_dinov2)
 HF_DINOV3 = layout('DINOv3', (
     ('embeddings.cls_token', 'cls_token'),
     ('embeddings.mask_token', 'mask_token'),
@@ -130,10 +138,11 @@ HF_DINOV3 = layout('DINOv3', (
         ('mlp.down_proj.{t}', 'ffn.layers.1.{t}'),
         ('mlp.gate_proj.{t}', 'ffn.fc1_g.{t}')))),
     shown_by=(r'layer\.\d+\.layer_scale1', r'embeddings\.register_tokens'))
+TOWER = 'vision_model.'  # before the names of a tower alone too, in files for every version of transformers
 HF_CLIP = layout("CLIP's vision tower", (
     *CLIP_TOWER, ('embeddings.class_embedding', 'cls_token'), ('pre_layrnorm.{t}', 'pre_norm.{t}')),
     (pattern('embeddings.position_ids', 'follows from the grid'), ),
-    (r'embeddings\.class_embedding', r'pre_layrnorm\.'), flat=True)
+    (r'embeddings\.class_embedding', r'pre_layrnorm\.'), before_write=_write_flat, prefix=TOWER)
 HF_SIGLIP = layout("SigLIP's vision tower", (
     *CLIP_TOWER,
     ('head.probe', 'attn_pool.latent'),
@@ -142,4 +151,4 @@ HF_SIGLIP = layout("SigLIP's vision tower", (
     ('head.layernorm.{t}', 'attn_pool.norm.{t}'),
     ('head.mlp.{t}', 'attn_pool.mlp.{t}')),
     (pattern('embeddings.position_ids', 'follows from the grid'), ),
-    (r'embeddings\.patch_embedding\.bias', ), flat=True)
+    (r'embeddings\.patch_embedding\.bias', ), before_write=_write_flat, prefix=TOWER)

@@ -23,9 +23,10 @@ LAYOUTS = (
 def layout_arguments(parser: argparse.ArgumentParser) -> None:
     """From which file and layout to which."""
     parser.add_argument('source', help='checkpoint file')
-    parser.add_argument('target', help='new file, .pth or .safetensors')
+    parser.add_argument('target', help='new file, .pth or .safetensors; or a new folder for transformers, with --to hf')
     _add_origin(parser)
-    parser.add_argument('--to', default='mmpretrain', choices=LAYOUTS, help='layout of the target')
+    parser.add_argument('--to', default='mmpretrain', choices=('hf', *LAYOUTS),
+                        help="layout of the target; hf: the one of Hugging Face's that holds the encoder")
     parser.add_argument(
         '--grid', type=int, nargs=2, metavar=('ROWS', 'COLUMNS'),
         help='interpolate positions to this grid of patches (512 pixels and patches of 16: 32 32); default: keep them')
@@ -38,10 +39,12 @@ def check_source(args: argparse.Namespace) -> None:
 
 def layout(args: argparse.Namespace, inputs: None) -> None:
     """Convert, and say what was left out."""
-    from mm_graft.checkpoints import convert_file
-    record = convert_file(_origin(args), args.target, args.to, tuple(args.grid) if args.grid else None)
+    from mm_graft.checkpoints import convert_file, write_hub_folder
+    to_folder = args.to == 'hf' or (args.to.startswith('hf-') and not Path(args.target).suffix)
+    convert = write_hub_folder if to_folder else convert_file
+    record = convert(_origin(args), args.target, args.to, tuple(args.grid) if args.grid else None)
     reasons = record['dropped']
-    print(f'{args.source} ({record["from"]}) → {args.target} ({args.to}), {len(reasons)} entries left out')
+    print(f'{args.source} ({record["from"]}) → {args.target} ({record["to"]}), {len(reasons)} entries left out')
     for reason in sorted(set(reasons.values())):
         names = [name for name in reasons if reasons[name] == reason]
         print(f'  {reason}: {", ".join(names[:4])}{f" … ({len(names)})" if len(names) > 4 else ""}')

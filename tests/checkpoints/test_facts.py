@@ -47,7 +47,17 @@ def test_the_config_of_a_run_says_heads_activation_and_grid(facts):
         12, 'gelu', (18, 32), 'its config')
     assert facts(**cfg(type='MAEViT', arch=dict(num_heads=3), layer_cfgs=dict(act_cfg=dict(type='ReLU')))) == Facts(
         3, 'relu', (14, 14), 'its config')
-    assert facts(**cfg(type='mm_graft.TimmViT', model_name='vit_small_patch14_dinov2')) == Facts()
+
+
+def test_a_config_of_a_vit_of_timm_says_what_timm_has(facts):
+    small = dict(embed_dim=16, depth=1, img_size=(16, 32), patch_size=8)
+    clip = dict(model_name='vit_base_patch16_clip_quickgelu_224', num_heads=4)
+    found = facts(**cfg(type='mm_graft.TimmViT', **clip, **small))
+    assert found[:5] == (4, 'quick_gelu', (2, 4), 'its config', 1e-5)
+    found = facts(**cfg(type='mm_graft.TimmViT', model_name='vit_small_patch16_dinov3', **small, norm_eps=1e-3))
+    assert (found.heads, found.eps, found.beside.vision['rope_theta']) == (6, 1e-3, 100)
+    assert facts(**cfg(type='mm_graft.TimmViT', model_name='resnet18')) == Facts()
+    assert facts(**cfg(type='mm_graft.TimmViT', model_name='no such')) == Facts()
 
 
 def test_a_config_in_a_file_is_not_executed(facts, tmp_path):

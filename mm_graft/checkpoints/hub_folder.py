@@ -1,0 +1,178 @@
+"""An encoder as a folder that Hugging Face's transformers load: ``config.json``, ``model.safetensors``, pixels."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from mm_graft.checkpoints.conversion import norms_behind, write_model
+from mm_graft.checkpoints.facts import Facts
+from mm_graft.checkpoints.files import SUFFIXES, Origin, naming, serialize
+from mm_graft.checkpoints.grids import to_grid
+from mm_graft.checkpoints.layouts import Converted, StateDict, encoder_only
+from mm_graft.checkpoints.resize import Grid
+from mm_graft.checkpoints.settings import FAMILIES, Family
+from mm_graft.files import atomic_write
+
+STEM, FIRST = 'patch_embed.projection.weight', 'layers.0.'
+TABLE = 'relative_position_bias_table'
+FORMS = ('hf-dinov3', 'hf-dinov2', 'hf-beit', 'hf-clip', 'hf-vit', 'hf-siglip')  # the more particular first
+WEIGHTS = 'model.safetensors'
+ACTIVATIONS = {'gelu_tanh': 'gelu_pytorch_tanh'}
+
+
+def write_hub_folder(origin: Origin, folder: str | Path, form: str = 'hf', grid: Grid | None = None) -> dict:
+    """Write an encoder as a folder of transformers; returns the record of provenance, which is in the weights' header.
+
+    ``config.json`` comes last, so that a folder that is not finished does not load.
+
+    Args:
+        origin: the source.
+        folder: the new folder.
+        form: layout of Hugging Face's; ``'hf'`` is the one that holds the encoder.
+        grid: rows and columns of patches to which positions are interpolated; None keeps them.
+
+    Raises:
+        CheckpointError: the source is unusable, or nothing of transformers holds it.
+        ValueError: there is such a folder already.
+    """
+    folder = Path(folder)
+    if folder.exists() or folder.suffix in SUFFIXES:
+        what = 'there already' if folder.exists() else 'the name of a file'
+        raise ValueError(f'{folder} is {what}; name a new folder')
+    model, record, facts = origin.read()
+    with naming(origin.path):
+        known = tuple(record['grid']) if record['grid'] else facts.grid
+        if grid and record['grid']:
+            model = replace(model, backbone=to_grid(model.backbone, known, grid))
+            record |= {'grid': list(grid), 'grid_known': 'given'}
+        form = choose_form(model) if form == 'hf' else form
+        result = write_model(model, form)
+        config = config_of_form(form, model, facts, grid or known)
+    record |= {'to': form, 'dropped': {**record['dropped'], **result.dropped}}
+    folder.mkdir(parents=True)
+    texts = {'preprocessor_config.json': pixels_config(facts, config), 'config.json': config}
+    with atomic_write(folder / WEIGHTS) as part:
+        part.write_bytes(serialize(result.backbone, record, form, '.safetensors'))
+    for name, content in texts.items():
+        with atomic_write(folder / name) as part:
+            part.write_text(json.dumps(content, indent=2) + '\n')
+    return record
+
+
+def choose_form(model: Converted) -> str:
+    """The layout of Hugging Face's that holds an encoder.
+
+    Raises:
+        ValueError: none does; says what keeps each from it.
+    """
+    if norms_behind(model.backbone):
+        raise ValueError("transformers have no encoder whose norms stand behind the blocks' parts")
+    reasons = []
+    for form in FORMS:
+        try:
+            write_model(model, form)
+            return form
+        except ValueError as error:
+            reasons.append(f'{form}: {error}')
+    raise ValueError(f'no encoder of transformers holds this one ({reasons[-1]}); choose timm or mmpretrain')
+
+
+def config_of_form(form: str, model: Converted, facts: Facts, grid: Grid | None) -> dict:
+    """The ``config.json`` of an encoder.
+
+    Args:
+        form: layout of Hugging Face's.
+        model: of mmpretrain, with the encoder.
+        facts: what is known of the encoder; the family's default where nothing is.
+        grid: rows and columns of patches.
+
+    Raises:
+        ValueError: its heads, activation or image size are not known, or transformers have no place for them.
+    """
+    encoder = encoder_only(model).backbone
+    if form not in SPECIAL:
+        raise ValueError(f'{form} is written as a file of tensors alone; choose one of {sorted(SPECIAL)}, or hf')
+    own, special = SPECIAL[form](encoder, facts)
+    family = FAMILIES.get(own, Family(((0.5, ) * 3, ) * 2))
+    activation = facts.activation or ('silu' if 'use_gated_mlp' in special else family.activation)
+    if facts.heads is None or activation is None or grid is None:
+        raise ValueError("config.json wants the encoder's heads, activation and image size, not all of which the "
+                         'source states; put a config.json beside it, or convert a run\'s checkpoint')
+    width, channels, patch, _ = encoder[STEM].shape
+    hidden = next(len(encoder[name]) for part in ('layers.0.0', 'w12', 'fc1_x')
+                  if (name := f'{FIRST}ffn.{part}.weight') in encoder)
+    return {
+        'model_type': own, 'hidden_size': width, 'num_channels': channels, 'patch_size': patch,
+        'image_size': patch * grid[0] if grid[0] == grid[1] else [patch * count for count in grid],
+        'num_hidden_layers': 1 + max(int(name.split('.')[1]) for name in encoder if name.startswith('layers.')),
+        'num_attention_heads': facts.heads, 'intermediate_size': hidden,
+        'layer_norm_eps': facts.eps or family.eps,
+        'hidden_act': 'gelu' if special.get('use_swiglu_ffn') else ACTIVATIONS.get(activation, activation), **special}
+
+
+def _vit(encoder: StateDict, facts: Facts) -> tuple[str, dict]:
+    own, title = ('deit', 'DeiTModel') if 'dist_token' in encoder else (
+        'vit', 'ViTModel') if 'cls_token' in encoder else ('ijepa', 'IJepaModel')
+    return own, {'architectures': [title], 'qkv_bias': f'{FIRST}attn.qkv.bias' in encoder}
+
+
+def _dinov2(encoder: StateDict, facts: Facts) -> tuple[str, dict]:
+    width, gated = len(encoder[STEM]), f'{FIRST}ffn.w12.weight' in encoder
+    registers = {'num_register_tokens': encoder['reg_token'].shape[1]} if 'reg_token' in encoder else {}
+    hidden = len(encoder[f'{FIRST}ffn.w12.weight']) // 2 if gated else len(encoder[f'{FIRST}ffn.layers.0.0.weight'])
+    ratio = next((ratio for ratio in range(1, 33) if hidden_of(width * ratio, gated) == hidden), None)
+    if ratio is None:
+        raise ValueError(f"transformers' DINOv2 has no mlp_ratio of which {hidden} follows from a width of {width}; "
+                         'choose timm or mmpretrain')
+    own, title = ('dinov2_with_registers', 'Dinov2WithRegistersModel') if registers else ('dinov2', 'Dinov2Model')
+    return own, {'architectures': [title], 'mlp_ratio': ratio,
+                 'use_swiglu_ffn': gated, 'use_mask_token': 'mask_token' in encoder, **registers,
+                 'qkv_bias': f'{FIRST}attn.qkv.bias' in encoder}
+
+
+def hidden_of(product: int, gated: bool) -> int:
+    """The hidden width that transformers' DINOv2 makes of width times ratio: 2/3 of it where it is gated, by eights."""
+    return (int(product * 2 / 3) + 7) // 8 * 8 if gated else product
+
+
+def _dinov3(encoder: StateDict, facts: Facts) -> tuple[str, dict]:
+    gated = {'use_gated_mlp': True} if f'{FIRST}ffn.fc1_g.weight' in encoder else {}
+    biased = f'{FIRST}attn.q_bias' in encoder
+    return 'dinov3_vit', {
+        'architectures': ['DINOv3ViTModel'], 'num_register_tokens': encoder['reg_token'].shape[1], **gated,
+        'query_bias': biased, 'key_bias': False, 'value_bias': biased, 'proj_bias': True,
+        'mlp_bias': f'{FIRST}ffn.layers.1.bias' in encoder,
+        'rope_theta': float(facts.beside.vision.get('rope_theta') or 100)}
+
+
+def _beit(encoder: StateDict, facts: Facts) -> tuple[str, dict]:
+    return 'beit', {
+        'architectures': ['BeitModel'], 'use_mean_pooling': 'ln2.weight' in encoder,
+        'use_mask_token': 'mask_token' in encoder, 'use_absolute_position_embeddings': 'pos_embed' in encoder,
+        'use_relative_position_bias': f'{FIRST}attn.rel_pos_bias.{TABLE}' in encoder,
+        'use_shared_relative_position_bias': f'rel_pos_bias.{TABLE}' in encoder}
+
+
+def _clip(encoder: StateDict, facts: Facts) -> tuple[str, dict]:
+    return 'clip_vision_model', {'architectures': ['CLIPVisionModel']}
+
+
+def _siglip(encoder: StateDict, facts: Facts) -> tuple[str, dict]:
+    return 'siglip_vision_model', {'architectures': ['SiglipVisionModel'],
+                                   'vision_use_head': 'attn_pool.latent' in encoder}
+
+
+SPECIAL: dict[str, Callable[[StateDict, Facts], tuple[str, dict]]] = {
+    'hf-vit': _vit, 'hf-beit': _beit, 'hf-dinov2': _dinov2, 'hf-dinov3': _dinov3, 'hf-clip': _clip,
+    'hf-siglip': _siglip}
+
+
+def pixels_config(facts: Facts, config: dict) -> dict:
+    """The ``preprocessor_config.json``: values in 0…1 of images of the encoder's side, minus mean, by std."""
+    mean, std = facts.beside.pixels or FAMILIES[config['model_type']].pixels
+    size = config['image_size']
+    height, width = (size, size) if isinstance(size, int) else size
+    return {'do_resize': True, 'size': {'height': height, 'width': width}, 'do_rescale': True,
+            'rescale_factor': 1 / 255, 'do_normalize': True, 'image_mean': list(mean), 'image_std': list(std),
+            'image_processor_type': 'ViTImageProcessor'}
