@@ -51,12 +51,13 @@ def write_config(path: Path, model: dict, folder: str, val: str | None = None, e
     loader = dict(batch_size=12, num_workers=0, persistent_workers=False, collate_fn=dict(type='default_collate'))
     steps = [dict(type='mm_graft.TolerantLoadImageFromFile', **load or {}), dict(type='RandomResizedCrop', scale=32)]
     center = [dict(type='LoadImageFromFile'), dict(type='Resize', scale=32), dict(type='PackInputs')]
-    data = dict(type='CustomDataset', data_root=folder, with_label=model is NET, pipeline=[*steps, center[-1]])
+    data = dict(type='CustomDataset', data_root=folder, with_label=model['type'] == 'ImageClassifier',
+                pipeline=[*steps, center[-1]])
     keys = dict(
         model=model, train_dataloader=dict(**loader, drop_last=True, dataset=data, sampler=dict(type='DefaultSampler')),
         optim_wrapper=dict(constructor='mm_graft.GraftOptimWrapperConstructor',
                            optimizer=dict(type='AdamW', lr=lr), paramwise_cfg=paramwise or dict(stage_lr_mult=[1.0])),
-        param_scheduler=dict(type='mm_graft.WarmupCosineLR', warmup=min(1, epochs - 1), convert_to_iter_based=True),
+        param_scheduler=dict(type='mm_graft.WarmupCosineLR', warmup=int(epochs > 1), convert_to_iter_based=True),
         train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=epochs), auto_scale_lr=dict(base_batch_size=12),
         visualizer=dict(vis_backends=[]), default_hooks=dict(logger=dict(interval=1), checkpoint=dict(interval=2)))
     if val:

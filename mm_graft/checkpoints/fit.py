@@ -128,8 +128,8 @@ def on_grid(tensors: StateDict, own: StateDict, source: SourceGrid, target: Grid
     if not resize:
         how = '' if source.how in ('given', 'stated') else f', which is {source.how}'
         raise ValueError(f'its positions are of {source.grid[0]} × {source.grid[1]} patches{how}, the backbone has '
-                         f'{other[0]} × {other[1]}; load with resize=True to interpolate them '
-                         '(default_hooks.init.resize=True beside --init FILE), use the same image size, or say the '
+                         f'{other[0]} × {other[1]}; load with resize=True to interpolate them (--resize; in a '
+                         'training --cfg-options default_hooks.init.resize=True), use the same image size, or say the '
                          'grid of the file by grid=(rows, columns)')
     return {**tensors, **{name: to_grid({name: tensors[name]}, source.grid, grid)[name]
                           for name, grid in targets.items()}}

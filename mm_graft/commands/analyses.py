@@ -28,10 +28,10 @@ from mm_graft.analysis.data import balanced, evenly_spaced, image_batches, train
 from mm_graft.analysis.layers import draw_layers, propose
 from mm_graft.analysis.reconstruction import load_model, read_images, reconstruct
 from mm_graft.checkpoints import read_checkpoint
+from mm_graft.checkpoints.model_weights import choose_weights
 from mm_graft.commands.analyze import AnalyzedModel
 from mm_graft.commands.configs import check_folders
 from mm_graft.encoders import Encoder, load_encoder, normalization_of, patch_projection, preprocessor_config
-from mm_graft.engine.reliability.strict_load_hook import choose_weights
 from mm_graft.evaluation.datasets import build_datasets, class_names, image_labels
 from mm_graft.evaluation.features import encode
 from mm_graft.evaluation.layers import curves, features_of_blocks
@@ -41,7 +41,7 @@ from mm_graft.gradients import terms_conflict
 
 def encoders_of(args: Namespace, entries: list[AnalyzedModel]) -> dict[str, Encoder]:
     """The encoders, by name."""
-    return {entry.label: load_encoder(entry.cfg, entry.checkpoint, args.branch).to(args.device)
+    return {entry.label: load_encoder(entry.cfg, entry.checkpoint, args.branch, args.resize).to(args.device)
             for entry in entries}
 
 

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from mm_graft.commands.arguments import add_overrides, at_least_one, check_files
+from mm_graft.commands.arguments import add_encoder, add_overrides, at_least_one, check_files
 from mm_graft.commands.configs import add_checkpoint, config_for, run_name
 from mm_graft.commands.labeled import add_labeled, use_labeled
 
@@ -30,8 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='another one in the same figure; may be repeated')
     parser.add_argument('--names', nargs='+', help='in the figure, in order (default: those of configs or runs)')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/analysis'), help='folder of JSON and figure')
-    parser.add_argument('--branch', choices=('base', 'momentum'), default='base',
-                        help='which encoder of a contrastive checkpoint')
+    add_encoder(parser)
     parser.add_argument('--batch-size', type=at_least_one, default=32, help='images at once')
     parser.add_argument('--seed', type=int, default=0, help='of what is random: order of the images, masks, t-SNE')
     parser.add_argument('--device', help='of the models (default: a GPU where there is one)')

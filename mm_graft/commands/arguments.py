@@ -61,6 +61,14 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
                         help='overrides of the config, such as max_epochs=100 model.backbone.drop_path_rate=0.1')
 
 
+def add_encoder(parser: argparse.ArgumentParser) -> None:
+    """Which encoder of a file is taken, and whether it may have been trained on another grid of patches."""
+    parser.add_argument('--branch', choices=('base', 'momentum'), default='base',
+                        help='which encoder of a contrastive checkpoint')
+    parser.add_argument('--resize', action='store_true',
+                        help="interpolate positions to the config's image size, if the file's are for another")
+
+
 def add_launcher(parser: argparse.ArgumentParser) -> None:
     """How several processes were started, as OpenMMLab's launchers say it."""
     parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none',

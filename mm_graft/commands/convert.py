@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mm_graft.commands.arguments import add_overrides, check_files
+from mm_graft.commands.arguments import add_encoder, add_overrides, check_files
 from mm_graft.commands.configs import add_checkpoint, config_for
 
 if TYPE_CHECKING:
@@ -74,9 +74,7 @@ def onnx_arguments(parser: argparse.ArgumentParser) -> None:
     """Which encoder, to which file."""
     add_checkpoint(parser)
     parser.add_argument('target', help='new file, .onnx')
-    parser.add_argument('--branch', default='base', choices=('base', 'momentum'),
-                        help='which encoder of a contrastive checkpoint')
-    parser.add_argument('--resize', action='store_true', help="interpolate positions to the config's image size")
+    add_encoder(parser)
     add_overrides(parser)
 
 

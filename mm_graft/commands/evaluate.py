@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from mm_graft.commands.arguments import add_overrides, at_least_one
+from mm_graft.commands.arguments import add_encoder, add_overrides, at_least_one
 from mm_graft.commands.configs import add_checkpoint, config_for
 from mm_graft.commands.labeled import add_labeled, use_labeled
 
@@ -25,9 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--protocols', nargs='+', default=['knn', 'linear', 'fewshot-1'], choices=PROTOCOLS,
                         help='what to measure, see docs/evaluation.md')
     parser.add_argument('--out', help='folder for report.json, report.txt and report.png')
-    parser.add_argument('--branch', choices=('base', 'momentum'), default='base', help='which encoder of a contrastive '
-                        'checkpoint')
-    parser.add_argument('--resize', action='store_true', help="interpolate positions to the config's image size")
+    add_encoder(parser)
     parser.add_argument('--pool', choices=('cls', 'avg'), default='cls', help='class token, or mean over the patches')
     parser.add_argument('--no-final-norm', action='store_true', help='features as they leave the last block')
     parser.add_argument('--cache', default='work_dirs/features', help='folder of extracted features')

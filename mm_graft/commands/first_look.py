@@ -101,6 +101,9 @@ def prepared(name: str, model: nn.Module, loader: DataLoader, samples: list, tra
         if getattr(model, 'data_preprocessor', None) is not None:
             batch = model.data_preprocessor(batch, training)
     except INPUT_ERRORS as error:
+        stem, (channels, *_) = stem_of(model), shapes[0][0] if shapes[0] else (None, )
+        if stem is not None and channels not in (None, stem.in_channels):
+            raise ValueError(other_channels(name, channels, stem)) from error
         if any(shape != shapes[0] for shape in shapes):
             raise ValueError(f'{name}: images of a batch must have one size, but the first and the last have '
                              f'{shapes[0]} and {shapes[-1]} (channels, height, width); end the pipeline with a crop, '
@@ -122,24 +125,37 @@ def check_sizes(name: str, model: nn.Module, inputs: list[Tensor]) -> None:
     Raises:
         ValueError: they do not.
     """
-    try:
-        backbone = find_backbone(model)[1]
-    except ValueError:
-        return  # of no kind that we know
-    stem = getattr(getattr(backbone, 'patch_embed', None), 'projection', None)
-    size = getattr(backbone, 'img_size', None)
+    stem = stem_of(model)
+    if stem is None:
+        return
+    size = getattr(find_backbone(model)[1], 'img_size', None)
     for image in inputs:
-        if not isinstance(stem, nn.Conv2d) or image.ndim != 4:
+        if image.ndim != 4:
             continue
         if image.shape[1] != stem.in_channels:
-            raise ValueError(f'{name} gives images of {image.shape[1]} channels, but model.backbone takes '
-                             f'{stem.in_channels}; set model.backbone.in_channels, or the color of the loading')
+            raise ValueError(other_channels(name, image.shape[1], stem))
         height, width = image.shape[2:]
         if hides(model) and len(inputs) == 1 and isinstance(size, tuple) and (height, width) != size:
             raise ValueError(f'{name} gives images of {height}×{width}, but model.backbone.img_size is '
                              f'{size[0]}×{size[1]}, to which masks and decoder are bound; give both the same')
         if stem.kernel_size == stem.stride:
             check_divides((height, width), stem.stride)
+
+
+def stem_of(model: nn.Module) -> nn.Conv2d | None:
+    """The convolution by which the backbone embeds patches; None of a kind that is not known."""
+    try:
+        backbone = find_backbone(model)[1]
+    except ValueError:
+        return None
+    stem = getattr(getattr(backbone, 'patch_embed', None), 'projection', None)
+    return stem if isinstance(stem, nn.Conv2d) else None
+
+
+def other_channels(name: str, channels: int, stem: nn.Conv2d) -> str:
+    """What to say of images of so many channels."""
+    return (f'{name} gives images of {channels} channels, but model.backbone takes {stem.in_channels}; set '
+            'model.backbone.in_channels, or the color of the loading')
 
 
 def hides(model: nn.Module) -> bool:

@@ -44,7 +44,11 @@ class Features:
 
 
 def sha256_of_dataset(dataset: Dataset) -> str:
-    """SHA-256 of what a host data set holds: labels, and names, sizes and times of files or the pixels in memory."""
+    """SHA-256 of what a host data set holds: labels, and names, sizes and times of files or the pixels in memory.
+
+    Of the times one is that of the last change of a file's content or name, which nothing sets back; ``cp -p`` and
+    ``rsync -t`` do that with the other.
+    """
     digest = hashlib.sha256(repr(getattr(dataset, 'metainfo', None)).encode())
     for index in range(len(dataset)):
         info = dataset.get_data_info(index)
@@ -52,7 +56,7 @@ def sha256_of_dataset(dataset: Dataset) -> str:
         digest.update(f'{path}|{info.get("gt_label")}|'.encode())
         if path is not None and os.path.exists(path):
             status = os.stat(path)
-            digest.update(f'{status.st_size}|{status.st_mtime_ns}|'.encode())
+            digest.update(f'{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}|'.encode())
         elif image is not None:
             digest.update(np.ascontiguousarray(np.asarray(image)).tobytes())
     return digest.hexdigest()

@@ -1,4 +1,5 @@
 import json
+import os
 
 import cv2
 import numpy as np
@@ -113,6 +114,11 @@ def test_key_of_the_data_follows_names_labels_and_content(tmp_path):
     assert sha256_of_dataset(build(tmp_path)) == before
     assert sha256_of_dataset(build(tmp_path, metainfo={'classes': ['x', 'y']})) != before
     cv2.imwrite(str(tmp_path / 'a' / '0.png'), np.full((9, 9, 3), 77, np.uint8))
+    assert sha256_of_dataset(build(tmp_path)) != before
+
+    before, times = sha256_of_dataset(build(tmp_path)), os.stat(tmp_path / 'a' / '0.png')
+    (tmp_path / 'a' / '0.png').write_bytes((tmp_path / 'a' / '0.png').read_bytes()[:-1] + b'x')
+    os.utime(tmp_path / 'a' / '0.png', ns=(times.st_atime_ns, times.st_mtime_ns))
     assert sha256_of_dataset(build(tmp_path)) != before
 
     class InMemory(list):

@@ -1,6 +1,7 @@
 """Loading images: every kind of file by one rule, and bad ones named, counted and replaced."""
 
 import logging
+from collections.abc import Iterable
 from hashlib import blake2b
 
 import torch
@@ -106,8 +107,8 @@ class TolerantLoadImageFromFile(LoadImageFromFile):
     a JPEG's data decode to wrong colors and are not noticed.
 
     Args:
-        max_bad: how many files may be bad, however often they are met, over all processes of one loader (each process
-            of a distributed run has its own) and, with `BadImagesHook`, over resumed runs; one more is an error.
+        max_bad: how many files may be bad, however often they are met, over all processes of a loader and, with
+            `BadImagesHook`, over all processes of a run and over resumed ones; one more is an error.
         kwargs: as above.
 
     Raises:
@@ -131,3 +132,15 @@ class TolerantLoadImageFromFile(LoadImageFromFile):
         if total > self.max_bad:
             raise RuntimeError(f'{message}; repair the data, or raise max_bad')
         print_log(f'{message}, another one takes its place', logger='current', level=logging.WARNING)
+
+    def count_more(self, hashes: Iterable[int]) -> None:
+        """Count files that were met elsewhere: by other processes, or before the run was resumed.
+
+        Raises:
+            RuntimeError: so they are more than ``max_bad``.
+        """
+        for value in hashes:
+            self.bad_files.add_hash(value)
+        if len(self.bad_files) > self.max_bad:
+            raise RuntimeError(f'{len(self.bad_files)} images cannot be used, over all processes and resumed runs, of '
+                               f'at most {self.max_bad}; repair the data, or raise max_bad')

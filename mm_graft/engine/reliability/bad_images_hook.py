@@ -1,7 +1,8 @@
-"""Bad images, counted by file, stay counted when a run is resumed."""
+"""Bad images are counted by file, over all processes, and stay counted when a run is resumed."""
 
 from collections.abc import Iterator
 
+from mmengine.dist import all_gather_object, get_world_size
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch.utils.data import Dataset
@@ -14,30 +15,58 @@ KEY = 'bad_images'
 
 @HOOKS.register_module()
 class BadImagesHook(Hook):
-    """Keep in checkpoints which files of the training set were bad, as hashes of their paths.
+    """Count which files of the training set were bad as one, in all processes, and keep them in checkpoints.
 
-    The loader (``mm_graft.TolerantLoadImageFromFile``) has the set and the limit. In a distributed run the files are
-    those that the main process met; the others meet theirs again.
+    The loader (``mm_graft.TolerantLoadImageFromFile``) has the set, of hashes of paths, and the limit. Processes tell
+    each other of theirs at the end of an epoch and every ``interval`` iterations.
+
+    Args:
+        interval: iterations between two such meetings.
+
+    Raises:
+        RuntimeError: (in use) more files than ``max_bad``, in all processes at once.
     """
+
+    def __init__(self, interval: int = 1000) -> None:
+        self.interval = interval
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None,
+                         outputs: dict | None = None) -> None:
+        """Let all processes have the files of all."""
+        due = self.every_n_train_iters(runner, self.interval) or self.end_of_epoch(runner.train_dataloader, batch_idx)
+        if due and get_world_size() > 1:
+            share_bad_files(runner.train_dataloader.dataset)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Note them."""
-        checkpoint[KEY] = [hash_ for found in bad_files_of(runner.train_dataloader.dataset) for hash_ in found.hashes()]
+        checkpoint[KEY] = sorted({hash_ for loader in tolerant_loaders(runner.train_dataloader.dataset)
+                                  for hash_ in loader.bad_files.hashes()})
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Go on from those of a resumed run."""
         if not asked_to_resume(runner) or KEY not in checkpoint:
             return
-        for found in bad_files_of(runner.train_dataloader.dataset):
-            for hash_ in checkpoint[KEY]:
-                found.add_hash(hash_)
+        for loader in tolerant_loaders(runner.train_dataloader.dataset):
+            loader.count_more(checkpoint[KEY])
 
 
-def bad_files_of(dataset: Dataset) -> Iterator:
-    """The sets of bad files that the loaders of a data set fill, inside wrappers too."""
+def share_bad_files(dataset: Dataset) -> None:
+    """Add the bad files of all processes to the sets of each; all have to call it.
+
+    Raises:
+        RuntimeError: together they are too many.
+    """
+    loaders = list(tolerant_loaders(dataset))
+    for process in all_gather_object([loader.bad_files.hashes() for loader in loaders]):
+        for loader, hashes in zip(loaders, process):
+            loader.count_more(hashes)
+
+
+def tolerant_loaders(dataset: Dataset) -> Iterator:
+    """The steps of a data set that leave bad files out, inside wrappers too."""
     for inner in getattr(dataset, 'datasets', [getattr(dataset, 'dataset', None)]):
         if inner is not None:
-            yield from bad_files_of(inner)
+            yield from tolerant_loaders(inner)
     for transform in getattr(getattr(dataset, 'pipeline', None), 'transforms', ()):
         if hasattr(transform, 'bad_files'):
-            yield transform.bad_files
+            yield transform

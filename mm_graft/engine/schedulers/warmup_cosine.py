@@ -25,6 +25,8 @@ def check_warmup(warmup: float, end: float, unit: str = 'epochs') -> None:
     Raises:
         ValueError: it is not.
     """
+    if end <= 0:
+        raise ValueError(f'a run of {end:g} {unit} trains nothing; set train_cfg.max_{unit}')
     if not 0 <= warmup < end:
         raise ValueError(f'param_scheduler.warmup={warmup:g} {unit} must be shorter than the run of {end:g} {unit}; '
                          'shorten it or train longer')

@@ -6,9 +6,14 @@ import pytest
 import torch
 from mmengine.dataset import ConcatDataset, RepeatDataset
 from mmengine.model import BaseModel
+from mmengine.registry import TRANSFORMS
 from mmengine.runner import Runner
+from torch import distributed
+from torch.utils.data import DataLoader
 
-from mm_graft.engine.reliability.bad_images_hook import KEY, BadImagesHook, bad_files_of
+from mm_graft.engine.reliability import bad_images_hook
+from mm_graft.engine.reliability.bad_images_hook import KEY, BadImagesHook, share_bad_files, tolerant_loaders
+from tests.own_process import in_processes
 
 LOADER = dict(type='mm_graft.TolerantLoadImageFromFile', max_bad=1)
 
@@ -42,7 +47,7 @@ def train(folder, epochs, resume=False, load_from=None):
         train_cfg=dict(by_epoch=True, max_epochs=epochs), custom_hooks=[dict(type='mm_graft.BadImagesHook')],
         default_scope='mmpretrain', log_level='ERROR')
     runner.train()
-    return next(bad_files_of(runner.train_dataloader.dataset))
+    return next(tolerant_loaders(runner.train_dataloader.dataset)).bad_files
 
 
 def test_the_limit_is_on_files_through_epochs_workers_and_resumes(folder):
@@ -58,13 +63,13 @@ def test_the_limit_is_on_files_through_epochs_workers_and_resumes(folder):
 
 
 def test_sets_are_found_inside_wrappers():
-    found = object()
-    inner = SimpleNamespace(pipeline=SimpleNamespace(transforms=[SimpleNamespace(bad_files=found), SimpleNamespace()]),
+    found = SimpleNamespace(bad_files=object())
+    inner = SimpleNamespace(pipeline=SimpleNamespace(transforms=[found, SimpleNamespace()]),
                             metainfo={}, full_init=lambda: None)
     repeat, concat = RepeatDataset.__new__(RepeatDataset), ConcatDataset.__new__(ConcatDataset)
     repeat.dataset, concat.datasets = inner, [inner, repeat]
-    assert list(bad_files_of(concat)) == [found, found]
-    assert list(bad_files_of(SimpleNamespace())) == []
+    assert list(tolerant_loaders(concat)) == [found, found]
+    assert list(tolerant_loaders(SimpleNamespace())) == []
 
 
 def test_other_checkpoints_and_data_are_left_alone():
@@ -73,3 +78,42 @@ def test_other_checkpoints_and_data_are_left_alone():
     BadImagesHook().after_load_checkpoint(runner, checkpoint)
     BadImagesHook().before_save_checkpoint(runner, checkpoint)
     assert checkpoint == {KEY: []}
+
+
+def with_pipeline(limit, *paths):
+    loader = TRANSFORMS.build(LOADER | dict(max_bad=limit))
+    for path in paths:
+        loader.bad_files.add(path)
+    return SimpleNamespace(pipeline=SimpleNamespace(transforms=[loader]))
+
+
+def share(rank, store, folder):
+    distributed.init_process_group('gloo', store=distributed.FileStore(store, 2), rank=rank, world_size=2)
+    dataset = with_pipeline(3, 'both', f'of {rank}')
+    share_bad_files(dataset)
+    few, = tolerant_loaders(dataset)
+    dataset = with_pipeline(2, 'both', f'of {rank}')
+    try:
+        share_bad_files(dataset)
+        said = ''
+    except RuntimeError as error:
+        said = str(error)
+    (folder / str(rank)).write_text(f'{len(few.bad_files)}: {said}')
+    distributed.destroy_process_group()
+
+
+def test_files_are_counted_over_all_processes(tmp_path):
+    in_processes(share, str(tmp_path / 'store'), tmp_path, processes=2)
+    for rank in '01':
+        assert (tmp_path / rank).read_text().startswith('3: 3 images cannot be used, over all processes')
+
+
+@pytest.mark.parametrize(('iteration', 'batch', 'processes', 'shared'), [
+    (4, 0, 2, True), (3, 0, 2, False), (3, 9, 2, True), (3, 8, 2, False), (4, 9, 1, False)])
+def test_processes_meet_at_the_end_of_an_epoch_and_now_and_then(monkeypatch, iteration, batch, processes, shared):
+    seen = []
+    monkeypatch.setattr(bad_images_hook, 'share_bad_files', seen.append)
+    monkeypatch.setattr(bad_images_hook, 'get_world_size', lambda: processes)
+    runner = SimpleNamespace(iter=iteration, train_dataloader=DataLoader([0] * 10))
+    BadImagesHook(interval=5).after_train_iter(runner, batch)
+    assert seen == [runner.train_dataloader.dataset] * shared

@@ -1,14 +1,13 @@
-import socket
 from types import SimpleNamespace
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
 from torch import distributed, nn
 
 from mm_graft.engine.reliability.gradient_carry import GRADIENTS, at_step, gather_gradients, restore_gradients
+from tests.own_process import in_processes
 from tests.resumed_parts import LENGTH, StoppedError, run, state
 
 THREE = {'optim_wrapper.accumulative_counts': 3}  # epochs of four iterations end within a step, but for the third
@@ -82,9 +81,8 @@ class Two(nn.Module):
         self.both, self.one, self.none = (nn.Parameter(torch.zeros(2)) for _ in range(3))
 
 
-def gather(rank, port, folder):
-    torch.set_num_threads(1)
-    distributed.init_process_group('gloo', f'tcp://127.0.0.1:{port}', rank=rank, world_size=2)
+def gather(rank, folder):
+    distributed.init_process_group('gloo', store=distributed.FileStore(f'{folder}/store', 2), rank=rank, world_size=2)
     model = Two()
     wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=1.0), accumulative_counts=2)
     runner = SimpleNamespace(model=model, optim_wrapper=wrapper)
@@ -95,10 +93,7 @@ def gather(rank, port, folder):
 
 
 def test_processes_go_on_with_the_mean_of_what_each_has(tmp_path):
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
-    mp.start_processes(gather, (port, str(tmp_path)), nprocs=2, start_method='fork')
+    in_processes(gather, str(tmp_path), processes=2)
     main, other = (torch.load(tmp_path / f'{rank}.pth') for rank in (0, 1))
     assert other[0] == {}
     assert {name: value.tolist() for name, value in main[0].items()} == {'both': [1.5, 1.5], 'one': [2., 2.]}

@@ -103,8 +103,10 @@ def test_impossible_settings_are_refused(settings, message):
 
 
 def test_a_long_warm_up_is_refused_in_the_epochs_that_were_written():
-    with pytest.raises(ValueError, match='warmup=1 epochs must be shorter than the run of 0 epochs'):
-        WarmupCosineLR.build_iter_from_epoch(optimizer(1.0), warmup=1, end=0, epoch_length=5)
+    with pytest.raises(ValueError, match='warmup=1 epochs must be shorter than the run of 1 epochs'):
+        WarmupCosineLR.build_iter_from_epoch(optimizer(1.0), warmup=1, end=1, epoch_length=5)
+    with pytest.raises(ValueError, match=r'a run of 0 epochs trains nothing; set train_cfg\.max_epochs'):
+        WarmupCosineLR.build_iter_from_epoch(optimizer(1.0), warmup=0, end=0, epoch_length=5)
 
 
 def test_iterations_cannot_be_converted_to_iterations():
