@@ -11,6 +11,7 @@ from mm_graft.commands.arguments import add_launcher, add_overrides
 from mm_graft.commands.batches import scale_by_effective_batch, share_batch
 from mm_graft.commands.configs import check_paths, load_config, set_init
 from mm_graft.commands.messages import INPUT_ERRORS, ReportedError
+from mm_graft.commands.trackers import add_trackers, set_trackers
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -27,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--amp', action='store_true', help='bf16 autocast, without a gradient scaler')
     parser.add_argument('--no-validate', action='store_true', help='skip validation')
     parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate with the batch size')
+    add_trackers(parser)
     add_overrides(parser)
     add_launcher(parser)
 
@@ -85,6 +87,7 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> Config:
     from mmengine.config import ConfigDict
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(cfg.filename).stem}'
+    set_trackers(cfg, args.tracker)
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.amp:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mm_graft.commands.arguments import check_files
 from mm_graft.commands.labeled import labeled_folders
+from mm_graft.commands.trackers import add_trackers
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         'work_dirs/start_<name of the folder>)')
     parser.add_argument('--device', choices=('cuda', 'cpu'), help='where it is trained (default: a GPU where there is '
                         'one)')
+    add_trackers(parser)
     parser.add_argument('--seed', type=int, default=0, help='of weights, order and views')
     parser.add_argument('--dry-run', action='store_true', help='print the plan, write its configs, and stop')
 

@@ -13,9 +13,10 @@ from mm_graft.commands.configs import content_root, load_config
 from mm_graft.commands.start.configs import LEAVES, stage_config, write_config
 from mm_graft.commands.start.facts import look_at_folder, look_at_machine
 from mm_graft.commands.start.plan import Encoder, Plan, make_plan
+from mm_graft.commands.trackers import set_trackers
 from mm_graft.files import atomic_write, read_small_json
 
-ASKED = ('images', 'checkpoint', 'minutes', 'device', 'seed')
+ASKED = ('images', 'checkpoint', 'minutes', 'device', 'seed', 'tracker')
 
 
 def start(args: argparse.Namespace, out: Path) -> None:
@@ -86,6 +87,7 @@ def write_plan(plan: Plan, args: argparse.Namespace, out: Path) -> None:
         leaf = Config.fromfile(content_root() / 'configs' / LEAVES[stage.name])
         work_dir = out / stage.name
         cfg = stage_config(leaf, plan, stage, str(args.images), work_dir, args.seed, before)
+        set_trackers(cfg, args.tracker)
         write_config(cfg, plan, stage, out / f'{number}_{stage.name}.py')
         before = str(work_dir / f'epoch_{stage.epochs}.pth')
     asked = {name: getattr(args, name) for name in ASKED}
