@@ -1,6 +1,7 @@
 """Parameters in shards (``DTensor``): to shard, to gather, and to refuse what needs full parameters."""
 
 from collections import OrderedDict
+from copy import copy
 
 import torch
 from mmengine.dist import all_reduce, is_main_process
@@ -34,11 +35,9 @@ def full_state_dict(state: dict) -> dict:
 
     All processes have to call it. One tensor at a time is gathered on a device.
     """
-    metadata = getattr(state, '_metadata', None)
-    state = apply_to(state, lambda value: isinstance(value, DTensor), full_tensor)
-    if metadata is not None:
-        state._metadata = metadata
-    return state
+    full = copy(state)  # with the versions of its modules
+    full.update(apply_to(state, lambda value: isinstance(value, DTensor), full_tensor))
+    return full
 
 
 def full_tensor(tensor: DTensor) -> Tensor:

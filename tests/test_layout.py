@@ -1,8 +1,16 @@
 """The layout of the house, kept by machine: mirrored tests, arrows between rooms, size of files, habits."""
 
 import ast
+import importlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
+
+from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / 'mm_graft'
@@ -16,6 +24,12 @@ WITHIN_MODELS = {
     'heads': {'losses', 'targets', 'masks'},
 }
 SHARED_BY_MODELS = {path.stem for path in (PACKAGE / 'models').glob('*.py')}
+# what others define and objects are given anew only in host/; and the one private name that has no public twin
+METHODS = {name for kind in (nn.Module, Dataset, DataLoader, Hook, OptimWrapper, BaseLoop, EpochBasedTrainLoop, Runner)
+           for name in dir(kind) if callable(getattr(kind, name))} | {
+               '__getitems__', 'init_weights', 'parse_losses'}
+NAMED_TUPLES = {'_asdict', '_fields', '_replace'}
+ALLOWED_PRIVATE = {'mm_graft/checkpoints/unpickler.py: pickle._Unpickler'}  # the one that is written in Python
 SOURCES = sorted(path for path in PACKAGE.rglob('*.py') if '.mim' not in path.parts)
 MODULES = [path for path in SOURCES if path.name != '__init__.py']
 SCRIPTS = [path for folder in ('tools', 'benchmarks', 'experiments', 'tests')
@@ -83,6 +97,34 @@ def test_the_package_keeps_its_habits():
     wrong += [f'{relative(path)}: print' for path in SOURCES if path.parts[len(PACKAGE.parts)] not in ABOVE
               and re.search(r'^ *print\(', path.read_text(), re.MULTILINE)]
     assert wrong + [relative(path) for path in SOURCES if path.stem == 'utils'] == []
+
+
+def test_only_the_room_host_reads_private_names_of_others_or_replaces_their_methods():
+    foreign = [offence for path in SOURCES if 'host' not in path.parts for offence in private_accesses(path)]
+    assert [offence for offence in foreign if offence not in ALLOWED_PRIVATE] == []
+
+
+def private_accesses(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute) and not is_own(node.value):
+            private = node.attr.startswith('_') and not node.attr.startswith('__') and node.attr not in NAMED_TUPLES
+            replaced = (isinstance(node.ctx, ast.Store) and node.attr in METHODS
+                        and not ast.unparse(node).startswith('cfg.'))
+            if private or replaced:
+                yield f'{relative(path)}: {ast.unparse(node)}' + ' = …' * replaced
+        if isinstance(node, ast.Call) and getattr(node.func, 'id', '') in {'getattr', 'setattr', 'hasattr'}:
+            of, name = node.args[:2]
+            if isinstance(name, ast.Constant) and re.match('_[^_]', name.value) and not is_own(of):
+                yield f'{relative(path)}: {ast.unparse(node)}'
+        if isinstance(node, ast.ImportFrom) and node.level == 0:
+            public = getattr(importlib.import_module(node.module), '__all__', ())
+            yield from (f'{relative(path)}: {node.module}.{alias.name}' for alias in node.names
+                        if re.match('_[^_]', alias.name) and alias.name not in public)
+
+
+def is_own(node: ast.expr) -> bool:
+    """Whether an expression is the object itself, or its class or base."""
+    return ast.unparse(node) in {'self', 'cls', 'super()'}
 
 
 def test_every_public_module_class_and_function_says_what_it_does():

@@ -1,6 +1,7 @@
 """What the commands share in reading their arguments. Nothing here imports torch or MMEngine: errors come at once."""
 
 import argparse
+import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -104,6 +105,6 @@ def at_least_one(text: str) -> int:
 
 def refuse(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> NoReturn:
     """End with the arguments that a command does not know, and the options that are called alike."""
-    known = [name for action in parser._actions for name in action.option_strings]
+    known = re.findall(r'(?<!\w)--?[a-z][\w-]*', parser.format_help())
     near = [found for word in unknown for found in get_close_matches(word.split('=')[0], known, 1)]
     parser.error(f'unknown arguments: {" ".join(unknown)}' + (f'; did you mean {", ".join(near)}?' if near else ''))

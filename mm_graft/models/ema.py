@@ -5,6 +5,7 @@ from mmengine.model import BaseAveragedModel
 from torch import Tensor, nn
 
 from mm_graft.equations import half_cosine
+from mm_graft.host.tensor_lists import lerp_
 from mm_graft.models.run_position import run_iteration, run_length
 from mm_graft.sharding import local_shard
 
@@ -22,8 +23,7 @@ def cosine_momentum(iteration: int, max_iters: int, start: float, end: float = 1
 
 def ema_update_(averaged: list[Tensor], source: list[Tensor], momentum: float) -> None:
     """``averaged ← m · averaged + (1 − m) · source`` in one call, without waiting for the device."""
-    if averaged:
-        torch._foreach_lerp_(averaged, source, 1 - momentum)
+    lerp_(averaged, source, 1 - momentum)
 
 
 class CosineMomentumEMA(BaseAveragedModel):

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from torch import nn
 
+from mm_graft.host.step_watch import call_after_steps
 from mm_graft.models.ema import CosineMomentumEMA
-from mm_graft.models.step_watch import call_after_steps
 
 
 class HasMomentumEncoder:

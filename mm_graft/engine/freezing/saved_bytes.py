@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
+from torch.multiprocessing.reductions import StorageWeakRef
 
 
 class SavedBytes:
@@ -13,7 +14,7 @@ class SavedBytes:
 
     def __init__(self, model: nn.Module):
         known = [*model.parameters(), *model.buffers()]
-        self._seen = {tensor.untyped_storage()._cdata for tensor in known}
+        self._seen = {StorageWeakRef(tensor.untyped_storage()) for tensor in known}
         self.total = 0
 
     def __call__(self) -> saved_tensors_hooks:
@@ -22,7 +23,7 @@ class SavedBytes:
 
     def _pack(self, tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage._cdata not in self._seen:
-            self._seen.add(storage._cdata)
+        if StorageWeakRef(storage) not in self._seen:
+            self._seen.add(StorageWeakRef(storage))
             self.total += storage.nbytes()
         return tensor

@@ -19,15 +19,15 @@ from mm_graft.checkpoints import backbone_tensors
 from mm_graft.depth import depth_map, find_backbone, unwrap
 from mm_graft.engine.hooks.load_backbone_hook import LoadBackboneHook
 from mm_graft.extra_loss import add_loss
+from mm_graft.host.tensor_lists import differences, norms
 from mm_graft.registry import HOOKS
 from mm_graft.sharding import FULLY_SHARD, local_shard, refuse_sharding, shard_like, sharding_of, sum_over_shards
 
 
 def weight_distance(parameters: list[Tensor], anchors: list[Tensor], p: int) -> Tensor:
     """Sum of ``|θ − θ₀|^p`` over all elements, p = 1 or 2; no mean, no root, no ½."""
-    differences = torch._foreach_sub(parameters, anchors)
-    norms = torch.stack(torch._foreach_norm(differences, p))
-    return norms.sum() if p == 1 else norms.square().sum()
+    distances = torch.stack(norms(differences(parameters, anchors), p))
+    return distances.sum() if p == 1 else distances.square().sum()
 
 
 @HOOKS.register_module()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
-from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm, _InstanceNorm
+from mmengine.utils.dl_utils.misc import is_norm
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -15,7 +15,6 @@ from mm_graft.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from mm_graft.sharding import refuse_sharding, sharding_wrapper
 from mm_graft.spelling import did_you_mean
 
-NORMS = (_BatchNorm, _InstanceNorm, nn.GroupNorm, nn.LayerNorm)
 OTHER_STEPS = frozenset({'fused', 'foreach', 'capturable', 'differentiable'})
 KNOWN = ('stage_lr_mult', 'layer_decay_rate', 'by_depth', 'norm_decay_mult', 'bias_decay_mult', 'bias_lr_mult',
          'flat_decay_mult', 'custom_keys')
@@ -151,7 +150,7 @@ class GraftOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         cfg, depth = self.paramwise_cfg, depths.depths[name]
         custom = custom_settings(name, cfg.get('custom_keys', {}))
         lr_mult, stage = self._depth_multiplier(depth, depths.num_blocks)
-        if name.endswith('.bias') and not isinstance(owner, NORMS):
+        if name.endswith('.bias') and not is_norm(owner):
             lr_mult *= cfg.get('bias_lr_mult', 1.0)
         lr_mult *= custom.get('lr_mult', 1.0)
         settings = {
@@ -176,7 +175,7 @@ class GraftOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     def _shape_rule(self, name: str, parameter: nn.Parameter, owner: nn.Module) -> float:
         cfg = self.paramwise_cfg
-        if isinstance(owner, NORMS) and 'norm_decay_mult' in cfg:
+        if is_norm(owner) and 'norm_decay_mult' in cfg:
             return cfg['norm_decay_mult']
         if name.endswith('.bias') and 'bias_decay_mult' in cfg:
             return cfg['bias_decay_mult']

@@ -5,6 +5,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mm_graft.engine.reliability.safe_checkpoint_hook import SafeCheckpointHook
 from mm_graft.host.run_requests import file_to_load
+from mm_graft.host.train_loops import settle_validation_interval
 from mm_graft.registry import HOOKS
 
 
@@ -19,8 +20,8 @@ def validation_is_due(runner: Runner) -> bool:
         place, last = runner.epoch, runner.max_epochs
     else:
         place, last = runner.iter, runner.max_iters
-    loop._decide_current_val_interval()
-    return place >= loop.val_begin and (place % loop.val_interval == 0 or place == last)
+    interval = settle_validation_interval(loop)
+    return place >= loop.val_begin and (place % interval == 0 or place == last)
 
 
 @HOOKS.register_module()

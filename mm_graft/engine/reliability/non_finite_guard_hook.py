@@ -11,6 +11,7 @@ from torch import Tensor
 from mm_graft.depth import unwrap
 from mm_graft.engine.reliability.safe_checkpoint_hook import SafeCheckpointHook
 from mm_graft.host.guarded_steps import guard_steps, has_scaler, skips_on_device, unguard_steps
+from mm_graft.host.tensor_lists import norms
 from mm_graft.registry import HOOKS
 from mm_graft.sharding import local_shard
 
@@ -19,8 +20,7 @@ def not_finite(tensors: list[Tensor]) -> Tensor:
     """(N,), on the device: which of N tensors have an element that is not finite (of shards: in this process)."""
     shards = [local_shard(tensor.detach()) for tensor in tensors]
     shards = [shard if shard.numel() else shard.new_zeros(1) for shard in shards]  # no norm of nothing
-    norms = torch._foreach_norm(shards, float('inf'))
-    return ~torch.stack([norm.float() for norm in norms]).isfinite()
+    return ~torch.stack([norm.float() for norm in norms(shards, float('inf'))]).isfinite()
 
 
 class Readback:

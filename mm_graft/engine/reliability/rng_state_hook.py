@@ -1,13 +1,12 @@
 """Randomness and order of data that a resumed run shares with an uninterrupted one."""
 
-from functools import partial
-
 from mmengine.dist import broadcast_object_list
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch.utils.data import BatchSampler
 
-from mm_graft.engine.reliability.sample_order import ITERATION, place_samples, seed_generators
+from mm_graft.host.sample_order import ITERATION, place_samples, seed_generators
+from mm_graft.host.train_loops import count_batches_anew, count_batches_from
 from mm_graft.registry import HOOKS
 
 PLACE = 'place_in_data'
@@ -76,7 +75,7 @@ class RNGStateHook(Hook):
         self.samples.begin(runner.epoch, done * self.place['batch_size'])
         if done:
             runner.logger.info(f'go on in epoch {runner.epoch + 1} after {done} of its iterations')
-            runner.train_loop.run_iter = partial(run_later_iter, runner.train_loop, done)
+            count_batches_from(runner.train_loop, done)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:
         """Seed everything for the coming iteration."""
@@ -84,9 +83,4 @@ class RNGStateHook(Hook):
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Count the batches of the next epoch from 0."""
-        vars(runner.train_loop).pop('run_iter', None)
-
-
-def run_later_iter(loop: EpochBasedTrainLoop, done: int, batch_idx: int, data_batch: object) -> None:
-    """The loop's ``run_iter`` where it counts batches from 0 though some of the epoch were done before."""
-    type(loop).run_iter(loop, batch_idx + done, data_batch)
+        count_batches_anew(runner.train_loop)

@@ -7,7 +7,7 @@ from weakref import finalize
 
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import CheckpointHook
-from mmengine.runner import BaseLoop, Runner
+from mmengine.runner import Runner
 
 from mm_graft.checkpoints.intact import ATOMIC, RUN, corruption_reason, newest_intact
 from mm_graft.checkpoints.reading import CheckpointError, integrity
@@ -17,6 +17,7 @@ from mm_graft.engine.reliability.run_folder import LAST, Record, asked_run, hold
 from mm_graft.files import remove_abandoned
 from mm_graft.host.run_requests import asked_to_resume, file_to_load, resume_from
 from mm_graft.host.safe_opening import safe_opening
+from mm_graft.host.train_loops import will_train
 from mm_graft.registry import HOOKS
 
 STOPPED = 'stopped.pth'
@@ -63,7 +64,7 @@ class SafeCheckpointHook(CheckpointHook):
         self._opening = ExitStack()
         self._opening.enter_context(safe_opening())
         finalize(self, self._opening.close)  # where the run ends before
-        if self.run is not None or not isinstance(runner._train_loop, BaseLoop):  # a validation or a test
+        if self.run is not None or not will_train(runner):  # a validation or a test
             return
         self.folder = checkpoint_folder(runner.work_dir, self.out_dir)
         answer = [self._begin(runner) if is_main_process() else None]

@@ -10,8 +10,7 @@ from typing import NamedTuple
 
 from mmengine.optim import _ParamScheduler
 
-MOVING = frozenset({'last_step', '_global_step', '_last_value', 'verbose', 'best', 'num_bad_epochs',
-                    'cooldown_counter'})  # of a schedule's state; the rest was given to it
+from mm_graft.host.schedule_position import MOVING, jump_to, steps_taken
 
 
 class Place(NamedTuple):
@@ -34,7 +33,7 @@ class Place(NamedTuple):
 def are_as_saved(schedules: Sequence[_ParamScheduler], saved: Sequence[dict], place: Place) -> bool:
     """Whether saved schedules had the settings of newly built ones and stand at this place."""
     return len(schedules) == len(saved) and all(
-        _settings(schedule.state_dict()) == _settings(state) and state['_global_step'] == place.steps(schedule)
+        _settings(schedule.state_dict()) == _settings(state) and steps_taken(state) == place.steps(schedule)
         for schedule, state in zip(schedules, saved))
 
 
@@ -52,7 +51,7 @@ def bring_to(schedules: Sequence[_ParamScheduler], place: Place) -> None:
             raise ValueError(f'{type(schedule).__name__} follows the metrics of the whole run and cannot be computed '
                              'anew for changed settings; resume with the old ones, or start a new run with load_from')
     if len(schedules) == 1 and getattr(schedules[0], 'closed_form', False):
-        _jump(schedules[0], place.steps(schedules[0]))
+        jump_to(schedules[0], place.steps(schedules[0]))
         return
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', message=r'Detected call of `scheduler\.step\(\)` before')
@@ -61,15 +60,6 @@ def bring_to(schedules: Sequence[_ParamScheduler], place: Place) -> None:
 
 def _settings(state: dict) -> dict:
     return {key: value for key, value in state.items() if key not in MOVING}
-
-
-def _jump(schedule: _ParamScheduler, steps: int) -> None:
-    schedule._global_step = steps
-    if steps >= schedule.begin:
-        schedule.last_step = min(steps, schedule.end - 1) - schedule.begin
-        for group, value in zip(schedule.optimizer.param_groups, schedule._get_value()):
-            group[schedule.param_name] = value
-    schedule._last_value = [group[schedule.param_name] for group in schedule.optimizer.param_groups]
 
 
 def _replay(schedules: Sequence[_ParamScheduler], place: Place) -> None:

@@ -7,6 +7,7 @@ from torch import nn
 
 from mm_graft.checkpoints.model_weights import choose_part, choose_weights
 from mm_graft.depth import unwrap
+from mm_graft.host.first_weights import after_init_weights
 from mm_graft.host.run_requests import asked_to_resume, file_to_load
 from mm_graft.nested import nodes
 from mm_graft.registry import HOOKS
@@ -48,12 +49,8 @@ def initialize_strictly(runner: Runner) -> None:
     taken = take_pretrained(model)
     if not taken:
         return
-    initialize = getattr(model, 'init_weights', None)
 
-    def init_weights() -> None:
-        vars(model).pop('init_weights')
-        if initialize is not None:
-            initialize()
+    def load() -> None:
         if asked_to_resume(runner):
             return
         for module, settings in taken:
@@ -63,7 +60,7 @@ def initialize_strictly(runner: Runner) -> None:
         if taken[-1][0] is not model and hasattr(model, 'start_momentum_encoders'):
             model.start_momentum_encoders()
 
-    model.init_weights = init_weights
+    after_init_weights(model, load)
 
 
 @HOOKS.register_module()

@@ -1,6 +1,7 @@
 """Linear warm-up from zero, then half a cosine."""
 
-from mmengine.optim.scheduler.param_scheduler import INF, _ParamScheduler
+from mmengine.optim import _ParamScheduler
+from mmengine.optim.scheduler.param_scheduler import INF
 
 from mm_graft.equations import half_cosine
 from mm_graft.registry import PARAM_SCHEDULERS

@@ -1,5 +1,6 @@
 """The host's ViT with the norms behind attention and MLP: the encoder of data2vec 2.0."""
 
+from mmengine.model import BaseModule, ModuleList
 from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
 from torch import Tensor, nn
 
@@ -8,7 +9,16 @@ from mm_graft.registry import MODELS
 
 
 class PostNormBlock(TransformerEncoderLayer):
-    """The host's block as x ← norm(x + attention(x)), x ← norm(x + mlp(x)); parameters have the host's names."""
+    """The host's block as x ← norm(x + attention(x)), x ← norm(x + mlp(x)); parameters have the host's names.
+
+    Args:
+        block: the host's, whose parts this one takes over.
+    """
+
+    def __init__(self, block: TransformerEncoderLayer) -> None:
+        BaseModule.__init__(self)
+        self.embed_dims = block.embed_dims
+        self.ln1, self.attn, self.ln2, self.ffn = block.ln1, block.attn, block.ln2, block.ffn
 
     def forward(self, x: Tensor) -> Tensor:
         """Tokens (B, N, D) through the block."""
@@ -35,8 +45,7 @@ class PostNormViT(GraftViT):
             raise ValueError('class_token_only=True computes a block with its norms in front; leave it out')
         patch_cfg = {'bias': True, **kwargs.pop('patch_cfg', {})}  # the host drops it with a norm before the blocks
         super().__init__(**{**kwargs, 'pre_norm': True, 'final_norm': False, 'patch_cfg': patch_cfg})
-        for block in self.layers:
-            block.__class__ = PostNormBlock  # the host does not let one choose the kind of block
+        self.layers = ModuleList(map(PostNormBlock, self.layers))
 
     @property
     def output_norm(self) -> nn.Module:

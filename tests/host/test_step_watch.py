@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.optim import optimizer as torch_optimizer
 
-from mm_graft.models.step_watch import call_after_steps, trains
+from mm_graft.host.step_watch import call_after_steps, trains
 
 
 class Counter(nn.Linear):

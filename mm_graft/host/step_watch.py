@@ -1,4 +1,7 @@
-"""Doing something after each optimizer step, wherever the step is taken."""
+"""Doing something after each optimizer step, wherever the step is taken: a hook on the steps of all optimizers.
+
+PyTorch tells an optimizer about its parameters, and a model nothing about its optimizer.
+"""
 
 import weakref
 from collections.abc import Callable

@@ -6,7 +6,7 @@ import torch
 from mmengine.dataset import DefaultSampler
 from torch.utils.data import BatchSampler, DataLoader, Dataset, SequentialSampler
 
-from mm_graft.engine.reliability.sample_order import (
+from mm_graft.host.sample_order import (
     PositionedSampler,
     place_samples,
     seed_generators,

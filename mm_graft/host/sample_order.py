@@ -1,4 +1,8 @@
-"""Which sample comes where in a run, and what it draws."""
+"""Which sample comes where in a run, and what it draws.
+
+PyTorch's loaders seed their workers and not the samples, and hand a data set bare indices: so a sampler, a data set's
+way of taking a batch, and the host's way of skipping what was seen are replaced.
+"""
 
 import random
 from collections.abc import Iterator

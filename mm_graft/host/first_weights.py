@@ -1,0 +1,21 @@
+"""Something that happens right after a run has initialized its weights.
+
+MMEngine's Runner initializes the weights of its model and loads a checkpoint in one go, with no hook between the two.
+"""
+
+from collections.abc import Callable
+
+from torch import nn
+
+
+def after_init_weights(model: nn.Module, then: Callable[[], None]) -> None:
+    """Let the next ``init_weights`` of a model, which need not have any, be followed by a call; only that one."""
+    initialize = getattr(model, 'init_weights', None)
+
+    def init_weights() -> None:
+        vars(model).pop('init_weights')
+        if initialize is not None:
+            initialize()
+        then()
+
+    model.init_weights = init_weights
