@@ -117,9 +117,9 @@ def private_accesses(path: Path) -> Iterator[str]:
             if isinstance(name, ast.Constant) and re.match('_[^_]', name.value) and not is_own(of):
                 yield f'{relative(path)}: {ast.unparse(node)}'
         if isinstance(node, ast.ImportFrom) and node.level == 0:
-            public = getattr(importlib.import_module(node.module), '__all__', ())
             yield from (f'{relative(path)}: {node.module}.{alias.name}' for alias in node.names
-                        if re.match('_[^_]', alias.name) and alias.name not in public)
+                        if re.match('_[^_]', alias.name)
+                        and alias.name not in getattr(importlib.import_module(node.module), '__all__', ()))
 
 
 def is_own(node: ast.expr) -> bool:
