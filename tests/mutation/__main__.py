@@ -29,7 +29,8 @@ OPERATOR_PROVIDERS['tensors'] = OPERATORS
 # what is mutated, the most important first; several tests where the mirrored one shares the work
 SOURCES = (
     'models/losses', 'models/targets', 'models/masks', 'models/heads', 'models/selfsup', 'models',
-    'host/step_watch.py', 'depth.py', 'equations.py', 'gradients.py', 'encoders.py', 'engine/optimizers/graft_constructor.py',
+    'host/step_watch.py', 'depth.py', 'equations.py', 'gradients.py', 'encoders.py',
+    'engine/optimizers/graft_constructor.py',
     'engine/optimizers/custom_keys.py', 'engine/schedulers', 'engine/freezing', 'engine/hooks/weight_anchor.py',
     'engine/hooks/gram_anchor.py', 'models/necks', 'models/backbones/conmim_vit.py',
     'models/backbones/visible_patch_vit.py', 'models/backbones/graft_vit.py', 'models/backbones/relative_position.py',
