@@ -4,6 +4,8 @@ import contextlib
 import gc
 import importlib
 import json
+import multiprocessing
+import multiprocessing.context
 import os
 import resource
 import signal
@@ -31,6 +33,8 @@ def import_hosts() -> None:
     """Import what takes seconds, once for all forks."""
     for name in HOSTS:
         importlib.import_module(name)
+    contexts = multiprocessing.context._concrete_contexts
+    contexts['forkserver'] = contexts['fork']  # processes of a test see the mutant too, and import nothing again
 
 
 def in_fork(work: Callable[[], object]) -> int:
