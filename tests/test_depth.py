@@ -125,6 +125,11 @@ def test_uneven_stages_are_refused_with_what_would_do(stages):
 def test_a_backbone_without_blocks_is_refused():
     with pytest.raises(ValueError, match='Linear has no known list of transformer blocks'):
         block_counts(nn.Linear(2, 2))
+    half = nn.Module()
+    half.stages = nn.ModuleList([nn.Module(), nn.Linear(2, 2)])
+    half.stages[0].blocks = nn.ModuleList([nn.Linear(2, 2)])
+    with pytest.raises(ValueError, match='Module has no known list'):
+        block_counts(half)
     with pytest.raises(ValueError, match='ResNet'):
         depth_map(MODELS.build(dict(type='ResNet', depth=18)))
 

@@ -53,6 +53,26 @@ def test_pixels_are_normalized_with_the_configs_numbers_and_back(tmp_path):
     assert torch.equal(encoder.encode_pixels(pixels), encoder(encoder.normalize(pixels)))
 
 
+def test_patch_tokens_of_a_wide_image_are_all_of_its_patches():
+    vit, images = timm_vit(img_size=(32, 48), class_token=True), torch.rand(2, 3, 32, 48)
+    assert torch.equal(Encoder(vit).patch_tokens(images), vit.forward_features(images)[:, 1:])
+    assert Encoder(vit).patch_tokens(images).shape == (2, 24, 16)
+
+
+def test_pixels_of_any_type_become_single_precision():
+    for mean in (None, [0.0] * 3):
+        encoder = Encoder(timm_vit(), mean, mean and [1.0] * 3)
+        for pixels in (torch.ones(1, 3, 2, 2, dtype=torch.uint8), torch.ones(1, 3, 2, 2).double()):
+            assert encoder.normalize(pixels).dtype == torch.float32
+
+
+def test_positions_of_another_grid_are_resized_if_that_is_asked_for(tmp_path):
+    path, wide = mae_file(tmp_path / 'mae.pth'), config(img_size=(32, 64))
+    assert load_encoder(wide, path, resize=True).grid == (4, 8)
+    with pytest.raises(CheckpointError, match='resize'):
+        load_encoder(wide, path)
+
+
 def test_without_a_mean_images_come_normalized():
     encoder, pixels = Encoder(timm_vit()), torch.rand(1, 3, 32, 32)
     assert torch.equal(encoder.normalize(pixels), pixels)
@@ -70,6 +90,8 @@ def test_the_preprocessor_takes_the_datas_channels_in_their_order():
 def test_a_normalization_at_the_top_of_a_config_will_do():
     settings = dict(mean=[1.0], std=[2.0], to_rgb=True, type='SelfSupDataPreprocessor')
     assert normalization_of(Config(dict(data_preprocessor=settings))) == dict(mean=[1.0], std=[2.0], to_rgb=True)
+    assert normalization_of(Config(dict(data_preprocessor=dict(mean=[1.0], std=[2.0])))) == dict(
+        mean=[1.0], std=[2.0], to_rgb=False)
     assert normalization_of(Config(dict(model=dict()))) == dict(mean=None, std=None, to_rgb=False)
 
 

@@ -35,14 +35,14 @@ def test_the_energy_by_hand_of_three_dimensions():
 
 
 def test_a_patch_lists_rows_then_columns_then_channels():
-    images = torch.arange(2 * 3 * 4 * 6.).reshape(2, 3, 4, 6)
+    images = torch.arange(5 * 3 * 4 * 6.).reshape(5, 3, 4, 6)
     patches = patchify(images, 2)
-    assert patches.shape == (2, 6, 12)
+    assert patches.shape == (5, 6, 12)
     second_of_second_row = images[1, :, 2:4, 2:4]  # patch (1, 1) of a 2×3 grid
     torch.testing.assert_close(patches[1, 4], second_of_second_row.permute(1, 2, 0).flatten())
 
 
 @pytest.mark.parametrize('channels', [1, 3, 4])
 def test_unpatchify_undoes_patchify(channels):
-    images = torch.randn(2, channels, 4, 6)
+    images = torch.randn(5, channels, 4, 6)
     assert torch.equal(unpatchify(patchify(images, 2), (2, 3), channels), images)

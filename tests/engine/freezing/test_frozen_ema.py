@@ -58,6 +58,17 @@ def test_an_average_on_its_way_is_left_alone(model):
     assert len(model.teacher.avg_parameters) == count
 
 
+@pytest.mark.parametrize(('name', 'stops'), [
+    ('cls_token', False), ('layers.0.ffn.layers.1.bias', False), ('layers.1.ln1.weight', True), ('ln1.bias', True)])
+def test_one_parameter_of_the_prefix_on_its_way_is_enough_and_those_above_do_not_count(model, name, stops):
+    update(model)
+    with torch.no_grad():
+        model.backbone.get_parameter(name).add_(1.)
+    copies = {key: average.clone() for key, average in model.teacher.module.named_parameters()}
+    assert stop_converged_averages(model, depth_map(model), 1) == stops
+    assert all(torch.equal(average, copies[key]) for key, average in model.teacher.module.named_parameters())
+
+
 def test_a_converged_average_becomes_equal_and_is_no_longer_updated(model):
     update(model)
     keys = list(model.state_dict())
