@@ -2,12 +2,17 @@
 
 from pathlib import Path
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 
 from mm_graft.commands.configs import set_init
-from mm_graft.commands.start.plan import Plan, Stage
+from mm_graft.commands.start.plan import Encoder, Plan, Stage
 
-LEAVES = {'mae': 'graft/vit-s_mae_own-images.py', 'graft': 'graft/vit-s_mae2mocov3_own-images.py'}
+LEAVES = {'mae': 'graft/vit-s_mae_own-images.py', 'graft': 'graft/vit-s_mae2mocov3_own-images.py',
+          'continue': 'continue/vit_own-images.py'}
+TITLES = {'mae': 'MAE on your own images', 'graft': 'Layer grafting on your own images',
+          'continue': 'Given weights, continued on your own images'}
+# multiples of the learning rate by number of stages, of which the first divides the blocks
+CONTINUED = {3: [0, 0.1, 1.0], 4: [0, 0.1, 1.0, 1.0], 2: [0, 1.0]}
 
 
 def stage_config(leaf: Config, plan: Plan, stage: Stage, images: str, work_dir: Path, seed: int,
@@ -25,7 +30,7 @@ def stage_config(leaf: Config, plan: Plan, stage: Stage, images: str, work_dir: 
     """
     cfg = leaf.copy()
     encoder = plan.encoder
-    cfg.model.backbone.update(arch=encoder.name, img_size=encoder.image_size, patch_size=encoder.patch_size)
+    cfg.model.backbone = encoder_config(cfg.model.backbone, encoder)
     cfg.train_dataloader.update(
         batch_size=plan.batch_size, num_workers=plan.workers, persistent_workers=plan.workers > 0,
         pin_memory=plan.device == 'cuda')
@@ -49,6 +54,22 @@ def stage_config(leaf: Config, plan: Plan, stage: Stage, images: str, work_dir: 
         cfg.default_hooks.pop('init', None)
     SIZES[stage.name](cfg, plan)
     return cfg
+
+
+def encoder_config(backbone: ConfigDict, encoder: Encoder) -> ConfigDict:
+    """The backbone of a leaf as the encoder of the plan, or the given one in its place, at the size of the plan."""
+    if encoder.backbone is not None:
+        return ConfigDict({**encoder.backbone, 'img_size': encoder.image_size})
+    return ConfigDict({**backbone, 'arch': encoder.name, 'img_size': encoder.image_size,
+                       'patch_size': encoder.patch_size})
+
+
+def size_continued(cfg: Config, plan: Plan) -> None:
+    """Views, projector and stages for a given encoder, and the normalization that it was trained with."""
+    size_graft(cfg, plan)
+    cfg.data_preprocessor.update(plan.encoder.pixels)
+    rates = next((rates for stages, rates in CONTINUED.items() if plan.encoder.blocks % stages == 0), [1.0])
+    cfg.optim_wrapper.paramwise_cfg.stage_lr_mult = rates
 
 
 def size_mae(cfg: Config, plan: Plan) -> None:
@@ -75,15 +96,14 @@ def size_graft(cfg: Config, plan: Plan) -> None:
                 step.scale = encoder.image_size
 
 
-SIZES = {'mae': size_mae, 'graft': size_graft}
+SIZES = {'mae': size_mae, 'graft': size_graft, 'continue': size_continued}
 
 
 def write_config(cfg: Config, plan: Plan, stage: Stage, path: Path) -> None:
     """Write a config with the reasons of its choices on top, where a user would change them."""
     reasons = '\n'.join(f'{what + ":":<11}{value} ({why})' for what, value, why in plan.reasons
                         if what in (stage.name, 'encoder', 'batch', 'precision', 'workers'))
-    title = {'mae': 'MAE on your own images', 'graft': 'Layer grafting on your own images'}[stage.name]
-    text = f'"""{title}, as `mm_graft start` planned it; yours to change.\n\n{reasons}\n\n' \
+    text = f'"""{TITLES[stage.name]}, as `mm_graft start` planned it; yours to change.\n\n{reasons}\n\n' \
            f'Again:     mm_graft train {path}\n"""\n\n'
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text + cfg.pretty_text)

@@ -1,26 +1,27 @@
-"""The size of the encoder in a checkpoint, as far as its tensors tell it."""
+"""The encoder in a checkpoint, as far as its tensors and what lies beside them tell it."""
 
-import math
+import torch
+from mmengine.registry import MODELS, init_default_scope
 
-from mm_graft.checkpoints import convert_backbone, read_checkpoint
 from mm_graft.commands.start.plan import Encoder
-
-NAMES = {192: 'deit-tiny', 384: 'deit-small', 768: 'deit-base', 1024: 'large', 1280: 'huge'}
-HEAD = 64  # width of a head in all of these
+from mm_graft.encoders import patch_projection
+from mm_graft.pretrained import guess_config
 
 
 def read_encoder(path: str) -> Encoder:
-    """A ViT of one of the usual sizes, at the image size that its positions are for.
+    """The ViT in a file of any known layout, at the image size that its positions are for.
 
     Raises:
-        ValueError: the file holds another encoder.
+        mm_graft.checkpoints.CheckpointError: the file holds no ViT, or does not say what must be known.
     """
-    tensors = convert_backbone(read_checkpoint(path)).backbone
-    if 'patch_embed.projection.weight' not in tensors or 'pos_embed' not in tensors:
-        raise ValueError(f'{path} holds no plain ViT with a position table; train it by a config of its own')
-    width, _, patch, _ = tensors['patch_embed.projection.weight'].shape
-    blocks = 1 + max(int(name.split('.')[1]) for name in tensors if name.startswith('layers.'))
-    side = math.isqrt(tensors['pos_embed'].shape[1])  # a class token more than a square
-    if width not in NAMES:
-        raise ValueError(f'{path} holds a ViT of width {width}; known are {sorted(NAMES)}; train it by a config')
-    return Encoder(NAMES[width], width, blocks, width // HEAD, side * patch, patch)
+    init_default_scope('mmpretrain')
+    model = guess_config(path).model
+    backbone = {**model.backbone, 'out_type': 'cls_token'}
+    with torch.device('meta'):
+        vit = MODELS.build({**backbone, 'out_type': 'raw'})
+    if not vit.num_extra_tokens:
+        backbone['out_type'] = 'avg_featmap'
+    patch = patch_projection(vit).kernel_size[0]
+    return Encoder(f'ViT of {vit.num_layers} blocks of width {vit.embed_dims}', vit.embed_dims, vit.num_layers,
+                   backbone.get('num_heads', 0), patch * min(vit.patch_resolution), patch, backbone,
+                   {key: list(model.data_preprocessor[key]) for key in ('mean', 'std')})

@@ -14,6 +14,7 @@ BUDGET_CPU = 2.0  # minutes of training where there is no GPU and no wish: a fir
 MAE_SHARE = 0.6  # of the time, where both are trained
 VIEWS = 1_200_000  # images that MAE sees on a GPU where nobody limits the time
 ACTIVATIONS = 17  # numbers that a block keeps for the backward pass, per token and unit of width
+GENTLER = 3  # the learning rate from given weights is so much lower, that they are not forgotten
 LAUNCH = 1.2  # a step costs this much more than its matrix products at small batches
 
 
@@ -53,7 +54,12 @@ class Machine:
 
 @dataclass(frozen=True)
 class Encoder:
-    """A ViT: its name for the host, its size, and the patches it cuts images into."""
+    """A ViT: its name for the host, its size, and the patches it cuts images into.
+
+    Attributes:
+        backbone: config of one that is given by a checkpoint.
+        pixels: mean and standard deviation of the channels in 0…255 that it was trained with.
+    """
 
     name: str
     width: int
@@ -61,6 +67,8 @@ class Encoder:
     heads: int
     image_size: int
     patch_size: int
+    backbone: dict | None = None
+    pixels: dict | None = None
 
     @property
     def patches(self) -> int:
@@ -77,7 +85,7 @@ class Stage:
     """One training: its name, length, warm-up and learning rate.
 
     Attributes:
-        name: 'mae' or 'graft'.
+        name: 'mae', 'graft', or 'continue' from given weights.
         epochs: passes over the folder.
         warmup: epochs of rising learning rate.
         lr: largest learning rate, of the upper stage.
@@ -137,7 +145,7 @@ def make_plan(folder: Folder, machine: Machine, minutes: float | None = None, gi
         folder: what there is to learn from.
         machine: what it is trained on.
         minutes: limit for the trainings together; without it two on a CPU, none on a GPU.
-        given: the encoder of a checkpoint to start from: its size is kept, and only the graft is trained.
+        given: the encoder of a checkpoint to continue from: its width and patches are kept, and it is trained once.
 
     Raises:
         ValueError: fewer than eight images, or a limit that is not positive.
@@ -146,9 +154,9 @@ def make_plan(folder: Folder, machine: Machine, minutes: float | None = None, gi
         raise ValueError(f'{folder.images} readable images are too few to learn from; give a folder with at least 8')
     if minutes is not None and not minutes > 0:
         raise ValueError(f'--minutes {minutes:g} leaves no time; give a positive number')
-    encoder, why_encoder = (given, 'of the checkpoint') if given else choose_encoder(folder, machine)
+    encoder, why_encoder = fit_size(given, folder, machine) if given else choose_encoder(folder, machine)
     batch, why_batch = choose_batch(folder, machine, encoder)
-    names = ('graft', ) if given else ('mae', 'graft')
+    names = ('continue', ) if given else ('mae', 'graft')
     limit = minutes if minutes is not None else (None if machine.device == 'cuda' else BUDGET_CPU)
     stages = tuple(choose_stage(name, names, folder, machine, encoder, batch, limit) for name in names)
     workers = choose_workers(folder, machine)
@@ -173,6 +181,14 @@ def choose_encoder(folder: Folder, machine: Machine) -> tuple[Encoder, str]:
     side = max(32, min(224, folder.side // 16 * 16))
     size = BASE if folder.images >= 500_000 and machine.memory >= 30 else SMALL if folder.images >= 2_000 else TINY
     return replace(size, image_size=side, patch_size=patch_for(side)), f'for {folder.images:,} images on a GPU'
+
+
+def fit_size(given: Encoder, folder: Folder, machine: Machine) -> tuple[Encoder, str]:
+    """A given encoder at an image size that pictures and device are good for, at most its own."""
+    most = min(given.image_size, folder.side, 224 if machine.device == 'cuda' else 96)
+    side = max(2, most // given.patch_size) * given.patch_size
+    return replace(given, image_size=side), 'of the checkpoint' + (
+        '' if side == given.image_size else f', whose positions are for {given.image_size} pixels and are resampled')
 
 
 def patch_for(side: int) -> int:
@@ -224,6 +240,8 @@ def choose_stage(name: str, names: tuple[str, ...], folder: Folder, machine: Mac
     warmup = min(40, math.ceil(epochs / 10)) if epochs > 1 else 0
     base, reference = (1.5e-4, 256) if machine.device == 'cuda' else (1e-3, 64)
     lr = base * batch / reference if machine.device == 'cuda' else base * math.sqrt(batch / reference)
+    if name == 'continue':
+        lr /= GENTLER
     return Stage(name, epochs, warmup, lr, epochs * epoch + looking, math.ceil(epochs / times))
 
 

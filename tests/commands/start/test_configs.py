@@ -2,11 +2,12 @@ from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 
 from mm_graft.commands.configs import content_root
 from mm_graft.commands.start.configs import LEAVES, stage_config, write_config
-from mm_graft.commands.start.plan import Folder, Machine, make_plan
+from mm_graft.commands.start.plan import Encoder, Folder, Machine, make_plan
 
 PLAN = make_plan(Folder(100, 64), Machine('cpu', cores=2, memory=16, flops=1e11, bfloat16=False))
 
@@ -67,3 +68,27 @@ def test_the_graft_starts_from_the_file_it_is_given(tmp_path):
     assert (init.checkpoint, init.resize) == ('mae/epoch_9.pth', True)
     assert 'init' not in config(1, tmp_path)[1].default_hooks
     assert Path(config(1, tmp_path)[1].work_dir) == tmp_path / 'graft'
+
+
+GIVEN = dict(type='mm_graft.TimmViT', model_name='vit_small_patch14_dinov2', embed_dim=24, num_heads=2, depth=12,
+             img_size=518, out_type='cls_token')
+
+
+@pytest.mark.parametrize(('blocks', 'rates'), [
+    (12, [0, 0.1, 1.0]), (32, [0, 0.1, 1.0, 1.0]), (10, [0, 1.0]), (7, [1.0])])
+def test_given_weights_continue_by_the_config_for_that(blocks, rates, tmp_path):
+    given = Encoder('given', 24, blocks, 2, 518, 14, {**GIVEN, 'depth': blocks},
+                    {'mean': [1.0, 2.0, 3.0], 'std': [4.0, 5.0, 6.0]})
+    plan = make_plan(Folder(100, 64), Machine('cpu', cores=2, memory=16, flops=1e11, bfloat16=False), given=given)
+    leaf = Config.fromfile(content_root() / 'configs' / LEAVES['continue'])
+    cfg = stage_config(leaf, plan, plan.stages[0], '/images', tmp_path, 7, 'dinov2.pth')
+    assert cfg.model.backbone.to_dict() == {**GIVEN, 'depth': blocks, 'img_size': 56}
+    assert cfg.optim_wrapper.paramwise_cfg.stage_lr_mult == rates
+    assert (cfg.data_preprocessor.mean, cfg.data_preprocessor.std) == ([1.0, 2.0, 3.0], [4.0, 5.0, 6.0])
+    assert set(scales(cfg.train_dataloader.dataset.pipeline)) == {56}
+    assert (cfg.default_hooks.init.checkpoint, cfg.default_hooks.init.resize) == ('dinov2.pth', True)
+    init_default_scope('mmpretrain')
+    model = MODELS.build({**cfg.model, 'data_preprocessor': cfg.data_preprocessor})
+    assert build_optim_wrapper(model, cfg.optim_wrapper)
+    write_config(cfg, plan, plan.stages[0], tmp_path / 'continue.py')
+    assert 'resampled' in (tmp_path / 'continue.py').read_text()

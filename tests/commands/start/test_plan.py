@@ -44,13 +44,22 @@ def test_a_single_epoch_may_exceed_the_limit_but_not_vanish():
     assert plan.seconds > 60
 
 
-def test_from_a_checkpoint_only_the_graft_is_trained_at_the_encoders_size():
-    given = replace(SMALL, image_size=196, patch_size=14)
+def test_from_a_checkpoint_it_is_trained_once_and_gently():
+    given = replace(SMALL, image_size=518, patch_size=14)
     plan = make_plan(Folder(100, 400), LAPTOP, given=given)
-    assert [stage.name for stage in plan.stages] == ['graft']
-    assert plan.encoder == given
+    assert [stage.name for stage in plan.stages] == ['continue']
+    assert 3 * plan.stages[0].lr == pytest.approx(make_plan(Folder(100, 400), LAPTOP).stages[1].lr)
     assert make_plan(Folder(100, 400), LAPTOP, 60, given).stages[0].epochs \
         > make_plan(Folder(100, 400), LAPTOP, 10, given).stages[0].epochs
+
+
+@pytest.mark.parametrize(('machine', 'own', 'pictures', 'side'), [
+    (LAPTOP, 518, 400, 84), (GPU, 518, 400, 224), (GPU, 98, 400, 98), (GPU, 518, 50, 42), (LAPTOP, 518, 20, 28)])
+def test_a_given_encoder_sees_images_of_at_most_its_own_size_in_whole_patches(machine, own, pictures, side):
+    given = replace(SMALL, image_size=own, patch_size=14)
+    plan = make_plan(Folder(100, pictures), machine, given=given)
+    assert plan.encoder == replace(given, image_size=side)
+    assert ('resampled' in plan.reasons[0][2]) == (side != own)
 
 
 def test_small_pictures_are_not_enlarged():
