@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from mm_graft.checkpoints import load_backbone
 from mm_graft.depth import find_backbone
 
+LEFT_OUT = ('init_cfg', 'adapters')  # of a backbone's settings: weights come from a file, adapters merged
+
 
 def encode_full(backbone: nn.Module, images: Tensor) -> Tensor:
     """What an encoder gives for normalized images (B, C, H, W) of which nothing is hidden; of several outputs the last.
@@ -134,7 +136,7 @@ def build_encoder(cfg: Config) -> Encoder:
     backbone = cfg.get('model', {}).get('backbone')
     if backbone is None:
         raise ValueError('the config has no `model.backbone`; give a pre-training or classification config')
-    backbone = MODELS.build({key: value for key, value in backbone.items() if key != 'init_cfg'})
+    backbone = MODELS.build({key: value for key, value in backbone.items() if key not in LEFT_OUT})
     encoder = Encoder(backbone, **normalization_of(cfg))
     encoder.eval()  # not chained: the host's backbones return nothing from `train`
     return encoder

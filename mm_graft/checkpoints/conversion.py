@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import replace
 
+from mm_graft.checkpoints.adapters import merge_adapters
 from mm_graft.checkpoints.detection import FOREIGN_PARTS, HOST_NAMES, LAYOUT_NAMES, LAYOUTS, MMPRETRAIN, lacking, locate
 from mm_graft.checkpoints.layouts import BASE, MOMENTUM, OTHER, Converted, StateDict, encoder_only
 from mm_graft.checkpoints.localmim import plain_encoder
@@ -29,6 +30,7 @@ def read_model(state_dict: StateDict, layout: str | None = None, branch: str = '
     """
     if branch not in BRANCHES:
         raise ValueError(f'unknown branch {branch!r}; choose base or momentum')
+    state_dict = merge_adapters(state_dict)
     place = locate(state_dict, branch, layout, prefix)
     if place.layout != MMPRETRAIN:
         model = LAYOUTS[place.layout].read(state_dict, place.root)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
+from mm_graft.checkpoints.adapters import without_adapters
 from mm_graft.checkpoints.authors import DINOV2, DINOV3, OPEN_CLIP, TORCHVISION
 from mm_graft.checkpoints.conmim import CONMIM
 from mm_graft.checkpoints.forms import fused_name
@@ -85,7 +86,7 @@ def locate(tensors: Mapping[str, object], branch: str = 'base', layout: str | No
     Raises:
         ValueError: the names are those of no known layout, or of several encoders.
     """
-    names = [name for name, value in tensors.items() if not is_number(name, value)]
+    names = [name for name, value in without_adapters(tensors).items() if not is_number(name, value)]
     if layout not in (None, *LAYOUT_NAMES):
         raise ValueError(f'unknown layout {layout!r}; choose one of {sorted(LAYOUT_NAMES)}')
     if prefix and not below(names, prefix):

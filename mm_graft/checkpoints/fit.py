@@ -23,8 +23,9 @@ OPTIONAL = {
     'attn_pool.': 'the backbone does not pool by attention',
 }
 # … and what starts fresh where the file has none: the norm of the averaged patches, the token of hidden patches in a
-# ViT of timm, and what follows from the grid
-FRESH = re.compile(r'^(timm_model\.)?(ln2|fc_norm)\.|^timm_model\.mask_token$|relative_position_index$')
+# ViT of timm, adapters, and what follows from the grid
+FRESH = re.compile(r'^(timm_model\.)?(ln2|fc_norm)\.|^timm_model\.mask_token$|relative_position_index$|'
+                   r'\.lora_(down|up|scale)$')
 
 
 @dataclass

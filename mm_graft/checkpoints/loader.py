@@ -7,6 +7,7 @@ from pathlib import Path
 from mmengine.logging import print_log
 from torch import nn
 
+from mm_graft.checkpoints.adapters import merge_adapters
 from mm_graft.checkpoints.containers import CheckpointFile, read_file
 from mm_graft.checkpoints.conversion import convert_backbone
 from mm_graft.checkpoints.detection import HOST_NAMES, MOMENTUM_WORD, locate
@@ -48,7 +49,8 @@ class Coverage:
     def __str__(self) -> str:
         reasons = sorted(set(self.dropped.values()))
         left_out = f'; left out {len(self.dropped)} ({", ".join(reasons)})' if self.dropped else ''
-        fresh = f'; newly initialized: {", ".join(self.fresh)}' if self.fresh else ''
+        more = f' and {len(self.fresh) - 3} more' if len(self.fresh) > 3 else ''
+        fresh = f'; newly initialized: {", ".join(self.fresh[:3])}{more}' if self.fresh else ''
         assumed = f'; assumed, as the file does not state it: {", ".join(self.assumed)}' if self.assumed else ''
         verified = f'; verified by {self.verified}' if self.verified else ''
         return (f'loaded all {self.loaded} backbone tensors from {self.path} ({self.layout}){left_out}{fresh}{assumed}'
@@ -127,7 +129,7 @@ def find_encoder(backbone: nn.Module, tensors: StateDict, layout: str | None, br
     Raises:
         ValueError: there is no such encoder in it.
     """
-    own = backbone.state_dict()
+    tensors, own = merge_adapters(tensors), backbone.state_dict()
     is_host_vit = all(map(HOST_NAMES.fullmatch, own))
     direct = None if layout or is_host_vit else under_own_names(own, tensors, branch, prefix)
     if direct is not None:

@@ -8,6 +8,7 @@ from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mm_graft.models.adapters import add_adapters
 from mm_graft.models.backbones.class_token import class_token_through
 from mm_graft.models.grids import check_divides
 from mm_graft.models.position_table import mocov3_position_table
@@ -31,6 +32,7 @@ class GraftViT(MoCoV3ViT):
         with_cp: recompute the activations of each trained block in the backward pass instead of storing them.
         class_token_only: in training, do in the last block only what the class token needs; exact, and 7 % less work
             for twelve blocks (:mod:`mm_graft.models.backbones.class_token`).
+        adapters: arguments of :func:`mm_graft.models.adapters.add_adapters`; nothing else of the encoder then trains.
         kwargs: as for mmpretrain's ``VisionTransformer``.
 
     Raises:
@@ -39,15 +41,20 @@ class GraftViT(MoCoV3ViT):
     """
 
     def __init__(self, patch_size: int = 16, stop_grad_conv1: bool = True, with_cp: bool = False,
-                 class_token_only: bool = False, **kwargs) -> None:
+                 class_token_only: bool = False, adapters: dict | None = None, **kwargs) -> None:
         super().__init__(patch_size=patch_size, stop_grad_conv1=stop_grad_conv1, **kwargs)
         if class_token_only and (self.out_type != 'cls_token' or list(self.out_indices) != [self.num_layers - 1]):
             raise ValueError(f'class_token_only with out_type={self.out_type!r} and out_indices={self.out_indices}; '
                              "leave it out, or return the class token of the last block (out_type='cls_token')")
+        if class_token_only and adapters:
+            raise ValueError('class_token_only reads weights of the last block past their layers, and adapters in them '
+                             'would do nothing; leave one of the two out')
         check_divides(self.img_size, self.patch_embed.projection.kernel_size)
         self.with_cp = with_cp
         self.class_token_only = class_token_only
         self.pos_embed.requires_grad_(False)
+        if adapters:
+            add_adapters(self, **adapters)
 
     def _freeze_stages(self) -> None:
         super()._freeze_stages()

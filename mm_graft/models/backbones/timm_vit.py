@@ -8,6 +8,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mm_graft.models.adapters import add_adapters
 from mm_graft.models.backbones.graft_vit import is_frozen
 from mm_graft.models.masking import replace_hidden
 from mm_graft.registry import MODELS
@@ -32,6 +33,7 @@ class TimmViT(BaseModule):
         final_norm: whether the output of the last block passes the final norm.
         with_mask_token: learn a token that stands for hidden patches, for :meth:`forward` with a mask.
         norm_eps: of all layer norms; None: timm's of this model.
+        adapters: arguments of :func:`mm_graft.models.adapters.add_adapters`; nothing else of the encoder then trains.
         init_cfg: of MMEngine.
         kwargs: as for ``timm.create_model``.
 
@@ -43,8 +45,8 @@ class TimmViT(BaseModule):
 
     def __init__(self, model_name: str, img_size: int | tuple[int, int] = 224, in_channels: int = 3,
                  out_type: str = 'pooled', out_indices: Sequence[int] | int = -1, final_norm: bool = True,
-                 with_mask_token: bool = False, norm_eps: float | None = None, init_cfg: dict | None = None,
-                 **kwargs) -> None:
+                 with_mask_token: bool = False, norm_eps: float | None = None, adapters: dict | None = None,
+                 init_cfg: dict | None = None, **kwargs) -> None:
         super().__init__(init_cfg)
         self.timm_model = create_vit(model_name, img_size=img_size, in_chans=in_channels, **kwargs)
         for module in self.timm_model.modules():
@@ -60,6 +62,8 @@ class TimmViT(BaseModule):
         if with_mask_token:  # inside timm's model, so that it belongs to the stem
             self.timm_model.mask_token = nn.Parameter(torch.zeros(1, 1, self.embed_dims))
             nn.init.trunc_normal_(self.timm_model.mask_token, std=0.02)
+        if adapters:
+            add_adapters(self, **adapters)
 
     def _check_outputs(self, model_name: str) -> None:
         if self.out_type not in self.OUT_TYPES:
