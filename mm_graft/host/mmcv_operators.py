@@ -25,8 +25,9 @@ NAME = 'mmcv._ext'
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int = 0) -> Tensor:
     """Indices of the boxes (N, 4) that stay, by falling score; with ``offset`` 1 a box includes its last pixel."""
-    shift = boxes.new_tensor([0, 0, offset, offset])
-    return torchvision_nms(boxes.float() + shift, scores.float(), iou_threshold)
+    dtype = torch.promote_types(at_least_float32(boxes).dtype, scores.dtype)
+    boxes, scores = boxes.to(dtype), scores.to(dtype)
+    return torchvision_nms(boxes + boxes.new_tensor([0, 0, offset, offset]), scores, iou_threshold)
 
 
 def roi_align_forward(features: Tensor, rois: Tensor, output: Tensor, argmax_y: Tensor, argmax_x: Tensor, *,

@@ -55,6 +55,44 @@ def test_rois_know_their_image_and_height_is_not_width():
     assert tall[1].flatten().tolist() == [2.5, 6.5, 10.5, 14.5]
 
 
+# numbers of mmcv's own tests (open-mmlab/mmcv@01be0e665ae4, tests/test_ops/test_roi_align.py): a 2 × 2 output of two
+# samples a side, aligned; features, box, what is pooled, and the gradient of its sum
+GRADIENT_OF_TWO = [[3.0625, 0.4375], [0.4375, 0.0625]]
+SIDE = torch.tensor([0.6875, 0.625, 0.625, 0.0625])
+VECTORS = {
+    'one channel': ([[[[1., 2], [3, 4]]]], [0., 0, 0, 1, 1], [[[[1, 1.25], [1.5, 1.75]]]], [[GRADIENT_OF_TWO]]),
+    'two channels': ([[[[1., 2], [3, 4]], [[4, 3], [2, 1]]]], [0., 0, 0, 1, 1],
+                     [[[[1, 1.25], [1.5, 1.75]], [[4, 3.75], [3.5, 3.25]]]], [[GRADIENT_OF_TWO] * 2]),
+    'sixteen pixels': ([[[[1., 2, 5, 6], [3, 4, 7, 8], [9, 10, 13, 14], [11, 12, 15, 16]]]], [0., 0, 0, 3, 3],
+                       [[[[1.9375, 4.75], [7.5625, 10.375]]]], [[torch.outer(SIDE, SIDE).tolist()]]),
+}
+
+
+@pytest.mark.parametrize('name', VECTORS)
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+def test_pooling_and_its_gradient_are_those_of_mmcvs_tests(name, dtype):
+    features, box, pooled, gradient = (torch.tensor(value, dtype=dtype) for value in VECTORS[name])
+    exact = dict(rtol=0, atol=0) if dtype != torch.bfloat16 else dict(rtol=2**-8, atol=2**-8)
+    torch.testing.assert_close(align(features, box[None]), pooled, **exact)
+    torch.testing.assert_close(align(features, box[None], grad=torch.ones_like(pooled)), gradient, **exact)
+
+
+def test_half_precision_is_single_precision_rounded_once():
+    features, rois = torch.randn(1, 2, 8, 8), torch.tensor([[0, 0.5, 1.25, 6.5, 5.75]])
+    for dtype in (torch.float16, torch.bfloat16):
+        low = features.to(dtype)
+        assert torch.equal(align(low, rois.to(dtype)), align(low.float(), rois).to(dtype))
+        grad = torch.randn(1, 2, 2, 2).to(dtype)
+        assert torch.equal(align(low, rois.to(dtype), grad=grad), align(low.float(), rois, grad=grad.float()).to(dtype))
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+def test_suppression_is_that_of_mmcvs_tests(dtype):
+    # open-mmlab/mmcv@0df55ac5e4af, tests/test_ops/test_nms.py
+    boxes = torch.tensor([[6., 3, 8, 7], [3, 6, 9, 11], [3, 7, 10, 12], [1, 4, 13, 7]], dtype=dtype)
+    assert nms(boxes, torch.tensor([0.6, 0.9, 0.7, 0.2], dtype=dtype), 0.3).tolist() == [1, 0, 3]
+
+
 @pytest.mark.parametrize('ratio', [0, -1, 2])
 def test_the_gradient_is_that_of_the_forward(ratio):
     features = torch.randn(2, 3, 5, 6, dtype=torch.float64)
