@@ -10,7 +10,9 @@ import argparse
 import ast
 import random
 import sys
+from collections.abc import Iterator
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 
 from cosmic_ray.commands.init import init
@@ -25,6 +27,8 @@ from tqdm import tqdm
 
 ROOT = Path(__file__).parents[2]
 STORE = ROOT / 'work_dirs' / 'mutation'
+OPERATOR_PROVIDERS['core'] = {name: get_operator(f'core/{name}') for name in OPERATOR_PROVIDERS['core']
+                              if name.startswith(KEPT)}
 OPERATOR_PROVIDERS['tensors'] = OPERATORS
 # what is mutated, the most important first; several tests where the mirrored one shares the work
 SOURCES = (
@@ -65,25 +69,29 @@ def unmutated_lines(source: str) -> list[tuple[int, int]]:
     return spans
 
 
-def mutants(db: WorkDB, source: str, seed: int) -> list[tuple[str, MutationSpec, str]]:
-    """(job, mutation, mutated source) in an order that the seed alone decides, each different code once."""
-    spans, seen = unmutated_lines(source), {ast.dump(ast.parse(source))}
+def candidates(db: WorkDB, source: str, seed: int) -> list[tuple[str, MutationSpec]]:
+    """(job, mutation) of what computes something, in an order that the seed alone decides."""
+    spans = unmutated_lines(source)
     items = [(item.job_id, item.mutations[0]) for item in db.work_items]
-    items = sorted(items, key=lambda item: (item[1].operator_name, item[1].occurrence))
+    items = [(job, spec) for job, spec in items if not any(
+        start <= tuple(spec.start_pos) and tuple(spec.end_pos) <= end for start, end in spans)]
+    items.sort(key=lambda item: (item[1].operator_name, item[1].occurrence))
     random.Random(seed).shuffle(items)
+    return items
+
+
+def mutants(items: list[tuple[str, MutationSpec]], source: str) -> Iterator[tuple[str, MutationSpec, str]]:
+    """(job, mutation, mutated source), each different code once."""
+    seen = {ast.dump(ast.parse(source))}
     for job, spec in items:
-        core = spec.operator_name.removeprefix('core/')
-        if core.startswith(KEPT) or '/' in core:
-            if any(start <= tuple(spec.start_pos) and tuple(spec.end_pos) <= end for start, end in spans):
-                continue
-            mutated = mutate_code(source, get_operator(spec.operator_name)(), spec.occurrence)
-            try:
-                code = ast.dump(ast.parse(mutated))
-            except SyntaxError:
-                continue
-            if code not in seen and mutated.count('register_module') == source.count('register_module'):
-                seen.add(code)
-                yield job, spec, mutated
+        mutated = mutate_code(source, get_operator(spec.operator_name)(), spec.occurrence)
+        try:
+            code = ast.dump(ast.parse(mutated))
+        except SyntaxError:
+            continue
+        if code not in seen and mutated.count('register_module') == source.count('register_module'):
+            seen.add(code)
+            yield job, spec, mutated
 
 
 def run_file(path: Path, args: argparse.Namespace) -> dict:
@@ -95,8 +103,8 @@ def run_file(path: Path, args: argparse.Namespace) -> dict:
     with use_db(store) as db:
         if new:
             init([path], db, {})
-        everything = list(mutants(db, source, args.seed))
-        chosen = everything[:args.sample]
+        items = candidates(db, source, args.seed)
+        chosen = list(islice(mutants(items, source), args.sample))
         done = {job: result for job, result in db.results
                 if result.test_outcome is not TestOutcome.SURVIVED or not args.again}
         todo = [mutant for mutant in chosen if mutant[0] not in done]
@@ -106,7 +114,7 @@ def run_file(path: Path, args: argparse.Namespace) -> dict:
                 outcome = runner.outcome(mutated, range(spec.start_pos[0], spec.end_pos[0] + 1))
                 done[job] = WorkResult(WorkerOutcome.NORMAL, test_outcome=outcome)
                 db.set_result(job, done[job])
-        return summarize(source, len(everything), [(spec, mutated, done[job]) for job, spec, mutated in chosen])
+        return summarize(source, len(items), [(spec, mutated, done[job]) for job, spec, mutated in chosen])
 
 
 def main() -> None:

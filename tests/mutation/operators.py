@@ -6,15 +6,15 @@ import parso
 from cosmic_ray.operators.operator import Operator
 
 # the operators of cosmic-ray itself that are used; its others are many variants of these
-KEPT = ('NumberReplacer', 'RemoveDecorator', 'ZeroIterationForLoop', 'ReplaceTrueWithFalse', 'ReplaceFalseWithTrue',
-        'ReplaceAndWithOr', 'ReplaceOrWithAnd', 'ReplaceUnaryOperator_Delete', 'ReplaceBinaryOperator_Add_Sub',
-        'ReplaceBinaryOperator_Sub_Add', 'ReplaceBinaryOperator_Mul_Div', 'ReplaceBinaryOperator_Div_Mul',
-        'ReplaceBinaryOperator_FloorDiv_Mul', 'ReplaceBinaryOperator_Mod_FloorDiv', 'ReplaceBinaryOperator_Pow_Mul',
-        'ReplaceBinaryOperator_BitAnd_BitOr', 'ReplaceBinaryOperator_BitOr_BitAnd',
-        'ReplaceComparisonOperator_Lt_LtE', 'ReplaceComparisonOperator_LtE_Lt', 'ReplaceComparisonOperator_Gt_GtE',
-        'ReplaceComparisonOperator_GtE_Gt', 'ReplaceComparisonOperator_Eq_NotEq',
-        'ReplaceComparisonOperator_NotEq_Eq', 'ReplaceComparisonOperator_Is_IsNot',
-        'ReplaceComparisonOperator_IsNot_Is')
+KEPT = (
+    'NumberReplacer', 'RemoveDecorator', 'ZeroIterationForLoop', 'ReplaceTrueWithFalse', 'ReplaceFalseWithTrue',
+    'ReplaceAndWithOr', 'ReplaceOrWithAnd', 'ReplaceUnaryOperator_Delete', 'ReplaceBinaryOperator_Add_Sub',
+    'ReplaceBinaryOperator_Sub_Add', 'ReplaceBinaryOperator_Mul_Div', 'ReplaceBinaryOperator_Div_Mul',
+    'ReplaceBinaryOperator_FloorDiv_Mul', 'ReplaceBinaryOperator_Mod_FloorDiv', 'ReplaceBinaryOperator_Pow_Mul',
+    'ReplaceBinaryOperator_BitAnd_BitOr', 'ReplaceBinaryOperator_BitOr_BitAnd', 'ReplaceComparisonOperator_Lt_LtE',
+    'ReplaceComparisonOperator_LtE_Lt', 'ReplaceComparisonOperator_Gt_GtE', 'ReplaceComparisonOperator_GtE_Gt',
+    'ReplaceComparisonOperator_Eq_NotEq', 'ReplaceComparisonOperator_NotEq_Eq', 'ReplaceComparisonOperator_Is_IsNot',
+    'ReplaceComparisonOperator_IsNot_Is')
 PAIRS = [('min', 'max'), ('amin', 'amax'), ('argmin', 'argmax'), ('sum', 'mean'), ('any', 'all'), ('zeros', 'ones'),
          ('floor', 'ceil'), ('sin', 'cos'), ('sort', 'argsort'), ('repeat', 'repeat_interleave'), ('in', 'not in')]
 OPPOSITES = {a: b for pair in PAIRS for a, b in (pair, pair[::-1])}

@@ -67,13 +67,14 @@ class WarmupCosineLR(_ParamScheduler):
         super().__init__(optimizer, 'lr', end=end, **kwargs)
 
     @classmethod
-    def build_iter_from_epoch(cls, *args, warmup: int, end: int = INF, epoch_length: int, by_epoch: bool = True,
-                              **kwargs) -> 'WarmupCosineLR':
+    def build_iter_from_epoch(cls, *args, warmup: int, begin: int = 0, end: int = INF, epoch_length: int,
+                              by_epoch: bool = True, **kwargs) -> 'WarmupCosineLR':
         """Turn epochs into iterations; called by the registry for ``convert_to_iter_based=True``."""
         if not by_epoch:
             raise ValueError('convert_to_iter_based needs by_epoch=True; leave one of them out')
         check_warmup(warmup, end)
-        return cls(*args, warmup=warmup * epoch_length, end=end * epoch_length, by_epoch=False, **kwargs)
+        return cls(*args, warmup=warmup * epoch_length, begin=begin * epoch_length, end=end * epoch_length,
+                   by_epoch=False, **kwargs)
 
     def _get_value(self) -> list[float]:
         factor = warmup_cosine(self.last_step, self.warmup, self.end - self.begin, self.min_ratio,

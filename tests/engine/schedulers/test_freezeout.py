@@ -121,6 +121,8 @@ def test_the_frozen_depth_grows_one_by_one():
 def test_after_its_end_a_run_is_as_frozen_as_in_its_last_step():
     schedule = make_schedule(make_optimizer(depths=range(14)), end=1000)
     assert schedule.frozen_depth(1000) == schedule.frozen_depth(999) == 11
+    schedule.freeze_steps = [10, 999, None]  # a layer that freezes in the very last step
+    assert [schedule.frozen_depth(step) for step in (9, 10, 998, 999, 1000)] == [-1, 0, 0, 1, 1]
 
 
 @pytest.mark.parametrize('name', ['t0', 'schedule', 'lr_scaling', 'convention', 'warmup', 'min_ratio', 'num_blocks'])
@@ -161,6 +163,7 @@ def test_a_resumed_schedule_goes_on_as_before():
     ({'lr_scaling': 'some'}, 'some'),
     ({'convention': 'none'}, 'none'), ({'warmup': 100}, 'warm-up of 100'), ({'warmup': 60}, 'raise t0'),
     ({'convention': 'brock', 'warmup': 5}, 'no warm-up'), ({'begin': 5}, 'begin=5'), ({'min_ratio': 2}, 'min_ratio=2'),
+    ({'min_ratio': -0.1}, 'min_ratio=-0.1'), ({'warmup': -1}, 'warm-up of -1'), ({'t0': -0.1}, 't0=-0.1'),
 ])
 def test_a_wrong_argument_is_named(kwargs, match):
     with pytest.raises(ValueError, match=match):

@@ -70,6 +70,17 @@ def test_epochs_become_iterations():
         assert rate == pytest.approx(warmup_cosine(step / 4, 2, 5), abs=1e-15)
 
 
+def test_a_schedule_that_begins_later_waits_and_is_as_much_shorter():
+    groups = optimizer(1.0)
+    scheduler = PARAM_SCHEDULERS.build(
+        dict(type='mm_graft.WarmupCosineLR', warmup=1, begin=2, end=6, convert_to_iter_based=True),
+        default_args=dict(optimizer=groups, epoch_length=5))
+    assert not scheduler.by_epoch
+    rates = [rate for rate, in rates_of(30, scheduler, groups)]
+    assert rates[:10] == [1.0] * 10
+    assert rates[10:] == pytest.approx([warmup_cosine(step, 5, 20) for step in range(20)])
+
+
 def test_counting_epochs_works_too():
     groups = optimizer(1.0)
     scheduler = WarmupCosineLR(groups, warmup=2, end=5, by_epoch=True)
