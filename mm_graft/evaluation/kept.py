@@ -55,7 +55,7 @@ def change_since(start: tuple[dict, dict], run: tuple[dict, dict], protocol: str
 
 def kept_table(reports: Sequence[tuple[dict, dict]], names: Sequence[str], protocols: Sequence[str]) -> str:
     """A row for each run and protocol: accuracy and change on the new images, and on the old ones."""
-    rows = [('run', 'protocol', 'new', 'gained', 'old', 'kept')]
+    rows = [('run', 'protocol', 'new', 'change', 'old', 'change')]
     for protocol in protocols:
         for name, pair in zip(names, reports):
             top1 = [report['protocols'][protocol][HEADLINE] for report in pair]
@@ -98,5 +98,5 @@ def draw_changes(axes, changes: Mapping[str, Sequence[Change]]) -> None:
         if len(points) > 1:
             axes.scatter(*zip(*points), s=14, color=color, alpha=0.5, linewidths=0)
         axes.scatter(*mean, s=70, color=color, label=name, zorder=3)
-    axes.set(xlabel='gained on the new images, points', ylabel='kept of the old images, points')
+    axes.set(xlabel='new images: change of accuracy, points', ylabel='old images: change of accuracy, points')
     axes.legend(fontsize='small', frameon=False)

@@ -21,7 +21,7 @@ def runs(tmp_path):
 
 def test_changes_are_counted_from_the_first_run(runs, tmp_path):
     rows = [line.split() for line in compare_kept(*runs, tmp_path / 'kept.png').splitlines()]
-    assert rows[0] == ['run', 'protocol', 'new', 'gained', 'old', 'kept']
+    assert rows[0] == ['run', 'protocol', 'new', 'change', 'old', 'change']
     assert rows[2:] == [['start', 'knn', '40.00', '70.00'],
                         ['all', 'knn', '48.00', '+8.00', '61.00', '-9.00'],
                         ['stages', 'knn', '46.00', '+6.00', '70.50', '+0.50']]

@@ -53,10 +53,19 @@ def test_a_page_without_a_place_is_an_error(out):
         report.write_report(out / 'docs')
 
 
-def test_points_are_changes_of_one_pool_by_rate(out):
-    results = report.collect(out, out / 'docs')
-    panels = report.draw(results, 'patch mean').axes
-    assert [axes.get_title() for axes in panels] == ['learning rate 0.0001', 'learning rate 0.001']
+def test_points_are_changes_of_one_pool_and_slower_rates_are_named(out):
+    panels = report.draw(report.collect(out, out / 'docs')).axes
+    assert [axes.get_title() for axes in panels] == [
+        'class token, learning rate 0.001', 'patch mean, learning rate 0.001']
     large = [{points.get_label(): points.get_offsets().tolist() for points in axes.collections
               if not points.get_label().startswith('_')} for axes in panels]
-    assert large == [{'lower two thirds frozen': [[5.0, -10.0]]}, {'all layers at one rate': [[-18.0, -18.0]]}]
+    assert large == 2 * [{'all layers at one rate': [[-18.0, -18.0]],
+                          'lower two thirds frozen, rate 0.0001': [[5.0, -10.0]]}]
+
+
+def test_each_pool_has_its_own_points(out):
+    results = report.collect(out, out / 'docs')
+    results['rows'][2][NEW]['patch mean'] += 7
+    large = [points.get_offsets().tolist() for axes in report.draw(results).axes for points in axes.collections
+             if 'frozen' in points.get_label()]
+    assert large == [[[5.0, -10.0]], [[12.0, -10.0]]]
