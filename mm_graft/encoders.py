@@ -12,6 +12,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 
 from mm_graft.checkpoints import load_backbone
+from mm_graft.checkpoints.resize import grid_of
 from mm_graft.depth import find_backbone
 
 LEFT_OUT = ('init_cfg', 'adapters')  # of a backbone's settings: weights come from a file, adapters merged
@@ -89,8 +90,7 @@ class Encoder(BaseModel):
     @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of patches."""
-        vit = find_backbone(self.backbone)[1]
-        return tuple(getattr(vit, 'patch_resolution', None) or vit.patch_embed.grid_size)
+        return grid_of(self.backbone)
 
     @property
     def patch_size(self) -> int:

@@ -9,10 +9,12 @@ import json
 import os
 import re
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
 LIMIT = 2**28  # bytes of a text; the list of ImageNet-21k with full paths has half of that
@@ -162,6 +164,26 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         raise
     finally:
         os.close(lock)
+
+
+@contextmanager
+def atomic_folder(folder: str | Path) -> Iterator[Path]:
+    """Give a temporary folder beside ``folder`` to fill; on success it takes its place, whole or not at all.
+
+    Where another process puts its own there at the same moment, that one stays.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder.parent, prefix=f'.{folder.name}.') as parent:
+        part = Path(parent) / folder.name
+        part.mkdir()
+        yield part
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            part.rename(folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
 
 
 def _reserve(path: Path) -> tuple[Path, int]:

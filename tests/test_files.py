@@ -6,11 +6,13 @@ import socket
 import stat
 import threading
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 from mm_graft.files import (
     MAX_DEPTH,
+    atomic_folder,
     atomic_write,
     open_regular,
     parse_json,
@@ -170,3 +172,31 @@ def test_a_writer_that_is_swept_away_before_its_lock_takes_another_name(tmp_path
     with atomic_write(tmp_path / 'a') as part:
         part.write_text('x')
     assert os.listdir(tmp_path) == ['a']
+
+
+def test_a_folder_appears_whole_in_place_of_the_old_one_or_not_at_all(tmp_path):
+    folder = tmp_path / 'new' / 'kept'
+    for text in ('first', 'second'):
+        with atomic_folder(folder) as part:
+            (part / text).write_text(text)
+        assert [path.name for path in folder.iterdir()] == [text]
+    with suppress(RuntimeError), atomic_folder(folder) as part:
+        (part / 'half').write_text('')
+        raise RuntimeError
+    assert [path.name for path in folder.iterdir()] == ['second']
+    assert [path.name for path in folder.parent.iterdir()] == ['kept']
+
+
+def test_a_folder_that_another_process_put_there_meanwhile_stays(tmp_path, monkeypatch):
+    folder, rename = tmp_path / 'kept', Path.rename
+
+    def later(path, target):
+        folder.mkdir()
+        (folder / 'theirs').touch()
+        rename(path, target)
+
+    monkeypatch.setattr(Path, 'rename', later)
+    with atomic_folder(folder) as part:
+        (part / 'ours').touch()
+    assert [path.name for path in folder.iterdir()] == ['theirs']
+    assert [path.name for path in tmp_path.iterdir()] == ['kept']

@@ -79,6 +79,21 @@ def load_model(cfg: Config, checkpoint: str | Path) -> nn.Module:
     return model
 
 
+def read_readable(paths: Sequence[str | Path], size: tuple[int, int]) -> tuple[np.ndarray, list[int], dict[int, str]]:
+    """As :func:`read_images`, without the files that are no readable pictures.
+
+    Returns:
+        the centers (N, height, width, 3), N = 0 too; the indices of their paths; the reason for each index left out.
+    """
+    centers, problems = {}, {}
+    for index, path in enumerate(paths):
+        try:
+            centers[index] = read_images([path], size)[0]
+        except ValueError as error:
+            problems[index] = str(error)
+    return np.stack([*centers.values()]) if centers else np.zeros((0, *size, 3), np.uint8), [*centers], problems
+
+
 def read_images(paths: Sequence[str | Path], size: tuple[int, int], channels: int = 3) -> np.ndarray:
     """The centers of picture files, scaled to just cover (height, width) → (B, height, width, C), 0…255, RGB or gray.
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from mm_graft.analysis.reconstruction import read_images
+from mm_graft.analysis.reconstruction import read_readable
 from mm_graft.checkpoints import CheckpointError
 from mm_graft.files import atomic_write
 from mm_graft.image_folders import list_images
@@ -73,15 +73,12 @@ def encode_names(encoder: PretrainedEncoder, root: str, names: list[str], pool: 
     kept, features, unreadable = [], [], []
     device = next(encoder.parameters()).device
     for start in range(0, len(names), batch_size):
-        pixels = []
-        for name in names[start:start + batch_size]:
-            try:
-                pixels.append(read_images([Path(root) / name], encoder.image_size)[0])
-                kept.append(name)
-            except ValueError as error:
-                unreadable.append(f'{name}: {error}')
-        if pixels:
-            batch = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).to(device).float() / 255
+        part = names[start:start + batch_size]
+        pixels, readable, problems = read_readable([Path(root) / name for name in part], encoder.image_size)
+        kept += [part[index] for index in readable]
+        unreadable += [f'{part[index]}: {problem}' for index, problem in problems.items()]
+        if len(pixels):
+            batch = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(device).float() / 255
             with torch.no_grad():
                 features.append(pooled(encoder(batch, block), pool, encoder.source).float().cpu().numpy())
     return {'path': np.array(kept, dtype=str), 'unreadable': np.array(unreadable, dtype=str),

@@ -8,18 +8,16 @@ the captions, of the label file and by the settings, and is used only if its arr
 
 import hashlib
 import json
-import shutil
 from array import array
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from tempfile import mkdtemp
 
 import numpy as np
 
 from mm_graft.datasets.hashtags import LabelSet, extract_hashtags
-from mm_graft.files import parse_json, read_lines, read_small_json, sha256_of_file
+from mm_graft.files import atomic_folder, parse_json, read_lines, read_small_json, sha256_of_file
 
 ARRAYS = ('places', 'starts', 'labels')
 REMEMBERED = 100_000  # different unmapped tags; above twice as many the rarest are forgotten
@@ -56,7 +54,7 @@ class TagIndex:
         starts: (N + 1,) where the labels of each row begin in ``labels``.
         labels: (T,) labels of all rows, one after another.
         counts: what was seen: ``rows`` in the file, of them ``broken`` (not to be parsed, or no usable image),
-            ``untagged`` (no hashtag), ``unlabelled`` (no hashtag that means a label) and ``kept``; ``tags``, of them
+            ``untagged`` (no hashtag), ``unlabeled`` (no hashtag that means a label) and ``kept``; ``tags``, of them
             ``unmapped`` (they mean no label); ``most_unmapped``, the most frequent of these with their number; and
             ``first_broken``, line and reason of the first broken rows.
     """
@@ -72,17 +70,11 @@ class TagIndex:
 
     def save(self, folder: Path) -> None:
         """Write the folder whole or not at all, in place of one that is there."""
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(mkdtemp(dir=folder.parent))
-        for name in ARRAYS:
-            np.save(part / f'{name}.npy', getattr(self, name))
-        written = {f'{name}.npy': sha256_of_file(part / f'{name}.npy') for name in ARRAYS}
-        (part / 'counts.json').write_text(json.dumps({**self.counts, 'sha256': written}))
-        shutil.rmtree(folder, ignore_errors=True)
-        try:
-            part.rename(folder)
-        except OSError:  # another process was faster
-            shutil.rmtree(part)
+        with atomic_folder(folder) as part:
+            for name in ARRAYS:
+                np.save(part / f'{name}.npy', getattr(self, name))
+            written = {f'{name}.npy': sha256_of_file(part / f'{name}.npy') for name in ARRAYS}
+            (part / 'counts.json').write_text(json.dumps({**self.counts, 'sha256': written}))
 
     @classmethod
     def load(cls, folder: Path, num_labels: int) -> 'TagIndex':
@@ -150,7 +142,7 @@ class _Builder:
             self.first_broken.append(f'line {self.seen["rows"]}: {reason}')
 
     def finish(self) -> TagIndex:
-        names = ('rows', 'broken', 'untagged', 'unlabelled', 'tags', 'unmapped')
+        names = ('rows', 'broken', 'untagged', 'unlabeled', 'tags', 'unmapped')
         counts = {**{name: self.seen[name] for name in names}, 'kept': len(self.places),
                   'most_unmapped': self.unmapped.most_common(REPORTED), 'first_broken': self.first_broken}
         return TagIndex(np.array(self.places, np.int64), np.array(self.starts, np.int64),

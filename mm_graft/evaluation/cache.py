@@ -4,10 +4,8 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import mkdtemp
 
 import numpy as np
 import torch
@@ -17,7 +15,7 @@ from torch.utils.data import Dataset
 
 from mm_graft.evaluation.reading import BadImage
 from mm_graft.evaluation.report import write_json
-from mm_graft.files import read_small_json, sha256_of_file
+from mm_graft.files import atomic_folder, read_small_json, sha256_of_file
 
 ARRAYS = ('features', 'labels', 'indices')
 
@@ -77,14 +75,11 @@ def save_features(folder: Path, features: Tensor, labels: Tensor, indices: Tenso
     if not finite.all():
         raise ValueError(f'the features of {int((~finite).sum())} of {len(features)} images are NaN or infinite; is '
                          'the checkpoint sound?')
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(mkdtemp(dir=folder.parent))
-    for name, array in zip(ARRAYS, (features, labels, indices)):
-        np.save(part / f'{name}.npy', array.numpy())
-    write_json(part / 'meta.json', {'bad': [list(image) for image in bad],
-                                    'sha256': {name: sha256_of_file(part / f'{name}.npy') for name in ARRAYS}})
-    shutil.rmtree(folder, ignore_errors=True)
-    part.rename(folder)
+    with atomic_folder(folder) as part:
+        for name, array in zip(ARRAYS, (features, labels, indices)):
+            np.save(part / f'{name}.npy', array.numpy())
+        write_json(part / 'meta.json', {'bad': [list(image) for image in bad],
+                                        'sha256': {name: sha256_of_file(part / f'{name}.npy') for name in ARRAYS}})
 
 
 def load_features(folder: Path, num_images: int) -> Features | None:

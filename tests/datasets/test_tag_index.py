@@ -41,7 +41,7 @@ def test_rows_with_a_label_are_found_again_and_everything_is_counted(captions):
     assert images == ['a.png', 'd.png']
     assert [index.row_labels(row).tolist() for row in range(2)] == [[0, 2], [1]]
     assert index.counts == {
-        'rows': 8, 'broken': 4, 'untagged': 1, 'unlabelled': 1, 'kept': 2, 'tags': 6, 'unmapped': 3,
+        'rows': 8, 'broken': 4, 'untagged': 1, 'unlabeled': 1, 'kept': 2, 'tags': 6, 'unmapped': 3,
         'most_unmapped': [('love', 2), ('love2', 1)], 'first_broken': [
             'line 2: Expecting value: line 1 column 1 (char 0)', "line 6: the image '' is no path",
             "line 7: there is no 'image'", 'line 8: a row of JSON lines must be an object']}

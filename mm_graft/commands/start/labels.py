@@ -7,7 +7,7 @@ import torch
 
 from mm_graft.analysis.gallery import nearest_images
 from mm_graft.analysis.page import Section
-from mm_graft.analysis.reconstruction import read_images
+from mm_graft.analysis.reconstruction import read_readable
 from mm_graft.analysis.tsne import draw_points, project
 from mm_graft.commands.labeled import labeled_folders
 from mm_graft.encoders import Encoder
@@ -64,14 +64,9 @@ def accuracies(train: dict[str, np.ndarray], train_labels: np.ndarray, test: dic
 
 def read_labeled(images: ImageList, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Pixels (N, H, W, 3) and classes (N, ) of at most ``MOST`` images; unreadable ones are left out."""
-    kept, labels = [], []
-    for row in at_most(np.array(images.labels), MOST):
-        try:
-            kept.append(read_images([Path(images.root) / images.names[row]], size)[0])
-        except ValueError:
-            continue
-        labels.append(images.labels[row])
-    return np.stack(kept), np.array(labels)
+    rows = at_most(np.array(images.labels), MOST)
+    pixels, kept, _ = read_readable([Path(images.root) / images.names[row] for row in rows], size)
+    return pixels, np.array(images.labels)[rows][kept]
 
 
 def leave_one_out(features: np.ndarray, labels: np.ndarray, k: int) -> float:

@@ -10,7 +10,7 @@ from mm_graft.analysis.data import evenly_spaced
 from mm_graft.analysis.gallery import draw_gallery, nearest_images
 from mm_graft.analysis.page import Section, render
 from mm_graft.analysis.patch_pca import draw_patch_pca
-from mm_graft.analysis.reconstruction import load_model, read_images, reconstruct
+from mm_graft.analysis.reconstruction import load_model, read_readable, reconstruct
 from mm_graft.analysis.reconstruction_figure import draw as draw_reconstructions
 from mm_graft.analysis.training_curves import draw_curves, draw_measures, read_scalars
 from mm_graft.commands.start.labels import class_features, labeled, to_tensor
@@ -69,13 +69,7 @@ def load_encoders(stages: list[Config], given: str | None) -> dict[str, Encoder]
 
 def readable(paths: list[Path], size: tuple[int, int], count: int = LOOKED_AT) -> np.ndarray:
     """Centers of up to ``count`` images, evenly spread over the list, (N, H, W, 3); unreadable ones are left out."""
-    pictures = []
-    for path in paths[::max(1, len(paths) // count)][:count]:
-        try:
-            pictures.append(read_images([path], size)[0])
-        except ValueError:
-            continue
-    return np.stack(pictures)
+    return read_readable(paths[::max(1, len(paths) // count)][:count], size)[0]
 
 
 def measures(encoders: dict[str, Encoder], pixels: np.ndarray) -> Section:

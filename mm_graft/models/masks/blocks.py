@@ -14,7 +14,7 @@ import math
 import torch
 from torch import Tensor
 
-from mm_graft.models.masks.random_cells import check_ratio, grid_of
+from mm_graft.models.masks.random_cells import check_ratio, image_grid
 from mm_graft.registry import MODELS
 
 PATIENCE = 10
@@ -82,7 +82,7 @@ class BlockMask:
 
     def __init__(self, img_size: int | tuple[int, int] = 224, patch_size: int = 16, ratio: float = 0.75,
                  min_patches: int = 16) -> None:
-        self.grid = grid_of(img_size, patch_size)
+        self.grid = image_grid(img_size, patch_size)
         self.ratio = check_ratio(ratio)
         num_hidden = int(ratio * self.grid[0] * self.grid[1])
         if not 1 <= min_patches <= num_hidden:
@@ -129,7 +129,7 @@ class SpreadBlockMask:
 
     def __init__(self, img_size: int | tuple[int, int] = 224, patch_size: int = 16,
                  ratio: tuple[float, float] = (0.1, 0.5), share: float = 0.5, min_patches: int = 4) -> None:
-        self.grid = grid_of(img_size, patch_size)
+        self.grid = image_grid(img_size, patch_size)
         self.ratio = tuple(check_ratio(value) for value in ratio)
         if not ratio[0] <= ratio[1]:
             raise ValueError(f'ratio={ratio} goes from the smallest to the largest; choose the first ≤ the second')

@@ -14,7 +14,7 @@ from torch import Tensor
 from mm_graft.registry import MODELS
 
 
-def grid_of(img_size: int | tuple[int, int], patch_size: int, unit: str = 'patch_size') -> tuple[int, int]:
+def image_grid(img_size: int | tuple[int, int], patch_size: int, unit: str = 'patch_size') -> tuple[int, int]:
     """Rows and columns of an image in squares of ``patch_size`` pixels.
 
     Raises:
@@ -77,8 +77,8 @@ class RandomCellMask:
 
     def __init__(self, img_size: int | tuple[int, int] = 224, patch_size: int = 16, cell_size: int = 32,
                  ratio: float = 0.75) -> None:
-        self.grid = grid_of(img_size, patch_size)
-        self.cells = grid_of(img_size, cell_size, 'cell_size')
+        self.grid = image_grid(img_size, patch_size)
+        self.cells = image_grid(img_size, cell_size, 'cell_size')
         if cell_size % patch_size:
             raise ValueError(f'cell_size={cell_size} is not a multiple of patch_size={patch_size}; '
                              'a cell must hold whole patches')

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mm_graft.models.masks.random_cells import RandomCellMask, grid_of, random_cell_mask
+from mm_graft.models.masks.random_cells import RandomCellMask, image_grid, random_cell_mask
 from tests.defaults import defaults
 
 
@@ -52,15 +52,15 @@ def test_cells_that_do_not_divide_the_image_are_refused(sizes):
 def test_cells_must_hold_whole_patches():
     with pytest.raises(ValueError, match='whole patches'):
         RandomCellMask(img_size=48, patch_size=16, cell_size=24)
-    assert grid_of(48, 16) == (3, 3)
+    assert image_grid(48, 16) == (3, 3)
 
 
 def test_a_grid_has_rows_first_and_both_sides_and_the_patch_are_checked():
-    assert grid_of((32, 64), 16) == (2, 4)
-    assert grid_of((2, 3), 1) == (2, 3)
+    assert image_grid((32, 64), 16) == (2, 4)
+    assert image_grid((2, 3), 1) == (2, 3)
     for size, patch in [((30, 32), 16), ((32, 30), 16), ((32, 32), 0), ((32, 32), -16)]:
         with pytest.raises(ValueError, match='choose a divisor of both sides'):
-            grid_of(size, patch)
+            image_grid(size, patch)
 
 
 def test_by_default_three_quarters_of_cells_of_32_pixels_are_hidden():
