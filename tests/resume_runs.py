@@ -132,20 +132,23 @@ def attempt(config: Path, work_dir: Path, how: dict) -> dict:
 
 
 def soak(folder: Path, config: Path, kills: int, seed: int, epochs: int) -> list[dict]:
-    """Kill runs at random moments until there were so many kills; each run goes on until it is through."""
+    """Kill runs at random moments or iterations until there were so many kills; each goes on until it is through."""
     start = time.time()
     attempt(config, folder / 'whole', {})
     rng, done, number, longest = random.Random(seed), [], 1, 0.8 * (time.time() - start)
+    total, saved = epochs * PER_EPOCH, 0
     while True:
-        how = {'signal': rng.choice(['SIGKILL', 'SIGKILL', 'SIGTERM', 'SIGUSR1']), 'seconds': rng.uniform(0, longest)}
+        moment = rng.choice([{'seconds': rng.uniform(0, longest)}, {'iteration': rng.randrange(saved, total)}])
+        how = {'signal': rng.choice(['SIGKILL', 'SIGKILL', 'SIGTERM', 'SIGUSR1']), **moment}
         how = {'writing': True} if rng.random() < 0.2 else how
         result = attempt(config, folder / f'soak{number}', how if len(done) < kills else {}) | {'run': f'soak{number}'}
         if result['status'] not in (0, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGUSR1):
             raise RuntimeError((folder / f'soak{number}.log').read_text()[-3000:])
-        if result['saved'] < epochs * PER_EPOCH or (result['status'] and len(done) < kills):
+        saved = min(result['saved'], total - 1)
+        if result['saved'] < total or (result['status'] and len(done) < kills):
             done.append(result)
         elif len(done) < kills:
-            number += 1
+            number, saved = number + 1, 0
         else:
             return done
 
