@@ -74,16 +74,26 @@ def encode_batches(
 
 def encode_together(
     encoder: Encoder, dataset: Dataset, indices: Sequence[int], pool: str, batch_size: int, workers: int,
-    progress: bool = False,
+    progress: bool = False, draws: tuple[int, ...] | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Features and labels of images, in about their order, on every process; each encodes its share of them."""
+    """Features and labels of different images, in their order, on every process; each encodes its share of them.
+
+    With ``draws`` (see :class:`mm_graft.evaluation.reading.IndexedImages`) they do not depend on how many those are.
+    """
     device = next(encoder.parameters()).device
     rank, world = get_rank(), get_world_size()
-    batches = encode_batches(encoder, read_images(dataset, indices[rank::world], batch_size, workers), pool, progress)
+    places = {index: place for place, index in enumerate(indices)}
+    loader = read_images(dataset, indices[rank::world], batch_size, workers, draws=draws)
+    batches = ((features.cpu(), labels, batch.indices) for features, labels, batch in
+               encode_batches(encoder, loader, pool, progress))
+    nothing = torch.zeros(0, 0), torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long)
     for _ in range(ceil(ceil(len(indices) / world) / batch_size)):
-        features, labels, _ = next(batches, (torch.zeros(0, 0), torch.zeros(0, dtype=torch.long), None))
-        shares = all_gather_object((features.cpu(), labels)) if world > 1 else [(features, labels)]
-        yield from ((share.to(device), targets.to(device)) for share, targets in shares if len(targets))
+        share = next(batches, nothing)
+        shares = [found for found in (all_gather_object(share) if world > 1 else [share]) if len(found[1])]
+        if shares:
+            features, labels, found = (torch.cat(column) for column in zip(*shares))
+            order = torch.tensor([places[index] for index in found.tolist()]).argsort()
+            yield features[order].to(device), labels[order].to(device)
 
 
 def normalized_images(encoder: Encoder, batch: ImageBatch) -> Tensor:

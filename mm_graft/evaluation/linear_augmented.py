@@ -39,6 +39,8 @@ def linear_probe_augmented(
 ) -> LinearProbeResult:
     """The grid of :func:`linear_probe` on features of random crops; all processes encode, and all get the result.
 
+    What a crop shows follows from seed, epoch and image, so the number of processes changes nothing but roundings.
+
     The head is chosen on held-out training images, which like the test images are seen through the test transform.
 
     Args:
@@ -57,7 +59,7 @@ def linear_probe_augmented(
     for epoch in range(settings.epochs):
         order = kept[torch.randperm(len(kept), generator=generator)]
         batches = encode_together(encoder, augmented, [indices[row] for row in order.tolist()], pool, batch_size,
-                                  workers, progress=epoch == 0)
+                                  workers, progress=epoch == 0, draws=(settings.seed, epoch))
         for features, labels in regroup(batches, settings.batch_size):
             sweep.step(features, labels, half_cosine(epoch, settings.epochs))
     held = held.to(data.train_features.device)

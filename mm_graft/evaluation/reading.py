@@ -4,13 +4,15 @@ What can be used, and why not, is the loader's to say (``mm_graft.LoadImageFromF
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from mm_graft.host.loader_processes import outlive_signals
+from mm_graft.random_state import random_state_kept, seed_host_generators
 
 
 class BadImage(NamedTuple):
@@ -37,10 +39,12 @@ class IndexedImages(Dataset):
         dataset: a host data set.
         indices: which items.
         strict: a bad image is an error.
+        draws: numbers from which, with its index, follows what an image's transforms draw; None: they draw on.
     """
 
-    def __init__(self, dataset: Dataset, indices: Sequence[int], strict: bool = False) -> None:
-        self.dataset, self.indices, self.strict = dataset, indices, strict
+    def __init__(self, dataset: Dataset, indices: Sequence[int], strict: bool = False,
+                 draws: tuple[int, ...] | None = None) -> None:
+        self.dataset, self.indices, self.strict, self.draws = dataset, indices, strict, draws
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -48,7 +52,7 @@ class IndexedImages(Dataset):
     def __getitem__(self, position: int) -> tuple[int, dict | BadImage]:
         index = self.indices[position]
         try:
-            return index, self.dataset[index]
+            return index, self._item(index)
         except Exception as error:  # whatever a decoder or a transform throws at a broken file
             name = str(self.dataset.get_data_info(index).get('img_path') or index)
             reason = str(error) or type(error).__name__
@@ -56,9 +60,17 @@ class IndexedImages(Dataset):
                 raise ValueError(reason if name in reason else f'image {name} cannot be used: {reason}') from error
             return index, BadImage(index, name, reason)
 
+    def _item(self, index: int) -> dict:
+        if self.draws is None:
+            return self.dataset[index]
+        with random_state_kept() if get_worker_info() is None else nullcontext():
+            seed_host_generators(*self.draws, index)
+            return self.dataset[index]
+
 
 def read_images(
     dataset: Dataset, indices: Sequence[int], batch_size: int, workers: int, strict: bool = False,
+    draws: tuple[int, ...] | None = None,
 ) -> DataLoader:
     """A loader of :class:`ImageBatch`; batches without a usable image come too.
 
@@ -68,9 +80,10 @@ def read_images(
         batch_size: images of a batch, bad ones counted.
         workers: processes that read.
         strict: a bad image is an error.
+        draws: see :class:`IndexedImages`.
     """
     return outlive_signals(DataLoader(
-        IndexedImages(dataset, indices, strict), batch_size, num_workers=workers, collate_fn=_collate))
+        IndexedImages(dataset, indices, strict, draws), batch_size, num_workers=workers, collate_fn=_collate))
 
 
 def _collate(items: list[tuple[int, dict | BadImage]]) -> ImageBatch:

@@ -4,29 +4,14 @@ PyTorch's loaders seed their workers and not the samples, and hand a data set ba
 way of taking a batch, and the host's way of skipping what was seen are replaced.
 """
 
-import random
 from collections.abc import Iterator
 from itertools import islice
 
-import numpy as np
-import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from mm_graft.random_state import seed_host_generators
+
 ITERATION, SAMPLE = 0, 1  # keeps the two kinds of seeds apart
-
-
-def seed_host_generators(*entropy: int) -> int:
-    """Seed Python, NumPy and PyTorch's generator of the CPU with a hash of some numbers; returns that."""
-    seed = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0])
-    random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002 (the generator that transforms draw from)
-    torch.default_generator.manual_seed(seed)
-    return seed
-
-
-def seed_generators(*entropy: int) -> None:
-    """As :func:`seed_host_generators`, and the generator of every device."""
-    torch.manual_seed(seed_host_generators(*entropy))
 
 
 class PositionedIndex(int):

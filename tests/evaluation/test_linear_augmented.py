@@ -1,10 +1,15 @@
 from dataclasses import replace
 
 import torch
+from mmengine.config import Config
+from torch import distributed
 
+from mm_graft.evaluation.evaluate import evaluate
+from mm_graft.evaluation.features import encode_together
 from mm_graft.evaluation.frozen import prepare
 from mm_graft.evaluation.image_protocols import augmented_set
 from mm_graft.evaluation.linear_augmented import linear_probe_augmented, regroup
+from tests.own_process import in_processes
 
 
 def test_rows_are_regrouped_in_order():
@@ -24,3 +29,46 @@ def test_dark_and_light_crops_are_told_apart_and_the_seed_matters(run):
     assert result.accuracy == 1
     assert result.selected_on == 'held-out training images'
     assert result.lr == result.base_lr * 4 / 256
+
+
+def crops(evaluation, workers=0, draws=(0, 1)):
+    """Features and labels of some crops, in an order that is not that of the data."""
+    batches = encode_together(evaluation.encoder, augmented_set(evaluation), [7, 2, 11, 0, 5, 9, 1], 'cls', 2, workers,
+                              draws=draws)
+    return [torch.cat(column) for column in zip(*batches)]
+
+
+def test_crops_follow_from_seed_epoch_and_image_alone(run):
+    evaluation = prepare(*run)
+    features, labels = crops(evaluation)
+    assert labels.tolist() == [1, 0, 1, 0, 0, 1, 0]
+    assert torch.equal(crops(evaluation, workers=2)[0], features)
+    for draws in ((1, 1), (0, 2)):
+        assert not torch.isclose(crops(evaluation, draws=draws)[0], features).all(1).any()
+    assert not torch.equal(crops(evaluation, draws=None)[0], crops(evaluation, draws=None)[0])
+
+
+def both(rank, folder, cfg, checkpoint, settings, processes):
+    distributed.init_process_group('gloo', store=distributed.FileStore(f'{folder}/store{processes}', processes),
+                                   rank=rank, world_size=processes)
+    report = evaluate(Config(cfg), checkpoint, settings)
+    features = crops(prepare(Config(cfg), checkpoint, settings))
+    if rank == 0:
+        torch.save((features, report['protocols']['linear-augmented']), f'{folder}/{processes}.pth')
+    distributed.destroy_process_group()
+
+
+def test_two_processes_find_what_one_finds(run, tmp_path):
+    cfg, checkpoint, settings = run
+    (tmp_path / 'train' / 'dark' / '3.png').write_bytes(b'no image')
+    linear = replace(settings.protocol.linear, epochs=3, batch_size=3)
+    for processes in (1, 2):
+        kept = replace(settings, protocols=['linear-augmented'], batch_size=2, cache=f'{tmp_path}/cache{processes}',
+                       protocol=replace(settings.protocol, linear=linear))
+        in_processes(both, str(tmp_path), cfg.to_dict(), checkpoint, kept, processes, processes=processes)
+    (one, result), (two, other) = (torch.load(tmp_path / f'{number}.pth', weights_only=False) for number in (1, 2))
+    torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-6)
+    assert len(one[1]) == 7
+    for values in (result, other):
+        values.pop('seconds')
+    assert result == other

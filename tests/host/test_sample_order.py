@@ -6,12 +6,7 @@ import torch
 from mmengine.dataset import DefaultSampler
 from torch.utils.data import BatchSampler, DataLoader, Dataset, SequentialSampler
 
-from mm_graft.host.sample_order import (
-    PositionedSampler,
-    place_samples,
-    seed_generators,
-    seed_host_generators,
-)
+from mm_graft.host.sample_order import PositionedSampler, place_samples
 
 
 class Draws(Dataset):
@@ -118,18 +113,3 @@ def test_a_batch_sampler_may_look_at_the_data(workers):
 def test_data_without_a_sampler_are_refused():
     with pytest.raises(ValueError, match='come from NoneType; use a batch sampler'):
         place_samples(DataLoader([1, 2], batch_size=None), 0, 0, 1)
-
-
-def draw():
-    return random.random(), np.random.rand(), torch.rand(1).item()  # noqa: NPY002
-
-
-def test_every_number_of_the_entropy_counts():
-    seen = set()
-    for entropy in ((0, 0, 1), (1, 0, 1), (0, 1, 1), (0, 0, 2), (0, 1, 0, 1), (0, 1, 1, 1)):
-        seed_generators(*entropy)
-        seen.add(draw())
-    assert len(seen) == 6
-    assert seed_host_generators(0, 0, 1) != seed_host_generators(0, 0, 2)
-    seed_host_generators(0, 0, 1)
-    assert draw() in seen

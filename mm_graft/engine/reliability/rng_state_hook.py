@@ -5,8 +5,9 @@ from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch.utils.data import BatchSampler
 
-from mm_graft.host.sample_order import ITERATION, place_samples, seed_generators
+from mm_graft.host.sample_order import ITERATION, place_samples
 from mm_graft.host.train_loops import count_batches_anew, count_batches_from
+from mm_graft.random_state import seed_generators
 from mm_graft.registry import HOOKS
 
 PLACE = 'place_in_data'
