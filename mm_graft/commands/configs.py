@@ -124,7 +124,7 @@ def check_paths(cfg: Config) -> None:
     """
     check_folders(cfg, 'train_dataloader', 'val_dataloader')
     for key, value in leaves(cfg):
-        if CHECKPOINT_KEY.search(key) and _is_path(value) and not Path(value).is_file():
+        if CHECKPOINT_KEY.search(key) and _is_path(value) and not Path(value).exists():
             raise FileNotFoundError(
                 f'checkpoint {value} ({key}) does not exist; put it there, or say where it is by '
                 f'--cfg-options {key}=/path/to/file.pth')

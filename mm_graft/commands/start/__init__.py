@@ -13,8 +13,9 @@ from mm_graft.commands.trackers import add_trackers
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The folder, and what may be known beside it."""
     parser.add_argument('images', help='folder with images, in any depth of sub-folders')
-    parser.add_argument('--from', dest='checkpoint', metavar='CHECKPOINT', help='continue from these weights, of any '
-                        'layout that is known here: only the graft is trained')
+    parser.add_argument('--from', dest='checkpoint', metavar='CHECKPOINT', help='continue from these weights: a file '
+                        "or a folder (Hugging Face's, timm's, OpenCLIP's) of any layout that is known here, or "
+                        'timm/NAME, which is fetched')
     parser.add_argument('--labels', metavar='FOLDER', help='images of known classes, a folder each, or a folder with '
                         '`train` and `val` in it: adds accuracies before and after, and a map of the classes')
     parser.add_argument('--val', metavar='FOLDER', help='further images of the same classes, to score on')
@@ -36,7 +37,8 @@ def check(args: argparse.Namespace) -> Path:
         labeled_folders(args.labels, args.val)
     elif args.val:
         raise ValueError(f'--val {args.val} needs images to learn from; give --labels')
-    check_files('checkpoint', *([args.checkpoint] if args.checkpoint else []))
+    if args.checkpoint and not args.checkpoint.startswith('timm/'):
+        check_files('checkpoint', args.checkpoint)
     return args.out or Path('work_dirs') / f'start_{Path(args.images).resolve().name}'
 
 

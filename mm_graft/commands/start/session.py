@@ -29,9 +29,11 @@ def start(args: argparse.Namespace, out: Path) -> None:
     for line in lines:
         say(line)
     known = earlier_call(args, out)
+    from mm_graft.commands.start.given import local_weights
+    weights = local_weights(args.checkpoint, out)
     if known is None:
-        plan = make_plan(folder, look_at_machine(args.device), args.minutes, encoder_of(args.checkpoint))
-        write_plan(plan, args, out)
+        plan = make_plan(folder, look_at_machine(args.device), args.minutes, encoder_of(weights))
+        write_plan(plan, args, out, weights)
     stages = [load_config(str(path)) for path in sorted(out.glob('[0-9]_*.py'))]
     if args.dry_run:
         say(f'configs: {out}/; run the same command without --dry-run to train')
@@ -39,7 +41,7 @@ def start(args: argparse.Namespace, out: Path) -> None:
     for cfg in stages:
         train_stage(cfg)
     from mm_graft.commands.start.report import write_report
-    page = write_report(stages, images, args.checkpoint, (args.labels, args.val), out,
+    page = write_report(stages, images, weights, (args.labels, args.val), out,
                         ' '.join(['mm_graft', *sys.argv[1:]]))
     say(f'report: {page}\nencoder: {last_checkpoint(stages[-1])}\nagain: mm_graft train {stages[-1].filename}')
 
@@ -76,13 +78,13 @@ def encoder_of(checkpoint: str | None) -> Encoder | None:
     return read_encoder(checkpoint)
 
 
-def write_plan(plan: Plan, args: argparse.Namespace, out: Path) -> None:
+def write_plan(plan: Plan, args: argparse.Namespace, out: Path, weights: str | None) -> None:
     """Print the plan and write its configs; ``start.json`` last, so that half a plan is none."""
     for what, value, why in plan.reasons:
         say(f'  {what:<10} {value}  ({why})')
     say(f'  expected   {duration(plan.seconds)} of training on this {plan.device}')
     out.mkdir(parents=True, exist_ok=True)
-    before = args.checkpoint
+    before = weights
     for number, stage in enumerate(plan.stages, 1):
         leaf = Config.fromfile(content_root() / 'configs' / LEAVES[stage.name])
         work_dir = out / stage.name
