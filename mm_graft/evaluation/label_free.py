@@ -117,5 +117,5 @@ def crops(pixels: Tensor, seed: int = 0) -> list[Tensor]:
         top, left = (int(torch.randint(side - kept + 1, (), generator=generator))
                      for side, kept in zip(size, (height, width)))
         part = pixels[..., top:top + height, left:left + width].float()
-        views.append(F.interpolate(part, size, mode='bilinear', antialias=True))
+        views.append(F.interpolate(part, size, mode='bilinear'))
     return views

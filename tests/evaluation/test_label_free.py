@@ -80,6 +80,15 @@ def test_lidar_by_hand_in_one_direction_each():
     assert lidar(views) == pytest.approx(effective_rank(torch.tensor([2 / DELTA, 0.0])))
 
 
+def test_lidar_does_not_change_when_features_are_rotated():
+    torch.manual_seed(0)
+    strength = torch.tensor([3.0, 1.0, 0.2, 0.05], dtype=torch.float64)
+    views = torch.randn(200, 1, 4, dtype=torch.float64) + torch.randn(200, 5, 4, dtype=torch.float64) * strength
+    rotation = torch.linalg.qr(torch.randn(4, 4, dtype=torch.float64))[0]
+    assert lidar(views @ rotation) == pytest.approx(lidar(views), rel=1e-9)
+    assert 1.1 < lidar(views) < 3.9
+
+
 def test_lidar_wants_two_images_and_two_views():
     with pytest.raises(ValueError, match='1 images with 5 views'):
         lidar(torch.randn(1, 5, 3))
@@ -97,16 +106,26 @@ def test_views_are_crops_of_their_image_the_same_in_every_call():
     torch.testing.assert_close(crops(flat)[0], flat.contiguous())
 
 
+def test_crops_have_three_quarters_of_each_side_at_places_of_the_seed():
+    images = torch.rand(2, 1, 16, 12)
+    generator = torch.Generator().manual_seed(0)
+    for view in crops(images):
+        top, left = (torch.randint(count, (), generator=generator) for count in (16 - 12 + 1, 12 - 9 + 1))
+        part = images[:, :, top:top + 12, left:left + 9]
+        torch.testing.assert_close(view, torch.nn.functional.interpolate(part, (16, 12), mode='bilinear'))
+    assert not torch.equal(crops(images, 1)[0], crops(images)[0])
+
+
 def test_measures_are_those_of_the_features_and_of_the_views_of_half_the_images():
-    images = torch.rand(60, 3, 8, 8)
+    images = torch.randint(0, 256, (60, 3, 8, 8), dtype=torch.uint8)  # two batches
     weight = torch.randn(192, 6)
 
     def encode(pixels):
         return pixels.flatten(1) @ weight
 
     found = label_free_measures(encode, images)
-    assert found['rank_me'] == pytest.approx(rank_me(encode(images)), rel=1e-4)
-    assert found['alpha_req'] == pytest.approx(alpha_req(encode(images)), rel=1e-4)
+    assert found['rank_me'] == pytest.approx(rank_me(encode(images.float())), rel=1e-4)
+    assert found['alpha_req'] == pytest.approx(alpha_req(encode(images.float())), rel=1e-4)
     views = torch.stack([encode(view) for view in crops(images[:30])], 1)
     assert found['lidar'] == pytest.approx(lidar(views), rel=1e-3)
     assert set(label_free_measures(lambda pixels: torch.ones(len(pixels), 4), images)) == {'rank_me', 'lidar'}

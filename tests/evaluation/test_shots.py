@@ -4,6 +4,7 @@ import torch
 from mm_graft.evaluation.fewshot import fewshot_logreg
 from mm_graft.evaluation.shots import accuracies_of_splits, summary
 from mm_graft.evaluation.splits import pick_per_class
+from tests.defaults import defaults
 from tests.evaluation.test_protocols import planted
 
 
@@ -22,6 +23,10 @@ def test_more_images_a_class_are_better_and_too_many_are_refused():
     assert one < five
     with pytest.raises(ValueError, match='fewer than per_class=51'):
         accuracies_of_splits(train, test, 4, 51, 0)
+
+
+def test_there_are_three_splits_as_in_the_papers():
+    assert defaults(accuracies_of_splits) == {'splits': 3}
 
 
 def test_the_summary_has_mean_and_spread_in_percent():

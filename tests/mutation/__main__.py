@@ -20,7 +20,7 @@ from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import OPERATOR_PROVIDERS, get_operator
 from cosmic_ray.work_db import WorkDB, use_db
 from cosmic_ray.work_item import MutationSpec, TestOutcome, WorkerOutcome, WorkResult
-from forks import Runner, import_hosts, in_fork
+from forks import FORK, Runner, import_hosts
 from operators import KEPT, OPERATORS
 from report import summarize, write_page
 from tqdm import tqdm
@@ -94,7 +94,8 @@ def mutants(items: list[tuple[str, MutationSpec]], source: str) -> Iterator[tupl
             yield job, spec, mutated
 
 
-def run_file(path: Path, args: argparse.Namespace) -> dict:
+def run_file(path: Path, args: argparse.Namespace) -> None:
+    """Try what was not tried yet of one file, and write the page."""
     source = (ROOT / path).read_text()
     state = sha256((source + Path(__file__).with_name('operators.py').read_text()).encode()).hexdigest()[:12]
     store = STORE / f'{".".join(path.with_suffix("").parts)}.{state}.sqlite'
@@ -114,7 +115,8 @@ def run_file(path: Path, args: argparse.Namespace) -> dict:
                 outcome = runner.outcome(mutated, range(spec.start_pos[0], spec.end_pos[0] + 1))
                 done[job] = WorkResult(WorkerOutcome.NORMAL, test_outcome=outcome)
                 db.set_result(job, done[job])
-        return summarize(source, len(items), [(spec, mutated, done[job]) for job, spec, mutated in chosen])
+        write_page(ROOT, str(path), summarize(
+            source, len(items), [(spec, mutated, done[job]) for job, spec, mutated in chosen]))
 
 
 def main() -> None:
@@ -129,8 +131,10 @@ def main() -> None:
     files, failed = args.files or sources(), []
     for number, path in enumerate(files, 1):
         print(f'{number} of {len(files)}: {path}', flush=True)
-        if in_fork(lambda path=path: write_page(ROOT, str(path), run_file(path, args))):
-            failed.append(str(path))
+        process = FORK.Process(target=run_file, args=(path, args))  # each file needs all the others imported afresh
+        process.start()
+        process.join()
+        failed += [str(path)] if process.exitcode else []
     if failed:
         sys.exit(f'not finished: {", ".join(failed)}')
 

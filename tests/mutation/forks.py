@@ -12,7 +12,6 @@ import signal
 import sys
 import tempfile
 import time
-import traceback
 from collections.abc import Callable, Iterable
 from importlib.machinery import SourceFileLoader
 from importlib.util import spec_from_file_location
@@ -27,6 +26,7 @@ HOSTS = ('torch', 'numpy', 'sklearn', 'sklearn.linear_model', 'matplotlib.pyplot
 OPTIONS = ('-x', '-q', '--assert=plain', '--disable-plugin-autoload', '-p', 'no:cacheprovider',
            '-p', 'no:unraisableexception', '-m', 'not slow and not docs')
 MEMORY = 20 * 2**30
+FORK = multiprocessing.get_context('fork')
 
 
 def import_hosts() -> None:
@@ -35,21 +35,6 @@ def import_hosts() -> None:
         importlib.import_module(name)
     contexts = multiprocessing.context._concrete_contexts
     contexts['forkserver'] = contexts['fork']  # processes of a test see the mutant too, and import nothing again
-
-
-def in_fork(work: Callable[[], object]) -> int:
-    """Exit status of ``work`` in a fork of this process: 0 unless it raises."""
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            work()
-            status = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 class Mutated(SourceFileLoader):
@@ -131,39 +116,36 @@ class Runner:
         if status != 0:
             raise RuntimeError(f'the tests of {self.loader.path} fail without a mutation (pytest ends with {status})')
 
-    def _run(self, tests: list[str], *plugins: object) -> int:
-        names = self.loader.name.split('.')
-        for end in range(1, len(names) + 1):  # from above: packages import what is in them
-            importlib.import_module('.'.join(names[:end]))
-        return pytest.main([*OPTIONS, *tests], plugins=plugins)
-
     def _reach(self, path: Path, tests: list[str], result: Path) -> int:
         plugin = Reach(path)
         status = self._run(tests, plugin)
         result.write_text(json.dumps(plugin.result()))
         return status
 
+    def _run(self, tests: list[str], *plugins: object) -> int:
+        names = self.loader.name.split('.')
+        try:
+            for end in range(1, len(names) + 1):  # from above: packages import what is in them
+                importlib.import_module('.'.join(names[:end]))
+        except Exception:
+            return pytest.ExitCode.INTERRUPTED
+        return pytest.main([*OPTIONS, *tests], plugins=plugins)
+
     def _fork(self, text: str, work: Callable[[], int]) -> int:
-        """Exit status of ``work`` in a fork that sees the module as ``text``; −1 where it takes too long."""
-        child = os.fork()
-        if child == 0:
-            status = int(pytest.ExitCode.INTERRUPTED)  # also of a module that cannot be imported
-            try:
-                os.setsid()
-                resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-                null = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(null, 1)
-                os.dup2(null, 2)
-                self.loader.text = text
-                status = int(work())
-            finally:
-                os._exit(status)
-        end = time.monotonic() + self.deadline
-        while time.monotonic() < end:
-            ended, status = os.waitpid(child, os.WNOHANG)
-            if ended:
-                return os.waitstatus_to_exitcode(status)
-            time.sleep(0.01)
-        os.killpg(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        return -1
+        """Exit status of ``work`` in a fork that sees the module as ``text``; negative where it takes too long."""
+        process = FORK.Process(target=self._work, args=(text, work))
+        process.start()
+        process.join(self.deadline)
+        if process.exitcode is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.join()
+        return process.exitcode
+
+    def _work(self, text: str, work: Callable[[], int]) -> None:
+        os.setsid()
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        os.dup2(null, 2)
+        self.loader.text = text
+        sys.exit(int(work()))

@@ -92,6 +92,8 @@ def drop_call(node):
         return
     parts = node.children
     for i in range(1, len(parts) - 1):
+        if text(parts[i]) in ('.cpu', '.contiguous') or text(parts[i + 1]).endswith('device)'):
+            continue
         if text(parts[i]).startswith('.') and text(parts[i + 1]).startswith('(') and (i > 1 or text(parts[0]) not in (
                 'F', 'torch', 'nn', 'math', 'np', 'self', 'MODELS', 'HOOKS', 'super')):
             yield ''.join(text(part) for part in parts[:i] + parts[i + 2:])
