@@ -4,7 +4,7 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mmengine.config import Config
@@ -28,7 +28,9 @@ RULES = {  # by config
     'gram_anchor': 'one rate + Gram anchor',
     'weight_anchor': 'one rate + weight anchor',
     'freezeout': 'FreezeOut',
+    'refined': 'MIM-Refiner, layer decay 0.65',
 }
+BEFORE = {'refined': 'heads'}  # what is trained first, from the public weights
 RATES = (1e-4, 1e-3)
 
 
@@ -75,7 +77,17 @@ class Row:
         self.train()
         found = score_file(last_checkpoint(self.folder), domains, part)
         write_json(self.report, {'rule': self.rule, 'rate': self.rate, 'seed': self.seed,
-                                 'cpu_seconds': self.spent()['cpu_seconds'], **found})
+                                 'cpu_seconds': self.cpu_seconds, **found})
+
+    @property
+    def first(self) -> 'Row | None':
+        """What is trained before it."""
+        return replace(self, rule=BEFORE[self.rule]) if self.rule in BEFORE else None
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Of its training, and of what was trained before."""
+        return self.spent()['cpu_seconds'] + (self.first.cpu_seconds if self.first else 0.0)
 
     def spent(self) -> dict:
         """Processor time of the training, and whether it is finished."""
@@ -91,6 +103,10 @@ class Row:
         before, start = self.spent(), time.process_time()
         if before['finished']:
             return
+        if self.first:
+            self.first.train()
+            options = [*options, f'default_hooks.init.checkpoint={last_checkpoint(self.first.folder)}']
+            start = time.process_time()
         parser = argparse.ArgumentParser()
         train.add_arguments(parser)
         resume = ['--resume'] if last_checkpoint(self.folder) else []

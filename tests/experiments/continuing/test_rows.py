@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 from mmengine.config import Config
@@ -57,13 +58,36 @@ def test_seed_rate_and_options_reach_the_training_and_a_stopped_one_resumes(tmp_
     assert row.spent() == {'cpu_seconds': 37.0, 'finished': True}
 
 
+def test_the_refiner_starts_from_heads_of_its_own_seed_and_counts_their_time(tmp_path, monkeypatch):
+    asked = []
+
+    def run(args, inputs):
+        (Path(args.work_dir) / 'last_checkpoint').write_text(f'{args.work_dir}/epoch_1.pth')
+
+    monkeypatch.setattr(rows.train, 'check', asked.append)
+    monkeypatch.setattr(rows.train, 'run', run)
+    times = iter([0.0, 0.0, 30.0, 30.0, 130.0, 0.0])
+    monkeypatch.setattr(rows.time, 'process_time', lambda: next(times))
+    row = rows.Row('refined', 1e-3, 3, tmp_path)
+    for folder in (row.folder, row.first.folder):
+        folder.mkdir()
+    row.train()
+    assert [Path(args.config).stem for args in asked] == ['heads', 'refined']
+    assert asked[1].cfg_options['default_hooks.init.checkpoint'] == str(tmp_path / 'heads_0.001_3' / 'epoch_1.pth')
+    assert row.cpu_seconds == 130.0
+    assert row.spent()['cpu_seconds'] == 100.0
+
+
 def test_every_rule_has_a_config_of_its_own_that_starts_from_the_same_weights():
-    cfgs = {rule: Config.fromfile(rows.CONFIGS / f'{rule}.py') for rule in rows.RULES}
-    assert {path.stem for path in rows.CONFIGS.glob('*.py')} == set(cfgs)
-    assert {cfg.default_hooks.init.checkpoint for cfg in cfgs.values()} == {str(rows.WEIGHTS)}
-    settings = [(str(cfg.optim_wrapper.paramwise_cfg), str(cfg.get('custom_hooks')), str(cfg.param_scheduler))
-                for cfg in cfgs.values()]
+    cfgs = {path.stem: Config.fromfile(path) for path in rows.CONFIGS.glob('*.py')}
+    assert set(cfgs) == {*rows.RULES, *rows.BEFORE.values()}
+    starts = {rule: cfg.default_hooks.init.checkpoint for rule, cfg in cfgs.items() if rule not in rows.BEFORE}
+    assert set(starts.values()) == {str(rows.WEIGHTS)}
+    settings = [(cfg.model.type, *(str(cfg[key]) for key in ('optim_wrapper', 'custom_hooks', 'param_scheduler')
+                                   if key in cfg)) for cfg in cfgs.values()]
     assert len(set(settings)) == len(cfgs)
-    same = [(cfg.train_cfg.max_epochs, cfg.optim_wrapper.optimizer.lr, cfg.train_dataloader.batch_size, str(cfg.model))
-            for cfg in cfgs.values()]
-    assert len(set(same)) == 1
+    same = {(cfg.train_cfg.max_epochs, cfg.optim_wrapper.optimizer.lr, cfg.train_dataloader.batch_size)
+            for cfg in cfgs.values()}
+    assert len(same) == 1
+    graft = {str(cfg.model) for cfg in cfgs.values() if cfg.model.type == 'mm_graft.GraftedMoCoV3'}
+    assert len(graft) == 1
