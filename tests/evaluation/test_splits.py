@@ -20,10 +20,16 @@ def test_share_is_taken_of_each_class_and_is_at_least_one_image():
     assert len(pick_share(LABELS, 1.0, 0)) == len(LABELS)
 
 
+def test_a_draw_may_be_one_image_or_all_of_the_smallest_class():
+    assert np.bincount(LABELS[pick_per_class(LABELS, 1, 0)]).tolist() == [1, 1, 1]
+    assert np.bincount(LABELS[pick_per_class(LABELS, 10, 0)]).tolist() == [10, 10, 10]
+    assert np.bincount(LABELS[LABELS != 1][pick_per_class(LABELS[LABELS != 1], 3, 0)]).tolist() == [3, 0, 3]
+
+
 @pytest.mark.parametrize(('call', 'word'), [
     (lambda: pick_per_class(LABELS, 11, 0), 'class 2 has 10 images'),
     (lambda: pick_per_class(LABELS, 0, 0), 'per_class=0'),
-    (lambda: pick_share(LABELS, 0.0, 0), 'share=0.0'),
+    (lambda: pick_share(LABELS, 0.0, 0), 'share=0.0'), (lambda: pick_share(LABELS, 1.1, 0), 'share=1.1'),
 ])
 def test_impossible_draws_name_the_value(call, word):
     with pytest.raises(ValueError, match=word):
@@ -35,8 +41,8 @@ def test_list_is_read_back_and_bare_file_names_will_do(tmp_path):
     sha256 = write_list(tmp_path / 'list.txt', [names[2], names[0]], [1, 0])
     assert (tmp_path / 'list.txt').read_text() == 'b/z.jpg 1\na/x 1.jpg 0\n'
     assert read_list(tmp_path / 'list.txt', names).tolist() == [0, 2]
-    (tmp_path / 'public.txt').write_text('z.jpg\ny.jpg\n')
-    assert read_list(tmp_path / 'public.txt', names).tolist() == [1, 2]
+    (tmp_path / 'public.txt').write_text('z.jpg\n  \ny.jpg\n\nx 1.jpg\n')
+    assert read_list(tmp_path / 'public.txt', names).tolist() == [0, 1, 2]
     assert sha256 == sha256_of_list([names[0], names[2]])
     assert sha256 != sha256_of_list(names)
 
