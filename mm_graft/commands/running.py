@@ -45,8 +45,8 @@ def build_runner(cfg: Config) -> Runner:
     runner_cfg = cfg.copy()
     runner_cfg.log_level = 'WARNING'
     runner = RUNNERS.build(runner_cfg) if 'runner_type' in cfg else Runner.from_cfg(runner_cfg)
-    for speaker in (runner.logger, *runner.logger.handlers):
-        speaker.setLevel(level)
+    for speaker in (runner.logger, *runner.logger.handlers) if is_main_process() else ():
+        speaker.setLevel(level)  # the other processes say errors alone
     runner.cfg.log_level = level
     if is_main_process():
         environment = Path(runner.log_dir) / 'environment.txt'

@@ -154,6 +154,7 @@ def test_two_processes_train_together_with_slow_or_frozen_stages(config, tmp_pat
     assert done.returncode == 0, done.stdout + done.stderr
     saved = torch.load(tmp_path / 'run' / 'epoch_2.pth', weights_only=False)
     assert saved['meta']['iter'] == 4  # 8 images, 2 processes of 2 images each, 2 epochs
+    assert (done.stdout + done.stderr).count('Saving checkpoint at 2 epochs') == 1  # one process speaks
     start = torch.load(tmp_path / 'mae.pth', weights_only=True)['model']
     kept = torch.equal(saved['state_dict']['backbone.layers.0.ln1.weight'], start['blocks.0.norm1.weight'])
     assert kept == (stages == FROZEN)

@@ -56,7 +56,7 @@ def test_two_processes_train_and_score_one_detector(config, tmp_path):
         part['norm_cfg'] = group
     cfg.train_dataloader.batch_size = 2
     cfg.dump(tmp_path / 'config.py')
-    launcher = ('-m', 'torch.distributed.run', '--nproc-per-node', '2', '--master-port', '0')
+    launcher = ('-m', 'torch.distributed.run', '--nproc-per-node', '2', '--standalone')
     said = run('train', tmp_path / 'config.py', '--launcher', 'pytorch', '--work-dir', tmp_path / 'run',
                launcher=launcher)
     assert 'Epoch(train) [2][3/3]' in said

@@ -6,9 +6,9 @@ import pytest
 import torch
 from mmpretrain.structures import DataSample
 from torch import distributed
-from torch import multiprocessing as mp
 
 from mm_graft.models.sample_ids import check_ids, path_number, sample_ids, sample_labels
+from tests.own_process import in_processes
 
 
 def sample(index=None, path=None, label=None):
@@ -81,7 +81,7 @@ def clash(rank, folder):
 
 
 def test_ids_that_clash_across_processes_are_an_error_on_all_of_them(tmp_path):
-    mp.start_processes(clash, (str(tmp_path), ), nprocs=2, start_method='fork')
+    in_processes(clash, str(tmp_path), processes=2)
     differ, twice, two_images, without = zip(*(torch.load(tmp_path / f'{rank}.pth') for rank in range(2)))
     assert differ == ([0, 1], [2, 3])
     assert twice == ([0, 2], [1, 2])
