@@ -5,7 +5,7 @@ everything after the blocks (final norm, necks, heads) is ``num_blocks + 1``. Vi
 of its stages in one row; patch merging belongs to the block before it, as in mmpretrain. A relative position bias that
 all blocks share belongs to the last depth, as in BEiT's layer decay.
 
-Understood are mmpretrain's and mmseg's ViT, BEiT, MAE and Swin backbones, this package's, and timm's ViTs (bare or in
+Supported backbones: mmpretrain's and mmseg's ViT, BEiT, MAE and Swin, this package's, and timm's ViTs (bare or in
 ``TIMMBackbone``), on their own or as ``model.backbone`` of a classifier, self-supervised algorithm or segmentor. A
 parameter that fits none of the rules is an error, never a guess.
 """

@@ -1,6 +1,6 @@
 """Files that are written whole or not at all, and text and JSON from strangers, read within bounds.
 
-Only regular files are opened (symbolic links to them too): a pipe could block for ever, a device never ends.
+Only regular files are opened (symbolic links to them too): a pipe could block forever, a device never ends.
 """
 
 import fcntl
@@ -99,7 +99,7 @@ def read_small_json(path: str | Path, limit: int = JSON_LIMIT) -> object:
     try:
         return parse_json(text)
     except ValueError as error:
-        raise ValueError(f'{path} is no JSON: {error}') from error
+        raise ValueError(f'{path} is not JSON: {error}') from error
 
 
 def parse_json(text: str | bytes) -> object:

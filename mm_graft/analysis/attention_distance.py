@@ -75,7 +75,7 @@ def attention_distances(encode: Callable[[Tensor], object], batches: Iterable[Te
 
     Args:
         encode: the encoder, or a function that calls it with no patch hidden.
-        batches: normalised images (B, 3, H, W).
+        batches: normalized images (B, 3, H, W).
         grid: rows and columns of patches.
         patch_size: side of a patch in pixels.
 
@@ -95,7 +95,7 @@ def attention_distances(encode: Callable[[Tensor], object], batches: Iterable[Te
 
 
 def draw_attention_distance(per_head: dict[str, np.ndarray]) -> Figure:
-    """Mean distance over the blocks as a line, every head as a dot, one colour a model.
+    """Mean distance over the blocks as a line, every head as a dot, one color a model.
 
     Args:
         per_head: label → (blocks, heads), in pixels.

@@ -62,7 +62,7 @@ def attention_weights(encode: Callable[[Tensor], object], images: Tensor, block:
 
     Args:
         encode: the encoder, or a function that calls it; in eval mode, or drop path will be in the weights.
-        images: (B, 3, H, W), normalised.
+        images: (B, 3, H, W), normalized.
         block: which call of attention in the forward, from 0; negative from the end.
 
     Raises:

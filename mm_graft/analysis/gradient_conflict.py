@@ -72,7 +72,7 @@ def conflict_summary(cosines: np.ndarray) -> dict:
 
 
 def draw_conflict(conflicts: dict[str, np.ndarray]) -> Figure:
-    """Box plot per block, the straight line that fits the medians best dashed, one colour a model.
+    """Box plot per block, the straight line that fits the medians best dashed, one color a model.
 
     Args:
         conflicts: label → cosines (num_batches, num_blocks).

@@ -49,7 +49,7 @@ def propose(curves: Curves) -> Proposal:
 
     - Heads: from the best block to the last where the last has fallen clearly below it, since these blocks have lost
       what they knew; otherwise the last block alone, as more heads pay where blocks decay.
-    - Graft: the blocks up to the best one hold what masked image modelling gives; the last one is always trained.
+    - Graft: the blocks up to the best one hold what masked image modeling gives; the last one is always trained.
     - Freezing: up to the block at which half of the curve's rise is done, features are general, and cheap to keep.
     """
     pool = max(curves, key=lambda name: max(curves[name]['knn']))

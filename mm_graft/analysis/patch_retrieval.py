@@ -26,7 +26,7 @@ def nearest_patches(features: Tensor, image: int, patch: int, k: int = 10) -> Ne
         features: patch tokens (B, N, D) of an encoder, without the class token.
         image: index of the query's image.
         patch: index of the query's patch, row-major on the grid.
-        k: number of neighbours.
+        k: number of neighbors.
 
     Raises:
         ValueError: no such image or patch, or fewer than k patches in other images.

@@ -39,7 +39,7 @@ def draw(reconstructions: Sequence[Reconstruction]) -> Figure:
 
 
 def visible_part(reconstruction: Reconstruction) -> np.ndarray:
-    """The picture with hidden patches in grey."""
+    """The picture with hidden patches in gray."""
     hidden = stretch(reconstruction.mask, reconstruction.image.shape[:2])
     return np.where(hidden[..., None], HIDDEN_GRAY, reconstruction.image)
 

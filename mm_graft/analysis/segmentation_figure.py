@@ -1,4 +1,4 @@
-"""Draw segmentations: image, truth and what models predict, one column each, in the data set's own colours."""
+"""Draw segmentations: image, truth and what models predict, one column each, in the data set's own colors."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,7 +13,7 @@ VOID = (255, 255, 255)
 
 
 def color(labels: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:
-    """Class indices (H, W) as colours (H, W, 3), uint8; what has no colour of its own is white."""
+    """Class indices (H, W) as colors (H, W, 3), uint8; what has no color of its own is white."""
     table = np.full((max(int(labels.max()) + 1, len(palette)), 3), VOID, dtype=np.uint8)
     table[:len(palette)] = palette
     return table[labels]
@@ -34,7 +34,7 @@ def draw(images: Sequence[np.ndarray], columns: Mapping[str, Sequence[np.ndarray
         images: (H, W, 3) uint8, RGB.
         columns: title → class indices (H, W), one per image.
         classes: names, for the legend.
-        palette: a colour per class.
+        palette: a color per class.
 
     Raises:
         ValueError: a column has not one map per image.

@@ -15,10 +15,10 @@ def embed(features: np.ndarray, perplexity: float = 30.0, seed: int = 0) -> np.n
     The paper gives neither the classes nor the settings of its picture.
 
     Raises:
-        ValueError: the perplexity, a number of neighbours, is not below the number of images.
+        ValueError: the perplexity, a number of neighbors, is not below the number of images.
     """
     if not 0 < perplexity < len(features):
-        raise ValueError(f'perplexity={perplexity} is a number of neighbours and must lie below the '
+        raise ValueError(f'perplexity={perplexity} is a number of neighbors and must lie below the '
                          f'{len(features)} images; lower it or give more images')
     unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
     if np.ptp(unit, axis=0).max() < 1e-6:  # collapsed; scikit-learn would divide by their spread and crash
@@ -36,7 +36,7 @@ def project(features: np.ndarray, seed: int = 0) -> tuple[str, np.ndarray]:
 
 
 def draw_points(points: dict[str, np.ndarray], labels: np.ndarray, names: list[str]) -> Figure:
-    """One panel a model, one colour a class.
+    """One panel a model, one color a class.
 
     Args:
         points: label of the model → (N, 2).

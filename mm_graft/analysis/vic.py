@@ -32,7 +32,7 @@ def vic(first: Tensor, second: Tensor) -> VIC:
     r"""Norm, invariance, variance and covariance of features (N, D) of two views.
 
     With :math:`\hat x = x / \lVert x \rVert` and :math:`\tilde x = x - \bar x` scaled to length 1 row by row (and not
-    centred again), every term but the invariance being the mean of both views,
+    centered again), every term but the invariance being the mean of both views,
 
     .. math::
         \text{norm} = \overline{\lVert x \rVert}, \quad

@@ -48,7 +48,7 @@ def architecture_of(file: CheckpointFile, layout: str | None = None, branch: str
     encoder = convert_backbone(file.tensors, layout, branch, prefix).backbone
     check_encoder(encoder)
     if STEM not in encoder or f'{FIRST}ln1.weight' not in encoder:
-        raise ValueError('it is no plain ViT; give the config of its encoder')
+        raise ValueError('it is not a plain ViT; give the config of its encoder')
     if norms_behind(encoder, ''):
         raise ValueError("its norms stand behind the blocks' parts, which no ViT of timm has; give a config with "
                          'mm_graft.PostNormViT')
@@ -134,8 +134,8 @@ def vit(encoder: StateDict, activation: str, grid: Grid) -> dict:
         ValueError: the encoder has no table of positions.
     """
     if 'pos_embed' not in encoder:
-        raise ValueError('it has no table of positions, and how it tells patches apart stands in no tensor; give the '
-                         'config of its encoder')
+        raise ValueError('it has no table of positions, and how it tells patches apart is not stored in any '
+                         'tensor; give the config of its encoder')
     prefix = 'cls_token' in encoder
     pool = 'map' if 'attn_pool.latent' in encoder else 'token' if prefix and 'ln2.weight' not in encoder else 'avg'
     scaled = f'{FIRST}attn.gamma1.weight' in encoder

@@ -18,7 +18,7 @@ AVERAGES = ('state_dict_ema', 'model_ema', 'ema', 'teacher', 'target_encoder', '
 
 @dataclass
 class CheckpointFile:
-    """What stands in a file.
+    """The content of a file.
 
     Attributes:
         path: the file.
@@ -26,7 +26,7 @@ class CheckpointFile:
         content: all of the file.
         rest: what else there is: name → what it is.
         container: where the state dict stands; empty at the top level.
-        is_average: whether it is that of a slowly moving model.
+        is_average: whether it is that of a moving average.
     """
 
     path: str | Path

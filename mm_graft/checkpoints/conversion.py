@@ -20,9 +20,9 @@ def read_model(state_dict: StateDict, layout: str | None = None, branch: str = '
     """A state dict of any known layout as a model of mmpretrain (``backbone.*`` and what stands beside it).
 
     Args:
-        state_dict: what stands in the file.
+        state_dict: the content of the file.
         layout: its layout; detected if None.
-        branch: which encoder becomes ``backbone.*``: ``'base'``, or the slowly moving one, ``'momentum'``.
+        branch: which encoder becomes ``backbone.*``: ``'base'``, or ``'momentum'`` for the momentum encoder.
         prefix: what stands before the names of the model; found if None.
 
     Raises:
@@ -82,7 +82,7 @@ def name_average(model: Converted) -> Converted:
 
 
 def choose_branch(model: Converted, branch: str = 'base') -> Converted:
-    """The model with its slowly moving encoder (and projector) in the place of the other, if ``branch`` says so.
+    """The model with its momentum encoder (and projector) in the place of the other, if ``branch`` says so.
 
     Raises:
         ValueError: unknown branch, or the model has no second encoder.
@@ -123,7 +123,7 @@ def convert_model(state_dict: StateDict, source: str | None, target: str, branch
     """A checkpoint of one layout in another, with all parts of the model that the other can hold.
 
     Args:
-        state_dict: what stands in the file.
+        state_dict: the content of the file.
         source: its layout; detected if None.
         target: layout of the result.
         branch: which encoder of a contrastive checkpoint becomes the encoder of the result.

@@ -60,7 +60,7 @@ class Place(NamedTuple):
 
     @property
     def is_average(self) -> bool:
-        """Whether its prefix is that of a slowly moving encoder."""
+        """Whether its prefix is that of a momentum encoder."""
         return MOMENTUM_WORD.search(self.root) is not None
 
 

@@ -1,4 +1,4 @@
-"""What stands in no tensor: heads, activation, grid …, as far as a file or what lies beside it states them."""
+"""What is not stored in any tensor: heads, activation, grid …, as far as a file or what lies beside it states them."""
 
 import re
 from collections.abc import Mapping

@@ -82,7 +82,7 @@ class Origin:
 
 
 class Source(NamedTuple):
-    """What was read: the model in mmpretrain's names, the record of its origin, and what stands in no tensor."""
+    """What was read: the model in mmpretrain's names, the record of its origin, and what no tensor stores."""
 
     model: Converted
     record: dict

@@ -178,7 +178,7 @@ TIMM = Layout(
     shown_by=(r'pos_embed$|rel_pos_bias\.|blocks\.\d+\.attn\.relative_position', ),  # else they are RoPE's
     hidden_by=(r'blocks\.\d+\.attn\.q_bias', ),  # BEiT's, which ConMIM's layout is; EVA's, which none is
     after_read=lambda read, model: name_gated(model))
-# No table of positions: it is RoPE that tells the patches apart, which stands in no tensor
+# No table of positions: it is RoPE that tells the patches apart, which is not stored in any tensor
 TIMM_DINOV3 = replace(TIMM, title='DINOv3 in timm', shown_by=(r'reg_token$', r'blocks\.\d+\.gamma_1$'),
                       hidden_by=(r'pos_embed$', r'rel_pos_bias\.', r'blocks\.\d+\.attn\.relative_position'))
 MAE = Layout(

@@ -1,6 +1,6 @@
 """The config that a run writes into its checkpoints (``meta['cfg']``), read without running it.
 
-The record is Python, and whoever evaluates it runs what stands in the file. Here only literals and ``dict(…)`` are
+The record is Python, and whoever evaluates it runs the content of the file. Here only literals and ``dict(…)`` are
 understood; anything else (a lambda, a class) is kept as its text. What is built of it is built of registered classes:
 the host's registries take any importable function for a ``type``, and a file must not choose one.
 """

@@ -15,7 +15,7 @@ OPENAI = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.275777
 
 
 class Family(NamedTuple):
-    """What stands in no tensor of a family's files.
+    """What is not stored in any tensor of a family's files.
 
     Attributes:
         pixels: mean and standard deviation of each channel (RGB, in 0…1) by which its images are normalized.

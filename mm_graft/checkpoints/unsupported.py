@@ -33,10 +33,11 @@ KINDS = tuple(Unsupported(tuple(names), what, way_out) for names, what, way_out 
     ((r'(pos_embed_(window|spatial)|\bblocks\.\d+\.proj\.)', ), 'a hierarchical ViT (Hiera), whose tokens '
      'are merged on the way', 'choose a plain ViT'),
     ((r'\bblocks\.\d+\.(attn\.q_proj|mlp\.fc1_g|mlp\.w1)\.', ), "an EVA-02 or a relative of it, whose rotary positions "
-     'stand in no tensor', OWN),
+     'are not stored in any tensor', OWN),
     ((r'\bblocks\.\d+\.attn\.q_bias', ), 'an EVA or EVA-02, or a BEiT without its tables of relative positions; '
-     'which one stands in no tensor', OWN),
-    ((r'\bblocks\.\d+\.gamma_1', ), 'a ViT with rotary positions, or a CaiT; which one stands in no tensor', OWN),
+     'which one is not stored in any tensor', OWN),
+    ((r'\bblocks\.\d+\.gamma_1', ), 'a ViT with rotary positions, or a CaiT; which one is not stored in any tensor',
+     OWN),
     ((r'patchifier\.', ), 'an AIMv2', OWN),
     ((r'\b(embed_tokens|lm_head|wte|token_embd)\.', r'\b(model\.layers|h|blk)\.\d+\.'), 'a language model, whose '
      'attention is causal', 'choose an encoder of images'),

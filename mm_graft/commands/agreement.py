@@ -14,7 +14,7 @@ OF_A_MACHINE = ('data_root', 'work_dir')  # where a node has its data is its own
 def check_agreement(cfg: Config) -> None:
     """See that all processes have the same settings; otherwise the main process says which differ, and all end.
 
-    A rate that differs is averaged away in silence, a batch that differs ends in the communication library.
+    A rate that differs is averaged away silently, a batch that differs ends in the communication library.
 
     Raises:
         ValueError: in the main process; names process, key and both values.

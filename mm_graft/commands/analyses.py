@@ -196,10 +196,10 @@ def patch_retrieval(args: Namespace, entries: list[AnalyzedModel]) -> None:
     for index, (label, encoder) in enumerate(encoders.items()):
         with torch.inference_mode():
             tokens = torch.cat([encoder.patch_tokens(part) for part in pixels.split(args.batch_size)])
-        found = retrieval.nearest_patches(tokens, *args.query, args.neighbours)
+        found = retrieval.nearest_patches(tokens, *args.query, args.neighbors)
         models[label] = {name: values.tolist() for name, values in found._asdict().items()}
         retrieval.draw_neighbors(pictures, encoder.grid, tuple(args.query), found,
-                                  args.out / f'{_numbered(args.analysis, index, encoders)}.png')
+                                 args.out / f'{_numbered(args.analysis, index, encoders)}.png')
     save(args, models, None, query=args.query)
 
 
@@ -225,6 +225,7 @@ def segmentation(args: Namespace, entries: list[AnalyzedModel]) -> None:
     Raises:
         ValueError: the test set has no such image.
     """
+    _whole_model(args)
     data, samples = _test_samples(args, entries[0].cfg)
     images = [sample['inputs'].permute(1, 2, 0).numpy()[..., ::-1] for sample in samples]  # BGR → RGB
     truth = [sample['data_samples'].gt_sem_seg.data[0].numpy() for sample in samples]
@@ -233,7 +234,7 @@ def segmentation(args: Namespace, entries: list[AnalyzedModel]) -> None:
         model = _complete_model(args, entry)
         columns[entry.label] = [segmentation_figure.predict(model, sample) for sample in samples]
         models[entry.label] = {'pixels_right': [float((predicted == true).mean())
-                                                  for predicted, true in zip(columns[entry.label], truth)]}
+                                                for predicted, true in zip(columns[entry.label], truth)]}
     figure = segmentation_figure.draw(images, columns, data.metainfo['classes'], data.metainfo['palette'])
     save(args, models, figure, indices=args.indices)
 

@@ -70,7 +70,7 @@ def retrieval_arguments(parser: argparse.ArgumentParser) -> None:
     image_arguments(parser, 32)
     parser.add_argument('--query', type=int, nargs=2, default=[0, 0], metavar=('IMAGE', 'PATCH'),
                         help='index of the image, and of its patch in row-major order')
-    parser.add_argument('--neighbours', type=at_least_one, default=10, help='patches to find')
+    parser.add_argument('--neighbors', type=at_least_one, default=10, help='patches to find')
 
 
 def tsne_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,14 +79,14 @@ def tsne_arguments(parser: argparse.ArgumentParser) -> None:
     add_labeled(parser)
     parser.add_argument('--classes', type=at_least_one, default=10, help='the first ones of the test set')
     parser.add_argument('--per-class', type=at_least_one, default=50, help='images of each')
-    parser.add_argument('--perplexity', type=float, default=30.0, help='of t-SNE: about how many neighbours count')
+    parser.add_argument('--perplexity', type=float, default=30.0, help='of t-SNE: about how many neighbors count')
     parser.add_argument('--pool', choices=('cls', 'avg'), default='cls', help='class token, or mean over the patches')
 
 
 def reconstruction_arguments(parser: argparse.ArgumentParser) -> None:
     """Which pictures to hide parts of."""
     add_arguments(parser)
-    parser.add_argument('--images', nargs='+', required=True, help='picture files; their centres are used')
+    parser.add_argument('--images', nargs='+', required=True, help='picture files; their centers are used')
     parser.add_argument('--dpi', type=at_least_one, default=150, help='of the picture')
 
 
@@ -103,7 +103,7 @@ def detection_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def layers_arguments(parser: argparse.ArgumentParser) -> None:
-    """How many labelled images."""
+    """How many labeled images."""
     add_arguments(parser)
     add_labeled(parser)
     parser.add_argument('--train-images', type=at_least_one, default=5000, help='to learn from, class-balanced')

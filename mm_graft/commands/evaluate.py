@@ -51,7 +51,7 @@ def add_protocol_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--linear-batch-size', type=at_least_one, default=4096, help='linear: features a step')
     parser.add_argument('--batch-norm', action='store_true', help='linear: an affine-free batch norm first')
     parser.add_argument('--select-on-test', action='store_true', help='linear: choose epoch and head on test images, '
-                        'as the authors do; labelled in the report')
+                        'as the authors do; labeled in the report')
     parser.add_argument('--lr-as-released', type=int, metavar='WORLD_SIZE', help="linear: the authors' scale of the "
                         'learning rates, too large by this factor')
     parser.add_argument('--fewshot-list', help='fewshot-1: file of images, see `mm_graft split`')

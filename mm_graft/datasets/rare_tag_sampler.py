@@ -37,7 +37,7 @@ def systematic_sample(weights: np.ndarray, count: int, offset: float) -> np.ndar
 class RareTagSampler(Sampler):
     """Images in random order, those with rare tags several times, those with frequent ones not in every epoch.
 
-    Every epoch draws anew; seed and epoch determine it, alike on all processes, of which each takes its share.
+    Every epoch draws again; seed and epoch determine it, alike on all processes, of which each takes its share.
 
     The host's ``ClassBalancedDataset`` repeats images by the same rule from a threshold on, but never leaves one out,
     and holds a Python list of all images.

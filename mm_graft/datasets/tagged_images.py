@@ -26,7 +26,7 @@ class TaggedImages(BaseDataset):
 
     The text is never held in memory, see :mod:`mm_graft.datasets.tag_index`: at the first use the file is read through
     once, and what is known then is kept on disk; later runs and all workers map it. What is kept is looked at: where it
-    does not fit the files, or is damaged, it is made anew.
+    does not fit the files, or is damaged, it is rebuilt.
 
     Args:
         ann_file: the rows; JSON lines unless the name ends in ``.tsv``.
@@ -81,7 +81,7 @@ class TaggedImages(BaseDataset):
             try:
                 return TagIndex.load(folder, len(labels.names))
             except (OSError, ValueError) as error:
-                print_log(f'the index of {self.ann_file} is made anew: {error}', logger='current',
+                print_log(f'the index of {self.ann_file} is rebuilt: {error}', logger='current',
                           level=logging.WARNING)
         build_index(self.ann_file, labels, self.parse, self.text_key, self.image_key).save(folder)
         return TagIndex.load(folder, len(labels.names))

@@ -89,7 +89,8 @@ def load_features(folder: Path, num_images: int) -> Features | None:
     try:
         return _read(folder, num_images)
     except (OSError, ValueError, TypeError) as error:
-        print_log(f'the features kept in {folder} are extracted anew: {error}', logger='current', level=logging.WARNING)
+        print_log(f'the features kept in {folder} are extracted again: {error}', logger='current',
+                  level=logging.WARNING)
         return None
 
 
@@ -124,5 +125,5 @@ def load_result(path: Path) -> dict | None:
         problem = 'it is not as it was written'
     except (OSError, ValueError) as error:
         problem = str(error)
-    print_log(f'the score kept in {path} is computed anew: {problem}', logger='current', level=logging.WARNING)
+    print_log(f'the score kept in {path} is computed again: {problem}', logger='current', level=logging.WARNING)
     return None

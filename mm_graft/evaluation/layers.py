@@ -2,7 +2,7 @@
 
 Features are those that leave a block, before any norm, standardized for kNN and behind a batch norm for the linear
 classifier, since their scale differs from block to block. MIM-Refiner's starting point is such a curve: in encoders of
-masked image modelling the last blocks fall again, as they serve the decoder.
+masked image modeling the last blocks fall again, as they serve the decoder.
 """
 
 from dataclasses import replace

@@ -51,7 +51,7 @@ class ProtocolSettings:
         temperature: τ of kNN.
         standardize: kNN on features of mean 0 and deviation 1 over the training images, as MIM-Refiner's authors do.
         linear: how the linear grid is trained.
-        select_on_test: the authors' habit of choosing the linear head on the test images; labelled in the report.
+        select_on_test: the authors' habit of choosing the linear head on the test images; labeled in the report.
         seeds: repetitions of what is random, from ``linear.seed`` on.
         fewshot_list: file with the few-shot images; without it a class-balanced, seeded share is drawn.
         fewshot_share: that share.

@@ -34,7 +34,7 @@ def end_loader_processes() -> None:
     """Kill the processes of the loaders when this one ends: the signal that PyTorch asks them by is one they ignore.
 
     Without this a run whose loader still exists at its end (``persistent_workers``, or any error) would wait for them
-    for ever.
+    forever.
     """
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's handler takes their end for a crash
     for process in multiprocessing.active_children():

@@ -8,7 +8,7 @@ from mmengine.runner import Runner
 
 
 def asked_to_resume(runner: Runner) -> bool:
-    """Whether the run goes on from a checkpoint of its own."""
+    """Whether the run resumes from a checkpoint of its own."""
     return runner._resume
 
 
@@ -18,7 +18,7 @@ def file_to_load(runner: Runner) -> str | None:
 
 
 def resume_from(runner: Runner, path: str | None) -> None:
-    """Let a run that has not begun resume from this file; None: let it start anew."""
+    """Let a run that has not begun resume from this file; None: let it start from scratch."""
     runner._resume, runner._load_from = path is not None, path
 
 

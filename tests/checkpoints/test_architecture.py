@@ -82,5 +82,5 @@ def test_other_encoders_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r'config with mm_graft\.PostNormViT'):
         found(tmp_path / 'a.pth')
     torch.save(MODELS.build(dict(type='SwinTransformer', arch='tiny', img_size=64)).state_dict(), tmp_path / 'b.pth')
-    with pytest.raises(ValueError, match='no plain ViT'):
+    with pytest.raises(ValueError, match='not a plain ViT'):
         found(tmp_path / 'b.pth')

@@ -51,7 +51,7 @@ def test_every_shard_gives_what_the_index_says_it_has(tmp_path):
     ({'weight_map': {'a': '/etc/passwd'}}, 'which is not beside it'),
     ({'weight_map': {'a': 'gone.bin', 'b': 'away.bin'}}, r'2 shards, of which gone\.bin, away\.bin are not there'),
     ({'weight_map': {}}, 'it has no weight_map'), ({'weight_map': {'a': 3}}, 'it has no weight_map'),
-    ([1], 'it has no weight_map'), ('{', 'is no JSON')])
+    ([1], 'it has no weight_map'), ('{', 'is not JSON')])
 def test_an_index_that_is_none_and_shards_elsewhere_are_refused(tmp_path, content, message):
     path = tmp_path / 'model.safetensors.index.json'
     path.write_text(content if isinstance(content, str) else json.dumps(content))

@@ -122,7 +122,7 @@ def test_attention_maps_and_neighbours_become_pictures(analyze, folder):
     report = analyze('attention-map', '--count', '3')
     assert np.array(report['models']['joint epoch_0']['maps']).shape == (3, 4, 4)
     assert picture(folder, 'attention-map')
-    report = analyze('patch-retrieval', '--query', '1', '5', '--neighbours', '4', '--count', '4')
+    report = analyze('patch-retrieval', '--query', '1', '5', '--neighbors', '4', '--count', '4')
     assert len(report['models']['joint epoch_0']['patches']) == 4
     assert picture(folder, 'patch-retrieval-2')
     analyze('patch-retrieval', '--count', '4', both=False)

@@ -72,10 +72,10 @@ def test_an_index_that_is_damaged_is_made_anew_with_one_line(root, monkeypatch):
     labels, = root.glob('*.index-*/labels.npy')
     np.save(labels, np.load(labels)[::-1].copy())
     assert [build(root).get_cat_ids(index) for index in range(3)] == [[0], [0, 1], [0, 1]]
-    assert [line for line in said if 'made anew' in line and 'not as it was written' in line]
+    assert [line for line in said if 'rebuilt' in line and 'not as it was written' in line]
     said.clear()
     assert len(build(root)) == 3
-    assert not [line for line in said if 'made anew' in line]
+    assert not [line for line in said if 'rebuilt' in line]
 
 
 def test_captions_that_changed_at_the_same_size_and_time_have_their_own_labels(root):

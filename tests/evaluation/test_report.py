@@ -33,7 +33,7 @@ def test_what_is_no_report_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r'no report\.json'):
         read_report(tmp_path)
     (tmp_path / 'report.json').write_text('{"protocols": ')
-    with pytest.raises(ValueError, match='no JSON'):
+    with pytest.raises(ValueError, match='not JSON'):
         read_report(tmp_path)
     (tmp_path / 'report.json').write_text(json.dumps({'rows': []}))
     with pytest.raises(ValueError, match='no "protocols"'):

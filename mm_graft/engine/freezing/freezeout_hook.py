@@ -21,13 +21,12 @@ STOPPED, RECORDS = 'freezeout_retired_depth', 'freezeout_records'  # names in ch
 class FreezeOutHook(Hook):
     """Freezes the prefix whose rate `FreezeOutLR` has brought to zero, so that time and memory are really saved.
 
-    The frozen depth is a function of the iteration alone, so a resumed run continues as if it had never stopped (as far
-    as the host allows: it checkpoints no random state, and loses the gradients of a step half accumulated). At an event
-    every parameter of that depth and below (class token and position embedding with the stem, a decoder with the block
-    that it taps) loses `requires_grad`, gradient and optimizer state; its modules are in eval mode from then on,
-    although the loop calls ``train()`` every epoch; a `DistributedDataParallel` wrapper is rebuilt, so that frozen
-    gradients are neither waited for nor sent; a moving average stops copying the prefix once it equals it. Param groups
-    and state-dict keys stay as they are.
+    The frozen depth is a function of the iteration alone, so a resumed run continues as if it had never stopped. At an
+    event every parameter of that depth and below (class token and position embedding with the stem, a decoder with the
+    block that it taps) loses ``requires_grad``, gradient and optimizer state; its modules are in eval mode from then
+    on, although the loop calls ``train()`` every epoch; a ``DistributedDataParallel`` wrapper is rebuilt, so that
+    frozen gradients are neither waited for nor sent; a moving average stops copying the prefix once it equals it. Param
+    groups and state-dict keys stay as they are.
 
     A model with a method ``on_freeze(frozen_depth: int)`` is told at an event, and on resume.
 

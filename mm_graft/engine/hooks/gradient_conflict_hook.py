@@ -1,4 +1,4 @@
-"""The conflict of two losses' gradients, watched while a run goes on."""
+"""The conflict of two losses' gradients, measured during a run."""
 
 import time
 

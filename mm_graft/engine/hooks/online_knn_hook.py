@@ -39,7 +39,8 @@ class OnlineKNNHook(Hook):
         interval: epochs between two evaluations; the last epoch is always evaluated.
         name: what stands before the names of the values, with an underscore.
         at_start: evaluate before the first step too, but not in a resumed run.
-        encoder: dotted name of the encoder in the model, ``'momentum_encoder.module.0'`` for the host's slow encoder.
+        encoder: dotted name of the encoder in the model, ``'momentum_encoder.module.0'`` for the host's momentum
+            encoder.
         probe: what evaluates: a config out of METRICS with the arguments of ``mm_graft.OnlineProbe``, which reads the
             data sets from the run's config unless it is given others.
 

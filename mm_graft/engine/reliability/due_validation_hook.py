@@ -1,4 +1,4 @@
-"""Validations that an interruption took away are made when the run goes on."""
+"""Validations that an interruption took away are made up for when the run resumes."""
 
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
@@ -26,7 +26,7 @@ def validation_is_due(runner: Runner) -> bool:
 
 @HOOKS.register_module()
 class DueValidationHook(Hook):
-    """Make a validation that was due where a resumed run goes on, and that did not come to its end.
+    """Make up for a validation that was due where a run resumes and that was not completed.
 
     The host validates after it has saved, so a run that is stopped or killed in a validation would go on without it;
     after the last epoch there would be no final result and no ``save_best``. Which validations came to their end
@@ -41,13 +41,13 @@ class DueValidationHook(Hook):
         if self.saver is None or self.saver.run is None:
             return
         if validation_is_due(runner) and self.saver.run.validated != runner.iter:
-            runner.logger.info(f'the validation after iteration {runner.iter} did not come to its end; it is made now')
+            runner.logger.info(f'the validation after iteration {runner.iter} was not completed; it runs now')
             self.saver.last_ckpt = self.saver.last_ckpt or file_to_load(runner)  # so that a best score is saved with it
             runner.val_loop.run()
         if runner.iter >= runner.max_iters > 0:
             runner.logger.info(f'the run is finished after {runner.max_iters} iterations; there is nothing to do')
 
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
-        """Note that a validation came to its end."""
+        """Record that a validation was completed."""
         if getattr(self, 'saver', None) is not None and self.saver.run is not None:
             self.saver.note(validated=runner.iter)

@@ -121,7 +121,7 @@ class NonFiniteGuardHook(Hook):
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None,
                          outputs: dict | None = None) -> None:
-        """Name what was not finite, and stop if it goes on."""
+        """Name what was not finite, and stop if it persists."""
         self.terms += [(name, value.detach()) for name, value in (outputs or {}).items() if isinstance(value, Tensor)]
         if self.judged is None:
             return  # gradients accumulate

@@ -50,7 +50,7 @@ def carry_over(built: Built, saved: Saved, place: Place, fresh_scaler: bool) -> 
     Args:
         built: brought to ``place`` if a setting changed.
         saved: the other side.
-        place: where the run goes on, in today's iterations.
+        place: where the run resumes, in today's iterations.
         fresh_scaler: leave the saved loss scale.
 
     Raises:

@@ -37,14 +37,14 @@ class PreemptionHook(Hook):
     after the one that makes the step) the state is saved as ``stopped.pth``, and ``--resume`` goes on with the next
     iteration; in the last iteration the run comes to its own end. A second signal ends the process at once. torchrun
     and srun pass on what their processes may have got already, so there a repetition within seconds is the same signal.
-    Needs
-    :class:`SafeCheckpointHook`, which writes and finds the file; a run without any checkpoints is left alone.
+    Needs :class:`SafeCheckpointHook`, which writes and finds the file; a run without any checkpoints is left alone.
 
     Several processes have to stop at the same iteration: every ``interval`` iterations they reduce one byte between
     CPUs (gloo), so that no device waits.
 
-    A signal during validation is heeded between its batches, by several processes after those that all have. The state
-    is that after the last iteration of training; a resumed run begins with that validation (`DueValidationHook`).
+    During validation, signals are handled between batches; in distributed runs, only after
+    batches that every rank has. The state is that after the last iteration of training; a resumed run begins with that
+    validation (`DueValidationHook`).
 
     Args:
         signals: names of the signals. After SIGINT (Ctrl-C) the status is 130, so that no script goes on.
@@ -71,7 +71,7 @@ class PreemptionHook(Hook):
         self.group = distributed.new_group(backend='gloo') if get_world_size() > 1 else None
         self.checkpoints = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
         if self.checkpoints is None:
-            return  # a run that keeps nothing is ended as ever
+            return  # a run that keeps nothing ends as usual
         if not isinstance(self.checkpoints, SafeCheckpointHook):
             raise ValueError("PreemptionHook saves through SafeCheckpointHook; set default_hooks.checkpoint.type="
                              "'mm_graft.SafeCheckpointHook'")

@@ -1,4 +1,4 @@
-"""Schedules that were built with other settings than a checkpoint's, brought to the place at which its run goes on.
+"""Schedules that were built with other settings than a checkpoint's, brought to the place at which its run resumes.
 
 The host puts everything that a saved schedule knew, its length and its base rates too, over the new one. Here the new
 one keeps what it was built from and is moved to its place.

@@ -34,7 +34,7 @@ def take_pretrained(model: nn.Module) -> list[tuple[nn.Module, dict]]:
 def initialize_strictly(runner: Runner) -> None:
     """Let ``init_cfg=dict(type='Pretrained', …)``, wherever it stands in the model, follow the rule of ``load_from``.
 
-    The host and its backbones load what fits, and drop the rest. A run that goes on from a checkpoint of its own needs
+    The host and its backbones load what fits, and drop the rest. A run that resumes from a checkpoint of its own needs
     none of these files and opens none.
 
     Raises:
@@ -65,7 +65,7 @@ def initialize_strictly(runner: Runner) -> None:
 
 @HOOKS.register_module()
 class StrictLoadHook(Hook):
-    """Replace the host's non-strict load of a new run or a test, which drops in silence what does not fit.
+    """Replace the host's non-strict load of a new run or a test, which silently drops what does not fit.
 
     ``load_from`` of a run, and ``init_cfg=dict(type='Pretrained', …)``, take a file of any layout that
     ``mm_graft.checkpoints`` knows: its whole backbone, or an error; what starts new beside it is listed. A resumed run

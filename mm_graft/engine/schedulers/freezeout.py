@@ -116,7 +116,7 @@ class FreezeOutLR(_ParamScheduler):
         t0: share of the run, before the power, after which the stem freezes.
         schedule: s, ``'linear'``, ``'square'`` or ``'cubic'``.
         lr_scaling: ``'scaled'`` (base/t_i), ``'unscaled'`` (base), or ``'global'`` (all layers on one cosine, frozen at
-            t_i none the less: the ViTFreeze code's ``--non_layerwise_lr``).
+            t_i all the same: the ViTFreeze code's ``--non_layerwise_lr``).
         convention: ``'vitfreeze_paper'``, ``'vitfreeze_code'`` or ``'brock'``, see the module.
         warmup: length of the warm-up, in epochs with ``convert_to_iter_based=True``, else in iterations.
         min_ratio: where the global cosine ends, as a share of the base rate; layers always end at 0.

@@ -107,7 +107,7 @@ class FullyShardedRunner(Runner):
     ``model_wrapper_cfg=dict(param_dtype='bfloat16')`` gathers and computes blocks in bf16, with shards, optimizer and
     averaging of gradients in fp32; everything outside the blocks stays in fp32 or under autocast.
 
-    At the start the model is whole in each process once, for initialisation. Averaged encoders of this package are
+    At the start the model is whole in each process once, for initialization. Averaged encoders of this package are
     moved shard by shard. What cannot work says so before the first iteration: averages of other kinds, the host's
     ``EMAHook``, gradient scalers, and hooks that need full parameters.
 
@@ -118,7 +118,7 @@ class FullyShardedRunner(Runner):
     sharded = False
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
-        """Note the options; the model is cut once it is initialised."""
+        """Note the options; the model is cut once it is initialized."""
         options = dict(model_wrapper_cfg or {})
         if unknown := set(options) - {'param_dtype'}:
             raise ValueError(f'model_wrapper_cfg has {sorted(unknown)}; FullyShardedRunner knows param_dtype only')
@@ -131,7 +131,7 @@ class FullyShardedRunner(Runner):
         return model if sync_bn is None else convert_sync_batchnorm(model, sync_bn)
 
     def build_optim_wrapper(self, optim_wrapper: dict | OptimWrapper) -> OptimWrapper:
-        """Initialise the model and cut it; the optimizer has to be built for the shards."""
+        """Initialize the model and cut it; the optimizer has to be built for the shards."""
         if not self.distributed or isinstance(optim_wrapper, OptimWrapper):
             return super().build_optim_wrapper(optim_wrapper)
         kind = optim_wrapper.get('type', 'OptimWrapper')

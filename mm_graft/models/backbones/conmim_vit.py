@@ -64,7 +64,7 @@ class ConMIMViT(BEiTViT):
     ``TencentARC/ConMIM@4263955``, ``modeling_pretrain.py``: no absolute positions; one table of relative position
     biases that all blocks share in pre-training, copied into every block for fine-tuning (``use_rel_pos_bias=True,
     use_shared_rel_pos_bias=False``); learned biases for queries and values only; all patches are encoded, hidden ones
-    as the mask token. Initialised as there: normal with σ = 0.02 cut at ±σ, the last linear of attention and MLP
+    as the mask token. Initialized as there: normal with σ = 0.02 cut at ±σ, the last linear of attention and MLP
     divided by :math:`\sqrt{2\,\text{layer}}`, tables 0.
 
     How we differ from the host's ``BEiTPretrainViT``: fused attention; ``forward`` always sees everything and

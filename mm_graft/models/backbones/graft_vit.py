@@ -21,7 +21,7 @@ class GraftViT(MoCoV3ViT):
 
     Layer grafting keeps patch projection and position embedding at the values of the MIM checkpoint
     (``VITA-Group/layerGraftedPretraining_ICLR23@f1862e1``). The host sets the position embedding free when it is
-    initialised from a checkpoint, its ``train()`` returns None, its fixed position table is scrambled unless the image
+    initialized from a checkpoint, its ``train()`` returns None, its fixed position table is scrambled unless the image
     is square, and MMEngine's activation checkpointing is reentrant, which drops the gradients of a block above a frozen
     prefix without an error. All four are put right here.
 
@@ -62,14 +62,14 @@ class GraftViT(MoCoV3ViT):
             self.pre_norm.requires_grad_(False)
 
     def init_weights(self) -> None:
-        """Initialise as the host, or from a checkpoint.
+        """Initialize as the host, or from a checkpoint.
 
         Raises:
-            ValueError: there is no class token, which the host's initialisation wants.
+            ValueError: there is no class token, which the host's initialization wants.
         """
         pretrained = isinstance(self.init_cfg, dict) and self.init_cfg['type'] == 'Pretrained'
         if self.cls_token is None and not pretrained:
-            raise ValueError('with_cls_token=False: MoCo v3 initialises no encoder without a class token; '
+            raise ValueError('with_cls_token=False: MoCo v3 initializes no encoder without a class token; '
                              "keep it, or load weights by init_cfg=dict(type='Pretrained', checkpoint=…)")
         super().init_weights()
         if not pretrained:

@@ -38,7 +38,7 @@ class TimmViT(BaseModule):
         kwargs: as for ``timm.create_model``.
 
     Raises:
-        ValueError: timm does not know the name or it is no plain ViT, or the outputs do not exist.
+        ValueError: timm does not know the name or it is not a plain ViT, or the outputs do not exist.
     """
 
     OUT_TYPES = ('pooled', 'cls_token', 'avg_featmap', 'featmap', 'raw')
@@ -150,8 +150,8 @@ def create_vit(model_name: str, **kwargs) -> nn.Module:
         model = timm.create_model(model_name, **settings)
     if not all(hasattr(model, name) for name in ('blocks', 'num_prefix_tokens', 'patch_embed', 'norm')) \
             or not hasattr(model, 'forward_intermediates'):
-        raise ValueError(f'{model_name} ({type(model).__name__}) is no plain ViT; choose a model with patch embedding, '
-                         'a list of blocks and a final norm')
+        raise ValueError(f'{model_name} ({type(model).__name__}) is not a plain ViT; choose a model with patch '
+                         'embedding, a list of blocks and a final norm')
     return model
 
 

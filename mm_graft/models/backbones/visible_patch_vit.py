@@ -78,7 +78,7 @@ class VisiblePatchViT(VisionTransformer):
         return self
 
     def init_weights(self) -> None:
-        """Initialise as in the class docstring, unless a checkpoint is given."""
+        """Initialize as in the class docstring, unless a checkpoint is given."""
         super().init_weights()
         if isinstance(self.init_cfg, dict) and self.init_cfg['type'] == 'Pretrained':
             return
@@ -121,7 +121,7 @@ class VisiblePatchViT(VisionTransformer):
         return self.read_taps(tokens, scales), mask, ids_restore
 
     def read_taps(self, tokens: Tensor, scales: Collection[int] | None = None) -> list[Tensor | None]:
-        """Run the blocks; normalise and return what leaves the tapped ones (those in ``scales``, if given)."""
+        """Run the blocks; normalize and return what leaves the tapped ones (those in ``scales``, if given)."""
         outputs: list[Tensor | None] = [None] * len(self.taps)
         tokens = self.pre_norm(self.drop_after_pos(tokens))
         for depth, block in enumerate(self.layers, start=1):

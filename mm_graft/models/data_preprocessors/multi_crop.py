@@ -11,7 +11,7 @@ from mm_graft.registry import MODELS
 class MultiCropPreprocessor(TwoViewPreprocessor):
     """Both views of ``TwoViewPreprocessor``, then small views of small parts of the image (multi-crop, SwAV).
 
-    Local views are jittered, greyed and mirrored as the others are, and never solarised, as in MIM-Refiner.
+    Local views are jittered, grayed and mirrored as the others are, and never solarized, as in MIM-Refiner.
 
     Args:
         num_local: local views of an image.
@@ -47,7 +47,7 @@ class MultiCropPreprocessor(TwoViewPreprocessor):
         return result
 
     def local_views(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Normalised local views of images in 0…255, made as one batch."""
+        """Normalized local views of images in 0…255, made as one batch."""
         images = (images.flip(1) if self._channel_conversion else images).float() / 255
         many = images.repeat(self.num_local, 1, 1, 1)  # (B, C, H, W) → (L·B, C, H, W)
         views = self.augment(many, self.local_size, self.local_scale, self.local_blur_probability, 0.0)

@@ -31,7 +31,7 @@ class ViewsAndImagePreprocessor(TwoViewPreprocessor):
 
     @torch.no_grad()
     def forward(self, data: dict, training: bool = False) -> dict:
-        """Images of a batch, (B, C, H, W) in 0…255 → [view, view, image]; in test mode one normalised batch."""
+        """Images of a batch, (B, C, H, W) in 0…255 → [view, view, image]; in test mode one normalized batch."""
         data = self.cast_data(data)
         result = super().forward(data, training)
         if training:

@@ -66,7 +66,7 @@ class LocalMIMHead(BaseModule):
 
     def loss(self, preds: Sequence[Tensor | None], targets: Sequence[Tensor | None],
              mask: Tensor) -> dict[str, Tensor]:
-        """The terms w_k·ℓ_k, as ``loss_scale0``, …; their sum is what is optimised.
+        """The terms w_k·ℓ_k, as ``loss_scale0``, …; their sum is what is optimized.
 
         A scale that is switched off (None) has the constant 0, so that the log does not repeat its last value.
 

@@ -27,7 +27,7 @@ class NNAHead(nn.Module):
     """Aligns the views of an image with the neighbor that another view has in a queue.
 
     The predictions of all views learn; projections and neighbors of the global views are their targets, without
-    gradient (no slowly moving copy is involved). All views of a batch, global and local, go through projector and
+    gradient (there is no momentum encoder). All views of a batch, global and local, go through projector and
     predictor as one batch: batch norm mixes them. The queue is asked before it is fed, and fed with view 0 alone.
     ``ml-jku/MIM-Refiner@cc574235995e`` (``models/ssl/nnclr_head.py``); parameters have its names.
 

@@ -5,7 +5,7 @@ r"""Denoising contrast: each hidden patch finds itself among the patches that th
     L = E_{j \in M} [ -\log ( \exp(q_j \cdot k_j / \tau) / \sum_{i \in D} \exp(q_j \cdot k_i / \tau) ) ]
 
 ConMIM eq. 3 and ``TencentARC/ConMIM@4263955`` (``engine_for_pretraining.py``). q are the tokens of the corrupted
-image, k those of the full one, both L2-normalised; M are the hidden patches of the whole batch on this device, which
+image, k those of the full one, both L2-normalized; M are the hidden patches of the whole batch on this device, which
 weigh alike; the dictionary D holds all patches of the same image, hidden and visible. Keys carry no gradient.
 
 The three other dictionaries are the paper's ablations (Tables 6 and 7). Shapes throughout: ``query`` and ``key``

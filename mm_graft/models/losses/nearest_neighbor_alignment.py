@@ -1,7 +1,7 @@
 r"""Nearest-neighbor alignment: the neighbor of one view attracts the prediction of another.
 
 MIM-Refiner (Alkin et al., ICLR 2025, arXiv 2402.10093) as ``ml-jku/MIM-Refiner@cc574235995e``
-(``losses/ssl/nnclr_loss.py``) runs it. For global view i and view j, with normalised projections z, their neighbors n
+(``losses/ssl/nnclr_loss.py``) runs it. For global view i and view j, with normalized projections z, their neighbors n
 in the queue and predictions p of all images,
 
 .. math::

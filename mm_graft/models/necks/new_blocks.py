@@ -9,7 +9,7 @@ from mm_graft.registry import MODELS
 
 @MODELS.register_module()
 class NewBlocks(BaseModule):
-    """``num_blocks`` randomly initialised ViT blocks and a norm after the tokens of a frozen block; class token out.
+    """``num_blocks`` randomly initialized ViT blocks and a norm after the tokens of a frozen block; class token out.
 
     Table 5 of Layer Grafted Pre-training: the backbone ends at block b (``out_indices=[b - 1]``, ``out_type='raw'``,
     ``final_norm=False``, or the frozen norm would come before the new blocks where b is the last one), n new blocks are

@@ -1,4 +1,4 @@
-"""ConMIM: masked image modelling with denoising contrast (Yi et al., ICLR 2023)."""
+"""ConMIM: masked image modeling with denoising contrast (Yi et al., ICLR 2023)."""
 
 import torch
 from mmpretrain.models.selfsup.base import BaseSelfSupervisor

@@ -1,4 +1,4 @@
-r"""Layer grafting: MoCo v3 on top of an encoder that masked image modelling has trained.
+r"""Layer grafting: MoCo v3 on top of an encoder that masked image modeling has trained.
 
 The paper's step ii (Jiang et al., ICLR 2023, §2.4). For two views of each image,
 
@@ -21,7 +21,7 @@ from mm_graft.registry import MODELS
 
 @MODELS.register_module()
 class GraftedMoCoV3(HasMomentumEncoder, MoCoV3):
-    """MoCo v3 whose encoder and momentum encoder both start from a checkpoint of masked image modelling.
+    """MoCo v3 whose encoder and momentum encoder both start from a checkpoint of masked image modeling.
 
     ``mm_graft.LoadBackboneHook`` loads it; projector and predictor are new. Which layers learn how fast is the business
     of the optimizer constructor (``mm_graft.GraftOptimWrapperConstructor``), a pull towards the checkpoint that of
@@ -31,8 +31,7 @@ class GraftedMoCoV3(HasMomentumEncoder, MoCoV3):
     this is exact), while projector and predictor still see each view as a batch of its own, because their batch norm
     does mix; a prefix that is frozen, and equal in both encoders, runs once for both (exact, see
     :mod:`mm_graft.models.shared_prefix`); the EMA makes one foreach call without a host sync; ``momentum`` is the
-    paper's m. Against the authors' code: the loss, the order of events and the loading are the same; the missing
-    optimizer step is the Runner's.
+    paper's m. Against the authors' code: the loss, the order of events and the loading are the same.
 
     Args:
         backbone: a ViT that gives the class token after the final norm, e.g. ``mm_graft.GraftViT``.

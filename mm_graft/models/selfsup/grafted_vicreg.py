@@ -11,11 +11,11 @@ from mm_graft.registry import MODELS
 
 @MODELS.register_module()
 class GraftedVICReg(BaseSelfSupervisor):
-    """VICReg whose encoder starts from a checkpoint of masked image modelling (``mm_graft.LoadBackboneHook``).
+    """VICReg whose encoder starts from a checkpoint of masked image modeling (``mm_graft.LoadBackboneHook``).
 
-    No predictor and no momentum encoder; the projector is new. As for ``GraftedMoCoV3``, which layers learn how fast is
-    the optimizer constructor's business. In the authors' code (``VITA-Group/layerGraftedPretraining_ICLR23@f1862e1``)
-    the projector has three layers of 8192 and, unlike VICReg's own, ends in a batch norm without affine parameters.
+    No predictor and no momentum encoder; the projector is new. As for ``GraftedMoCoV3``, the optimizer constructor sets
+    the learning rates of the layers. In the authors' code (``VITA-Group/layerGraftedPretraining_ICLR23@f1862e1``) the
+    projector has three layers of 8192 and, unlike VICReg's own, ends in a batch norm without affine parameters.
 
     Args:
         backbone: a ViT that gives the class token after the final norm, e.g. ``mm_graft.GraftViT``.

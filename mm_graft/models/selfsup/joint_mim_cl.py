@@ -1,4 +1,4 @@
-r"""The multi-task baseline of layer grafting: masked image modelling and contrastive learning at once, on one encoder.
+r"""The multi-task baseline of layer grafting: masked image modeling and contrastive learning at once, on one encoder.
 
 .. math:: L = w_\mathrm{MIM} \, L_\mathrm{MIM}(x) + w_\mathrm{CL} \, L_\mathrm{CL}(x_1, x_2)
 

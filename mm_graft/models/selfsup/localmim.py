@@ -1,4 +1,4 @@
-"""LocalMIM: masked image modelling at several depths and scales at once (arXiv:2303.05251).
+"""LocalMIM: masked image modeling at several depths and scales at once (arXiv:2303.05251).
 
     taps  = encoder(visible patches)                     after blocks 2, 4, n-2, n
     preds = one decoder a tap                            56², 28², 14², 7² for 224 pixels
@@ -53,7 +53,7 @@ class LocalMIM(BaseSelfSupervisor):
         return overrides
 
     def on_freeze(self, frozen_depth: int) -> None:
-        """Every depth up to ``frozen_depth`` no longer trains (-1: all train): called by whoever freezes.
+        """Every depth up to ``frozen_depth`` no longer trains (-1: all train): called by the hook that freezes.
 
         Scales that tap such a depth are switched off: their norm, decoder and target are not computed and their term
         is 0. Which ones follows from the argument alone, so it can be called at any time, again, and after a resume;

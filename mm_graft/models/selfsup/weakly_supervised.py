@@ -1,4 +1,4 @@
-"""Weakly supervised pre-training: classify the hashtags of an image, starting from masked image modelling.
+"""Weakly supervised pre-training: classify the hashtags of an image, starting from masked image modeling.
 
 Singh et al. 2023 (arXiv 2303.13496): MAE first, without labels ("pre-pretraining"), then one pass over images whose
 labels are noisy hashtags. The loss is that of :mod:`mm_graft.models.losses.tag_cross_entropy`.
@@ -13,11 +13,11 @@ from mm_graft.registry import MODELS
 
 @MODELS.register_module()
 class WeaklySupervised(ImageClassifier):
-    """The host's classifier, for images with several tags, on an encoder of masked image modelling.
+    """The host's classifier, for images with several tags, on an encoder of masked image modeling.
 
     ``mm_graft.LoadBackboneHook`` loads the encoder; from random weights it is the paper's baseline.
 
-    Which layers learn how fast is the business of the optimizer constructor, as in ``mm_graft.GraftedMoCoV3``; that
+    Which layers learn how fast is set by the optimizer constructor, as in ``mm_graft.GraftedMoCoV3``; that
     is our question, not the paper's, which trains all layers alike.
 
     The rows of the last layer are embeddings of the tags: the score of a tag ranks images by it, and of tags that name

@@ -1,13 +1,13 @@
 """Histograms of oriented gradients at several scales from one pass over the pixels: LocalMIM's target.
 
-Per colour channel (LocalMIM, Huawei's Efficient-Computing@225ddd2, ``models_mim.py``), with 3×3 Sobel sums over the
+Per color channel (LocalMIM, Huawei's Efficient-Computing@225ddd2, ``models_mim.py``), with 3×3 Sobel sums over the
 image mirrored by one pixel at its border:
 
     g_x = left - right,   g_y = top - bottom,   m = √(g_x² + g_y²)
     bin = ⌊atan2(g_x, g_y)/π · N⌋ mod N         (g_x comes first; opposite directions share a bin)
     h[bin] = mean of m over the p×p pixels of a cell,   target = h / ‖h‖₂
 
-It is no textbook HOG: each pixel votes for one bin alone, without a Gaussian window and without normalising over
+It is no textbook HOG: each pixel votes for one bin alone, without a Gaussian window and without normalizing over
 blocks. mmpretrain's ``HOGGenerator`` differs from it by that window, and its output is tied to one 14×14 grid.
 
 How we differ from the authors' code, by intention:
@@ -16,7 +16,7 @@ How we differ from the authors' code, by intention:
   the same number up to rounding, as means of equal shares are means of the whole. A bias on the gradients is another
   pair at every scale, so then nothing can be shared and each scale is computed by itself.
 - Flat pixels: where the gradient is smaller than the rounding error of the sums that made it, it counts as zero, and
-  a cell of such pixels has the target zero. Their code normalises the rounding noise of most constant areas to
+  a cell of such pixels has the target zero. Their code normalizes the rounding noise of most constant areas to
   unit vectors of no meaning.
 - An orientation within rounding of a bin's lower edge belongs to that bin. So exact ties (90°, 180°) fall as in exact
   arithmetic also where a device divides by multiplying with a rounded 1/π.
@@ -140,7 +140,7 @@ class HOGTarget(BaseModule):
         """Targets of all scales, or of the wanted ones.
 
         Args:
-            images: (B, C, H, W), normalised as the network sees them.
+            images: (B, C, H, W), normalized as the network sees them.
             scales: indices into ``cells``; the others are not computed and None in the result. None: all.
 
         Returns:

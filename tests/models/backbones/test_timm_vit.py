@@ -113,7 +113,7 @@ def test_what_does_not_exist_is_said(name, settings, message):
 
 
 def test_only_plain_vits_are_taken():
-    with pytest.raises(ValueError, match=r'convnext_atto \(ConvNeXt\) is no plain ViT'):
+    with pytest.raises(ValueError, match=r'convnext_atto \(ConvNeXt\) is not a plain ViT'):
         create_vit('convnext_atto')
 
 
