@@ -28,6 +28,7 @@ RULES = {  # by config
     'gram_anchor': 'one rate + Gram anchor',
     'weight_anchor': 'one rate + weight anchor',
     'freezeout': 'FreezeOut',
+    'lora': 'LoRA, rank 8',
     'refined': 'MIM-Refiner, layer decay 0.65',
 }
 BEFORE = {'refined': 'heads'}  # what is trained first, from the public weights
