@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from experiments.fashion_mnist import prepare_fashion_mnist
+from mm_graft.checkpoints import LAYOUT_NAMES
 
 ROOT = Path(__file__).parents[1]
 PAGES = [page for pattern in ('*.md', 'docs/*.md', 'configs/*/README.md', 'experiments/**/README.md')
@@ -71,3 +72,8 @@ def test_the_tutorial_runs(tmp_path):
         [sys.executable, 'tutorial.py'], cwd=tmp_path, capture_output=True, text=True, check=False,
         env={**os.environ, 'PYTHONPATH': str(ROOT), 'MPLBACKEND': 'Agg', 'OMP_NUM_THREADS': '1'})
     assert result.returncode == 0, result.stderr[-3000:]
+
+
+def test_the_tables_of_layouts_have_every_layout_and_no_other():
+    rows = re.findall(r'^\| (`[^|]+) \|', (ROOT / 'docs/checkpoints.md').read_text(), re.M)
+    assert {name for row in rows for name in re.findall(r'`([\w-]+)`', row)} == set(LAYOUT_NAMES)

@@ -72,7 +72,7 @@ def made_small(command: str) -> str:
             ' FOLDER ': ' data/own ', ' OTHER': ' configs/graft/vit-b_mae.py',
             '/path/to/images': 'data/own', '/path/to/labelled': 'data/own_labelled', ' PARTITION JOB ': ' gpu test ',
             ' CONFIG ': ' configs/graft/vit-b_mae2mocov3.py ', ' CHECKPOINT': ' graft.pth', ' DIR': ' work_dirs/out',
-            ' FILE': ' mae.pth'}.items():
+            'timm/vit_small_patch14_dinov2.lvd142m': str(ROOT / 'tests/data/hub/dinov2'), ' FILE': ' mae.pth'}.items():
         command = (command + ' ').replace(old, new).strip()
     command = re.sub(r'--minutes \d+', '--minutes 0.05', command)
     command = re.sub(r'--indices [\d ]+', '--indices 0 1 ', command)

@@ -11,13 +11,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mm_graft.depth import DepthMap, depth_map, stage_of_depth
 from mm_graft.engine.optimizers.custom_keys import MULTIPLIERS, check_keys, check_settings, custom_settings
+from mm_graft.engine.optimizers.kinds import check_kinds, freeze_other_kinds
 from mm_graft.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from mm_graft.sharding import refuse_sharding, sharding_wrapper
 from mm_graft.spelling import did_you_mean
 
 OTHER_STEPS = frozenset({'fused', 'foreach', 'capturable', 'differentiable'})
 KNOWN = ('stage_lr_mult', 'layer_decay_rate', 'by_depth', 'norm_decay_mult', 'bias_decay_mult', 'bias_lr_mult',
-         'flat_decay_mult', 'custom_keys')
+         'flat_decay_mult', 'custom_keys', 'train_only')
 
 
 def stage_multiplier(depth: int, num_blocks: int, stage_lr_mult: Sequence[float]) -> float:
@@ -59,9 +60,11 @@ class GraftOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     - ``by_depth=True``: one group per depth at multiplier 1, for schedules that treat depths differently (FreezeOut);
       it may be combined with one of the other two;
 
-    and beside it mmengine's ``norm_decay_mult``, ``bias_decay_mult``, ``bias_lr_mult``, ``flat_decay_mult`` (of all 1-D
-    parameters, here 0 unless given) and ``custom_keys``, of which several may fit one parameter
-    (:func:`custom_settings`). Depths come from :mod:`mm_graft.depth`. What is None counts as left out.
+    ``train_only=['attention']`` (:mod:`mm_graft.engine.optimizers.kinds`: also ``'mlp'``, ``'norm'``, ``'bias'``,
+    ``'scale'``, ``'stem'``) leaves the other parameters of the encoder as they are, in every stage; what stands outside
+    the encoder trains. Beside these stand mmengine's ``norm_decay_mult``, ``bias_decay_mult``, ``bias_lr_mult``,
+    ``flat_decay_mult`` (of all 1-D parameters, here 0 unless given) and ``custom_keys``, of which several may fit one
+    parameter (:func:`custom_settings`). Depths come from :mod:`mm_graft.depth`. What is None counts as left out.
 
     Against mmengine's own constructor: multipliers of different origin compose instead of replacing each other, a
     custom key does not cut numbers, what fits nothing is an error, and parameters of equal settings share a group
@@ -96,6 +99,8 @@ class GraftOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         if not 0 < cfg.get('layer_decay_rate', 1.0) <= 1:
             raise ValueError(f'layer_decay_rate={cfg["layer_decay_rate"]} must be in (0, 1]')
         check_settings(cfg.get('custom_keys', {}), self.optimizer_cfg)
+        if 'train_only' in cfg:
+            check_kinds(cfg['train_only'])
 
     def _check_decay(self) -> None:
         cfg = self.paramwise_cfg
@@ -117,12 +122,14 @@ class GraftOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     def add_params(self, params: list[dict], module: nn.Module, **kwargs) -> None:
         """Fill ``params`` with the groups of ``module``, the whole model."""
         depths = depth_map(module)
+        owners = {f'{prefix}.{name}' if prefix else name: owner for prefix, owner in module.named_modules()
+                  for name, _ in owner.named_parameters(recurse=False)}
+        if 'train_only' in self.paramwise_cfg:
+            freeze_other_kinds(module, depths, owners, self.paramwise_cfg['train_only'])
         if 'stage_lr_mult' in self.paramwise_cfg:
             self._freeze_stages(module, depths, self.paramwise_cfg['stage_lr_mult'])
         trained = {name: parameter.requires_grad for name, parameter in module.named_parameters()}
         check_keys(self.paramwise_cfg.get('custom_keys', {}), trained)
-        owners = {f'{prefix}.{name}' if prefix else name: owner for prefix, owner in module.named_modules()
-                  for name, _ in owner.named_parameters(recurse=False)}
         groups: dict[str, dict] = {}
         for name, parameter in module.named_parameters():
             if not parameter.requires_grad:
