@@ -190,8 +190,13 @@ def test_accuracy_counts_queries_that_find_their_own_patch(maps):
     assert patch_accuracy(key, key, mask) == 1
     assert patch_accuracy(key.roll(1, 1), key, mask) == 0
     keys = torch.eye(4)[None]
-    queries = torch.tensor([[[2., 1, 0, 0], [2, 1, 0, 0], [0, 0, 1, 0], [0, 0, 2, 1]]])  # nearest keys: 0, 0, 2, 2
-    assert patch_accuracy(queries, keys, torch.tensor([[1, 1, 1, 0]]).bool()) == pytest.approx(2 / 3)
+    queries = torch.tensor([[[2., 1, 0, 0], [3, 1, 0, 0], [0, 0, 1, 0], [0, 0, 2, 1]]])  # nearest keys: 0, 0, 2, 2
+    asked = torch.tensor([[1, 1, 1, 0]]).bool()
+    assert patch_accuracy(queries, keys, asked) == pytest.approx(2 / 3)
+    assert patch_accuracy(keys, queries, asked) == pytest.approx(1 / 3)
+    for name in NAMES:
+        terms = MODELS.build({'type': f'mm_graft.{name}'})(queries, keys, asked)
+        assert terms['acc_patch'] == pytest.approx(2 / 3)
 
 
 def test_masked_mean_of_nothing_is_zero():

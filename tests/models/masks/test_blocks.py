@@ -130,3 +130,9 @@ def test_bad_spreads_are_refused():
                               ({'ratio': (0.0, 0.5)}, 'mask ratio 0.0'), ({'min_patches': 99}, 'smaller rectangle')):
         with pytest.raises(ValueError, match=message):
             SpreadBlockMask(**settings)
+    with pytest.raises(ValueError, match='at most 12 patches are to be hidden'):
+        SpreadBlockMask(img_size=(64, 96), ratio=(0.1, 0.53), min_patches=13)  # 12.72 of 24
+    SpreadBlockMask(img_size=(64, 96), ratio=(0.1, 0.53), min_patches=12, share=1)
+    SpreadBlockMask(ratio=(0.3, 0.3))
+    assert defaults(SpreadBlockMask) == {'img_size': 224, 'patch_size': 16, 'ratio': (0.1, 0.5), 'share': 0.5,
+                                         'min_patches': 4}

@@ -130,6 +130,9 @@ def test_the_random_bias_is_frozen_stored_and_another_one_per_scale():
     images = torch.randn(1, 3, 32, 32)
     assert not list(first.parameters())
     assert first.bias.abs().max() <= 1 / 3
+    many = HOGTarget(cells=(4, ) * 200, random_bias=True).bias
+    assert many.min() < -0.32
+    assert many.max() > 0.32
     assert first.bias.unique().numel() == 8
     assert not torch.equal(first(images)[0], second(images)[0])
     second.load_state_dict(first.state_dict())
