@@ -142,7 +142,8 @@ def build_encoder(cfg: Config) -> Encoder:
     return encoder
 
 
-def load_encoder(cfg: Config, checkpoint: str | Path, branch: str = 'base', resize: bool = False) -> Encoder:
+def load_encoder(cfg: Config, checkpoint: str | Path, branch: str = 'base', resize: bool = False,
+                 channels: bool = False) -> Encoder:
     """The encoder of a config with the weights of a checkpoint, completely or not at all.
 
     Args:
@@ -150,11 +151,12 @@ def load_encoder(cfg: Config, checkpoint: str | Path, branch: str = 'base', resi
         checkpoint: of any layout that :mod:`mm_graft.checkpoints` knows.
         branch: ``'base'``, or ``'momentum'`` for the momentum encoder.
         resize: interpolate position embeddings to the config's grid.
+        channels: adapt the patch projection to the config's number of channels.
 
     Raises:
         mm_graft.checkpoints.CheckpointError: the file does not fit.
         ValueError: the config has no backbone.
     """
     encoder = build_encoder(cfg)
-    load_backbone(encoder.backbone, checkpoint, branch=branch, resize=resize)
+    load_backbone(encoder.backbone, checkpoint, branch=branch, resize=resize, channels=channels)
     return encoder

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from mmengine.config import Config
@@ -16,6 +17,7 @@ from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 from torch import Tensor, nn
 
+from mm_graft.channel_files import decode_channels
 from mm_graft.checkpoints import CheckpointError, read_checkpoint
 from mm_graft.checkpoints.conversion import read_model
 from mm_graft.equations import patchify, unpatchify
@@ -79,29 +81,35 @@ def load_model(cfg: Config, checkpoint: str | Path) -> nn.Module:
     return model
 
 
-def read_readable(paths: Sequence[str | Path], size: tuple[int, int]) -> tuple[np.ndarray, list[int], dict[int, str]]:
+def read_readable(paths: Sequence[str | Path], size: tuple[int, int], channels: int = 3,
+                  value_range: tuple[float, float] | None = None) -> tuple[np.ndarray, list[int], dict[int, str]]:
     """As :func:`read_images`, without the files that are no readable pictures.
 
     Returns:
-        the centers (N, height, width, 3), N = 0 too; the indices of their paths; the reason for each index left out.
+        the centers (N, height, width, C), N = 0 too; the indices of their paths; the reason for each index left out.
     """
     centers, problems = {}, {}
     for index, path in enumerate(paths):
         try:
-            centers[index] = read_images([path], size)[0]
+            centers[index] = read_images([path], size, channels, value_range)[0]
         except ValueError as error:
             problems[index] = str(error)
-    return np.stack([*centers.values()]) if centers else np.zeros((0, *size, 3), np.uint8), [*centers], problems
+    pixels = np.stack([*centers.values()]) if centers else np.zeros((0, *size, channels), np.uint8)
+    return pixels, [*centers], problems
 
 
-def read_images(paths: Sequence[str | Path], size: tuple[int, int], channels: int = 3) -> np.ndarray:
-    """The centers of picture files, scaled to just cover (height, width) → (B, height, width, C), 0…255, RGB or gray.
+def read_images(paths: Sequence[str | Path], size: tuple[int, int], channels: int = 3,
+                value_range: tuple[float, float] | None = None) -> np.ndarray:
+    """The centers of picture files, scaled to just cover (height, width) → (B, height, width, C), 0…255.
+
+    For one channel gray, for three RGB, both of eight bits; for another number, or with a range of values, as
+    :mod:`mm_graft.channel_files` reads it.
 
     Raises:
-        ValueError: a file is missing, damaged, too large or no picture, or a model wants another number of channels.
+        ValueError: a file is missing, damaged, too large or no picture, or has another number of channels.
     """
-    if channels not in (1, 3):
-        raise ValueError(f'the model takes {channels} channels, and picture files give 1 or 3; give a model of 1 or 3')
+    if channels not in (1, 3) or value_range is not None:
+        return np.stack([cover(read_channels(path, channels, value_range), size) for path in paths])
     height, width = size
     crops = []
     for path in paths:
@@ -116,6 +124,31 @@ def read_images(paths: Sequence[str | Path], size: tuple[int, int], channels: in
         left, top = (picture.width - width) // 2, (picture.height - height) // 2
         crops.append(np.asarray(picture.crop((left, top, left + width, top + height))).reshape(height, width, channels))
     return np.stack(crops)
+
+
+def read_channels(path: str | Path, channels: int, value_range: tuple[float, float] | None) -> np.ndarray:
+    """An image of so many channels, (H, W, C).
+
+    Raises:
+        ValueError: it cannot be used.
+    """
+    try:
+        image = decode_channels(read_image_bytes(str(path)), value_range)
+    except BadImageError as error:
+        raise ValueError(f'{path} is not a readable picture: {error}') from error
+    if image.shape[2] != channels:
+        raise ValueError(f'{path} has {image.shape[2]} channels, and the model takes {channels}')
+    return image
+
+
+def cover(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The center of an image (H, W, C), scaled to just cover a size."""
+    height, width = size
+    factor = max(height / image.shape[0], width / image.shape[1])
+    scaled = (math.ceil(image.shape[1] * factor), math.ceil(image.shape[0] * factor))
+    image = cv2.resize(image, scaled, interpolation=cv2.INTER_CUBIC).reshape(*scaled[::-1], -1)
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return image[top:top + height, left:left + width].clip(0, 255)
 
 
 def visible_channels(picture: np.ndarray) -> np.ndarray:

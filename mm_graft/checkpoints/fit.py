@@ -12,6 +12,7 @@ from mm_graft.checkpoints.resize import Grid, grid_of, table_grids
 
 SHARED = f'rel_pos_bias.{TABLE}'
 BLOCK_TABLE = re.compile(rf'^(layers|blocks)\.\d+\.attn\.(rel_pos_bias\.)?{TABLE}$')
+STEMS = ('patch_embed.projection.weight', 'patch_embed.proj.weight', 'timm_model.patch_embed.proj.weight')
 MMSEG_TABLE = re.compile(rf'^layers\.\d+\.attn\.{TABLE}$')
 # What belongs to one use of an encoder and not to another: pre-training, classification by the mean of the patches …
 OPTIONAL = {
@@ -134,3 +135,23 @@ def on_grid(tensors: StateDict, own: StateDict, source: SourceGrid, target: Grid
                          'grid of the file by grid=(rows, columns)')
     return {**tensors, **{name: to_grid({name: tensors[name]}, source.grid, grid)[name]
                           for name, grid in targets.items()}}
+
+
+def adapt_stem(tensors: StateDict, own: StateDict) -> StateDict:
+    """The tensors with the patch projection for as many input channels as the backbone has, by timm's rule.
+
+    For one channel the weights are summed over the input channels, so that a gray image gives what it gave as RGB. For
+    N they are repeated in a cycle and scaled by I / N for I of the file, so that a patch whose channels are alike gives
+    what it gave (``timm.models._manipulate.adapt_input_conv``, timm 1.0).
+    """
+    for name in STEMS:
+        if name not in own or name not in tensors or tensors[name].shape[1] == own[name].shape[1]:
+            continue
+        weight, wanted = tensors[name].float(), own[name].shape[1]
+        given = weight.shape[1]
+        if wanted == 1:
+            adapted = weight.sum(1, keepdim=True)
+        else:
+            adapted = weight[:, [channel % given for channel in range(wanted)]] * (given / wanted)
+        tensors = {**tensors, name: adapted.to(tensors[name].dtype)}
+    return tensors

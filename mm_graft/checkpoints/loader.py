@@ -12,7 +12,7 @@ from mm_graft.checkpoints.containers import CheckpointFile, read_file
 from mm_graft.checkpoints.conversion import convert_backbone
 from mm_graft.checkpoints.detection import HOST_NAMES, MOMENTUM_WORD, locate
 from mm_graft.checkpoints.facts import Facts, activation_of, heads_of, read_facts
-from mm_graft.checkpoints.fit import FRESH, fit
+from mm_graft.checkpoints.fit import FRESH, STEMS, adapt_stem, fit
 from mm_graft.checkpoints.grids import SourceGrid, find_grid
 from mm_graft.checkpoints.layouts import Converted, StateDict, is_number
 from mm_graft.checkpoints.localmim import plain_encoder
@@ -59,7 +59,7 @@ class Coverage:
 
 def backbone_tensors(
     backbone: nn.Module, path: str | Path, layout: str | None = None, branch: str = 'base', resize: bool = False,
-    prefix: str | None = None, container: str | None = None, grid: Grid | None = None,
+    prefix: str | None = None, container: str | None = None, grid: Grid | None = None, channels: bool = False,
 ) -> tuple[StateDict, Coverage]:
     """The tensors of a checkpoint of any known layout, under the names of ``backbone`` and of its shapes.
 
@@ -78,18 +78,20 @@ def backbone_tensors(
         prefix: what stands before the names of the encoder's model in the file; found if None.
         container: key of the file under which the state dict stands; found if None.
         grid: rows and columns of patches that the file's positions are for, where it does not say.
+        channels: adapt the patch projection to the backbone's number of input channels, see
+            :func:`mm_graft.checkpoints.fit.adapt_stem`.
 
     Raises:
         CheckpointError: the file is unusable, of another method, or of another size.
     """
     file = read_file(path, container, branch)
-    tensors, coverage = fit_file(backbone, file, layout, branch, resize, prefix, grid)
+    tensors, coverage = fit_file(backbone, file, layout, branch, resize, prefix, grid, channels)
     return tensors, coverage
 
 
 def fit_file(
     backbone: nn.Module, file: CheckpointFile, layout: str | None = None, branch: str = 'base', resize: bool = False,
-    prefix: str | None = None, grid: Grid | None = None,
+    prefix: str | None = None, grid: Grid | None = None, channels: bool = False,
 ) -> tuple[StateDict, Coverage]:
     """As :func:`backbone_tensors`, of a file that is read already.
 
@@ -102,6 +104,7 @@ def fit_file(
         facts = read_facts(file, layout, width_of(encoder.backbone))
         source = find_grid(encoder.backbone, grid, facts.grid, grid_of(backbone))
         fitted = fit(backbone, encoder.backbone, source, resize)
+        fitted.tensors = adapt_stem(fitted.tensors, backbone.state_dict()) if channels else fitted.tensors
         assumed = check_facts(backbone, facts, source)
     except (ValueError, TypeError, RuntimeError, LookupError) as error:
         raise CheckpointError(f'checkpoint {file.path}: {error}') from error
@@ -206,7 +209,8 @@ def _check_complete(file: CheckpointFile, layout: str, target: StateDict, tensor
             f'{list(file.tensors)[:3]}. Use a checkpoint of this architecture, or build the backbone like it')
     wrong = [name for name in target if target[name].shape != tensors[name].shape]
     if wrong:
+        hint = '; channels=True adapts it to other input channels' if wrong[0] in STEMS else ''
         raise CheckpointError(
             f'checkpoint {file.path} ({layout}): {len(wrong)} tensors have another shape, first {wrong[0]}: '
             f'{tuple(tensors[wrong[0]].shape)} in the file, {tuple(target[wrong[0]].shape)} in the model; use the same '
-            'width, depth, patch size and image size')
+            f'width, depth, patch size and image size{hint}')

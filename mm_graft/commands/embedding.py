@@ -74,7 +74,8 @@ def encode_names(encoder: PretrainedEncoder, root: str, names: list[str], pool: 
     device = next(encoder.parameters()).device
     for start in range(0, len(names), batch_size):
         part = names[start:start + batch_size]
-        pixels, readable, problems = read_readable([Path(root) / name for name in part], encoder.image_size)
+        pixels, readable, problems = read_readable([Path(root) / name for name in part], encoder.image_size,
+                                                   encoder.encoder.num_channels)
         kept += [part[index] for index in readable]
         unreadable += [f'{part[index]}: {problem}' for index, problem in problems.items()]
         if len(pixels):

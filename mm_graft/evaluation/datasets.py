@@ -19,7 +19,8 @@ from mm_graft.image_folders import list_images
 CROP_SHARE = 224 / 256  # of the short edge that the test transform keeps
 ASPECTS = (3 / 4, 4 / 3)
 TEST_SPLITS = ('test', 'val')
-LOADERS = ('LoadImageFromFile', 'TolerantLoadImageFromFile')
+CHANNELS = 'LoadChannels'
+LOADERS = ('LoadImageFromFile', 'TolerantLoadImageFromFile', CHANNELS)
 SPLIT_BY_DEFAULT = ('MNIST', 'FashionMNIST', 'CIFAR10', 'CIFAR100')  # read the training split unless told otherwise
 
 
@@ -95,7 +96,7 @@ def default_pipeline(cfg: Config, train_pipeline: Sequence[dict]) -> list[dict]:
     return [
         *(step for step in train_pipeline if kind_of(step) in LOADERS),
         dict(type='mm_graft.ResizeToCover', scale=(ceil(height / CROP_SHARE), ceil(width / CROP_SHARE)),
-             backend='pillow', interpolation='bicubic'),
+             backend='cv2' if CHANNELS in names else 'pillow', interpolation='bicubic'),
         dict(type='CenterCrop', crop_size=(width, height)),
         dict(type='PackInputs')]
 
@@ -107,6 +108,8 @@ def strict_loading(cfg: Config, step: dict) -> dict:
     """
     if kind_of(step) not in LOADERS:
         return deepcopy(step)
+    if kind_of(step) == CHANNELS:
+        return {**deepcopy(dict(step)), 'max_bad': 0}
     kept = {key: value for key, value in step.items() if key != 'max_bad'}
     gray = {'color_type': 'grayscale'} if num_channels(cfg) == 1 else {}
     return {**gray, **kept, 'type': 'mm_graft.LoadImageFromFile'}

@@ -1,9 +1,10 @@
 import pytest
 import torch
 from mmengine.registry import MODELS
+from timm.models._manipulate import adapt_input_conv
 
 from mm_graft.checkpoints import CheckpointError, load_backbone
-from mm_graft.checkpoints.fit import fit
+from mm_graft.checkpoints.fit import adapt_stem, fit
 
 
 @pytest.fixture
@@ -62,3 +63,24 @@ def test_a_shared_table_is_copied_into_the_blocks_of_the_hosts_beit(build, tiny_
     tables = [tensor for name, tensor in target.state_dict().items() if name.endswith('relative_position_bias_table')]
     assert len(tables) == 4
     assert all(table.equal(shared.rel_pos_bias.relative_position_bias_table.data) for table in tables)
+
+
+def test_the_stem_is_adapted_as_timm_does_and_only_on_request(build, tmp_path):
+    path = saved(build(), tmp_path / 'a.pth')
+    name = 'patch_embed.projection.weight'
+    weight = torch.load(path)['state_dict'][f'backbone.{name}']
+    for channels in (1, 2, 5, 7):
+        vit = build(patch_cfg=dict(in_channels=channels))
+        with pytest.raises(CheckpointError, match='channels=True adapts it'):
+            load_backbone(vit, path)
+        load_backbone(vit, path, channels=True)
+        torch.testing.assert_close(vit.state_dict()[name], adapt_input_conv(channels, weight))
+
+
+def test_a_patch_whose_channels_are_alike_gives_what_it_gave():
+    name, weight = 'patch_embed.proj.weight', torch.randn(4, 3, 2, 2)
+    for channels in (1, 6):
+        adapted = adapt_stem({name: weight}, {name: torch.empty(4, channels, 2, 2)})[name]
+        torch.testing.assert_close(adapted.sum(1), weight.sum(1))
+    tensors = {name: weight}
+    assert adapt_stem(tensors, {name: torch.empty(4, 3, 2, 2)}) is tensors

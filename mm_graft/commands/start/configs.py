@@ -5,7 +5,7 @@ from pathlib import Path
 from mmengine.config import Config, ConfigDict
 
 from mm_graft.commands.configs import set_init
-from mm_graft.commands.start.plan import Encoder, Plan, Stage
+from mm_graft.commands.start.plan import Channels, Encoder, Plan, Stage
 
 LEAVES = {'mae': 'graft/vit-s_mae_own-images.py', 'graft': 'graft/vit-s_mae2mocov3_own-images.py',
           'continue': 'continue/vit_own-images.py'}
@@ -49,10 +49,12 @@ def stage_config(leaf: Config, plan: Plan, stage: Stage, images: str, work_dir: 
     cfg.work_dir = str(work_dir)
     if weights is not None:
         set_init(cfg, weights)
-        cfg.default_hooks.init.resize = True
+        cfg.default_hooks.init.update(resize=True, channels=plan.channels is not None)
     else:
         cfg.default_hooks.pop('init', None)
     SIZES[stage.name](cfg, plan)
+    if plan.channels:
+        read_channels(cfg, plan, stage, plan.channels)
     return cfg
 
 
@@ -70,6 +72,28 @@ def size_continued(cfg: Config, plan: Plan) -> None:
     cfg.data_preprocessor.update(plan.encoder.pixels)
     rates = next((rates for stages, rates in CONTINUED.items() if plan.encoder.blocks % stages == 0), [1.0])
     cfg.optim_wrapper.paramwise_cfg.stage_lr_mult = rates
+
+
+def read_channels(cfg: Config, plan: Plan, stage: Stage, channels: Channels) -> None:
+    """Let a config read images of any number of channels; views lose what is for RGB alone: saturation, hue, gray."""
+    count, size = len(channels.mean), plan.encoder.image_size
+    if 'model_name' in cfg.model.backbone:  # timm's
+        cfg.model.backbone.in_chans = count
+    else:
+        cfg.model.backbone.patch_cfg = dict(in_channels=count)
+    cfg.train_dataloader.dataset.extensions = channels.extensions
+    normalization = dict(mean=channels.mean, std=channels.std)
+    loader = dict(type='mm_graft.LoadChannels', channels=count, value_range=channels.value_range)
+    if stage.name == 'mae':
+        cfg.model.neck.in_chans = cfg.model.head.in_channels = count
+        cfg.data_preprocessor = dict(type='mm_graft.ChannelPreprocessor', **normalization)
+        views = [dict(type='mm_graft.FastCrop', scale=size, crop_ratio_range=(0.2, 1.0), interpolation='bicubic')]
+    else:
+        cfg.data_preprocessor = dict(type='mm_graft.TwoViewPreprocessor', **normalization, jitter=(0.4, 0.4, 0.0, 0.0),
+                                     gray_probability=0.0, solarize_probability=(0.0, 0.0))
+        views = [dict(type='mm_graft.ResizeToCover', scale=(size, size), interpolation='bicubic'),
+                 dict(type='CenterCrop', crop_size=size)]
+    cfg.train_dataloader.dataset.pipeline = [loader, *views, dict(type='PackInputs')]
 
 
 def size_mae(cfg: Config, plan: Plan) -> None:

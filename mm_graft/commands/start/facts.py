@@ -5,14 +5,17 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from mm_graft.commands.start.plan import Folder, Machine
+from mm_graft.channel_files import CHANNEL_EXTENSIONS, stored_channels, to_unit
+from mm_graft.commands.start.plan import Channels, Folder, Machine
 from mm_graft.engine.optimizers.autocast_optim_wrapper import has_bfloat16
 from mm_graft.image_files import BadImageError, read_header, read_image_bytes
 from mm_graft.image_folders import ImageList, list_images
 
 SAMPLE = 60  # images whose headers are read
+DEEP = ('.npy', '.tif', '.tiff')  # endings whose files are looked into for channels
 MATRIX = 768  # side of the matrices whose product is timed
 
 
@@ -24,11 +27,18 @@ def look_at_folder(root: str | Path) -> tuple[Folder, ImageList, list[str]]:
         ValueError: none of the sampled images can be read.
     """
     images = list_images(root)
+    arrays = list_images(root, extensions=('.npy', ))
+    images = arrays if len(arrays.names) > len(images.names) else images
     sample = images.names[::max(1, len(images.names) // SAMPLE)]
     sides, channels, formats, bad = [], Counter(), Counter(), []
     for name in sample:
         try:
-            header = read_header(read_image_bytes(os.path.join(images.root, name)))
+            content = read_image_bytes(os.path.join(images.root, name))
+            if name.lower().endswith('.npy'):
+                sides.append(min(stored_channels(content).shape[:2]))
+                formats['arrays'] += 1
+                continue
+            header = read_header(content)
         except (BadImageError, OSError) as error:
             bad.append(f'{name}: {error}')
             continue
@@ -40,14 +50,41 @@ def look_at_folder(root: str | Path) -> tuple[Folder, ImageList, list[str]]:
         raise ValueError(f'no readable image in {images}{why}; give the folder above the images')
     median = sorted(sides)[len(sides) // 2]
     share = len(sides) / len(sample)
-    folder = Folder(int(len(images.names) * share), median, 3)
+    found = look_at_channels([os.path.join(images.root, name) for name in sample])
+    folder = Folder(int(len(images.names) * share), median, found)
     lines = [str(images), f'{len(sides)} sampled: shorter side {min(sides)} to {max(sides)} pixels (median {median}), '
              + ', '.join(f'{count} with {number} channel{"s" * (number > 1)}' for number, count in channels.items())
              + ', ' + ', '.join(f'{count} of {kind}' for kind, count in formats.items())]
+    if found:
+        lines.append(f'{len(found.mean)} channels at their full depth: means '
+                     + ', '.join(f'{value:.3g}' for value in found.mean) + ' of 255')
     if bad:
         lines.append(f'{len(bad)} of {len(sample)} sampled cannot be read and will be passed over: {bad[0]}'
                      + (' …' if len(bad) > 1 else ''))
     return folder, images, lines
+
+
+def look_at_channels(paths: list[str]) -> Channels | None:
+    """How the channels are to be read, if the files are all arrays, TIFFs or deep, and alike; None for photographs."""
+    images = []
+    for path in paths:
+        try:
+            content = read_image_bytes(path)
+            if not path.lower().endswith(DEEP) and not read_header(content).deep:
+                return None
+            images.append(stored_channels(content))
+        except (BadImageError, OSError):
+            continue
+    counts = {image.shape[2] for image in images}
+    if len(counts) != 1 or (counts <= {1, 3, 4} and all(image.dtype == np.uint8 for image in images)):
+        return None
+    ends = min(float(image.min()) for image in images), max(float(image.max()) for image in images)
+    natural = all(image.dtype in (np.uint8, np.uint16) for image in images) or (
+        images[0].dtype.kind == 'f' and ends[0] >= 0 and ends[1] <= 1)
+    value_range = None if natural or ends[0] == ends[1] else ends
+    values = np.concatenate([to_unit(image, value_range).reshape(-1, image.shape[2]) for image in images])
+    mean, std = values.mean(0).tolist(), values.std(0).tolist()
+    return Channels(tuple(mean), tuple(value or 1.0 for value in std), value_range, CHANNEL_EXTENSIONS)
 
 
 def look_at_machine(device: str | None = None) -> Machine:

@@ -9,10 +9,12 @@ from mm_graft.analysis.gallery import nearest_images
 from mm_graft.analysis.page import Section
 from mm_graft.analysis.reconstruction import read_readable
 from mm_graft.analysis.tsne import draw_points, project
+from mm_graft.channel_files import CHANNEL_EXTENSIONS
 from mm_graft.commands.labeled import labeled_folders
 from mm_graft.encoders import Encoder
 from mm_graft.evaluation.protocols import FROZEN_PROTOCOLS, FrozenData, ProtocolSettings
 from mm_graft.evaluation.splits import at_most
+from mm_graft.image_files import EXTENSIONS
 from mm_graft.image_folders import ImageList, list_images
 
 MOST = 5000  # labeled images of a set that are looked at
@@ -22,15 +24,17 @@ ROWS = {'knn': 'nearest neighbors (k={k}), %', 'linear': 'linear classifier, %',
         'fewshot-1': 'logistic regression on {train_images} images (1 % of them, at least one a class), %'}
 
 
-def labeled(encoders: dict[str, Encoder], labels: str, val: str | None, size: tuple[int, int]) -> list[Section]:
+def labeled(encoders: dict[str, Encoder], labels: str, val: str | None, size: tuple[int, int],
+            **channels: object) -> list[Section]:
     """A table of accuracies and a map of the classes.
 
     With images to score on: kNN, a linear classifier and logistic regression on 1 % of the labels. Without: nearest
     neighbors, each image left out in turn.
     """
     folder, test_folder = labeled_folders(labels, val)
-    images = list_images(folder, labeled=True)
-    pixels, known = read_labeled(images, size)
+    extensions = CHANNEL_EXTENSIONS if channels else EXTENSIONS
+    images = list_images(folder, labeled=True, extensions=extensions)
+    pixels, known = read_labeled(images, size, **channels)
     features = {name: class_features(encoder, pixels) for name, encoder in encoders.items()}
     if test_folder is None:
         k = min(5, len(known) - 1)
@@ -38,8 +42,8 @@ def labeled(encoders: dict[str, Encoder], labels: str, val: str | None, size: tu
                  *(100 * leave_one_out(part, known, k) for part in features.values())]]
         text = str(images)
     else:
-        test_images = list_images(test_folder, labeled=True, classes=images.classes)
-        test_pixels, test_known = read_labeled(test_images, size)
+        test_images = list_images(test_folder, labeled=True, classes=images.classes, extensions=extensions)
+        test_pixels, test_known = read_labeled(test_images, size, **channels)
         test = {name: class_features(encoder, test_pixels) for name, encoder in encoders.items()}
         rows = accuracies(features, known, test, test_known, len(images.classes))
         text = f'Learned from {images}; scored on {test_images}'
@@ -62,10 +66,10 @@ def accuracies(train: dict[str, np.ndarray], train_labels: np.ndarray, test: dic
     return rows
 
 
-def read_labeled(images: ImageList, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels (N, H, W, 3) and classes (N, ) of at most ``MOST`` images; unreadable ones are left out."""
+def read_labeled(images: ImageList, size: tuple[int, int], **channels: object) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels (N, H, W, C) and classes (N, ) of at most ``MOST`` images; unreadable ones are left out."""
     rows = at_most(np.array(images.labels), MOST)
-    pixels, kept, _ = read_readable([Path(images.root) / images.names[row] for row in rows], size)
+    pixels, kept, _ = read_readable([Path(images.root) / images.names[row] for row in rows], size, **channels)
     return pixels, np.array(images.labels)[rows][kept]
 
 

@@ -25,12 +25,29 @@ class Folder:
     Attributes:
         images: readable pictures.
         side: median of the shorter side, in pixels.
-        channels: of most pictures.
+        channels: how the channels are read, if they are other than RGB of eight bits.
     """
 
     images: int
     side: int
-    channels: int = 3
+    channels: 'Channels | None' = None
+
+
+@dataclass(frozen=True)
+class Channels:
+    """Images that keep their channels and depth.
+
+    Attributes:
+        mean: of each channel, in 0…255.
+        std: of each channel, in 0…255.
+        value_range: values that become 0 and 255, where the type of the files does not say it.
+        extensions: endings of the files.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    value_range: tuple[float, float] | None
+    extensions: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -115,6 +132,7 @@ class Plan:
         device: what it is trained on.
         steps_per_epoch: batches of the folder.
         looked_at: images on which the encoder is measured during training.
+        channels: of the folder.
     """
 
     encoder: Encoder
@@ -126,6 +144,7 @@ class Plan:
     device: str
     steps_per_epoch: int
     looked_at: int
+    channels: Channels | None = None
 
     @property
     def seconds(self) -> float:
@@ -170,7 +189,7 @@ def make_plan(folder: Folder, machine: Machine, minutes: float | None = None, gi
          'in hardware' if machine.bfloat16 else f'this {machine.device} has no bfloat16 in hardware'),
         ('workers', str(workers), f'{machine.cores} cores'))
     return Plan(encoder, batch, workers, machine.bfloat16, stages, reasons, machine.device, folder.images // batch,
-                looks(machine)[1])
+                looks(machine)[1], folder.channels)
 
 
 def choose_encoder(folder: Folder, machine: Machine) -> tuple[Encoder, str]:

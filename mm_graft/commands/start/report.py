@@ -10,7 +10,7 @@ from mm_graft.analysis.data import evenly_spaced
 from mm_graft.analysis.gallery import draw_gallery, nearest_images
 from mm_graft.analysis.page import Section, render
 from mm_graft.analysis.patch_pca import draw_patch_pca
-from mm_graft.analysis.reconstruction import load_model, read_readable, reconstruct
+from mm_graft.analysis.reconstruction import load_model, read_readable, reconstruct, visible_channels
 from mm_graft.analysis.reconstruction_figure import draw as draw_reconstructions
 from mm_graft.analysis.training_curves import draw_curves, draw_measures, read_scalars
 from mm_graft.commands.start.labels import class_features, labeled, to_tensor
@@ -38,12 +38,12 @@ def write_report(stages: list[Config], images: ImageList, given: str | None, lab
     """
     encoders = load_encoders(stages, given)
     size = next(iter(encoders.values())).image_size
-    pixels = readable([Path(images.root) / name for name in images.names], size)
+    pixels = readable([Path(images.root) / name for name in images.names], size, **channels_of(stages[-1]))
     features = {name: class_features(encoder, pixels) for name, encoder in encoders.items()}
     sections = [measures(encoders, pixels), progress(stages)]
     if labels[0]:
-        sections += labeled(encoders, *labels, size)
-    sections += [*reconstructions(stages, pixels), patches(encoders, pixels), gallery(features, pixels),
+        sections += labeled(encoders, *labels, size, **channels_of(stages[-1]))
+    sections += [*reconstructions(stages, pixels), patches(encoders, pixels), gallery(features, visible(pixels)),
                  curves(stages)]
     page = out / 'report.html'
     with atomic_write(page) as path:
@@ -55,7 +55,7 @@ def load_encoders(stages: list[Config], given: str | None) -> dict[str, Encoder]
     """The encoder before training and after each part of it, by what it is called on the page."""
     cfg = stages[-1]
     if given:
-        encoders = {'given weights': load_encoder(cfg, given, resize=True)}
+        encoders = {'given weights': load_encoder(cfg, given, resize=True, channels=True)}
     else:
         torch.manual_seed(cfg.randomness.seed)
         random = build_encoder(cfg)
@@ -67,9 +67,23 @@ def load_encoders(stages: list[Config], given: str | None) -> dict[str, Encoder]
     return encoders
 
 
-def readable(paths: list[Path], size: tuple[int, int], count: int = LOOKED_AT) -> np.ndarray:
+def channels_of(cfg: Config) -> dict:
+    """How a config reads channels, as ``read_images`` takes it; nothing for RGB of eight bits."""
+    loader = cfg.train_dataloader.dataset.pipeline[0]
+    return {key: loader[key] for key in ('channels', 'value_range') if key in loader}
+
+
+def readable(paths: list[Path], size: tuple[int, int], count: int = LOOKED_AT, **channels: object) -> np.ndarray:
     """Centers of up to ``count`` images, evenly spread over the list, (N, H, W, 3); unreadable ones are left out."""
-    return read_readable(paths[::max(1, len(paths) // count)][:count], size)[0]
+    return read_readable(paths[::max(1, len(paths) // count)][:count], size, **channels)[0]
+
+
+def visible(pixels: np.ndarray) -> np.ndarray:
+    """Pictures (N, H, W, 3) that can be shown; those of more than eight bits are brightened to their range."""
+    if pixels.dtype == np.uint8:
+        return visible_channels(pixels)
+    brightest = max(float(np.percentile(pixels, 99.5)), 1e-6)
+    return visible_channels((255 * pixels / brightest).clip(0, 255)).astype(np.uint8)
 
 
 def measures(encoders: dict[str, Encoder], pixels: np.ndarray) -> Section:
@@ -107,9 +121,9 @@ def patches(encoders: dict[str, Encoder], pixels: np.ndarray) -> Section:
     """Principal components of patches."""
     shown = pixels[evenly_spaced(len(pixels), SHOWN)]
     tokens = {name: encoder.patch_tokens(to_tensor(shown)).float().numpy() for name, encoder in encoders.items()}
+    figure = draw_patch_pca(visible(shown), tokens, next(iter(encoders.values())).grid)
     return Section('Patches', 'The three strongest components of the patch features as colors: what has one color is '
-                   'alike for the encoder.', figure=draw_patch_pca(shown, tokens, next(iter(encoders.values())).grid),
-                   alternative='principal components of patch features')
+                   'alike for the encoder.', figure=figure, alternative='principal components of patch features')
 
 
 def gallery(features: dict[str, np.ndarray], pixels: np.ndarray) -> Section:

@@ -20,6 +20,7 @@ LUMA = (0.114, 0.587, 0.299)  # of B, G, R: ITU-R 601, as in PIL
 LEVELS = np.arange(256, dtype=np.float32)
 ENLARGE = {'bilinear': cv2.INTER_LINEAR, 'bicubic': cv2.INTER_CUBIC}
 ATTEMPTS = 10
+OPENCV_CHANNELS = 4  # that it resizes at once
 
 
 def crop_box(height: int, width: int, area: Sequence[float], aspect: Sequence[float]) -> tuple[int, int, int, int]:
@@ -42,7 +43,11 @@ def crop_box(height: int, width: int, area: Sequence[float], aspect: Sequence[fl
 def resize(image: np.ndarray, size: tuple[int, int], interpolation: str = 'bilinear') -> np.ndarray:
     """Resize to (height, width); where it shrinks, pixels are averaged over their area (PIL: a wider triangle)."""
     shrinks = image.shape[0] * image.shape[1] > size[0] * size[1]
-    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if shrinks else ENLARGE[interpolation])
+    method = cv2.INTER_AREA if shrinks else ENLARGE[interpolation]
+    if image.ndim == 2 or image.shape[2] <= OPENCV_CHANNELS:
+        return cv2.resize(image, size[::-1], interpolation=method)
+    return np.dstack([cv2.resize(image[..., first:first + OPENCV_CHANNELS], size[::-1], interpolation=method)
+                      for first in range(0, image.shape[2], OPENCV_CHANNELS)])
 
 
 def through_table(image: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -36,6 +36,8 @@ class LoadBackboneHook(Hook):
         prefix: what stands before the names of the encoder's model in the file; found if None.
         container: key of the file under which the state dict stands; found if None.
         grid: rows and columns of patches that the file's positions are for, where it does not say.
+        channels: adapt the patch projection to the backbone's number of input channels, by timm's rule (summed for one
+            channel, else repeated in a cycle and scaled).
         parts: names of further modules of the model, such as ``'head'``, which the file holds under the same names.
 
     Raises:
@@ -46,12 +48,14 @@ class LoadBackboneHook(Hook):
 
     def __init__(self, checkpoint: str | None, branch: str = 'base', layout: str | None = None,
                  projection: str | None = None, resize: bool = False, parts: Sequence[str] = (),
-                 prefix: str | None = None, container: str | None = None, grid: tuple[int, int] | None = None) -> None:
+                 prefix: str | None = None, container: str | None = None, grid: tuple[int, int] | None = None,
+                 channels: bool = False) -> None:
         if branch not in FIRST_LAYERS:
             raise ValueError(f'branch={branch!r} is unknown; choose one of {list(FIRST_LAYERS)}')
         self.checkpoint, self.branch, self.layout, self.projection = checkpoint, branch, layout, projection
         self.resize, self.parts = resize, tuple(parts)
-        self.place = {'prefix': prefix, 'container': container, 'grid': grid and tuple(grid)}
+        self.place = {'prefix': prefix, 'container': container, 'grid': grid and tuple(grid),
+                      'channels': channels}
 
     def before_train(self, runner: Runner) -> None:
         """Load, unless the run goes on from a checkpoint of its own."""

@@ -1,8 +1,8 @@
 """Photometric augmentation of a batch on its device, every image with parameters of its own.
 
-Images are (B, C, H, W) in [0, 1], C = 1 or 3 (RGB). The operations and ranges are torchvision's and PIL's (brightness,
-contrast, saturation as blends; hue as a rotation in YIQ instead of HSV; solarize above a threshold); a sample that an
-operation does not pick keeps its exact values.
+Images are (B, C, H, W) in [0, 1]; saturation and hue are for three channels (RGB) alone. The operations and ranges are
+torchvision's and PIL's (brightness, contrast, saturation as blends; hue as a rotation in YIQ instead of HSV; solarize
+above a threshold); a sample that an operation does not pick keeps its exact values.
 """
 
 import math
@@ -27,9 +27,11 @@ def apply_to_some(images: Tensor, changed: Tensor, probability: float) -> Tensor
 
 
 def gray(images: Tensor) -> Tensor:
-    """Luma, repeated over the channels."""
+    """Luma, repeated over the channels; their mean where they are not RGB."""
     if images.shape[1] == 1:
         return images
+    if images.shape[1] != 3:
+        return images.mean(1, keepdim=True).expand_as(images)
     weights = images.new_tensor(LUMA).view(1, 3, 1, 1)
     return (images * weights).sum(1, keepdim=True).expand_as(images)
 
@@ -40,7 +42,7 @@ def color_jitter(images: Tensor, brightness: float, contrast: float, saturation:
     images = (images * uniform(count, 1 - brightness, 1 + brightness, images)).clamp(0, 1)
     mean = gray(images).mean((1, 2, 3), keepdim=True)
     images = mean.lerp(images, uniform(count, 1 - contrast, 1 + contrast, images)).clamp(0, 1)
-    if images.shape[1] == 1:
+    if images.shape[1] != 3:
         return images
     images = gray(images).lerp(images, uniform(count, 1 - saturation, 1 + saturation, images)).clamp(0, 1)
     return turn_hue(images, uniform(count, -hue, hue, images).view(-1) * 2 * math.pi)

@@ -3,11 +3,11 @@
 import math
 
 import torch
-from mmpretrain.models.utils import SelfSupDataPreprocessor
 from torch import Tensor
 from torch.nn import functional as F
 
 from mm_graft.models.data_preprocessors import photometric
+from mm_graft.models.data_preprocessors.channels import ChannelPreprocessor
 from mm_graft.registry import MODELS
 
 
@@ -39,7 +39,7 @@ def crop_and_flip(images: Tensor, boxes: Tensor, flip: Tensor, size: tuple[int, 
 
 
 @MODELS.register_module()
-class TwoViewPreprocessor(SelfSupDataPreprocessor):
+class TwoViewPreprocessor(ChannelPreprocessor):
     """Make both views of a contrastive method on the device, for machines with few cores.
 
     Each view is cropped, mirrored, jittered, greyed, blurred and solarised with parameters drawn per image, then

@@ -1,13 +1,16 @@
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mmengine.config import Config
+from mmengine.dataset import default_collate
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import DATASETS, MODELS, init_default_scope
 
 from mm_graft.commands.configs import content_root
 from mm_graft.commands.start.configs import LEAVES, stage_config, write_config
-from mm_graft.commands.start.plan import Encoder, Folder, Machine, make_plan
+from mm_graft.commands.start.plan import Channels, Encoder, Folder, Machine, make_plan
 
 PLAN = make_plan(Folder(100, 64), Machine('cpu', cores=2, memory=16, flops=1e11, bfloat16=False))
 
@@ -92,3 +95,29 @@ def test_given_weights_continue_by_the_config_for_that(blocks, rates, tmp_path):
     assert build_optim_wrapper(model, cfg.optim_wrapper)
     write_config(cfg, plan, plan.stages[0], tmp_path / 'continue.py')
     assert 'resampled' in (tmp_path / 'continue.py').read_text()
+
+
+@pytest.mark.parametrize('index', [0, 1])
+def test_images_of_five_channels_are_loaded_normalized_and_learned_from(index, tmp_path):
+    for number in range(4):
+        values = np.random.default_rng(number).integers(0, 4096, (70, 64, 5)).astype(np.uint16)
+        np.save(tmp_path / f'{number}.npy', values)
+    channels = Channels((8.0, ) * 5, (4.0, ) * 5, None, ('.npy', ))
+    plan = replace(PLAN, channels=channels, batch_size=2)
+    stage = plan.stages[index]
+    leaf = Config.fromfile(content_root() / 'configs' / LEAVES[stage.name])
+    cfg = stage_config(leaf, plan, stage, str(tmp_path), tmp_path / 'run', 7, 'rgb.pth')
+    assert (cfg.default_hooks.init.resize, cfg.default_hooks.init.channels) == (True, True)
+    init_default_scope('mmpretrain')
+    dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    batch = default_collate([dataset[row] for row in range(2)])
+    assert batch['inputs'].shape == (2, 5, 64, 64)
+    model = MODELS.build({**cfg.model, 'data_preprocessor': cfg.data_preprocessor})
+    model.init_weights()
+    data = model.data_preprocessor(batch, True)
+    losses = model(**data, mode='loss')
+    sum(value for name, value in losses.items() if 'loss' in name).backward()
+    stem = model.backbone.patch_embed.projection.weight
+    assert stem.shape[1] == 5
+    if index == 0:  # the graft's stem is fixed, as in MoCo v3
+        assert all(stem.grad[:, channel].abs().sum() > 0 for channel in range(5))

@@ -1,5 +1,6 @@
 import os
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -47,3 +48,37 @@ def test_the_machine_has_cores_memory_and_a_speed():
     assert machine.flops > 1e8
     assert look_at_machine().device == ('cuda' if torch.cuda.is_available() else 'cpu')
     assert matrix_rate('cpu', False, seconds=0.01) > 1e8
+
+
+def save_channels(folder, image, ending='npy'):
+    for index in range(3):
+        if ending == 'npy':
+            np.save(folder / f'{index}.npy', image + index)
+        else:
+            cv2.imwrite(str(folder / f'{index}.{ending}'), image)
+
+
+@pytest.mark.parametrize(('dtype', 'mean', 'value_range'), [
+    (np.uint8, [101, 101], None), (np.uint16, [101 / 257] * 2, None), (np.int32, [127.5] * 2, (100, 102))])
+def test_arrays_are_recognized_with_their_channels_and_normalization(tmp_path, dtype, mean, value_range):
+    save_channels(tmp_path, np.full((30, 40, 2), 100, dtype))
+    (tmp_path / 'one.jpg').write_bytes(b'not what most files are')
+    folder, images, lines = look_at_folder(tmp_path)
+    assert (folder.images, folder.side, len(images.names)) == (3, 30, 3)
+    assert folder.channels.mean == pytest.approx(mean, rel=1e-4)
+    assert folder.channels.value_range == value_range
+    assert any('2 channels at their full depth' in line for line in lines)
+
+
+def test_deep_gray_and_four_bands_keep_their_depth_and_photographs_do_not(tmp_path):
+    for name in ('gray', 'bands', 'photo', 'mixed'):
+        (tmp_path / name).mkdir()
+    save_channels(tmp_path / 'gray', np.full((30, 40), 5000, np.uint16), 'png')
+    save_channels(tmp_path / 'bands', np.full((30, 40, 4), 5000, np.uint16), 'tif')
+    save_channels(tmp_path / 'photo', np.full((30, 40, 3), 50, np.uint8), 'tif')
+    save_channels(tmp_path / 'mixed', np.full((30, 40, 3), 50, np.uint8), 'jpg')
+    save_channels(tmp_path / 'mixed', np.full((30, 40), 5000, np.uint16), 'png')
+    found = {path.name: look_at_folder(path)[0].channels for path in tmp_path.iterdir()}
+    assert len(found['gray'].mean) == 1
+    assert len(found['bands'].mean) == 4
+    assert found['photo'] is found['mixed'] is None

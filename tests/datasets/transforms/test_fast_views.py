@@ -191,3 +191,13 @@ def test_mirror_images_and_sizes():
 def test_wrong_arguments_are_named(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+@pytest.mark.parametrize('size', [(8, 10), (60, 50)])
+def test_many_channels_are_resized_as_each_of_them(size):
+    image = np.random.default_rng(0).random((30, 40, 7), dtype=np.float32)
+    found = fast_views.resize(image, size, 'bicubic')
+    assert found.shape == (*size, 7)
+    for channel in range(7):
+        np.testing.assert_allclose(found[..., channel], fast_views.resize(image[..., channel], size, 'bicubic'),
+                                   atol=1e-5)

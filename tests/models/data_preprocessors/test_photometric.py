@@ -126,3 +126,10 @@ def test_some_images_are_changed_and_the_others_keep_their_exact_values():
     assert ours.apply_to_some(images, changed, 0.3).mean().item() == pytest.approx(0.3, abs=0.02)
     assert ours.apply_to_some(images, changed, 0.0).equal(images)
     assert ours.apply_to_some(images, changed, 1.0).equal(changed)
+
+
+def test_what_color_is_exists_for_three_channels_alone():
+    images = torch.rand(2, 5, 6, 6)
+    torch.testing.assert_close(ours.gray(images), images.mean(1, keepdim=True).expand_as(images))
+    torch.testing.assert_close(only(images, saturation=0.9, hue=0.4), images)
+    assert not torch.allclose(only(images, brightness=0.9), images)

@@ -200,3 +200,15 @@ def test_parts_that_disagree_about_the_scales_are_refused():
 def test_cells_that_do_not_match_the_scales_are_refused():
     with pytest.raises(ValueError, match='scale 0: prediction'):
         build(target_generator={'type': 'mm_graft.HOGTarget', 'cells': (8, 4, 2, 1)}).loss(torch.randn(1, 3, 32, 32))
+
+
+@pytest.mark.parametrize('target', ['HOGTarget', 'PixelTarget'])
+def test_images_of_five_channels_are_predicted(target):
+    backbone = {'type': 'mm_graft.VisiblePatchViT', 'arch': DEEP, 'img_size': 32, 'patch_size': 4, 'taps': (1, 3, 5, 6),
+                'patch_cfg': dict(in_channels=5)}
+    generator = {'type': f'mm_graft.{target}', 'cells': (1, 2, 4, 8)}
+    sizes = MODELS.build(generator)(torch.rand(1, 5, 32, 32))
+    model = build(backbone=backbone, target_generator=generator,
+                  neck={**NECK, 'out_channels': [tokens.shape[-1] for tokens in sizes]})
+    stem = gradients(model, torch.randn(2, 5, 32, 32))['backbone.patch_embed.projection.weight']
+    assert all(stem[:, channel].abs().sum() > 0 for channel in range(5))

@@ -1,0 +1,25 @@
+import numpy as np
+import pytest
+
+from mm_graft.datasets.transforms.load_channels import LoadChannels
+
+
+@pytest.fixture
+def files(tmp_path):
+    np.save(tmp_path / 'five.npy', np.full((8, 6, 5), 100, np.uint16))
+    np.save(tmp_path / 'two.npy', np.zeros((8, 6, 2), np.uint8))
+    return tmp_path
+
+
+def test_an_image_keeps_its_channels(files):
+    loaded = LoadChannels(channels=5, value_range=(0, 200)).transform({'img_path': str(files / 'five.npy')})
+    assert loaded['img'].shape == (8, 6, 5)
+    assert loaded['img'].max() == 127.5
+    assert loaded['img_shape'] == loaded['ori_shape'] == (8, 6)
+
+
+def test_another_number_of_channels_is_a_bad_image_and_counted(files):
+    loader = LoadChannels(channels=5, max_bad=0)
+    with pytest.raises(RuntimeError, match=r'two\.npy cannot be used \(it has 2 channels instead of 5\)'):
+        loader.transform({'img_path': str(files / 'two.npy')})
+    assert LoadChannels(channels=5).transform({'img_path': str(files / 'two.npy')}) is None
