@@ -30,6 +30,15 @@ def test_train_and_test_features_are_those_of_their_images(run, tmp_path):
     assert data.train_labels.tolist() == data.test_labels.tolist() == [0] * 6 + [1] * 6
 
 
+def test_features_may_be_asked_for_before_the_final_norm(run):
+    cfg, checkpoint, settings = run
+    normed, raw = (prepare(cfg, checkpoint, replace(settings, final_norm=flag)) for flag in (True, False))
+    norm = normed.encoder.backbone.ln1.cpu()
+    with torch.no_grad():
+        torch.testing.assert_close(norm(raw.data.train_features.cpu()), normed.data.train_features.cpu())
+    assert not torch.allclose(raw.data.train_features, normed.data.train_features)
+
+
 def test_bad_images_are_left_out_and_known_from_the_cache_too(run, tmp_path):
     (tmp_path / 'train/dark/2.png').write_bytes(b'broken')
     for _ in range(2):
@@ -76,14 +85,14 @@ def test_weights_that_are_no_numbers_are_named(run):
 
 
 @pytest.mark.parametrize('change', [
-    'pool', 'branch', 'weights', 'mean', 'to_rgb', 'backbone', 'transform', 'data', 'sets', 'device'])
+    'pool', 'branch', 'final_norm', 'weights', 'mean', 'to_rgb', 'backbone', 'transform', 'data', 'sets', 'device'])
 def test_features_are_named_by_everything_that_they_depend_on(run, tmp_path, change):
     cfg, checkpoint, settings = run
     evaluation = prepare(cfg, checkpoint, settings)
     before = evaluation.folder(evaluation.sets[0])
     dataset = evaluation.sets[change == 'sets']
-    if change in ('pool', 'branch', 'device'):
-        value = {'pool': 'avg', 'branch': 'momentum', 'device': 'cuda'}[change]
+    if change in ('pool', 'branch', 'final_norm', 'device'):
+        value = {'pool': 'avg', 'branch': 'momentum', 'final_norm': False, 'device': 'cuda'}[change]
         evaluation = replace(evaluation, settings=replace(settings, **{change: value}))
     elif change == 'weights':
         evaluation = replace(evaluation, sha256='other')
