@@ -75,7 +75,7 @@ class Samples(Dataset):
 
 
 def make_photos(folder: Path, number: int, size: tuple[int, int] = (375, 500)) -> list[Path]:
-    """Write JPEGs (quality 90) of smooth colours and fine grain; about as dear to decode as photographs."""
+    """Write JPEGs (quality 90) of smooth colors and fine grain; about as dear to decode as photographs."""
     random = np.random.default_rng(0)
     paths = [folder / f'{index:05d}.jpg' for index in range(number)]
     for path in paths:

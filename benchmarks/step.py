@@ -21,7 +21,7 @@ PHASES = ('preprocess', 'forward', 'backward', 'optimizer', 'ema')
 class TrainingStep:
     """Model, optimizer and a batch of random images of a config, ready to step.
 
-    Weights are as initialised: checkpoints that the config names are not read.
+    Weights are as initialized: checkpoints that the config names are not read.
 
     Args:
         cfg: a training config.

@@ -1,4 +1,4 @@
-"""ConMIM: networks, optimiser (TencentARC/ConMIM@4263955; paper, Table 11)."""
+"""ConMIM: networks, optimizer (TencentARC/ConMIM@4263955; paper, Table 11)."""
 
 model = dict(
     type='mm_graft.ConMIM',

@@ -3,7 +3,7 @@
 Source: VITA-Group/layerGraftedPretraining_ICLR23@f1862e1, main_finetune_mae.py and its launch script.
 """
 
-# The released launch script always normalises with 0.5, unlike pre-training; whether the published numbers did is not
+# The released launch script always normalizes with 0.5, unlike pre-training; whether the published numbers did is not
 # known. ImageNet's own: mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375].
 mean, std = [127.5, 127.5, 127.5], [127.5, 127.5, 127.5]
 data_root = 'data/imagenet/'

@@ -1,4 +1,4 @@
-"""Fine-tuning data of ImageNet-1k: RandAugment, random erasing, centre crop (BEiT's and MAE's recipe)."""
+"""Fine-tuning data of ImageNet-1k: RandAugment, random erasing, center crop (BEiT's and MAE's recipe)."""
 
 data_root = 'data/imagenet/'
 data_preprocessor = dict(

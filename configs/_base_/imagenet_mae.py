@@ -1,4 +1,4 @@
-"""ImageNet-1k for masked image modelling: one crop and flip, nothing else (He et al., MAE)."""
+"""ImageNet-1k for masked image modeling: one crop and flip, nothing else (He et al., MAE)."""
 
 dataset_type = 'ImageNet'
 data_root = 'data/imagenet/'
@@ -7,7 +7,7 @@ data_preprocessor = dict(
     mean=[123.675, 116.28, 103.53],
     std=[58.395, 57.12, 57.375],
     to_rgb=True,
-    non_blocking=True)  # bytes go to the device, which makes them numbers and normalises them
+    non_blocking=True)  # bytes go to the device, which makes them numbers and normalizes them
 
 train_pipeline = [
     dict(type='mm_graft.TolerantLoadImageFromFile'),

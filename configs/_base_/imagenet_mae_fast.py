@@ -1,4 +1,4 @@
-"""ImageNet-1k for masked image modelling, one crop and flip, with OpenCV: instead of ``imagenet_mae.py``.
+"""ImageNet-1k for masked image modeling, one crop and flip, with OpenCV: instead of ``imagenet_mae.py``.
 
 The distributions are the same, the pixels not quite (mm_graft/datasets/transforms/fast_views.py says how they differ).
 """
@@ -10,7 +10,7 @@ data_preprocessor = dict(
     mean=[123.675, 116.28, 103.53],
     std=[58.395, 57.12, 57.375],
     to_rgb=True,
-    non_blocking=True)  # bytes go to the device, which makes them numbers and normalises them
+    non_blocking=True)  # bytes go to the device, which makes them numbers and normalizes them
 
 train_pipeline = [
     dict(type='mm_graft.TolerantLoadImageFromFile'),

@@ -11,7 +11,7 @@ data_preprocessor = dict(
     mean=[123.675, 116.28, 103.53],
     std=[58.395, 57.12, 57.375],
     to_rgb=True,
-    non_blocking=True)  # bytes go to the device, which makes them numbers and normalises them
+    non_blocking=True)  # bytes go to the device, which makes them numbers and normalizes them
 
 global_crop = dict(type='mm_graft.FastCrop', scale=224, crop_ratio_range=(0.25, 1.0), interpolation='bicubic')
 first_view = [global_crop, dict(type='mm_graft.FastPhotometric', blur_probability=1.0)]

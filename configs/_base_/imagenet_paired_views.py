@@ -6,7 +6,7 @@ data_preprocessor = dict(
     mean=[123.675, 116.28, 103.53],
     std=[58.395, 57.12, 57.375],
     to_rgb=True,
-    non_blocking=True)  # bytes go to the device, which makes them numbers and normalises them
+    non_blocking=True)  # bytes go to the device, which makes them numbers and normalizes them
 
 strong_view = [
     dict(

@@ -1,4 +1,4 @@
-"""MAE around a ViT-B: 75 % hidden, decoder of 8 blocks of width 512, standardised pixels (He et al., 2022)."""
+"""MAE around a ViT-B: 75 % hidden, decoder of 8 blocks of width 512, standardized pixels (He et al., 2022)."""
 
 model = dict(
     type='MAE',

@@ -1,4 +1,4 @@
-"""Continue from the public weights of any ViT of timm on a folder of your own unlabelled images, one GPU.
+"""Continue from the public weights of any ViT of timm on a folder of your own unlabeled images, one GPU.
 
 Paper:    the objective of Chen et al., MoCo v3, ICCV 2021 (arXiv 2104.02057), with the rates by stage of Jiang et al.,
           Layer Grafted Pre-training, ICLR 2023 (arXiv 2302.14138)

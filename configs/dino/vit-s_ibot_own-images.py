@@ -1,4 +1,4 @@
-"""Self-distillation with hidden patches and KoLeo on a folder of your own unlabelled images, ViT-S/16, one GPU.
+"""Self-distillation with hidden patches and KoLeo on a folder of your own unlabeled images, ViT-S/16, one GPU.
 
 Paper:    the objective of iBOT (ICLR 2022, arXiv 2111.07832) and DINOv2 (TMLR 2024, arXiv 2304.07193)
 Command:  tools/train.py configs/dino/vit-s_ibot_own-images.py --cfg-options \

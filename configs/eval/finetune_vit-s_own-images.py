@@ -1,9 +1,9 @@
-"""Fine-tuning a grafted ViT-S/16 on a folder of your own labelled images, one GPU.
+"""Fine-tuning a grafted ViT-S/16 on a folder of your own labeled images, one GPU.
 
 Paper:    the method of Jiang et al., Layer Grafted Pre-training, ICLR 2023 (arXiv 2302.14138)
 Command:  tools/train.py configs/eval/finetune_vit-s_own-images.py --cfg-options \
-              train_dataloader.dataset.data_root=/path/to/labelled/train \
-              val_dataloader.dataset.data_root=/path/to/labelled/val \
+              train_dataloader.dataset.data_root=/path/to/labeled/train \
+              val_dataloader.dataset.data_root=/path/to/labeled/val \
               model.head.num_classes=10 data_preprocessor.num_classes=10
 Needs:    one folder a class, the same in train and val; a checkpoint of a ViT in any layout that is known here,
           or `--init FILE`

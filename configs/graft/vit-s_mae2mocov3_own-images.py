@@ -1,4 +1,4 @@
-"""Layer grafting on a folder of your own unlabelled images, ViT-S/16, one GPU.
+"""Layer grafting on a folder of your own unlabeled images, ViT-S/16, one GPU.
 
 Paper:    the method of Jiang et al., Layer Grafted Pre-training, ICLR 2023 (arXiv 2302.14138)
 Command:  tools/train.py configs/graft/vit-s_mae_own-images.py --cfg-options \

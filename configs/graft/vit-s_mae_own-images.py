@@ -1,4 +1,4 @@
-"""MAE on a folder of your own unlabelled images, ViT-S/16, one GPU: step i of grafting.
+"""MAE on a folder of your own unlabeled images, ViT-S/16, one GPU: step i of grafting.
 
 Paper:    the method of He et al., Masked Autoencoders Are Scalable Vision Learners, CVPR 2022 (arXiv 2111.06377)
 Command:  tools/train.py configs/graft/vit-s_mae_own-images.py --cfg-options \

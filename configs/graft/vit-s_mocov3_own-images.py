@@ -1,4 +1,4 @@
-"""MoCo v3 from random weights on a folder of your own unlabelled images, ViT-S/16, one GPU: the graft's baseline.
+"""MoCo v3 from random weights on a folder of your own unlabeled images, ViT-S/16, one GPU: the graft's baseline.
 
 Paper:    the method of Chen et al., An Empirical Study of Training Self-Supervised Vision Transformers, ICCV 2021
           (arXiv 2104.02057)

@@ -1,4 +1,4 @@
-"""MIM-Refiner on a folder of your own unlabelled images, ViT-B/16 from MAE, one GPU; stage i by an override (README).
+"""MIM-Refiner on a folder of your own unlabeled images, ViT-B/16 from MAE, one GPU; stage i by an override (README).
 
 Paper:    the method of Alkin et al., MIM-Refiner, ICLR 2025 (arXiv 2402.10093), who publish no ViT-B
 Command:  tools/train.py configs/refiner/vit-b_refined_own-images.py --cfg-options \

@@ -101,7 +101,7 @@ def pixels(path: Path) -> Tensor:
 
 
 def read_fashion_mnist(root: Path) -> Domain:
-    """The labeled images, grey in three equal channels."""
+    """The labeled images, gray in three equal channels."""
     data = {name: FashionMNIST(data_root=str(prepare_fashion_mnist(root)), download=False, test_mode=name == 'test')
             for name in ('train', 'test')}
     labels = {name: [int(each.get_data_info(row)['gt_label']) for row in range(len(each))]

@@ -53,7 +53,7 @@ def draw(out: Path, rows: list[dict]) -> Path:
     plt.rcParams.update({'font.size': 9, 'axes.spines.top': False, 'axes.spines.right': False})
     figure, (mae, contrast, rates, bars) = plt.subplots(
         1, 4, figsize=(14, 3.4), width_ratios=(1, 1, 1, 1.6), constrained_layout=True)
-    draw_losses(mae, out, {'mae': 'MAE'}, 'step i: masked image modelling', 'MAE loss')
+    draw_losses(mae, out, {'mae': 'MAE'}, 'step i: masked image modeling', 'MAE loss')
     draw_losses(contrast, out, {'mocov3': 'MoCo v3', 'graft': 'graft'}, 'step ii: contrast', 'MoCo v3 loss')
     draw_rates(rates, out)
     draw_bars(bars, rows)

@@ -48,7 +48,7 @@ def score_table(scores: dict[Point, float], multipliers: Sequence[float], third:
 
 
 def draw_grid(scores: dict[Point, float], multipliers: Sequence[float], title: str) -> Figure:
-    """A heat map a multiplier of the third stage, largest first; the panels have colour bars of their own.
+    """A heat map a multiplier of the third stage, largest first; the panels have color bars of their own.
 
     In the paper the third stage alone spans 2.5 to 75 percent, which one bar could not show.
 

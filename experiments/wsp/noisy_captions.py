@@ -1,4 +1,4 @@
-"""Captions with noisy hashtags for a labelled data set: the shape of a crawl, small enough to try everything on.
+"""Captions with noisy hashtags for a labeled data set: the shape of a crawl, small enough to try everything on.
 
 An image's caption has one tag of its class, which is wrong with probability ``noise``, and up to two tags of context
 that say nothing about the class, some frequent, most rare, half of them in no label set.

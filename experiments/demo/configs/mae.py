@@ -25,7 +25,7 @@ model = dict(
         decoder_num_heads=2),
     head=dict(
         type='mm_graft.MAEPretrainHead',
-        norm_pix=False,  # most patches are empty: standardised, they would be noise
+        norm_pix=False,  # most patches are empty: standardized, they would be noise
         patch_size=4,
         in_channels=1,
         loss=dict(type='PixelReconstructionLoss', criterion='L2')),

@@ -21,7 +21,7 @@ loading = dict(
     collate_fn=dict(type='default_collate'))
 
 whole_image = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
-# the image as masked image modelling takes it: one crop and flip
+# the image as masked image modeling takes it: one crop and flip
 plain_image = [
     dict(type='LoadImageFromFile'),
     dict(

@@ -21,7 +21,7 @@ decoder = dict(
     decoder_num_heads=4)
 pixel_head = dict(
     type='mm_graft.MAEPretrainHead',
-    norm_pix=False,  # standardised patches want longer runs
+    norm_pix=False,  # standardized patches want longer runs
     patch_size=4,
     loss=dict(type='PixelReconstructionLoss', criterion='L2'))
 model = dict(

@@ -1,4 +1,4 @@
-"""10,000 images of Fashion-MNIST, 28×28 grey, whole in memory; views and masks are made in batches."""
+"""10,000 images of Fashion-MNIST, 28×28 gray, whole in memory; views and masks are made in batches."""
 
 dataset_type = 'FashionMNIST'
 data_root = 'data/fashion_mnist/'
