@@ -5,7 +5,7 @@ Paper:    Singh et al., The effectiveness of MAE pre-pretraining for billion-sca
 Command:  tools/dist_train.sh configs/wsp/vit-b_mae2wsp.py 32
           ViT-L, from random weights, lower stages at a lower learning rate: the overrides in README.md
 Needs:    data/captions/ (see configs/_base_/tagged_images.py); mae_pretrain_vit_base.pth of facebookresearch/mae, or
-          configs/graft/vit-b_mae.py on the same images, or `--init FILE`
+          configs/wsp/vit-b_mae_captions.py on the same images, or `--init FILE`
 Devices:  32 GPUs × 256 images (our choice); time: not reported
 Expected: linear 83.3, zero-shot 74.9 on ImageNet-1k after 3 billion images (the authors' model card); not run here
 Recipe:   the paper's text, as far as it was at hand, fixes the order (MAE, then WSP), hashtags as WordNet synsets,

@@ -44,12 +44,14 @@ class SimulatedRun:
         times: where the rates were read, in epochs or iterations.
         rates: label of a param group (``stage 2``, ``depth 5``) → its rate at ``times``.
         frozen_at: depth → time from which it no longer trains; empty without FreezeOut.
+        num_blocks: transformer blocks of the encoder; 0 where the groups do not say.
     """
 
     length: RunLength
     times: list[float] = field(default_factory=list)
     rates: dict[str, list[float]] = field(default_factory=dict)
     frozen_at: dict[int, float] = field(default_factory=dict)
+    num_blocks: int = 0
 
 
 def run_length(cfg: Config, iters_per_epoch: int) -> RunLength:
@@ -95,7 +97,8 @@ def simulate(cfg: Config, iters_per_epoch: int = ITERS_PER_EPOCH) -> SimulatedRu
     length = run_length(cfg, iters_per_epoch)
     optim_wrapper = build_on_meta(cfg)[1]
     schedulers = build_schedulers(cfg, optim_wrapper, length)
-    labels, run = group_labels(optim_wrapper), SimulatedRun(length)
+    blocks = optim_wrapper.optimizer.param_groups[0].get('num_blocks', 0)
+    labels, run = group_labels(optim_wrapper), SimulatedRun(length, num_blocks=blocks)
     stride = max(1, length.total // POINTS)
     for iteration in range(length.total):
         if iteration % stride == 0 or iteration == length.total - 1:

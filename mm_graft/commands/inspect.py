@@ -73,6 +73,8 @@ def schedule_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--out', type=Path, required=True, metavar='F.png', help='picture to write (png, pdf, svg)')
     parser.add_argument('--iters-per-epoch', type=at_least_one, default=ITERS_PER_EPOCH, metavar='N',
                         help='images / batch size; the data set is not built, so it is taken as %(default)s by default')
+    parser.add_argument('--seconds-per-step', type=float, metavar='S', help='of the unfrozen run, as measured by '
+                        '`mm_graft benchmark step`; the expected time of the run is printed')
     add_overrides(parser)
 
 
@@ -80,6 +82,7 @@ def schedule(args: argparse.Namespace, cfg: Config) -> None:
     """Draw, and print when depths freeze."""
     from mm_graft.analysis.schedule_plot import draw, simulate
     from mm_graft.commands.components import check_types, explained
+    from mm_graft.engine.freezing.freezeout_savings import run_cost
     check_types(cfg)
     with explained(cfg):
         simulated = simulate(cfg, args.iters_per_epoch)
@@ -89,6 +92,14 @@ def schedule(args: argparse.Namespace, cfg: Config) -> None:
           + (f' ({simulated.length.epoch} an epoch, assumed)' if simulated.length.epoch else ''))
     for depth, time in sorted(simulated.frozen_at.items()):
         print(f'depth {depth:2d} freezes at {simulated.length.unit} {time:.2f}')
+    length = simulated.length
+    flops, trained = run_cost(simulated.frozen_at, simulated.num_blocks or 1, length.time(length.total))
+    if simulated.frozen_at:
+        print(f'the whole run: {flops:.1%} of the FLOPs of the encoder without freezing; {trained:.1%} of the '
+              'activations kept and of the gradients exchanged, on average')
+    if args.seconds_per_step:
+        hours = length.total * args.seconds_per_step / 3600
+        print(f'expected: {hours * flops:.2f} hours in place of {hours:.2f}, if time goes as FLOPs do')
 
 
 def doctor_arguments(parser: argparse.ArgumentParser) -> None:

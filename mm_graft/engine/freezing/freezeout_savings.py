@@ -1,7 +1,9 @@
 """What freezing saves: predicted at each event, measured over the run."""
 
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
+from typing import NamedTuple
 
 from torch import nn
 
@@ -15,6 +17,31 @@ def encoder_step_cost(frozen_blocks: int, num_blocks: int) -> float:
     free. So each frozen block costs ⅓ of a trained one.
     """
     return 1 - 2 * frozen_blocks / (3 * num_blocks)
+
+
+class RunCost(NamedTuple):
+    """What a run with frozen prefixes does of the same run without, as shares.
+
+    Attributes:
+        flops: of the encoder.
+        trained: mean share of the blocks that train: their activations are kept, their gradients exchanged.
+    """
+
+    flops: float
+    trained: float
+
+
+def run_cost(frozen_at: Mapping[int, float], num_blocks: int, end: float) -> RunCost:
+    """The cost of a whole run: :func:`encoder_step_cost` over its length.
+
+    Args:
+        frozen_at: depth (stem 0, block i at i + 1) → time from which it no longer trains.
+        num_blocks: of the encoder.
+        end: of the run, in the same unit.
+    """
+    blocks = sorted(min(time, end) for depth, time in frozen_at.items() if 1 <= depth <= num_blocks)
+    frozen = sum(end - time for time in blocks) / (num_blocks * end)  # share of block-steps
+    return RunCost(encoder_step_cost(1, 1) * frozen + 1 - frozen, 1 - frozen)
 
 
 class SavingsMeter:

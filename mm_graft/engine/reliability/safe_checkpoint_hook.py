@@ -1,6 +1,6 @@
 """Checkpoints that a crash cannot spoil."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from weakref import finalize
@@ -35,24 +35,32 @@ class SafeCheckpointHook(CheckpointHook):
     - A folder belongs to one run and to one process at a time (:mod:`.run_folder`).
     - The host deletes the oldest file before it writes the next one, so at least two are kept; ``max_keep_ckpts=1``
       means 2.
+    - The epochs (iterations) in ``keep`` are never deleted, and do not count for ``max_keep_ckpts``: what a figure over
+      the training needs of a finished run.
     - Gradients that are half accumulated go with a checkpoint (:mod:`.gradient_carry`).
     - What cannot be written (full disk, read-only folder) ends the run with the path, the reason and the file to resume
       from.
 
     Args:
+        keep: epochs, or iterations with ``by_epoch=False``, whose checkpoints stay.
         kwargs: as for the host's hook. With ``backend_args`` of another file system the writing is up to that one.
 
     Raises:
         CheckpointError: before the first iteration, where no checkpoint of those to resume from is whole.
-        ValueError: the folder belongs to another run or process, or the checkpoint to another model or method.
+        ValueError: an epoch in ``keep`` at which nothing is saved; the folder belongs to another run or process, or the
+            checkpoint to another model or method.
         OSError: a checkpoint cannot be written.
     """
 
     run: Record | None = None
     gradients: dict = {}  # noqa: RUF012 (replaced, never changed): half accumulated, of a file that is read or written
 
-    def __init__(self, *args, backend_args: dict | None = None, **kwargs) -> None:
+    def __init__(self, *args, keep: Sequence[int] = (), backend_args: dict | None = None, **kwargs) -> None:
         super().__init__(*args, backend_args=backend_args or dict(backend=ATOMIC), **kwargs)
+        if never := [step for step in keep if step % self.interval]:
+            raise ValueError(f'keep={list(keep)}: nothing is saved at {never}, since interval={self.interval}; choose '
+                             'multiples of it')
+        self.keep = frozenset(keep)
         if self.max_keep_ckpts == 1:  # would leave none while the next one is written
             self.max_keep_ckpts = 2
 
@@ -179,7 +187,12 @@ class SafeCheckpointHook(CheckpointHook):
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         with self._gradients_of(runner), clear_write_errors(self.out_dir):
-            super()._save_checkpoint_with_step(runner, step, meta)
+            limit = self.max_keep_ckpts
+            self.max_keep_ckpts = -1 if step in self.keep else limit  # the host then neither counts nor deletes
+            try:
+                super()._save_checkpoint_with_step(runner, step, meta)
+            finally:
+                self.max_keep_ckpts = limit
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         with self._gradients_of(runner), clear_write_errors(self.out_dir):

@@ -4,13 +4,22 @@ import pytest
 import torch
 from torch import nn
 
-from mm_graft.engine.freezing.freezeout_savings import SavingsMeter, encoder_step_cost
+from mm_graft.engine.freezing.freezeout_savings import SavingsMeter, encoder_step_cost, run_cost
 
 
 def test_a_frozen_block_costs_a_third():
     assert encoder_step_cost(0, 12) == 1
     assert encoder_step_cost(6, 12) == pytest.approx(2 / 3)
     assert encoder_step_cost(12, 12) == pytest.approx(1 / 3)
+
+
+def test_a_run_is_the_sum_of_its_steps():
+    frozen_at = {0: 10.0, 1: 40.0, 2: 60.0, 3: 200.0, 5: 50.0}  # the stem is free, depth 5 is behind the four blocks
+    flops, trained = run_cost(frozen_at, 4, 100.0)
+    steps = [sum(time <= step for time in (40.0, 60.0, 200.0)) for step in range(100)]
+    assert flops == pytest.approx(sum(encoder_step_cost(frozen, 4) for frozen in steps) / 100)
+    assert trained == pytest.approx(sum(4 - frozen for frozen in steps) / 400)
+    assert run_cost({}, 4, 100.0) == (1.0, 1.0)
 
 
 def run(meter, model, depth, iterations):

@@ -112,6 +112,15 @@ def test_two_are_kept_at_least(tmp_path):
     assert {path.name for path in tmp_path.glob('*.pth')} == {'epoch_2.pth', 'epoch_3.pth'}
 
 
+def test_chosen_epochs_stay_and_do_not_count_over_a_resume_too(tmp_path):
+    make(tmp_path, epochs=4, max_keep_ckpts=2, keep=[1, 3]).train()
+    assert {path.name for path in tmp_path.glob('*.pth')} == {f'epoch_{epoch}.pth' for epoch in (1, 2, 3, 4)}
+    make(tmp_path, epochs=6, resume=True, max_keep_ckpts=2, keep=[1, 3]).train()
+    assert {path.name for path in tmp_path.glob('*.pth')} == {f'epoch_{epoch}.pth' for epoch in (1, 3, 5, 6)}
+    with pytest.raises(ValueError, match=r'nothing is saved at \[3\]'):
+        SafeCheckpointHook(interval=2, keep=[2, 3])
+
+
 @pytest.mark.parametrize('moment', ['at the start', 'while it trains'])
 @pytest.mark.parametrize('fault', ['full disk', 'vanished folder', 'read-only folder'])
 def test_what_cannot_be_written_names_the_reason_and_the_last_whole_state(folder, monkeypatch, fault, moment):
