@@ -179,6 +179,8 @@ def _pooled(output: Tensor, backbone: nn.Module, pool: str) -> Tensor:
         return output.mean((2, 3))  # (B, D, H, W) → (B, D)
     if output.ndim == 3:
         extra = getattr(backbone, 'num_extra_tokens', getattr(backbone, 'num_prefix_tokens', 1))
+        if pool == 'cls' and not extra:
+            raise ValueError(f"{type(backbone).__name__} has no class token here; use pool='avg'")
         return output[:, 0] if pool == 'cls' else output[:, extra:].mean(1)  # (B, N, D) → (B, D)
     if output.ndim == 2:
         return output
