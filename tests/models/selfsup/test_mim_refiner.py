@@ -123,7 +123,7 @@ def test_labels_give_the_share_of_neighbors_of_the_same_class():
 
 
 def test_an_encoder_that_does_not_train_is_out_of_autograd_and_in_eval_mode():
-    model = build(backbone=dict(drop_path_rate=0.9), momentum=None, train_encoder=False)
+    model = build(backbone=dict(drop_path_rate=0.9, drop_rate=0.5), momentum=None, train_encoder=False)
     assert all(name.startswith('heads.') for name in trained(model))
     sum(step(model).values()).backward()
     assert reached(model) == trained(model)
