@@ -1,7 +1,7 @@
-"""A new distributed wrapper around the model of a run that goes on.
+"""A new distributed wrapper around the model of a running training.
 
-PyTorch's wrapper makes its buckets once, from what then requires a gradient, and has no way to make them anew. MMEngine
-wraps a model once, and compiles the step of the wrapped one (``compile`` in a config) in a private method.
+PyTorch's wrapper builds its buckets once, from what then requires a gradient, and cannot rebuild them. MMEngine wraps
+a model once, and compiles the step of the wrapped one (``compile`` in a config) in a private method.
 """
 
 import gc

@@ -1,7 +1,7 @@
 """A bias of relative positions that all blocks share does not keep frozen blocks in the backward pass.
 
-BEiT and ConMIM hand one table to every block. It belongs to the last depth and goes on training, so its gradient would
-run through the attention of the frozen blocks below. The host has no switch for that.
+BEiT and ConMIM pass one table to every block. It belongs to the last depth and keeps training, so its gradient would
+flow through the attention of the frozen blocks below. The host has no option to prevent that.
 """
 
 from torch import Tensor, nn

@@ -22,13 +22,12 @@ def trains(optimizer: Optimizer, module: nn.Module) -> bool:
 def call_after_steps(module: nn.Module, method: Callable[[nn.Module], None]) -> None:
     """Have ``method(module)`` called after every step of an optimizer that holds a parameter of ``module``.
 
-    PyTorch's hook for the steps of all optimizers is the one place that every path passes. The model's own
-    ``train_step`` is not: ``DistributedDataParallel`` and FSDP have theirs, which go past it. A hook of the Runner is
-    not there in a loop without one, and would have to stand in every config. So a step counts exactly when it is made:
-    once under gradient accumulation, not if it is skipped, and with fused optimizers too.
+    PyTorch's hook on the steps of all optimizers is the one place that every training loop passes through. The model's
+    ``train_step`` is not: ``DistributedDataParallel`` and FSDP have their own, which bypass it. A hook of the Runner
+    would be missing in loops without a Runner, and would have to be in every config. So the method is called exactly
+    when a step is taken: once with gradient accumulation, not if the step is skipped, and with fused optimizers too.
 
-    Calling it again changes nothing; a copy of the module has to be watched on its own; a module that is gone is
-    forgotten.
+    Calling it again has no effect; a copy of the module has to be registered separately; modules are referenced weakly.
     """
     if module in _WATCHING:
         return

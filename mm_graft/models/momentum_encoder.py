@@ -9,20 +9,20 @@ from mm_graft.models.ema import CosineMomentumEMA
 
 
 class HasMomentumEncoder:
-    """For methods with a momentum encoder or teacher, before the host's base class among the bases::
+    """Mixin for methods with a momentum encoder or teacher; list it before the host's base class::
 
         class Method(HasMomentumEncoder, BaseSelfSupervisor):
             def __init__(self, momentum: float = 0.996, **kwargs) -> None:
                 super().__init__(**kwargs)
                 self.teacher = self.follow('backbone', momentum=momentum)
 
-    An average may have any name, and a model several. It needs nothing more. It
+    That is all a method has to do. A model may have several averages, under any names. Each of them
 
-    - starts as a copy of what it follows: after ``init_weights``, and after any load of weights (``load_from``,
-      ``mm_graft.LoadBackboneHook``) that brings none for it; a resumed one goes on as it was;
-    - gets no gradient, and leaves out what is frozen and equal to its source;
-    - moves once after every step of an optimizer that trains what the model holds, whoever makes that step: under
-      accumulated gradients at the last iteration, and not at a step that is skipped. A loss changes no average.
+    - starts as a copy of what it follows: after ``init_weights``, and after loading weights (``load_from``,
+      ``mm_graft.LoadBackboneHook``) that include none for the average; a resumed run continues with its average;
+    - gets no gradient, and skips parameters that are frozen and equal to their source;
+    - is updated once after every step of an optimizer that holds a parameter of the model: with gradient accumulation
+      after the last iteration of a step, and not after a step that is skipped. Computing a loss updates no average.
     """
 
     def __init__(self, *args, **kwargs) -> None:
@@ -50,7 +50,7 @@ class HasMomentumEncoder:
                 yield module, _joined(self, module.sources)
 
     def start_momentum_encoders(self) -> None:
-        """Make each average a copy of what it follows; for whoever has written weights there by other means."""
+        """Make each average a copy of what it follows; to be called after writing weights by other means."""
         for average, source in self.momentum_encoders():
             average.copy_from(source)
 

@@ -40,7 +40,7 @@ class AutocastOptimWrapper(OptimWrapper):
     bf16 has the range of fp32, so nothing has to be scaled. The host's ``AmpOptimWrapper`` builds a gradient scaler all
     the same, which waits for the device at every step, and refuses to run on a CPU.
 
-    Nor does clipping wait for the device: the norm of the gradients is logged by whoever sets ``keep_norm`` (name,
+    Nor does clipping wait for the device: the norm of the gradients is logged by hooks that set ``keep_norm`` (name,
     norm → None), as ``mm_graft.DeferredInfoHook`` does; otherwise at once, as the host does.
 
     Args:

@@ -1,4 +1,4 @@
-"""The host's ViT, ready to be grafted: frozen stem, frozen lower blocks, checkpointing that survives freezing."""
+"""The host's ViT for layer grafting: frozen stem, frozen lower blocks, activation checkpointing that allows both."""
 
 from functools import partial
 
@@ -23,7 +23,7 @@ class GraftViT(MoCoV3ViT):
     (``VITA-Group/layerGraftedPretraining_ICLR23@f1862e1``). The host sets the position embedding free when it is
     initialized from a checkpoint, its ``train()`` returns None, its fixed position table is scrambled unless the image
     is square, and MMEngine's activation checkpointing is reentrant, which drops the gradients of a block above a frozen
-    prefix without an error. All four are put right here.
+    prefix without an error. All four are fixed here.
 
     State-dict keys are those of mmpretrain's ``VisionTransformer``.
 

@@ -16,11 +16,11 @@ TEACHER = {'momentum': 0.996, 'end_momentum': 1.0}
 
 @MODELS.register_module()
 class ConMIM(HasMomentumEncoder, BaseSelfSupervisor):
-    """ConMIM: the hidden patches of a weak view look themselves up among the patches of a strong view.
+    """ConMIM: each hidden patch of one view is contrasted with all patches of another view of the image.
 
     The student encodes the masked view, the teacher the full view of the same crop and flip; both project every token,
     the class token with them, and ``contrast`` compares the patches. The teacher is an EMA of the student's parameters
-    that moves after every optimizer step. It stays in training mode, with batch statistics and drop path of its own.
+    that is updated after every optimizer step. It stays in training mode, with its own batch statistics and drop path.
     ``TencentARC/ConMIM@4263955`` (``engine_for_pretraining.py``), paper eq. 3.
 
     Args:
@@ -29,7 +29,7 @@ class ConMIM(HasMomentumEncoder, BaseSelfSupervisor):
             (``out_type='raw'``).
         neck: projector of flattened tokens, called with a tuple as the host's necks are: ``NonLinearNeck``. Batch
             norm in it takes its statistics over the batch of one device.
-        mask_generator: makes the masks of a batch; None hides nothing and asks for every patch.
+        mask_generator: makes the masks of a batch; None: nothing is hidden and every patch is a query.
         contrast: terms of the loss and the log, of two token maps and a mask; see
             ``mm_graft.models.losses.denoising_contrast``.
         teacher: ``CosineMomentumEMA`` arguments, that is ``momentum`` and ``end_momentum``; None: the student itself,

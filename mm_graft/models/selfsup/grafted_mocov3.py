@@ -23,9 +23,9 @@ from mm_graft.registry import MODELS
 class GraftedMoCoV3(HasMomentumEncoder, MoCoV3):
     """MoCo v3 whose encoder and momentum encoder both start from a checkpoint of masked image modeling.
 
-    ``mm_graft.LoadBackboneHook`` loads it; projector and predictor are new. Which layers learn how fast is the business
-    of the optimizer constructor (``mm_graft.GraftOptimWrapperConstructor``), a pull towards the checkpoint that of
-    ``mm_graft.WeightAnchor``.
+    ``mm_graft.LoadBackboneHook`` loads it; projector and predictor are new. The learning rates of the layers are
+    set by the optimizer constructor (``mm_graft.GraftOptimWrapperConstructor``), a penalty on the distance from the
+    checkpoint by ``mm_graft.WeightAnchor``.
 
     Against the host's ``MoCoV3``: both views go through each encoder in one forward (no layer of a ViT mixes images, so
     this is exact), while projector and predictor still see each view as a batch of its own, because their batch norm

@@ -26,8 +26,8 @@ class LocalMIM(BaseSelfSupervisor):
     (latent, mask, ids_restore)``; then all decoders read its last layer. Arguments are the host's: ``backbone``,
     ``neck`` (`LocalMIMNeck`), ``head`` (`LocalMIMHead`), ``target_generator`` (`HOGTarget`, `PixelTarget`).
 
-    A decoder lives as long as the block that it taps: ``depth_overrides`` gives tap norm and decoder the depth of that
-    block, and ``on_freeze`` switches a scale off once its block no longer learns.
+    A decoder trains as long as the block that it taps: ``depth_overrides`` gives tap norm and decoder the depth of that
+    block, and ``on_freeze`` switches a scale off once its block is frozen.
 
     Raises:
         ValueError: the parts disagree about the number of scales.
@@ -56,7 +56,7 @@ class LocalMIM(BaseSelfSupervisor):
         """Every depth up to ``frozen_depth`` no longer trains (-1: all train): called by the hook that freezes.
 
         Scales that tap such a depth are switched off: their norm, decoder and target are not computed and their term
-        is 0. Which ones follows from the argument alone, so it can be called at any time, again, and after a resume;
+        is 0. The result depends on the argument alone, so it may be called at any time, repeatedly, and after a resume;
         nothing is deleted and the state dict keeps its keys.
 
         Raises:

@@ -49,18 +49,18 @@ class MIMRefiner(HasMomentumEncoder, BaseSelfSupervisor):
     """One head for each block in the encoder's ``out_indices``, their losses summed with weight 1.
 
     Both stages are this class: in stage i the encoder does not train (``train_encoder=False``), stage ii starts from
-    encoder, heads and queues of stage i (``mm_graft.LoadBackboneHook`` with ``parts=['heads']``). Rates by layer, a
-    frozen prefix, an anchor and FreezeOut are set as for any algorithm; where FreezeOut has stopped a block its head
-    is switched off, as nothing can learn from it any more. Heads stand at the last depth, so layer decay leaves them
-    alone, as the authors' does.
+    encoder, heads and queues of stage i (``mm_graft.LoadBackboneHook`` with ``parts=['heads']``). Learning rates by
+    layer, a frozen prefix, an anchor and FreezeOut are set as for any algorithm; the head of a block that FreezeOut has
+    frozen is switched off, as it trains nothing any more. Heads have the last depth, so layer decay does not scale
+    their learning rate, as in the authors' code.
 
     Every sample needs its ``sample_idx`` (``PackInputs`` keeps it), since an image must not be its own neighbor. With
-    labels, ``acc_neighbor_block…`` in the log is the percentage of neighbors of the same class: watch it, the loss says
-    little.
+    labels, ``acc_neighbor_block…`` in the log is the percentage of neighbors of the same class, which is more telling
+    than the loss.
 
     The average of the encoder is for evaluation alone (``branch='momentum'`` of the evaluators and
-    ``encoder='momentum_encoder.module'`` of hooks); it moves after every optimizer step. A short run wants a small
-    momentum: 0.9999 over 1,000 steps is 90 % the encoder of the start.
+    ``encoder='momentum_encoder.module'`` of hooks); it is updated after every optimizer step. A short run needs a
+    smaller momentum: with 0.9999, 90 % of the initial encoder remains after 1,000 steps.
 
     Against the authors' code: look-up and loss in fp32 under autocast; the shifts before a batch norm, whose gradients
     are exactly zero (of the final norm and of every projector's last batch norm), do not train, as Adam would let them
