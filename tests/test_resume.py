@@ -164,6 +164,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bits(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_a_run_killed_fifty_times_at_random_moments_ends_with_the_same_bits(tmp_path):
     result = execute(tmp_path, {'epochs': 12, 'runs': {}, 'soak': {'kills': 50, 'seed': 0}})
     counts = assert_nothing_lost(tmp_path, result, 12)
@@ -181,6 +182,7 @@ def test_what_a_method_keeps_between_iterations_survives_a_kill_and_a_signal(tmp
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_every_method_killed_fifty_times_in_all_ends_with_the_same_bits(tmp_path):
     result = execute(tmp_path, {'epochs': 4, 'runs': {}, 'methods': dict.fromkeys(METHODS, 7), 'seed': 3})
     counts = sum((assert_nothing_lost(tmp_path / method, {'soak': result[method]}, 4) for method in METHODS), Counter())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mm_graft.commands.arguments import add_encoder, add_overrides, at_least_one
 from mm_graft.commands.configs import add_checkpoint, config_for
 from mm_graft.commands.labeled import add_labeled, use_labeled
+from mm_graft.commands.meeting import meet
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -77,6 +78,7 @@ def run(args: argparse.Namespace, cfg: Config) -> None:
     from mm_graft.evaluation.evaluate import evaluate
     from mm_graft.evaluation.report import report_table
     args.device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
+    meet(args.launcher)
     if args.launcher != 'none' and args.device == 'cpu':
         torch.distributed.init_process_group('gloo')  # the host's launcher wants a GPU for every process
     elif args.launcher != 'none':

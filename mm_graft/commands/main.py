@@ -11,6 +11,7 @@ from importlib import import_module
 from types import ModuleType
 
 from mm_graft.commands.arguments import Help, refuse
+from mm_graft.commands.meeting import telling_others
 from mm_graft.commands.messages import clean_errors
 from mm_graft.version import __version__
 
@@ -29,7 +30,8 @@ def main(name: str | None = None, arguments: Sequence[str] | None = None) -> Non
         args, unknown = build_parser(name).parse_known_args(arguments)
         if unknown:
             refuse(args.parser, unknown)
-        inputs = args.check(args)
+        with telling_others(getattr(args, 'launcher', 'none')):
+            inputs = args.check(args)
         from mm_graft.host.safe_opening import safe_opening
         with safe_opening():
             args.run(args, inputs)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mm_graft.commands.arguments import add_launcher, add_overrides
 from mm_graft.commands.configs import add_checkpoint, check_folders, config_for, run_name
+from mm_graft.commands.meeting import meet, telling_others
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -42,7 +43,9 @@ def run(args: argparse.Namespace, cfg: Config) -> None:
     from mm_graft.commands.running import build_runner
     from mm_graft.engine.reliability.strict_load_hook import StrictLoadHook
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    read_checkpoint(args.checkpoint)  # a clear error before anything is built
+    with telling_others(args.launcher):
+        read_checkpoint(args.checkpoint)  # a clear error before anything is built
+    meet(args.launcher)
     with explained(cfg):
         runner = build_runner(cfg)
         if args.out:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from mm_graft.commands.arguments import add_launcher, add_overrides
 from mm_graft.commands.batches import scale_by_effective_batch, share_batch
 from mm_graft.commands.configs import check_paths, load_config, set_init
+from mm_graft.commands.meeting import meet, telling_others
 from mm_graft.commands.messages import INPUT_ERRORS, ReportedError
 from mm_graft.commands.trackers import add_trackers, set_trackers
 
@@ -57,8 +58,10 @@ def run(args: argparse.Namespace, inputs: tuple[Config, list[str]]) -> None:
     from mm_graft.engine.hooks.sharding_check_hook import ShardingCheckHook
     from mm_graft.engine.reliability.strict_load_hook import StrictLoadHook, initialize_strictly
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    check_types(cfg)
-    guard_config(cfg)
+    with telling_others(args.launcher):
+        check_types(cfg)
+        guard_config(cfg)
+    meet(args.launcher)
     join_processes(cfg)
     check_agreement(cfg)
     take_folder(cfg)

@@ -1,0 +1,107 @@
+"""Processes that are to work together tell each other that they are there, or why they will not come.
+
+Those that have joined a group wait in it; half an hour, by PyTorch's default, for one that failed before it joined.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from mm_graft.commands.messages import INPUT_ERRORS, one_line
+
+if TYPE_CHECKING:
+    from torch.distributed import PrefixStore
+
+MINUTES = 5.0  # for which the processes wait for each other
+SECONDS_TO_TELL = 30.0  # for which one that fails tries to tell the others
+TOGETHER = ('pytorch', 'slurm')  # launchers
+CAME, FAILED, READ = 'came', 'failed', 'read'
+_held = []  # stores: the main process's is the server, until it ends
+
+
+def meet(launcher: str) -> None:
+    """Wait until all processes that a launcher has started have come this far.
+
+    Raises:
+        ValueError: one failed before, and why; or they did not all come within ``MINUTES``.
+    """
+    if not starts_several(launcher):
+        return
+    rank, world, deadline = own_place(), int(os.environ['WORLD_SIZE']), time.monotonic() + 60 * MINUTES
+    try:
+        store = open_store(60 * MINUTES)
+        came = store.add(CAME, 1)
+        while came < world:
+            if store.check([FAILED]):
+                reason = store.get(FAILED).decode()
+                let_others_read(store, world)
+                raise ValueError(reason)
+            if time.monotonic() > deadline:
+                raise ValueError(f'of {world} processes {came} came within {MINUTES:g} minutes; see what the others '
+                                 'said')
+            time.sleep(0.1)
+            came = store.add(CAME, 0)
+    except RuntimeError as error:  # of the store
+        raise ValueError(f'process {rank} of {world} did not reach process 0 at {os.environ["MASTER_ADDR"]}:'
+                         f'{os.environ["MASTER_PORT"]} within {MINUTES:g} minutes, or has lost it; see what that said'
+                         ) from error
+
+
+@contextmanager
+def telling_others(launcher: str) -> Iterator[None]:
+    """Let the processes that wait in :func:`meet` end with the reason for which this one fails."""
+    try:
+        yield
+    except INPUT_ERRORS as error:
+        with suppress(*INPUT_ERRORS):
+            if starts_several(launcher):
+                tell_failure(one_line(error))
+        raise
+
+
+def tell_failure(reason: str) -> None:
+    """Say that this process will not come."""
+    world = int(os.environ['WORLD_SIZE'])
+    store = open_store(SECONDS_TO_TELL)
+    store.set(FAILED, f'process {own_place()} of {world} has failed: {reason}')
+    let_others_read(store, world)
+
+
+def let_others_read(store: PrefixStore, world: int) -> None:
+    """Note that this process knows of a failure; whose store it is stays until all know, or for a while."""
+    deadline, read = time.monotonic() + SECONDS_TO_TELL, store.add(READ, 1)
+    while is_server() and read < world and time.monotonic() < deadline:
+        time.sleep(0.1)
+        read = store.add(READ, 0)
+
+
+def starts_several(launcher: str) -> bool:
+    """Whether other processes are to join this one."""
+    if launcher == 'slurm':
+        from mm_graft.commands.running import slurm_to_torch
+        slurm_to_torch()
+    known = all(name in os.environ for name in ('RANK', 'MASTER_ADDR', 'MASTER_PORT'))
+    return launcher in TOGETHER and known and int(os.environ.get('WORLD_SIZE', 1)) > 1
+
+
+def own_place() -> int:
+    """Number of this process."""
+    return int(os.environ['RANK'])
+
+
+def is_server() -> bool:
+    """Whether the store lives in this process, and not in torchrun's."""
+    return own_place() == 0 and os.environ.get('TORCHELASTIC_USE_AGENT_STORE') != 'True'
+
+
+def open_store(seconds: float) -> PrefixStore:
+    """The store of all processes, in the place where their group will have one too; of this start of theirs."""
+    from torch.distributed import PrefixStore, TCPStore
+    _held.append(TCPStore(os.environ['MASTER_ADDR'], int(os.environ['MASTER_PORT']), is_master=is_server(),
+                          timeout=timedelta(seconds=seconds), wait_for_workers=False, multi_tenant=True))
+    return PrefixStore(f'mm_graft.meeting.{os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)}', _held[-1])
