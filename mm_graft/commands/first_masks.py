@@ -50,18 +50,21 @@ def check_masks(loader: str, model: nn.Module, dataset: Dataset) -> None:
 def check_zero_label(loader: str, dataset: Dataset, seen: set[int], ignored: set[int], classes: int) -> None:
     """See that ``reduce_zero_label`` (0 is nothing, 1 the first class) is not set where 0 is a class.
 
-    Then the last class never occurs, though all others do.
+    Then the last class never occurs, though all others do. Where that is so of masks that are right, the data set's
+    ``metainfo.zero_label_checked`` says it.
 
     Raises:
         ValueError: so it is.
     """
-    if not getattr(dataset, 'reduce_zero_label', False) or classes < 2:
+    metainfo = getattr(dataset, 'metainfo', None) or {}
+    if not getattr(dataset, 'reduce_zero_label', False) or classes < 2 or metainfo.get('zero_label_checked'):
         return
     if seen - ignored == set(range(classes - 1)) and seen & ignored:
-        names = (getattr(dataset, 'metainfo', None) or {}).get('classes') or range(classes)
+        names = metainfo.get('classes') or range(classes)
         raise ValueError(f'{loader}.dataset.reduce_zero_label=True takes the value 0 for nothing and {classes} for the '
                          f'last of {classes} classes ({names[-1]}), but the first masks have 0 to {classes - 1}: 0 is '
-                         f'a class ({names[0]}); --cfg-options {loader}.dataset.reduce_zero_label=False')
+                         f'a class ({names[0]}); --cfg-options {loader}.dataset.reduce_zero_label=False, or, if they '
+                         f'are right and have no {names[-1]}, {loader}.dataset.metainfo.zero_label_checked=True')
 
 
 def heads_of(model: nn.Module) -> dict[str, nn.Module]:

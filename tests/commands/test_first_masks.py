@@ -74,6 +74,13 @@ def test_a_class_that_is_taken_for_nothing_is_named(masks):
     check_masks('val_dataloader', model(), masks([0, 2], [0], reduce_zero_label=True))  # nor does 1
 
 
+def test_masks_that_are_right_without_the_last_class_pass_by_the_key_that_the_refusal_names(masks):
+    data = masks([0, 1], [2], reduce_zero_label=True)
+    refused(r'right and have no car, val_dataloader\.dataset\.metainfo\.zero_label_checked=True', model(), data)
+    data._metainfo['zero_label_checked'] = True
+    check_masks('val_dataloader', model(), data)
+
+
 def test_masks_of_three_channels_are_named(masks):
     image = np.zeros((4, 4, 3), np.uint8)
     image[..., 1] = 1
