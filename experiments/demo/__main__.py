@@ -5,6 +5,7 @@ linear probe and 1 % few-shot. An interrupted demo resumes. Results: work_dirs/d
 """
 
 import argparse
+import hashlib
 import json
 import time
 from pathlib import Path
@@ -18,6 +19,8 @@ from experiments.fashion_mnist import prepare_fashion_mnist
 from experiments.scores import frozen_scores
 from experiments.training import last_checkpoint, last_epoch, run_training, save_initial_weights, train_command
 from mm_graft.commands.running import guarded
+from mm_graft.evaluation.report import write_json
+from mm_graft.files import read_small_json
 
 CONFIGS = Path(__file__).with_name('configs')
 OUT = Path('work_dirs/demo')
@@ -30,6 +33,22 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--seed', type=int, default=0, help='seed of weights, order and views')
     parser.add_argument('--epochs', type=int, metavar='N', help='epochs of each run, at least 2, for a quick trial')
     return parser.parse_args()
+
+
+def keep_to_settings(seed: int, epochs: int | None) -> None:
+    """See that the folder belongs to a demo of these settings: its runs and seconds are found by their names.
+
+    Raises:
+        ValueError: it has another one's.
+    """
+    configs = ''.join(Config.fromfile(CONFIGS / f'{name}.py').pretty_text for name in RUNS)
+    asked = {'seed': seed, 'epochs': epochs, 'configs': hashlib.sha256(configs.encode()).hexdigest()}
+    path = OUT / 'settings.json'
+    known = read_small_json(path) if path.is_file() else asked
+    if known != asked:
+        changed = [f'{key} {known.get(key)} → {value}' for key, value in asked.items() if known.get(key) != value]
+        raise ValueError(f'{OUT} has a demo of other settings ({", ".join(changed)}); move it away')
+    write_json(path, asked)
 
 
 def read_seconds() -> dict[str, float]:
@@ -76,6 +95,7 @@ def main() -> None:
     args = parse_args()
     with guarded():
         OUT.mkdir(parents=True, exist_ok=True)
+        keep_to_settings(args.seed, args.epochs)
         start = time.time()
         prepare_fashion_mnist('data/fashion_mnist')
         add_seconds('data', time.time() - start)

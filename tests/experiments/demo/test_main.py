@@ -32,6 +32,18 @@ def test_seconds_add_up_over_interruptions():
     assert demo.read_seconds() == {'mae': 15.0, 'graft': 1.0}
 
 
+def test_a_folder_belongs_to_a_demo_of_the_same_settings(monkeypatch):
+    demo.keep_to_settings(0, None)
+    demo.keep_to_settings(0, None)
+    with pytest.raises(ValueError, match=r'other settings \(seed 0 → 1\); move it away'):
+        demo.keep_to_settings(1, None)
+    with pytest.raises(ValueError, match='epochs None → 3'):
+        demo.keep_to_settings(0, 3)
+    monkeypatch.setattr(demo, 'RUNS', {'mae': 'MAE'})
+    with pytest.raises(ValueError, match='configs '):
+        demo.keep_to_settings(0, None)
+
+
 def test_a_finished_run_is_not_trained_again(tmp_path, monkeypatch):
     (tmp_path / 'mae').mkdir()
     (tmp_path / 'mae' / 'last_checkpoint').write_text('somewhere/epoch_1000.pth')
