@@ -72,7 +72,7 @@ def draw(curves: Mapping[str, Curve], pool: str = POOLS[0]) -> Figure:
         axes.axhline(points[0][domain][pool], color='#999999', linestyle=':', zorder=0)
         axes.set(title=f'{domain}: {what}', xlabel=f'images of {NEW} seen', ylabel='kNN, %')
         axes.spines[['top', 'right']].set_visible(False)
-    figure.axes[0].legend(frameon=False, loc='lower left')
+    figure.axes[0].legend(frameon=False, loc='center right')
     return figure
 
 
