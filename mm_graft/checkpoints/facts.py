@@ -101,14 +101,13 @@ def from_timm(backbone: dict, preprocessor: object) -> Facts:
             vit = MODELS.build({**backbone, 'type': 'mm_graft.TimmViT'})
     except Exception:  # a name that this timm does not have, settings of something else …
         return Facts()
-    eps = next((module.eps for module in vit.modules() if isinstance(module, nn.LayerNorm)), None)
     rope = getattr(vit.timm_model, 'rope', None)
     settings = preprocessor if isinstance(preprocessor, dict) else {}
     pixels = [tuple(value / 255 for value in side) for side in (settings.get('mean'), settings.get('std'))
               if isinstance(side, list | tuple) and all(type(value) in (int, float) for value in side)]
     beside = Settings('its config', pixels=tuple(pixels) if len(pixels) == 2 else None,
                       vision={'rope_theta': getattr(rope, 'temperature', None)})
-    return Facts(heads_of(vit), activation_of(vit), grid_of(vit), 'its config', eps, beside)
+    return Facts(heads_of(vit), activation_of(vit), grid_of(vit), 'its config', eps_of(vit), beside)
 
 
 def from_sidecar(path: str | Path, names: Mapping[str, int]) -> Facts:
@@ -164,6 +163,11 @@ def activation_of(backbone: nn.Module) -> str | None:
         if 'QuickGELU' in type(module).__name__:
             return 'quick_gelu'
     return None
+
+
+def eps_of(backbone: nn.Module) -> float | None:
+    """Eps of a backbone's first layer norm."""
+    return next((module.eps for module in backbone.modules() if isinstance(module, nn.LayerNorm)), None)
 
 
 def _eps(value: object) -> float | None:

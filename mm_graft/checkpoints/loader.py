@@ -11,7 +11,7 @@ from mm_graft.checkpoints.adapters import merge_adapters
 from mm_graft.checkpoints.containers import CheckpointFile, read_file
 from mm_graft.checkpoints.conversion import convert_backbone
 from mm_graft.checkpoints.detection import HOST_NAMES, MOMENTUM_WORD, locate
-from mm_graft.checkpoints.facts import Facts, activation_of, heads_of, read_facts
+from mm_graft.checkpoints.facts import Facts, activation_of, eps_of, heads_of, read_facts
 from mm_graft.checkpoints.fit import FRESH, STEMS, adapt_stem, fit
 from mm_graft.checkpoints.grids import SourceGrid, find_grid
 from mm_graft.checkpoints.layouts import Converted, StateDict, is_number
@@ -36,6 +36,7 @@ class Coverage:
         fresh: names of the backbone that no such file has, and that kept their initial values.
         assumed: what the file does not state and was taken as the backbone has it.
         verified: by what the file is known to be what was written.
+        differs: what the backbone has otherwise than the file states, and that changes features by little.
     """
 
     path: str
@@ -45,6 +46,7 @@ class Coverage:
     fresh: tuple[str, ...] = ()
     assumed: tuple[str, ...] = ()
     verified: str = ''
+    differs: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         reasons = sorted(set(self.dropped.values()))
@@ -52,9 +54,10 @@ class Coverage:
         more = f' and {len(self.fresh) - 3} more' if len(self.fresh) > 3 else ''
         fresh = f'; newly initialized: {", ".join(self.fresh[:3])}{more}' if self.fresh else ''
         assumed = f'; assumed, as the file does not state it: {", ".join(self.assumed)}' if self.assumed else ''
+        differs = f'; differs from the file: {", ".join(self.differs)}' if self.differs else ''
         verified = f'; verified by {self.verified}' if self.verified else ''
         return (f'loaded all {self.loaded} backbone tensors from {self.path} ({self.layout}){left_out}{fresh}{assumed}'
-                f'{verified}')
+                f'{differs}{verified}')
 
 
 def backbone_tensors(
@@ -115,7 +118,8 @@ def fit_file(
     weights = {name: why for name, why in file.rest.items() if 'weights' in why}
     return fitted.tensors, Coverage(
         str(file.path), layout, len(fitted.tensors) - len(fitted.fresh),
-        {**weights, **encoder.dropped, **fitted.dropped}, fitted.fresh, assumed, integrity(file.path))
+        {**weights, **encoder.dropped, **fitted.dropped}, fitted.fresh, assumed, integrity(file.path),
+        other_eps(backbone, facts))
 
 
 def width_of(encoder: StateDict) -> int:
@@ -188,6 +192,14 @@ def check_facts(backbone: nn.Module, facts: Facts, source: SourceGrid | None) ->
     if source is not None and source.how == 'assumed':
         assumed.append(f'grid {source.grid[0]} × {source.grid[1]}')
     return tuple(assumed)
+
+
+def other_eps(backbone: nn.Module, facts: Facts) -> tuple[str, ...]:
+    """The eps of a backbone's layer norms, if its file states another."""
+    own = eps_of(backbone)
+    if None in (own, facts.eps) or own == facts.eps:
+        return ()
+    return (f'norm eps {own:g} here, {facts.eps:g} by {facts.source}', )
 
 
 def load_backbone(backbone: nn.Module, path: str | Path, layout: str | None = None, branch: str = 'base',

@@ -7,6 +7,8 @@ from mmengine.registry import MODELS
 from safetensors.torch import load_file, save_file
 
 from mm_graft.checkpoints import CheckpointError, convert_model, detect_layout, load_backbone, read_checkpoint
+from mm_graft.checkpoints.architecture import architecture_of
+from mm_graft.checkpoints.containers import read_file
 from mm_graft.checkpoints.detection import LAYOUTS
 from tests.checkpoints.hub import FAMILIES, HUB, check, expected, images, loaded, outputs
 
@@ -140,6 +142,15 @@ def test_another_activation_or_number_of_heads_than_stated_is_refused(tmp_path):
         backbone = MODELS.build(dict(type='mm_graft.TimmViT', model_name='vit_base_patch16_224', **sizes, **settings))
         with pytest.raises(CheckpointError, match=f'it has {wrong} by .*config.json'):
             load_backbone(backbone, HUB / 'clip')
+
+
+def test_another_eps_of_the_norms_is_said():
+    arch = dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32)
+    host = MODELS.build(dict(type='VisionTransformer', arch=arch, img_size=32, patch_size=8))
+    coverage = load_backbone(host, HUB / 'vit')
+    assert coverage.differs == (f'norm eps 1e-06 here, 1e-12 by {HUB / "vit/config.json"}', )
+    assert 'differs from the file: norm eps 1e-06 here' in str(coverage)
+    assert load_backbone(MODELS.build(architecture_of(read_file(HUB / 'vit')).backbone), HUB / 'vit').differs == ()
 
 
 def test_features_see_every_image_apart():
