@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.complete
 
-.PHONY: help setup demo demo-continue reproduce test test-slow test-docs test-mutants test-openmmlab setup-detection test-detection \
+.PHONY: help setup demo demo-continue reproduce test test-slow test-docs test-mutants test-openmmlab test-newest setup-detection test-detection \
 	docs weak-supervision lint format clean
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo "make test-mutants  errors put into the mathematics: do its tests fail? (hours, resumable)"
 	@echo "make weak-supervision   MAE -> noisy hashtags on Fashion-MNIST: the rows of docs/weak_supervision.md"
 	@echo "make test-openmmlab  a part of the suite on the original OpenMMLab packages, in an environment of its own"
+	@echo "make test-newest  the main commands in an environment with the newest transformers, timm, numpy and torch"
 	@echo "make test-detection  Mask R-CNN on drawn pictures, in an environment with mmdetection"
 	@echo "make docs       the pages and the API, in docs/_build/html"
 	@echo "make lint       ruff and shell syntax"
@@ -67,6 +68,17 @@ test-openmmlab: .venv-openmmlab/.complete
 
 .venv-openmmlab/.complete: requirements/openmmlab.txt requirements/runtime.txt requirements/tests.txt
 	bash requirements/setup_env.sh $(PYTHON) .venv-openmmlab requirements/openmmlab.txt
+
+# the main commands beside the newest transformers, timm, numpy and torch
+test-newest: .venv-newest/.complete
+	.venv-newest/bin/python -m mm_graft inspect doctor
+	.venv-newest/bin/python -m pytest -n 2 -m "not docs" \
+		tests/commands/start tests/commands/test_train.py tests/commands/test_evaluate.py \
+		tests/commands/test_analyze.py tests/commands/test_convert.py tests/commands/test_embedding.py \
+		tests/commands/test_environment.py tests/test_pretrained.py tests/test_registry.py tests/host
+
+.venv-newest/.complete: requirements/newest.txt requirements/runtime.txt requirements/tests.txt
+	bash requirements/setup_env.sh $(PYTHON) .venv-newest requirements/newest.txt
 
 # mmdetection beside the pinned stack, which its own requirements would downgrade
 setup-detection: .venv-detection/.complete

@@ -71,7 +71,7 @@ def test_too_few_images_end_in_one_line(tmp_path):
 
 
 def test_another_call_into_the_same_folder_is_named(tmp_path):
-    args = argparse.Namespace(images='a', checkpoint=None, minutes=None, device=None, seed=0)
+    args = argparse.Namespace(images='a', checkpoint=None, minutes=None, device=None, seed=0, tracker=None)
     assert earlier_call(args, tmp_path) is None
     (tmp_path / 'start.json').write_text(json.dumps({**vars(args), 'plan': {}}))
     assert earlier_call(args, tmp_path)['images'] == 'a'
