@@ -25,6 +25,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--work-dir', type=Path, help='default: work_dirs/grid_<name of the config>')
     parser.add_argument('--protocols', nargs='+', default=['linear'], help='of mm_graft evaluate')
     parser.add_argument('--cfg-options', nargs='+', default=[], help='overrides of every run, key=value')
+    parser.add_argument('--gpus', type=int, default=1, help='processes of every training on this node')
+    parser.add_argument('--auto-scale-lr', action='store_true', help="scale the rate with the batch, which is smaller "
+                        "than the config's on fewer devices")
     parser.add_argument('--dry-run', action='store_true', help='print the commands that are left to do')
     return parser.parse_args()
 
@@ -32,7 +35,10 @@ def parse_args() -> argparse.Namespace:
 def commands(args: argparse.Namespace, point: Point, folder: Path) -> list[list[str]]:
     """What trains and evaluates a point; the checkpoint is only known after the training."""
     rates = f'optim_wrapper.paramwise_cfg.stage_lr_mult=[{",".join(f"{value:g}" for value in point)}]'
-    train = [sys.executable, str(TOOLS / 'train.py'), args.config, '--work-dir', str(folder), '--resume',
+    program = [sys.executable, str(TOOLS / 'train.py'), args.config]
+    if args.gpus > 1:
+        program = ['env', f'PYTHON={sys.executable}', 'bash', str(TOOLS / 'dist_train.sh'), args.config, str(args.gpus)]
+    train = [*program, *(['--auto-scale-lr'] if args.auto_scale_lr else []), '--work-dir', str(folder), '--resume',
              '--cfg-options', *args.cfg_options, rates]
     options = ['--cfg-options', *args.cfg_options] if args.cfg_options else []
     evaluate = [sys.executable, str(TOOLS / 'evaluate.py'), args.config, 'CHECKPOINT', '--protocols', *args.protocols,

@@ -70,6 +70,16 @@ def test_a_dry_run_prints_what_is_left_and_starts_nothing(call, capsys):
     assert capsys.readouterr().out.count('stage_lr_mult=') == 8
 
 
+def test_trainings_on_several_devices_go_through_the_launcher_with_a_scaled_rate(call, capsys):
+    call('--dry-run', '--gpus', '8', '--auto-scale-lr')
+    lines = capsys.readouterr().out.splitlines()
+    trainings = [line for line in lines if 'stage_lr_mult=' in line]
+    assert all(f'dist_train.sh {CONFIG} 8 --auto-scale-lr --work-dir' in line for line in trainings)
+    call('--dry-run')
+    assert 'dist_train' not in (told := capsys.readouterr().out)
+    assert '--auto-scale-lr' not in told
+
+
 def test_a_config_without_three_stages_is_refused(call, capsys):
     with pytest.raises(SystemExit):
         call(config=str(ROOT / 'configs/graft/vit-b_mae.py'))
