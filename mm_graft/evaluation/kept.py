@@ -8,6 +8,7 @@ from mm_graft.evaluation.report import HEADLINE, read_report, table
 from mm_graft.files import atomic_write
 
 Change = tuple[float, float]  # points gained on the new images, on the old ones
+MARKERS = 'os^D'  # another one where the ten colors begin again
 FRAME = dict(color='#999999', linewidth=0.8, zorder=0)
 
 
@@ -97,6 +98,6 @@ def draw_changes(axes, changes: Mapping[str, Sequence[Change]]) -> None:
         color, mean = f'C{index}', [fmean(values) for values in zip(*points)]
         if len(points) > 1:
             axes.scatter(*zip(*points), s=14, color=color, alpha=0.5, linewidths=0)
-        axes.scatter(*mean, s=70, color=color, label=name, zorder=3)
+        axes.scatter(*mean, s=70, color=color, marker=MARKERS[index // 10 % len(MARKERS)], label=name, zorder=3)
     axes.set(xlabel='new images: change of accuracy, points', ylabel='old images: change of accuracy, points')
     axes.legend(fontsize='small', frameon=False)
