@@ -11,8 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r'<!-- file: (\S+) -->\n```python\n(.*?)```', re.DOTALL)
-COPIED = ('mm_graft', 'configs', 'tests/conftest.py', 'tests/shrink.py', 'tests/tiny.py', 'tests/test_configs.py',
-          'tests/test_layout.py', 'pyproject.toml', 'tools', 'benchmarks')
+COPIED = ('mm_graft', 'configs', 'pyproject.toml', 'tools', 'benchmarks',
+          *(f'tests/{path.name}' for path in (ROOT / 'tests').glob('*.py')))
 
 
 def blocks():
