@@ -109,7 +109,7 @@ def draw(out: Path, seed: int, epochs: int, data: Path) -> None:
     first, second = ([str(DETECTOR), str(out / f'from_{start}_{seed}' / f'epoch_{epochs}.pth')] for start in STARTS)
     subprocess.run([
         sys.executable, str(ROOT / 'tools' / 'analyze.py'), 'detection', *first, '--also', *second,
-        '--labels', *(f'from {title}' for title in STARTS.values()), '--indices', *map(str, SHOWN), '--out', str(out),
+        '--names', *(f'from {title}' for title in STARTS.values()), '--indices', *map(str, SHOWN), '--out', str(out),
         '--cfg-options', on(data)[2]], check=True)
 
 

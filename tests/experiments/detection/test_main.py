@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from experiments.detection import __main__ as tool
+from mm_graft.commands.main import build_parser
 
 VALUES = dict.fromkeys([f'coco/{name}' for name in tool.SCORES], 0.25) | {'coco/bbox_mAP': 0.125, 'step': 6}
 
@@ -76,6 +77,17 @@ def test_detectors_start_from_mae_or_from_nothing_and_finished_ones_are_left_alo
     for name in ('from_mae_3', 'from_random_3'):
         assert 'randomness.seed=3' in commands[name]
         assert 'train_cfg.max_epochs=6 train_cfg.val_interval=6' in commands[name]
+
+
+def test_the_picture_is_asked_for_with_words_that_the_command_knows(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(tool.subprocess, 'run', lambda command, check: asked.append(command))
+    tool.draw(tmp_path, 3, 6, tmp_path)
+    args = build_parser('analyze').parse_args(asked[0][2:])
+    assert args.checkpoint == str(tmp_path / 'from_random_3' / 'epoch_6.pth')
+    assert [list(pair)[-1] for pair in args.also] == [str(tmp_path / 'from_mae_3' / 'epoch_6.pth')]
+    assert args.indices == list(tool.SHOWN)
+    assert args.cfg_options == {'test_dataloader.dataset.data_root': str(tmp_path)}
 
 
 def test_the_table_has_a_line_for_each_seed_and_start():
