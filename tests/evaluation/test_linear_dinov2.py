@@ -63,6 +63,10 @@ def test_rates_follow_the_batch_and_the_cosine_ends_at_zero():
     assert multipliers == pytest.approx([1, (1 + 0.5**0.5) / 2, 0.5, (1 - 0.5**0.5) / 2])
 
 
+def test_the_rates_are_dinov2s():
+    assert BASE_RATES == tuple(float(f'{digit}e{power}') for power in (-5, -4, -3, -2) for digit in (1, 2, 5)) + (0.1, )
+
+
 def where_the_class_is(part):
     """Five vectors of noise, one of which says the class."""
     sets = []
@@ -70,7 +74,8 @@ def where_the_class_is(part):
         useful, labels = planted(seed=seed)
         noise = torch.randn(200, 5, 8, generator=torch.Generator().manual_seed(10 + seed))
         noise[:, part] = 5 * useful
-        sets += [noise.flatten(1), labels]
+        order = torch.arange(200) if seed == 0 else torch.arange(200).flip(0)  # labels of their own in each set
+        sets += [noise.flatten(1)[order], labels[order]]
     return FrozenData(*sets, 4)
 
 

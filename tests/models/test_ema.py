@@ -87,6 +87,26 @@ def test_each_setting_changes_the_average():
     assert len(set(results)) == len(results)
 
 
+def test_the_place_on_the_cosine_counts_from_the_first():
+    for first in (0, 1):
+        follower, momenta = CosineMomentumEMA(net(), 0.9, max_iters=10, first=first), []
+        current = follower.current_momentum
+        follower.current_momentum = lambda place, current=current, kept=momenta: kept.append(current(place)) or kept[-1]
+        for _ in range(3):
+            follower.update_parameters(net())
+        assert momenta == [cosine_momentum(first + step, 10, 0.9) for step in range(3)]
+
+
+def test_it_knows_whether_a_state_dict_had_weights_for_it():
+    holder = nn.Module()
+    holder.other, holder.average = nn.Linear(2, 2), CosineMomentumEMA(nn.Linear(2, 2), max_iters=10)
+    holder.load_state_dict(holder.state_dict())
+    assert holder.average.loaded
+    holder.load_state_dict({name: value for name, value in holder.state_dict().items() if 'average' not in name},
+                           strict=False)
+    assert not holder.average.loaded
+
+
 def test_the_length_of_the_run_is_the_runners_unless_given(hub):
     assert CosineMomentumEMA(net(), 0.9).current_momentum(4) == pytest.approx(0.95)
     assert CosineMomentumEMA(net(), 0.9, max_iters=4).current_momentum(4) == 1

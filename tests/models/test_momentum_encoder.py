@@ -55,6 +55,11 @@ def test_every_average_starts_as_a_copy_whatever_its_name(pair):
         assert not are_copies(pair)
         start()
         assert are_copies(pair)
+    move(pair)
+    pair.load_state_dict(pair.state_dict())
+    assert not are_copies(pair)
+    pair.init_weights()
+    assert are_copies(pair)
     assert {'tutor.module.cls_token', 'nested.both.module.0.cls_token', 'nested.both.module.1.fc0.weight'} \
         <= set(pair.state_dict())
     assert not any(parameter.requires_grad for parameter in [*pair.tutor.parameters(), *pair.nested.parameters()])

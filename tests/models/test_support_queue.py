@@ -82,6 +82,13 @@ def test_an_image_is_not_its_own_neighbor_in_training_in_no_view():
     assert queue.eval().find(rows, ids).positions.tolist() == [0, 2]
 
 
+def test_an_own_entry_is_not_picked_before_one_that_points_away_however_long_the_row_is():
+    queue = SupportQueue(2, 4)
+    queue.push(torch.stack([E[0], E[1] - E[0]]), torch.tensor([10, 11]))
+    for scale in (1, 100):
+        assert queue.find(scale * E[:1], torch.tensor([10])).positions.item() == 1
+
+
 def test_its_own_entries_are_picked_where_there_are_too_few_others():
     found = filled(4).find(E[:1], torch.tensor([10]))
     assert found.candidates[0, -1] == 0

@@ -110,7 +110,9 @@ class Runner:
 
     def _tests(self, lines: Iterable[int]) -> list[str]:
         reaching = {test for line in lines for test in self.lines.get(line, [''])}
-        return sorted(self.seconds if '' in reaching or not reaching else reaching, key=self.seconds.get)
+        here = {test for tests in self.lines.values() for test in tests}
+        elsewhere = self.seconds.keys() - here  # in processes of their own, perhaps
+        return sorted(self.seconds if '' in reaching or not reaching else reaching | elsewhere, key=self.seconds.get)
 
     def _need_success(self, status: int) -> None:
         if status != 0:

@@ -90,6 +90,13 @@ def test_depths_beyond_the_blocks_and_the_wrapper_s_own_group_follow_the_global_
     assert rates[-1][:2] == [0, 0]
 
 
+def test_scaled_rates_begin_at_the_base_over_the_share_and_unscaled_ones_at_the_base():
+    ratios = freeze_ratios(0.8, 'cubic', 2)
+    for scaling, peaks in (('scaled', [1 / ratio for ratio in ratios]), ('unscaled', [1.0] * 3), ('global', [1.0] * 3)):
+        rates = rates_over_run(make_schedule(lr_scaling=scaling), 100)
+        assert rates[0][:3] == pytest.approx(peaks)
+
+
 def test_the_groups_say_how_many_blocks_there_are_where_nothing_follows_the_last():
     assert make_schedule(make_optimizer(depths=range(5))).num_blocks == 3
     assert make_schedule(make_optimizer(depths=range(5), num_blocks=4)).num_blocks == 4

@@ -24,6 +24,11 @@ def test_a_grid_that_does_not_fit_the_mask_is_refused(tokens):
         rescale_mask(CHECKER, tokens)
 
 
+def test_fewer_tokens_than_a_grid_of_the_aspect_has_are_refused():
+    with pytest.raises(ValueError, match='1 tokens form no grid with the aspect of a mask of 2×4'):
+        rescale_mask(torch.ones(1, 2, 4, dtype=torch.bool), 1)
+
+
 def test_the_error_is_a_weighted_mean_over_the_batch():
     target = torch.tensor([[[5., -2.], [7., 7.]], [[1., 1.], [0., 3.]]])
     pred = target + torch.tensor([[[1., 3.], [0., 0.]], [[2., 2.], [9., 9.]]])
