@@ -64,7 +64,8 @@ def test_rates_follow_the_batch_and_the_cosine_ends_at_zero():
 
 
 def test_the_rates_are_dinov2s():
-    assert BASE_RATES == tuple(float(f'{digit}e{power}') for power in (-5, -4, -3, -2) for digit in (1, 2, 5)) + (0.1, )
+    rates = [digit * 10.0**power for power in (-5, -4, -3, -2) for digit in (1, 2, 5)]
+    assert pytest.approx([*rates, 0.1]) == list(BASE_RATES)
 
 
 def where_the_class_is(part):

@@ -131,6 +131,10 @@ class Runner:
                 importlib.import_module('.'.join(names[:end]))
         except Exception:
             return pytest.ExitCode.INTERRUPTED
+        for name, module in list(sys.modules.items()):  # of packages that were imported anew
+            parent, _, own = name.rpartition('.')
+            if parent.startswith('mm_graft') and parent in sys.modules:
+                setattr(sys.modules[parent], own, module)
         return pytest.main([*OPTIONS, *tests], plugins=plugins)
 
     def _fork(self, text: str, work: Callable[[], int]) -> int:
