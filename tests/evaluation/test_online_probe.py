@@ -6,6 +6,9 @@ from mmengine.config import Config
 from mmengine.registry import METRICS
 from torch import nn
 
+from mm_graft.evaluation.online_probe import OnlineProbe
+from tests.defaults import defaults
+
 
 class MeanColor(nn.Module):
     def __init__(self):
@@ -61,3 +64,10 @@ def test_another_data_set_takes_the_place_of_the_runs(cfg, tmp_path):
     assert given.sets[1].data_root == str(tmp_path / 'elsewhere')
     with pytest.raises(ValueError, match='no training set'):
         build(cfg, test=train)
+
+
+def test_neighbors_and_rates_are_the_usual_ones():
+    usual = defaults(OnlineProbe)
+    assert (usual['k'], usual['temperature'], usual['batch_size']) == (20, 0.07, 256)
+    assert (usual['train_images'], usual['test_images']) == (10000, 10000)
+    assert usual['base_lrs'] == (0.01, 0.1, 1, 10)

@@ -185,6 +185,8 @@ def test_swins_decoders_of_dropped_scales_are_not_run():
 def test_swin_needs_the_pipelines_mask():
     with pytest.raises(ValueError, match='SimMIMMaskGenerator'):
         swin().loss(torch.randn(1, 3, 64, 64), [DataSample()])
+    with pytest.raises(ValueError, match='SimMIMMaskGenerator'):
+        swin().loss(torch.randn(2, 3, 64, 64), [*masked_samples(1), DataSample()])
 
 
 def test_parts_that_disagree_about_the_scales_are_refused():

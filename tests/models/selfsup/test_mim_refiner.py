@@ -235,3 +235,11 @@ def test_the_number_of_global_views_matters():
     views = views_of(IDS, (32, 32, 32, 16))
     first, second = (m.loss(views, samples(IDS))['loss_block3'] for m in (model, twin))
     assert first != second
+
+
+@pytest.mark.parametrize('train_encoder', [True, False])
+def test_modes_are_set_and_an_encoder_that_does_not_train_stays_in_eval_mode(train_encoder):
+    model = build(train_encoder=train_encoder, **({} if train_encoder else {'momentum': None}))
+    assert (model.training, model.heads['block1'].training, model.backbone.training) == (True, True, train_encoder)
+    model.eval()
+    assert (model.training, model.heads['block1'].training, model.backbone.training) == (False, False, False)
