@@ -11,7 +11,9 @@ FEATURES = torch.arange(1., 17.).reshape(1, 1, 4, 4)
 
 
 @pytest.fixture(autouse=True)
-def _leave_no_trace():
+def _leave_no_trace(monkeypatch):
+    for name in [name for name in sys.modules if name.startswith('mmdet.models.')]:
+        monkeypatch.delitem(sys.modules, name)  # where mmdetection is installed, as if it were not imported yet
     yield
     if isinstance(sys.modules.get(NAME), Operators):
         del sys.modules[NAME]
