@@ -24,12 +24,14 @@ signal.signal(signal.SIGTERM, lambda number, frame: None)
 if sys.argv[1] == 'answered':
     answered.add(signal.SIGTERM)
 batches = iter(outlive_signals(DataLoader(range(64), num_workers=2, persistent_workers=True)))
-next(batches)
+next(batches), next(batches)  # one of each process, which are then through with their start
 if sys.argv[2] == 'at once':
     end_at_once(signal.SIGTERM)
 os.killpg(0, signal.SIGTERM)
-print('seen', 1 + len(list(batches)), flush=True)
-end_loader_processes()
+try:
+    print('seen', 2 + len(list(batches)), flush=True)
+finally:
+    end_loader_processes()
 """
 
 
