@@ -127,6 +127,12 @@ def is_own(node: ast.expr) -> bool:
     return ast.unparse(node) in {'self', 'cls', 'super()'}
 
 
+def test_no_test_forks_itself():
+    """Threads of the test process may hold locks: `tests/own_process.py` starts processes from a server without any."""
+    forks = re.compile(r'os\.fork\(|start_processes\(')
+    assert [str(path) for path in sorted((ROOT / 'tests').rglob('test_*.py')) if forks.search(path.read_text())] == []
+
+
 def test_every_public_module_class_and_function_says_what_it_does():
     silent = []
     for path in SOURCES:

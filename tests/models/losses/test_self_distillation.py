@@ -3,7 +3,6 @@ import math
 import pytest
 import torch
 from torch import distributed
-from torch import multiprocessing as mp
 
 from mm_graft.models.losses.self_distillation import (
     Centering,
@@ -14,6 +13,7 @@ from mm_graft.models.losses.self_distillation import (
     patch_cross_entropy,
     sinkhorn_knopp,
 )
+from tests.own_process import in_processes
 
 
 def one_hot(*classes, count=4):
@@ -121,7 +121,7 @@ def worker(rank, folder, rows):
 def test_two_processes_are_one_batch_even_if_one_has_nothing(tmp_path, rows):
     scores = torch.randn(6, 4)
     torch.save(scores, tmp_path / 'scores.pth')
-    mp.start_processes(worker, (str(tmp_path), rows), nprocs=2, start_method='fork')
+    in_processes(worker, str(tmp_path), rows, processes=2)
     results = [torch.load(tmp_path / f'{rank}.pth') for rank in range(2)]
     torch.testing.assert_close(torch.cat([result['balanced'] for result in results]), sinkhorn_knopp(scores, 0.1))
     for result in results:
