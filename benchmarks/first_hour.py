@@ -161,7 +161,7 @@ def compare(lightly: str, count: int, minutes: float, folder: Path) -> str:
     rows = [
         ('commands', '1', '1'),
         ('settings given beside images and output', '1 (`--minutes`)', '8, to fit this machine and the same size'),
-        (f'seconds to the first step, {count} clean images', seconds(ours.first), seconds(theirs.first)),
+        (f'seconds to the first step that is shown, {count} clean images', seconds(ours.first), seconds(theirs.first)),
         (f'seconds in all, {epochs} epochs', seconds(ours.total), seconds(theirs.total)),
         ('how it ended', ending(ours), ending(theirs)),
         ('lines printed', str(ours.lines), str(theirs.lines)),

@@ -30,7 +30,7 @@ def shrink(cfg: Config, width: int = 32) -> Config:
 
 
 def test_all_announced_configs_exist():
-    assert len(PRETRAIN) == 3
+    assert len(PRETRAIN) == 4
     assert len(FINETUNE) == 6
 
 
