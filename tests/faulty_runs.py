@@ -29,7 +29,7 @@ LOCALMIM = dict(
               embed_dims=16, num_heads=2, depth=1),
     target_generator=dict(type='mm_graft.HOGTarget', nbins=9, cells=[4, 8]), head=dict(type='mm_graft.LocalMIMHead'))
 FREEZEOUT = """
-param_scheduler.update(type='mm_graft.FreezeOutLR', t0=.5, how='linear')
+param_scheduler.update(type='mm_graft.FreezeOutLR', t0=.5, schedule='linear')
 custom_hooks = [dict(type='mm_graft.FreezeOutHook')]
 """
 

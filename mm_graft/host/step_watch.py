@@ -3,20 +3,28 @@
 PyTorch tells an optimizer about its parameters, and a model nothing about its optimizer.
 """
 
-import weakref
 from collections.abc import Callable
+from weakref import WeakKeyDictionary
 
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-_WATCHING: 'weakref.WeakSet[nn.Module]' = weakref.WeakSet()
+_WATCHED: 'WeakKeyDictionary[nn.Module, Callable[[nn.Module], None]]' = WeakKeyDictionary()
+_HOOK: list = []  # the handle of the one hook; PyTorch iterates over its hooks, so none may come or go within a step
 
 
 def trains(optimizer: Optimizer, module: nn.Module) -> bool:
     """Whether the optimizer holds a parameter of the module."""
     own = set(module.parameters())
     return any(parameter in own for group in optimizer.param_groups for parameter in group['params'])
+
+
+def after_step(optimizer: Optimizer, args: tuple, kwargs: dict) -> None:
+    """Call the method of every module that the optimizer trains."""
+    for module, method in list(_WATCHED.items()):
+        if trains(optimizer, module):
+            method(module)
 
 
 def call_after_steps(module: nn.Module, method: Callable[[nn.Module], None]) -> None:
@@ -29,15 +37,6 @@ def call_after_steps(module: nn.Module, method: Callable[[nn.Module], None]) -> 
 
     Calling it again has no effect; a copy of the module has to be registered separately; modules are referenced weakly.
     """
-    if module in _WATCHING:
-        return
-    _WATCHING.add(module)
-    reference = weakref.ref(module)
-
-    def after_step(optimizer: Optimizer, args: tuple, kwargs: dict) -> None:
-        watched = reference()
-        if watched is not None and trains(optimizer, watched):
-            method(watched)
-
-    handle = register_optimizer_step_post_hook(after_step)
-    weakref.finalize(module, handle.remove)
+    if not _HOOK:
+        _HOOK.append(register_optimizer_step_post_hook(after_step))
+    _WATCHED.setdefault(module, method)

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.optim import optimizer as torch_optimizer
 
+from mm_graft.host import step_watch
 from mm_graft.host.step_watch import call_after_steps, trains
 
 
@@ -49,12 +50,24 @@ def test_steps_of_others_do_not_count_and_a_copy_is_watched_on_its_own():
     assert not trains(torch.optim.SGD(copy.parameters()), module)
 
 
-def test_a_module_that_is_gone_leaves_nothing_behind():
+def test_modules_come_and_go_within_a_step_and_leave_nothing_behind():
     gc.collect()
-    before = len(torch_optimizer._global_optimizer_post_hooks)
-    module = Counter(2, 2)
-    call_after_steps(module, Counter.count)
-    assert len(torch_optimizer._global_optimizer_post_hooks) == before + 1
+    before, kept = len(step_watch._WATCHED), []
+
+    class Born(Counter):
+        def count(self):
+            kept.clear()
+            gc.collect()  # the other one goes
+            call_after_steps(Counter(1, 1), Counter.count)  # and one comes
+
+    module, other = Born(2, 2), Counter(2, 2)
+    other.itself = [other]  # only the collector finds it
+    for each in (module, other):
+        call_after_steps(each, type(each).count)
+    kept.append(other)
+    del other, each
+    step(module)
+    assert len(torch_optimizer._global_optimizer_post_hooks) == 1
     del module
     gc.collect()
-    assert len(torch_optimizer._global_optimizer_post_hooks) == before
+    assert len(step_watch._WATCHED) == before
