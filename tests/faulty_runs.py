@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+from mmengine.logging import MMLogger
 from PIL import Image
 
 from mm_graft.commands.main import main
@@ -83,6 +84,7 @@ class Commands:
     def __call__(self, *words: object) -> tuple[int, str]:
         """Exit status, and all that was printed."""
         self.capsys.readouterr()
+        MMLogger._instance_dict.clear()  # a run that began in the same second would have the same, closed logger
         status = 0
         try:
             main(arguments=[str(word) for word in words])
