@@ -54,9 +54,6 @@ def mean_distance(weights: Tensor, distances: Tensor) -> Tensor:
     Args:
         weights: attention (B, heads, E + N, E + N), each row a query.
         distances: (N, N).
-
-    Raises:
-        ValueError: there are fewer tokens than patches.
     """
     num_patches = len(distances)
     if weights.shape[-1] < num_patches:
@@ -78,9 +75,6 @@ def attention_distances(encode: Callable[[Tensor], object], batches: Iterable[Te
         batches: normalized images (B, 3, H, W).
         grid: rows and columns of patches.
         patch_size: side of a patch in pixels.
-
-    Raises:
-        ValueError: no images, no fused attention, or another grid.
     """
     distances = patch_distances(grid, patch_size)
     found, lost = [], []

@@ -41,11 +41,7 @@ def weights_of_call(query: Tensor, key: Tensor, bias: Tensor | None, scale: floa
 
 @torch.no_grad()
 def attention_calls(encode: Callable[[Tensor], object], images: Tensor) -> list[tuple]:
-    """Arguments of :func:`weights_of_call` for every attention of one forward, in its order.
-
-    Raises:
-        ValueError: no fused attention was called.
-    """
+    """Arguments of :func:`weights_of_call` for every attention of one forward, in its order."""
     with _AttentionCalls() as noted:
         encode(images)
     if not noted.calls:
@@ -64,9 +60,6 @@ def attention_weights(encode: Callable[[Tensor], object], images: Tensor, block:
         encode: the encoder, or a function that calls it; in eval mode, or drop path will be in the weights.
         images: (B, 3, H, W), normalized.
         block: which call of attention in the forward, from 0; negative from the end.
-
-    Raises:
-        ValueError: no fused attention was called, or fewer than ``block`` says.
     """
     calls = attention_calls(encode, images)
     if not -len(calls) <= block < len(calls):
@@ -79,9 +72,6 @@ def class_attention_maps(weights: Tensor, grid: tuple[int, int]) -> Tensor:
     """How much the class token attends to each patch, mean over the heads: (B, heads, 1 + N, 1 + N) → (B, h, w).
 
     The patches of an image sum to 1; what the class token gives to itself is left out, as in the paper's picture.
-
-    Raises:
-        ValueError: the tokens are not one class token and ``grid``.
     """
     if weights.shape[-1] != grid[0] * grid[1] + 1:
         raise ValueError(f'{weights.shape[-1]} tokens are not a class token and {grid[0]} × {grid[1]} patches; '

@@ -15,9 +15,6 @@ def training_batches(cfg: Config, count: int, batch_size: int, workers: int = 0,
     """The first batches of a config's training data in the order of a seed, as its pipeline gives them.
 
     The data preprocessor has not been applied.
-
-    Raises:
-        ValueError: the config has no training data, or fewer images than one batch.
     """
     if cfg.get('train_dataloader') is None:
         raise ValueError('the config has no `train_dataloader`; give the config of the pre-training')

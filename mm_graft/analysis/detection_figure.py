@@ -89,9 +89,6 @@ def draw(images: Sequence[np.ndarray], columns: Mapping[str, Sequence[Objects]],
         columns: title → objects, one per image.
         classes: names, for the legend.
         palette: a color per class, each in 0…255.
-
-    Raises:
-        ValueError: a column has not one entry per image.
     """
     for title, found in columns.items():
         if len(found) != len(images):

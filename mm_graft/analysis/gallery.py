@@ -15,9 +15,6 @@ def nearest_images(features: np.ndarray, queries: Sequence[int], k: int = 5) -> 
         features: of all images, (N, D).
         queries: their indices.
         k: neighbors of each.
-
-    Raises:
-        ValueError: fewer than k other images.
     """
     if not 1 <= k < len(features):
         raise ValueError(f'{len(features)} images have no {k} neighbors each; choose k below the number of images')

@@ -30,9 +30,6 @@ def conflict_over_batches(model: nn.Module, measure: Callable[[object], Conflict
         model: the algorithm; set its mode before (the paper measures a run in training, so ``model.train()``).
         measure: takes one batch, such as a call of :func:`mm_graft.gradients.gradient_conflict`.
         batches: what ``measure`` takes.
-
-    Raises:
-        ValueError: no batches.
     """
     rows = []
     for batch in batches:
@@ -44,11 +41,7 @@ def conflict_over_batches(model: nn.Module, measure: Callable[[object], Conflict
 
 
 def median_line(cosines: np.ndarray) -> Line:
-    """Least-squares line through the medians of cosines (num_batches, num_blocks); blocks without a value are left out.
-
-    Raises:
-        ValueError: fewer than two blocks have a value.
-    """
+    """Least-squares line through the medians of cosines (num_batches, num_blocks), without blocks that have none."""
     medians = np.array([np.median(column[np.isfinite(column)]) if np.isfinite(column).any() else np.nan
                         for column in cosines.T])
     known = np.flatnonzero(np.isfinite(medians))

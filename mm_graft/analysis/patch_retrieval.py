@@ -27,9 +27,6 @@ def nearest_patches(features: Tensor, image: int, patch: int, k: int = 10) -> Ne
         image: index of the query's image.
         patch: index of the query's patch, row-major on the grid.
         k: number of neighbors.
-
-    Raises:
-        ValueError: no such image or patch, or fewer than k patches in other images.
     """
     count, num_patches = features.shape[:2]
     if not (0 <= image < count and 0 <= patch < num_patches):

@@ -127,11 +127,7 @@ def read_images(paths: Sequence[str | Path], size: tuple[int, int], channels: in
 
 
 def read_channels(path: str | Path, channels: int, value_range: tuple[float, float] | None) -> np.ndarray:
-    """An image of so many channels, (H, W, C).
-
-    Raises:
-        ValueError: it cannot be used.
-    """
+    """An image of so many channels, (H, W, C)."""
     try:
         image = decode_channels(read_image_bytes(str(path)), value_range)
     except BadImageError as error:
@@ -161,11 +157,7 @@ def visible_channels(picture: np.ndarray) -> np.ndarray:
 
 @torch.no_grad()
 def reconstruct(model: nn.Module, images: np.ndarray) -> list[Reconstruction]:
-    """Hide parts of images (B, H, W, C), 0…255, with the global random state, and let the model fill them in.
-
-    Raises:
-        TypeError: the model is neither of the kinds above.
-    """
+    """Hide parts of images (B, H, W, C), 0…255, with the global random state, and let the model fill them in."""
     preprocessor = model.data_preprocessor
     mean, std = (getattr(preprocessor, name).cpu().flatten() for name in ('mean', 'std'))  # (C, ) each, or (1, )
     pixels = (torch.from_numpy(images).float() - mean) / std  # (B, H, W, C)

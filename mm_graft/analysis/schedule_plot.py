@@ -55,11 +55,7 @@ class SimulatedRun:
 
 
 def run_length(cfg: Config, iters_per_epoch: int) -> RunLength:
-    """Length of a config's training.
-
-    Raises:
-        ValueError: it says neither epochs nor iterations.
-    """
+    """Length of a config's training."""
     train_cfg = cfg.get('train_cfg') or {}
     if 'max_iters' in train_cfg:
         return RunLength(train_cfg['max_iters'], None)

@@ -35,9 +35,6 @@ def draw(images: Sequence[np.ndarray], columns: Mapping[str, Sequence[np.ndarray
         columns: title → class indices (H, W), one per image.
         classes: names, for the legend.
         palette: a color per class.
-
-    Raises:
-        ValueError: a column has not one map per image.
     """
     for title, maps in columns.items():
         if len(maps) != len(images):

@@ -13,9 +13,6 @@ def embed(features: np.ndarray, perplexity: float = 30.0, seed: int = 0) -> np.n
     Features that have collapsed to one lie at the origin.
 
     The paper gives neither the classes nor the settings of its picture.
-
-    Raises:
-        ValueError: the perplexity, a number of neighbors, is not below the number of images.
     """
     if not 0 < perplexity < len(features):
         raise ValueError(f'perplexity={perplexity} is a number of neighbors and must lie below the '

@@ -41,9 +41,6 @@ def vic(first: Tensor, second: Tensor) -> VIC:
         \text{cov} = \sum_{i \neq j} \Big(\frac{\tilde X^\top \tilde X}{N - 1}\Big)_{ij}^2 .
 
     Variance and covariance depend on N: compare only what was measured on equally many images.
-
-    Raises:
-        ValueError: fewer than two images, or views of different shape.
     """
     if first.shape != second.shape or first.ndim != 2 or len(first) < 2:
         raise ValueError(f'views of shape {tuple(first.shape)} and {tuple(second.shape)}; give two of the same shape '
@@ -73,11 +70,7 @@ def block_means(encoder: nn.Module, encode: Callable[[Tensor], object], images: 
 
 def vic_by_block(encoder: nn.Module, encode: Callable[[Tensor], object],
                  views: Iterable[tuple[Tensor, Tensor]]) -> VIC:
-    """The terms of every block, each (blocks, ), over all images of ``views``, which are pairs of (B, 3, H, W).
-
-    Raises:
-        ValueError: fewer than two images.
-    """
+    """The terms of every block, each (blocks, ), over all images of ``views``, which are pairs of (B, 3, H, W)."""
     pairs = [[block_means(encoder, encode, view) for view in pair[:2]] for pair in views]
     if not pairs:
         raise ValueError('there are no images to look at; give at least two')

@@ -25,11 +25,7 @@ def without_adapters(tensors: Mapping[str, object]) -> dict[str, object]:
 
 
 def merge_adapters(tensors: StateDict) -> StateDict:
-    """The same encoder without adapters; a state dict that has none is returned as it is.
-
-    Raises:
-        ValueError: an adapter without its layer, or a part of one.
-    """
+    """The same encoder without adapters; a state dict that has none is returned as it is."""
     layers = dict.fromkeys(match.group(1) for name in tensors if (match := ADAPTER.match(name)))
     if not layers:
         return tensors

@@ -97,11 +97,7 @@ def activation_of(encoder: StateDict, family: Family) -> str | None:
 
 
 def timm_model(encoder: StateDict, facts: Facts, activation: str, grid: Grid) -> dict:
-    """Timm's name of the family, and the sizes and parts by which the encoder differs from it.
-
-    Raises:
-        ValueError: timm has no such model.
-    """
+    """Timm's name of the family, and the sizes and parts by which the encoder differs from it."""
     width, channels, patch, _ = encoder[STEM].shape
     hidden = next(len(encoder[name]) for part in ('layers.0.0', 'w12', 'fc1_x')
                   if (name := f'{FIRST}ffn.{part}.weight') in encoder)
@@ -128,11 +124,7 @@ def ratio_of(hidden: int, width: int) -> float:
 
 
 def vit(encoder: StateDict, activation: str, grid: Grid) -> dict:
-    """Timm's ``VisionTransformer``.
-
-    Raises:
-        ValueError: the encoder has no table of positions.
-    """
+    """Timm's ``VisionTransformer``."""
     if 'pos_embed' not in encoder:
         raise ValueError('it has no table of positions, and how it tells patches apart is not stored in any '
                          'tensor; give the config of its encoder')

@@ -36,9 +36,6 @@ class Archive:
 
     Args:
         file: the file.
-
-    Raises:
-        zipfile.BadZipFile: no archive, or not one of PyTorch's.
     """
 
     def __init__(self, file: BinaryIO) -> None:

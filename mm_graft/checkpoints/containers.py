@@ -118,11 +118,7 @@ def read_checkpoint(path: str | Path, container: str | None = None) -> StateDict
 
 
 def provenance_of(content: object) -> dict | None:
-    """The record that a conversion of this package left in a file's content, wherever its format has room for one.
-
-    Raises:
-        ValueError: the record is damaged.
-    """
+    """The record that a conversion of this package left in a file's content, wherever its format has room for one."""
     record = getattr(content, 'metadata', {}).get(PROVENANCE) or getattr(content, PROVENANCE, None)
     if isinstance(content, dict):
         record = content.get(PROVENANCE) or record

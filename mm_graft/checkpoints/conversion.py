@@ -42,11 +42,7 @@ def read_model(state_dict: StateDict, layout: str | None = None, branch: str = '
 
 
 def read_host_model(state_dict: StateDict, root: str) -> Converted:
-    """A model or a bare backbone of mmpretrain's, whose names all begin with ``root``.
-
-    Raises:
-        ValueError: the names are no model's and no backbone's.
-    """
+    """A model or a bare backbone of mmpretrain's, whose names all begin with ``root``."""
     inside = {name[len(root):]: name for name in state_dict if name.startswith(root)}
     bare = not any(name.startswith((BASE, AVERAGE)) for name in inside)
     if bare and not any(map(HOST_NAMES.fullmatch, inside)):
@@ -62,9 +58,6 @@ def name_average(model: Converted) -> Converted:
 
     Models may call their average as they like, and average the backbone alone (``teacher.module.cls_token``) or with a
     projector (``momentum_encoder.module.0.cls_token``).
-
-    Raises:
-        ValueError: several averages of the encoder, and none has the host's name.
     """
     encoder = {name[len(BASE):] for name in model.backbone if name.startswith(BASE)}
     found = (AVERAGED.match(name) for name in model.backbone)
@@ -82,11 +75,7 @@ def name_average(model: Converted) -> Converted:
 
 
 def choose_branch(model: Converted, branch: str = 'base') -> Converted:
-    """The model with its momentum encoder (and projector) in the place of the other, if ``branch`` says so.
-
-    Raises:
-        ValueError: unknown branch, or the model has no second encoder.
-    """
+    """The model with its momentum encoder (and projector) in the place of the other, if ``branch`` says so."""
     if branch not in BRANCHES:
         raise ValueError(f'unknown branch {branch!r}; choose base or momentum')
     if branch == 'base':
@@ -182,11 +171,7 @@ def _without_mask_token(model: Converted) -> Converted:
 
 
 def check_encoder(backbone: StateDict) -> None:
-    """See that an encoder of mmpretrain's is whole: under its names, its blocks complete, alike and of one width.
-
-    Raises:
-        ValueError: names the block or tensor.
-    """
+    """See that an encoder of mmpretrain's is whole: under its names, its blocks complete, alike and of one width."""
     strange = [name for name in backbone if not HOST_NAMES.fullmatch(name) and not FOREIGN_PARTS.fullmatch(name)]
     if strange:
         raise ValueError(f'{len(strange)} tensors belong to no ViT or Swin that is known here, first {strange[:3]}')

@@ -82,9 +82,6 @@ def locate(tensors: Mapping[str, object], branch: str = 'base', layout: str | No
         branch: ``'momentum'`` looks below prefixes such as ``teacher.`` first, ``'base'`` below others.
         layout: as which the file is to be read; detected if None. Then nothing else is looked at.
         prefix: that it must be; found if None.
-
-    Raises:
-        ValueError: the names are those of no known layout, or of several encoders.
     """
     names = [name for name, value in without_adapters(tensors).items() if not is_number(name, value)]
     if layout not in (None, *LAYOUT_NAMES):

@@ -20,11 +20,7 @@ CHUNK = 2**24
 
 
 def seal(file: str | Path | BinaryIO) -> bool:
-    """Put the digests of its records into an archive that ``torch.save`` has just written; False for another file.
-
-    Raises:
-        zipfile.BadZipFile: a record does not match its checksum.
-    """
+    """Put the digests of its records into an archive that ``torch.save`` has just written; False for another file."""
     if not zipfile.is_zipfile(file):
         return False
     with zipfile.ZipFile(file, 'a') as archive:

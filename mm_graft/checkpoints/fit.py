@@ -76,11 +76,7 @@ def fit(backbone: nn.Module, encoder: StateDict, source: SourceGrid | None = Non
 
 
 def names_of(own: StateDict, encoder: StateDict) -> StateDict:
-    """The tensors under the names that the backbone uses: mmpretrain's, mmseg's BEiT's, or timm's.
-
-    Raises:
-        ValueError: timm has no counterpart of a tensor.
-    """
+    """The tensors under the names that the backbone uses: mmpretrain's, mmseg's BEiT's, or timm's."""
     if encoder.keys() & own.keys() == own.keys():
         return dict(encoder)
     if any(name.startswith('timm_model.') for name in own):
@@ -112,11 +108,7 @@ def spread_table(tensors: StateDict, own: StateDict) -> StateDict:
 
 def on_grid(tensors: StateDict, own: StateDict, source: SourceGrid, target: Grid | None, resize: bool,
             tables: Mapping[str, Grid]) -> StateDict:
-    """The tensors with positions for the backbone's grid, and tables of relative positions for their own.
-
-    Raises:
-        ValueError: they are of another grid and are not to be resized, or the backbone does not say its grid.
-    """
+    """The tensors with positions for the backbone's grid, and tables of relative positions for their own."""
     names = [name for name in tensors if is_positional(name) and name in own]
     if target is None and all(own[name].shape == tensors[name].shape for name in names):
         target = source.grid

@@ -124,11 +124,7 @@ def fuse_pool(model: StateDict) -> None:
 
 
 def check_stem(model: StateDict) -> None:
-    """See that patches are embedded by a convolution.
-
-    Raises:
-        ValueError: by a matrix over patches of any arrangement.
-    """
+    """See that patches are embedded by a convolution."""
     stem = model.get(f'{BASE}patch_embed.projection.weight')
     if stem is not None and stem.ndim != 4:
         raise ValueError('its patches are embedded by a matrix, as those of images of any aspect (NaFlex) are; use the '

@@ -96,11 +96,7 @@ def fits(name: str, table: Tensor, grid: Grid) -> bool:
 
 
 def to_grid(tensors: Mapping[str, Tensor], source: Grid, target: Grid) -> dict[str, Tensor]:
-    """All position embeddings and tables of relative positions in a state dict, for another grid.
-
-    Raises:
-        ValueError: one of them is not of the grid ``source``.
-    """
+    """All position embeddings and tables of relative positions in a state dict, for another grid."""
     resized = dict(tensors)
     for name, tensor in tensors.items():
         if is_of_window(name, tensor):

@@ -61,11 +61,7 @@ def write_hub_folder(origin: Origin, folder: str | Path, form: str = 'hf', grid:
 
 
 def choose_form(model: Converted) -> str:
-    """The layout of Hugging Face's that holds an encoder.
-
-    Raises:
-        ValueError: none does; says what keeps each from it.
-    """
+    """The layout of Hugging Face's that holds an encoder."""
     if norms_behind(model.backbone):
         raise ValueError("transformers have no encoder whose norms stand behind the blocks' parts")
     reasons = []
@@ -86,9 +82,6 @@ def config_of_form(form: str, model: Converted, facts: Facts, grid: Grid | None)
         model: of mmpretrain, with the encoder.
         facts: what is known of the encoder; the family's default where nothing is.
         grid: rows and columns of patches.
-
-    Raises:
-        ValueError: its heads, activation or image size are not known, or transformers have no place for them.
     """
     encoder = encoder_only(model).backbone
     if form not in SPECIAL:

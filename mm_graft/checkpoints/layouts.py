@@ -89,9 +89,6 @@ class Layout:
         Args:
             state_dict: name → tensor.
             root: what stands before every name of the model; names without it are dropped.
-
-        Raises:
-            ValueError: a tensor fits no rule of the layout.
         """
         result, unknown = Converted(neck=self.neck), []
         for name, tensor in state_dict.items():
@@ -118,11 +115,7 @@ class Layout:
         return result
 
     def write(self, model: StateDict) -> Converted:
-        """The foreign form of a model of mmpretrain.
-
-        Raises:
-            ValueError: the layout has no place for a tensor of the encoder.
-        """
+        """The foreign form of a model of mmpretrain."""
         result, refused = Converted(), []
         if self.before_write is not None:
             model = dict(model)
@@ -208,9 +201,5 @@ MOCOV3 = Layout(
 
 
 def mmpretrain_to_timm(backbone: StateDict) -> StateDict:
-    """An mmpretrain ViT or BEiT backbone in timm's names.
-
-    Raises:
-        ValueError: a tensor has no counterpart in timm.
-    """
+    """An mmpretrain ViT or BEiT backbone in timm's names."""
     return TIMM.write({BASE + name: tensor for name, tensor in backbone.items()}).backbone

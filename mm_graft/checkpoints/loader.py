@@ -148,11 +148,7 @@ def find_encoder(backbone: nn.Module, tensors: StateDict, layout: str | None, br
 
 
 def under_own_names(own: StateDict, tensors: StateDict, branch: str, prefix: str | None) -> Converted | None:
-    """The tensors that have the very names of a backbone, below some prefix; None where a name is missing or too many.
-
-    Raises:
-        ValueError: there are several such sets.
-    """
+    """The tensors below some prefix that have exactly the names of a backbone; None where there are none such."""
     plain = {name.removeprefix('timm_model.'): name for name in own}
     needed = [name for name in plain if not FRESH.search(name)]
     starts = {name[:-len(needed[0])] for name in tensors if needed and name.endswith(needed[0])}

@@ -68,9 +68,6 @@ def resize_table(table: Tensor, source: Grid, target: Grid, mode: str = 'bilinea
 
     The paper names bilinear interpolation for ADE20K (Table 13). BEiT's code interpolates cubically over
     geometrically spaced displacements, as does the host, through a SciPy function that no longer exists.
-
-    Raises:
-        ValueError: the table is not of the grid ``source``.
     """
     if len(table) != num_displacements(source):
         raise ValueError(f'a relative position table of {len(table)} rows is not of {source[0]} × {source[1]} patches')
@@ -84,11 +81,7 @@ def resize_table(table: Tensor, source: Grid, target: Grid, mode: str = 'bilinea
 
 
 def resize_positions(table: Tensor, source: Grid, target: Grid, mode: str = 'bicubic') -> Tensor:
-    """A position embedding (1, extra + N, D) of one grid for another; the extra tokens' rows stay.
-
-    Raises:
-        ValueError: the embedding is not of the grid ``source``.
-    """
+    """A position embedding (1, extra + N, D) of one grid for another; the extra tokens' rows stay."""
     extra = table.shape[1] - source[0] * source[1]
     if extra not in PREFIX_TOKENS:
         raise ValueError(f'a position embedding of {table.shape[1]} tokens is not of {source[0]} × {source[1]} patches')

@@ -73,11 +73,7 @@ def save(args: Namespace, models: dict, figure: object, **settings) -> None:
 
 
 def _whole_model(args: Namespace) -> None:
-    """Refuse an option that has no meaning for what runs the whole model.
-
-    Raises:
-        ValueError: another branch than the base.
-    """
+    """Refuse an option that has no meaning for what runs the whole model."""
     if args.branch != 'base':
         raise ValueError(f'--branch {args.branch} picks an encoder of a checkpoint, and {args.analysis} runs the whole '
                          'model; leave it out')
@@ -118,11 +114,7 @@ def attention_distance(args: Namespace, entries: list[AnalyzedModel]) -> None:
 
 
 def vic(args: Namespace, entries: list[AnalyzedModel]) -> None:
-    """VICReg's terms.
-
-    Raises:
-        ValueError: the training data give no two views.
-    """
+    """VICReg's terms."""
     encoders = encoders_of(args, entries)
     first = next(iter(encoders.values()))
     preprocessor = MODELS.build({'type': 'SelfSupDataPreprocessor', **preprocessor_config(entries[0].cfg)})
@@ -220,11 +212,7 @@ def reconstruction(args: Namespace, entries: list[AnalyzedModel]) -> None:
 
 
 def segmentation(args: Namespace, entries: list[AnalyzedModel]) -> None:
-    """Predicted classes of test images.
-
-    Raises:
-        ValueError: the test set has no such image.
-    """
+    """Predicted classes of test images."""
     _whole_model(args)
     data, samples = _test_samples(args, entries[0].cfg)
     images = [sample['inputs'].permute(1, 2, 0).numpy()[..., ::-1] for sample in samples]  # BGR → RGB
@@ -240,11 +228,7 @@ def segmentation(args: Namespace, entries: list[AnalyzedModel]) -> None:
 
 
 def detection(args: Namespace, entries: list[AnalyzedModel]) -> None:
-    """Boxes and masks in test images.
-
-    Raises:
-        ValueError: the test set has no such image.
-    """
+    """Boxes and masks in test images."""
     data, samples = _test_samples(args, entries[0].cfg)
     images = [mmcv.imread(sample['data_samples'].img_path, channel_order='rgb') for sample in samples]
     columns, models = {'truth': [detection_figure.truth(data, index) for index in args.indices]}, {}

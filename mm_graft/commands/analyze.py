@@ -129,11 +129,7 @@ def run(name: str, args: argparse.Namespace, entries: list[AnalyzedModel]) -> No
 
 
 def entries_of(args: argparse.Namespace) -> list[AnalyzedModel]:
-    """What is looked at, each under a name of its own.
-
-    Raises:
-        ValueError: two have the same name, or there are not as many names as checkpoints.
-    """
+    """What is looked at, each under a name of its own."""
     if wrong := [words for words in args.also if len(words) > 2]:
         raise ValueError(f'--also {" ".join(wrong[0])}: give one checkpoint, or a config and a checkpoint; repeat '
                          '--also for more')

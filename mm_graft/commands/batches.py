@@ -30,11 +30,7 @@ def effective_batch(cfg: Config) -> int | None:
 
 
 def share_batch(cfg: Config, batch_size: int) -> str:
-    """Give every process its share of an effective batch; a line that says so.
-
-    Raises:
-        ValueError: it is not a multiple of processes × accumulated iterations.
-    """
+    """Give every process its share of an effective batch; a line that says so."""
     shares = processes(cfg) * accumulation(cfg)
     if not isinstance(batch_size, int) or batch_size < 1 or batch_size % shares:
         raise ValueError(f'--cfg-options batch_size={batch_size} cannot be shared by {processes(cfg)} processes with '

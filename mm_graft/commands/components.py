@@ -24,11 +24,7 @@ NEAR = 0.8  # of 1: so alike are a name and its misspelling
 
 @contextmanager
 def explained(cfg: Config) -> Iterator[None]:
-    """Give errors of the host about unknown classes and unknown options the key in the config, and the nearest name.
-
-    Raises:
-        ValueError: instead of them.
-    """
+    """Give errors of the host about unknown classes and unknown options the key in the config, and the nearest name."""
     try:
         yield
     except (TypeError, KeyError) as error:
@@ -47,11 +43,7 @@ def explained(cfg: Config) -> Iterator[None]:
 
 
 def check_types(cfg: Config) -> None:
-    """See that there is each class that a run builds only when model and data are there: optimizer, schedules, hooks.
-
-    Raises:
-        ValueError: there is not; names key and class, and those that are called alike.
-    """
+    """Check that the classes exist that a run builds only after model and data: optimizer, schedules, hooks."""
     for place, part in _parts(cfg):
         found = next((found for start, found in LATE.items() if re.fullmatch(start, place)), None)
         if found is None or not isinstance(part.get('type'), str):
@@ -62,11 +54,7 @@ def check_types(cfg: Config) -> None:
 
 
 def check_options(cfg: Config) -> None:
-    """See that no class which takes any option was given a misspelling of one that it knows.
-
-    Raises:
-        ValueError: it was; names key, class and option.
-    """
+    """See that no class which takes any option was given a misspelling of one that it knows."""
     for place, part in _parts(cfg):
         classes = registered(part.get('type'))
         for option in part:

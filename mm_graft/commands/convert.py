@@ -84,11 +84,7 @@ def check_onnx(args: argparse.Namespace) -> Config:
 
 
 def onnx(args: argparse.Namespace, cfg: Config) -> None:
-    """Export; what does not compute what PyTorch does is removed again.
-
-    Raises:
-        ValueError: the outputs differ.
-    """
+    """Export; what does not compute what PyTorch does is removed again."""
     from mm_graft.checkpoints.onnx_export import export_onnx, largest_difference
     from mm_graft.encoders import load_encoder
     backbone = load_encoder(cfg, args.checkpoint, args.branch, args.resize).backbone

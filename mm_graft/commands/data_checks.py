@@ -29,22 +29,14 @@ class ClassNamesHook(Hook):
         self.loader = loader
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Compare by name.
-
-        Raises:
-            ValueError: names both.
-        """
+        """Compare by name."""
         trained = ((checkpoint.get('meta') or {}).get('dataset_meta') or {}).get('classes')
         if trained and (self.loader == 'test_dataloader' or asked_to_resume(runner)):
             number_by_name({'the checkpoint': trained, self.loader: getattr(runner, self.loader).dataset})
 
 
 def check_data_sets(sets: Mapping[str, Dataset]) -> None:
-    """See that data sets, by the name of their loader, leave no image out silently, and have the same classes.
-
-    Raises:
-        ValueError: they do not; names classes and the option to give.
-    """
+    """See that data sets, by the name of their loader, leave no image out silently, and have the same classes."""
     for loader, dataset in sets.items():
         check_folder(loader, innermost(dataset))
     number_by_name(sets)
@@ -58,11 +50,7 @@ def innermost(dataset: Dataset) -> Dataset:
 
 
 def check_folder(loader: str, dataset: Dataset) -> None:
-    """Say what the host's ``CustomDataset`` leaves out of a folder.
-
-    Raises:
-        ValueError: it counts a folder as a class of which it reads no image.
-    """
+    """Say what the host's ``CustomDataset`` leaves out of a folder."""
     if not isinstance(dataset, CustomDataset) or isinstance(dataset, ImageFolder) or dataset.ann_file:
         return
     if not isinstance(get_file_backend(dataset.img_prefix, enable_singleton=True), LocalBackend):
@@ -86,11 +74,7 @@ def check_folder(loader: str, dataset: Dataset) -> None:
 
 
 def number_by_name(sets: Mapping[str, Dataset | tuple[str, ...]]) -> None:
-    """See that all sets have the classes of the first; an `ImageFolder` with some of them is numbered as the first.
-
-    Raises:
-        ValueError: the same number means different classes.
-    """
+    """See that all sets have the classes of the first; an `ImageFolder` with some of them is numbered as the first."""
     named = {name: (dataset, classes_of(dataset)) for name, dataset in sets.items()}
     named = {name: pair for name, pair in named.items() if pair[1]}
     if len(named) < 2:

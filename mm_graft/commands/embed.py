@@ -32,11 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check(args: argparse.Namespace) -> Config:
-    """The config; the inputs exist, and the output can be written.
-
-    Raises:
-        ValueError: an unknown ending, patches as Parquet, or a file that exists.
-    """
+    """The config; the inputs exist, and the output can be written."""
     check_files('folder', args.images)
     if args.out.suffix not in FORMATS:
         raise ValueError(f'--out {args.out}: choose a name that ends in {" or ".join(FORMATS)}')

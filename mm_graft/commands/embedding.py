@@ -34,9 +34,6 @@ def embed(encoder: PretrainedEncoder, folder: str, out: Path, pool: str | None, 
         pool: 'cls', 'avg' or 'patches'; 'cls' where there is a class token if None.
         block: after which block, from 1; the last one and its norm if None.
         batch_size: images encoded at once.
-
-    Raises:
-        ValueError: no class token, no images, or no library that writes Parquet.
     """
     if out.suffix == '.parquet' and find_spec('pyarrow') is None:
         raise ValueError(f'{out}: writing Parquet needs pyarrow; pip install pyarrow, or choose a name in .npz')

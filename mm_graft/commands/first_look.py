@@ -34,11 +34,7 @@ class FirstLookHook(Hook):
 
 
 def first_look(runner: Runner) -> None:
-    """Read two samples of each loader, and masks, and see that they suit each other and the model.
-
-    Raises:
-        ValueError: they do not; names loader or key, values, rule and remedy.
-    """
+    """Read two samples of each loader, and masks, and see that they suit each other and the model."""
     loaders = {'train_dataloader': runner.train_dataloader}
     if runner.val_loop is not None:
         loaders['val_dataloader'] = runner.val_loop.dataloader
@@ -72,11 +68,7 @@ def untouched_generators() -> Iterator[None]:
 
 
 def first_samples(name: str, loader: DataLoader) -> list:
-    """The first and the last sample of a loader's data set; none of a data set without places.
-
-    Raises:
-        ValueError: one cannot be read.
-    """
+    """The first and the last sample of a loader's data set; none of a data set without places."""
     if not hasattr(loader.dataset, '__getitem__') or not hasattr(loader.dataset, '__len__'):
         return []
     samples = []
@@ -90,11 +82,7 @@ def first_samples(name: str, loader: DataLoader) -> list:
 
 
 def prepared(name: str, model: nn.Module, loader: DataLoader, samples: list, training: bool) -> list[Tensor]:
-    """Batches of images as the model gets them: collated, normalized, cropped on the device.
-
-    Raises:
-        ValueError: samples do not make a batch.
-    """
+    """Batches of images as the model gets them: collated, normalized, cropped on the device."""
     shapes = [sorted(tuple(image.shape) for image in images_of(sample)) for sample in samples]
     try:
         batch = loader.collate_fn(samples)
@@ -120,11 +108,7 @@ def images_of(batch: object) -> list[Tensor]:
 
 
 def check_sizes(name: str, model: nn.Module, inputs: list[Tensor]) -> None:
-    """See that images have the channels of the backbone, divide into its patches, and, if hidden, its very size.
-
-    Raises:
-        ValueError: they do not.
-    """
+    """See that images have the channels of the backbone, divide into its patches, and, if hidden, its very size."""
     stem = stem_of(model)
     if stem is None:
         return
@@ -165,11 +149,7 @@ def hides(model: nn.Module) -> bool:
 
 
 def check_parts(model: nn.Module) -> None:
-    """See that something is hidden and something is seen, and that decoder, head and encoder have the same patches.
-
-    Raises:
-        ValueError: they do not.
-    """
+    """See that something is hidden and something is seen, and that decoder, head and encoder have the same patches."""
     backbone, neck, head = (getattr(model, name, None) for name in ('backbone', 'neck', 'head'))
     ratio = getattr(backbone, 'mask_ratio', None)
     if isinstance(ratio, float | int) and not 0 < ratio < 1:
@@ -190,11 +170,7 @@ def check_parts(model: nn.Module) -> None:
 
 
 def check_single_images(model: nn.Module, loader: DataLoader) -> None:
-    """See that no batch of one image meets a batch norm over vectors, which has no variance then.
-
-    Raises:
-        ValueError: names the batch and the options to give.
-    """
+    """See that no batch of one image meets a batch norm over vectors, which has no variance then."""
     size = getattr(loader.batch_sampler, 'batch_size', None) or loader.batch_size
     norms = [name for name, module in model.named_modules() if isinstance(module, nn.BatchNorm1d)
              or (isinstance(module, SyncBatchNorm) and get_world_size() == 1 and not name.startswith('backbone'))]

@@ -12,11 +12,7 @@ LOOKED_AT = 64  # masks
 
 
 def check_masks(loader: str, model: nn.Module, dataset: Dataset) -> None:
-    """See that masks have two dimensions and values that the heads know, and that no class is taken for nothing.
-
-    Raises:
-        ValueError: names the mask, its values, the numbers of classes and the options to give.
-    """
+    """See that masks have two dimensions and values that the heads know, and that no class is taken for nothing."""
     classes = tuple((getattr(dataset, 'metainfo', None) or {}).get('classes') or ())
     heads = heads_of(model)
     for key, head in heads.items():
@@ -52,9 +48,6 @@ def check_zero_label(loader: str, dataset: Dataset, seen: set[int], ignored: set
 
     Then the last class never occurs, though all others do. Where that is so of masks that are right, the data set's
     ``metainfo.zero_label_checked`` says it.
-
-    Raises:
-        ValueError: so it is.
     """
     metainfo = getattr(dataset, 'metainfo', None) or {}
     if not getattr(dataset, 'reduce_zero_label', False) or classes < 2 or metainfo.get('zero_label_checked'):
@@ -78,11 +71,7 @@ def heads_of(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def first_masks(loader: str, dataset: Dataset) -> Iterator[tuple[str, np.ndarray]]:
-    """Paths and values of masks as the pipeline loads them, before it crops.
-
-    Raises:
-        ValueError: one cannot be read.
-    """
+    """Paths and values of masks as the pipeline loads them, before it crops."""
     steps = getattr(getattr(dataset, 'pipeline', None), 'transforms', [])
     load = next((step for step in steps if type(step).__name__ == 'LoadAnnotations'), None)
     if load is None or not hasattr(dataset, 'get_data_info'):

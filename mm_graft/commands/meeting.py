@@ -25,11 +25,7 @@ _held = []  # stores: the main process's is the server, until it ends
 
 
 def meet(launcher: str) -> None:
-    """Wait until all processes that a launcher has started have come this far.
-
-    Raises:
-        ValueError: one failed before, and why; or they did not all come within ``MINUTES``.
-    """
+    """Wait until all processes that a launcher has started have come this far."""
     if not starts_several(launcher):
         return
     rank, world, deadline = own_place(), int(os.environ['WORLD_SIZE']), time.monotonic() + 60 * MINUTES

@@ -46,9 +46,6 @@ def apply(cfg: Config, path: Path | None, options: Mapping[str, object]) -> tupl
         path: of that file, which is read again where variables get other values; None for a config out of a
             checkpoint, which has the values of its variables and not what is made of them.
         options: dotted keys and values.
-
-    Raises:
-        ValueError: a key that there is not, or that changes nothing; names the nearest ones.
     """
     check_keys(cfg, options)
     options = {key: as_path(cfg, key, value, options) for key, value in options.items()}
@@ -79,11 +76,7 @@ def as_path(cfg: Config, key: str, value: object, options: Mapping[str, object])
 
 
 def read(path: Path, variables: Mapping[str, object]) -> Config:
-    """Read a config, with other values of its variables.
-
-    Raises:
-        ValueError: it cannot be read, or nothing of it is for a Runner.
-    """
+    """Read a config, with other values of its variables."""
     from mmengine.config import Config
 
     import mm_graft.registry  # noqa: F401 - teaches MMEngine where `_base_ = 'mmseg::…'` and `'mm_graft::…'` are
@@ -100,11 +93,7 @@ def read(path: Path, variables: Mapping[str, object]) -> Config:
 
 
 def check_variable(cfg: Config, path: Path, key: str, value: object) -> None:
-    """See that another value of a variable is of its kind and changes what a Runner reads.
-
-    Raises:
-        ValueError: it is not, or changes nothing.
-    """
+    """See that another value of a variable is of its kind and changes what a Runner reads."""
     old, given = value_at(cfg, key), f'--cfg-options {key}={value}'
     if None not in (old, value) and _kind(old) != _kind(value):
         raise ValueError(f'{given}: expected {_kind(old)}, such as {old!r}')
@@ -123,11 +112,7 @@ def changes(before: Config, after: Config) -> list[str]:
 
 
 def check_keys(cfg: Config, keys: Iterable[str]) -> None:
-    """See that dotted keys begin with a variable of the config or with what a Runner reads.
-
-    Raises:
-        ValueError: they do not; names those that are called alike.
-    """
+    """See that dotted keys begin with a variable of the config or with what a Runner reads."""
     for key in keys:
         top, *rest = key.split('.')
         if top not in RUNNER_KEYS and top not in cfg:
@@ -138,11 +123,7 @@ def check_keys(cfg: Config, keys: Iterable[str]) -> None:
 
 
 def check_place(cfg: Config, key: str) -> None:
-    """See that a dotted key can be set: what is on the way to it holds other values.
-
-    Raises:
-        ValueError: it does not, or a list is shorter; names what is there.
-    """
+    """See that a dotted key can be set: what is on the way to it holds other values."""
     node, passed = cfg, []
     for part in key.split('.'):
         if isinstance(node, list | tuple):

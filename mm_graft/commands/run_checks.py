@@ -35,11 +35,7 @@ class BatchSizeHook(Hook):
 
 
 def check_data(runner: Runner) -> None:
-    """See that training images make a batch, have the classes of the validation images, and fit classifier and grid.
-
-    Raises:
-        ValueError: names the numbers and the options to give.
-    """
+    """See that training images make a batch, have the classes of the validation images, and fit classifier and grid."""
     if runner.train_loop is None:
         return
     check_length(runner)

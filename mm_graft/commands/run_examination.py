@@ -23,11 +23,7 @@ def build_data_sets(cfg: Config) -> dict[str, Dataset]:
 
 
 def describe_batches(cfg: Config, images: int) -> str:
-    """Iterations of an epoch.
-
-    Raises:
-        ValueError: an epoch has none.
-    """
+    """Iterations of an epoch."""
     batch = (value_at(cfg, 'train_dataloader.batch_size') or 1) * processes(cfg)
     if batch > images:
         raise ValueError(f'the batch has {batch} images, but there are {images}; --cfg-options '
@@ -36,11 +32,7 @@ def describe_batches(cfg: Config, images: int) -> str:
 
 
 def describe_warmup(cfg: Config) -> str:
-    """Length of the run and of its warm-up.
-
-    Raises:
-        ValueError: the warm-up is as long as the run, or longer.
-    """
+    """Length of the run and of its warm-up."""
     loop, schedule = cfg.get('train_cfg') or {}, cfg.get('param_scheduler') or []
     total, unit = loop.get('max_epochs') or loop.get('max_iters'), 'epochs' if 'max_epochs' in loop else 'iterations'
     for part in schedule if isinstance(schedule, list) else [schedule]:
@@ -55,11 +47,7 @@ def describe_warmup(cfg: Config) -> str:
 
 
 def describe_classes(sets: dict[str, Dataset]) -> str:
-    """Names of the classes, the same in all data sets.
-
-    Raises:
-        ValueError: they differ.
-    """
+    """Names of the classes, the same in all data sets."""
     check_data_sets(sets)
     names = {name: classes_of(dataset) for name, dataset in sets.items()}
     return '; '.join(f'{name}: {len(found)} ({shorten(found)})' if found else f'{name}: without classes'
@@ -67,11 +55,7 @@ def describe_classes(sets: dict[str, Dataset]) -> str:
 
 
 def describe_images(dataset: Dataset) -> str:
-    """How many of some evenly spread images can be read.
-
-    Raises:
-        ValueError: some cannot; names the first.
-    """
+    """How many of some evenly spread images can be read."""
     dataset = innermost(dataset)
     rows = range(0, len(dataset), max(1, len(dataset) // SAMPLE))
     paths = [info['img_path'] for row in rows if 'img_path' in (info := dataset.get_data_info(row))]

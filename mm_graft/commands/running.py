@@ -68,11 +68,7 @@ def join_processes(cfg: Config) -> None:
 
 
 def slurm_to_torch() -> None:
-    """Tell PyTorch, by its environment variables, which process of a slurm step this is and where the first one runs.
-
-    Raises:
-        ValueError: the step was not started by srun.
-    """
+    """Set PyTorch's environment variables (rank, world size, master) from those of a Slurm step."""
     for theirs, ours in {'SLURM_PROCID': 'RANK', 'SLURM_NTASKS': 'WORLD_SIZE', 'SLURM_LOCALID': 'LOCAL_RANK'}.items():
         if theirs not in os.environ:
             raise ValueError(f'{theirs} is not in the environment; start by tools/slurm_train.sh, or by srun')

@@ -50,11 +50,7 @@ class LabelSet:
 
 
 def read_vocabulary(path: str | Path) -> LabelSet:
-    """A label for each line of a file that holds one tag a line.
-
-    Raises:
-        ValueError: no tag, or two lines that are the same tag once case, spaces and signs are gone.
-    """
+    """A label for each line of a file that holds one tag a line."""
     return _label_set(path, [(line, [line]) for line in _lines(path)], shared=False)
 
 
@@ -63,9 +59,6 @@ def read_synsets(path: str | Path) -> LabelSet:
 
     The first word is the synset's name, the words after it, between commas, are its lemmas: what ImageNet's
     ``LOC_synset_mapping.txt`` and ``words.txt`` look like. A tag that is a lemma of several synsets means all of them.
-
-    Raises:
-        ValueError: no synset, one without lemmas, or a duplicate.
     """
     rows = []
     for line in _lines(path):

@@ -24,20 +24,13 @@ class ImageFolder(CustomDataset):
     Args:
         extensions: endings of images.
         kwargs: as for the host's; ``classes`` also as a file with a name a line.
-
-    Raises:
-        ValueError: no images, or (with labels) no folder of a class.
     """
 
     def __init__(self, *args, extensions: Sequence[str] = EXTENSIONS, **kwargs) -> None:
         super().__init__(*args, extensions=extensions, **kwargs)
 
     def number_by(self, classes: Sequence[str]) -> None:
-        """Number the classes by their places in ``classes``, as if these had been given.
-
-        Raises:
-            ValueError: the numbers are those of a list.
-        """
+        """Number the classes by their places in ``classes``, as if these had been given."""
         if self.ann_file:
             raise ValueError(f'{self.ann_file} numbers the classes; write it with the numbers of {classes}')
         self._metainfo['classes'] = tuple(classes)

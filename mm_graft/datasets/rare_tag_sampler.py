@@ -48,9 +48,6 @@ class RareTagSampler(Sampler):
         num_samples: images in an epoch, on all processes together; the size of the data set if None.
         seed: of the draws; common to all processes if None.
         round_up: let every process have equally many, by showing some again.
-
-    Raises:
-        ValueError: a negative power, or fewer than one image in an epoch.
     """
 
     def __init__(self, dataset: Sized, power: float = 0.5, num_samples: int | None = None, seed: int | None = None,

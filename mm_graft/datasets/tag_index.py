@@ -98,11 +98,7 @@ class TagIndex:
         return index
 
     def check(self, num_labels: int) -> None:
-        """See that the parts fit each other.
-
-        Raises:
-            ValueError: they do not.
-        """
+        """See that the parts fit each other."""
         places, starts, labels = self.places, self.starts, self.labels
         fits = (
             (places.dtype, starts.dtype, labels.dtype) == (np.int64, np.int64, np.int32)
@@ -182,11 +178,7 @@ def shown(value: object) -> str:
 
 
 def build_index(path: str | Path, label_set: LabelSet, parse: Parse, text_key: str, image_key: str) -> TagIndex:
-    """Read a file of captions once and note the rows that have a label; rows that cannot be used are counted.
-
-    Raises:
-        ValueError: no regular file, or a line of more than 1 MiB; names file and line.
-    """
+    """Read a file of captions once and note the rows that have a label; rows that cannot be used are counted."""
     builder, place = _Builder(label_set), 0
     for line in read_lines(path):
         builder.seen['rows'] += 1

@@ -38,10 +38,6 @@ class TaggedImages(BaseDataset):
         cache_dir: where the index is kept; beside ``ann_file`` if None.
         indices: use only the first n rows that have a label, or those of these numbers.
         kwargs: as for the host's ``BaseDataset``.
-
-    Raises:
-        ValueError: not exactly one of ``synsets`` and ``vocabulary``, no row with a label, a line of more than 1 MiB,
-            or no regular file.
     """
 
     def __init__(

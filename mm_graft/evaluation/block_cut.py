@@ -9,11 +9,7 @@ from mm_graft.depth import block_lists, find_backbone
 
 
 def single_list(encoder: nn.Module) -> nn.ModuleList | nn.Sequential:
-    """The list of transformer blocks of a plain ViT, to be changed in place.
-
-    Raises:
-        ValueError: the backbone has none, or several stages.
-    """
+    """The list of transformer blocks of a plain ViT, to be changed in place."""
     backbone = find_backbone(encoder)[1]
     blocks, *more = block_lists(backbone)
     if more:
@@ -25,9 +21,6 @@ def cut_after(encoder: nn.Module, block: int) -> nn.Module:
     """A copy of an encoder whose blocks above ``block`` (counted from 1) are identities.
 
     As in the code of Layer Grafted Pre-training (Table 5, n = 0), the final norm follows the block directly.
-
-    Raises:
-        ValueError: there is no such block.
     """
     cut = deepcopy(encoder)
     blocks = single_list(cut)

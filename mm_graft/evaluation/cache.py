@@ -66,11 +66,7 @@ def cache_key(**parts: object) -> str:
 
 
 def save_features(folder: Path, features: Tensor, labels: Tensor, indices: Tensor, bad: list[BadImage]) -> None:
-    """Write a folder whole or not at all, in place of one that is there.
-
-    Raises:
-        ValueError: features that are NaN or infinite.
-    """
+    """Write a folder whole or not at all, in place of one that is there."""
     finite = features.isfinite().all(dim=1)
     if not finite.all():
         raise ValueError(f'the features of {int((~finite).sum())} of {len(features)} images are NaN or infinite; is '

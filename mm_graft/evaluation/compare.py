@@ -12,9 +12,6 @@ def compare(runs: Sequence[str | Path], plot: str | Path | None = None) -> str:
     Args:
         runs: folders of ``mm_graft evaluate --out``, or their ``report.json``.
         plot: picture to write.
-
-    Raises:
-        ValueError: a run has no finished report.
     """
     reports: dict[str, dict] = {}
     for run in runs:

@@ -25,11 +25,7 @@ SPLIT_BY_DEFAULT = ('MNIST', 'FashionMNIST', 'CIFAR10', 'CIFAR100')  # read the 
 
 
 def build_datasets(cfg: Config) -> tuple[Dataset, Dataset]:
-    """Training and test set of a config, both with the test transform and the same number for a class.
-
-    Raises:
-        ValueError: the config names no data, a set is empty or unreadable, or the test set has other classes.
-    """
+    """Training and test set of a config, both with the test transform and the same number for a class."""
     train_cfg, test_cfg = dataset_configs(cfg)
     train, test = build_dataset(train_cfg), build_dataset(test_cfg)
     ours, theirs = tuple(class_names(train)), tuple(class_names(test))
@@ -45,11 +41,7 @@ def build_datasets(cfg: Config) -> tuple[Dataset, Dataset]:
 
 
 def dataset_configs(cfg: Config) -> tuple[dict, dict]:
-    """Configs of the training and the test set, wrappers such as ``RepeatDataset`` taken off, the pipelines replaced.
-
-    Raises:
-        ValueError: there is no training set, or no test set and none beside the training set.
-    """
+    """Configs of training and test set, without wrappers such as ``RepeatDataset`` and with our pipeline."""
     train = _innermost(cfg.get('train_dataloader'))
     if train is None:
         raise ValueError('the config has no `train_dataloader.dataset`; the protocols need training images')
@@ -67,11 +59,7 @@ def dataset_configs(cfg: Config) -> tuple[dict, dict]:
 
 
 def training_set_config(cfg: Config) -> dict:
-    """Config of the training set with the test transform, for what needs no labels and no test set.
-
-    Raises:
-        ValueError: there is no training set.
-    """
+    """Config of the training set with the test transform, for what needs no labels and no test set."""
     train = _innermost(cfg.get('train_dataloader'))
     if train is None:
         raise ValueError('the config has no `train_dataloader.dataset`')
@@ -141,11 +129,7 @@ def num_channels(cfg: Config) -> int:
 
 
 def build_dataset(config: dict) -> Dataset:
-    """A data set, with images in it.
-
-    Raises:
-        ValueError: the folder or file is missing, or no image is found.
-    """
+    """A data set, with images in it."""
     try:
         dataset = DATASETS.build(config)
         count = len(dataset)
@@ -163,11 +147,7 @@ def class_names(dataset: Dataset) -> Sequence[str]:
 
 
 def image_labels(dataset: Dataset) -> np.ndarray:
-    """Labels (N,) of a host data set, without reading an image.
-
-    Raises:
-        ValueError: images have no labels.
-    """
+    """Labels (N,) of a host data set, without reading an image."""
     labels = [dataset.get_data_info(index).get('gt_label') for index in range(len(dataset))]
     if any(label is None for label in labels):
         raise ValueError(f'{labels.count(None)} of {len(labels)} images have no label; with one folder a class, '

@@ -33,10 +33,6 @@ def evaluate(cfg: Config, checkpoint: str, settings: EvaluationSettings, out: st
         settings: what is evaluated, and how.
         out: folder for ``report.json``, ``report.txt`` and ``report.png``; the JSON is written last, complete or not
             at all.
-
-    Raises:
-        ValueError: an unknown protocol, or data or a checkpoint that does not fit; before anything is extracted where
-            that can be known.
     """
     start = time.perf_counter()
     unknown = [name for name in settings.protocols if name not in PROTOCOLS]

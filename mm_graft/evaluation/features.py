@@ -25,9 +25,6 @@ def encode(backbone: nn.Module, images: Tensor, pool: str = 'cls') -> Tensor:
         images: a batch on the backbone's device.
         pool: ``'cls'`` for the class token after the final norm, ``'avg'`` for the mean over the patches, or what
             several blocks give, see :mod:`mm_graft.evaluation.layer_features`.
-
-    Raises:
-        ValueError: an unknown ``pool``, or the backbone has no class token.
     """
     if pool not in POOLS:
         raise ValueError(f'pool={pool!r} is unknown; choose one of {POOLS}')
@@ -55,10 +52,6 @@ def encode_batches(
         batches: of :func:`mm_graft.evaluation.reading.read_images`; of one without images come 0 features.
         pool: ``'cls'`` or ``'avg'``, see :func:`encode`.
         progress: show a bar with the time left, on the main process.
-
-    Raises:
-        ValueError: no labels, several views an image, another number of channels than the encoder's, or a pool that
-            the backbone does not have.
     """
     device = next(encoder.parameters()).device
     mixed = torch.autocast(device.type, torch.bfloat16, enabled=device.type == 'cuda')
@@ -97,11 +90,7 @@ def encode_together(
 
 
 def normalized_images(encoder: Encoder, batch: ImageBatch) -> Tensor:
-    """Images (B, C, H, W) of a batch as the backbone expects them.
-
-    Raises:
-        ValueError: several views an image, or another number of channels than the encoder's.
-    """
+    """Images (B, C, H, W) of a batch as the backbone expects them."""
     if not all(isinstance(image, Tensor) and image.ndim == 3 for image in batch.inputs):
         raise ValueError('the data give several views an image; evaluate with a test pipeline of one view')
     try:
@@ -116,11 +105,7 @@ def normalized_images(encoder: Encoder, batch: ImageBatch) -> Tensor:
 
 
 def labels_of(data_samples: Iterable) -> Tensor:
-    """Labels (B,) of data samples.
-
-    Raises:
-        ValueError: a sample has no single label.
-    """
+    """Labels (B,) of data samples."""
     labels = [getattr(sample, 'gt_label', None) for sample in data_samples]
     if any(label is None or label.numel() != 1 for label in labels):
         raise ValueError(
@@ -140,9 +125,6 @@ def check_features(
         test: (M, D).
         test_labels: (M,).
         num_classes: C; without it the largest label says.
-
-    Raises:
-        ValueError: they do not, or a feature is not finite.
     """
     if train.ndim != 2 or test.ndim != 2 or train.shape[1] != test.shape[1] or not len(train) or not len(test):
         raise ValueError(

@@ -67,11 +67,7 @@ def fewshot_logreg(
     num_classes: int | None = None,
     lambda_times_n: float = LAMBDA_TIMES_N,
 ) -> FewShotResult:
-    """Fit on the training features (n, D), raw, and score the test features (M, D), raw.
-
-    Raises:
-        ValueError: shapes do not fit, a class has no training image, or λ is not positive.
-    """
+    """Fit on the training features (n, D), raw, and score the test features (M, D), raw."""
     num_classes = check_features(train_features, train_labels, test_features, test_labels, num_classes)
     missing = sorted(set(range(num_classes)) - set(train_labels.tolist()))
     if missing:

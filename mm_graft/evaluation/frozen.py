@@ -63,12 +63,7 @@ class EvaluationSettings:
 
 
 def extract_features(folder: Path, encoder: Encoder, dataset: Dataset, settings: EvaluationSettings) -> None:
-    """Encode a data set, each process its share, and keep the features in a folder that all processes see.
-
-    Raises:
-        ValueError: no image can be used, none has a label, or with ``strict`` one cannot be used; or features that are
-            NaN or infinite.
-    """
+    """Encode a data set, each process its share, and keep the features in a folder that all processes see."""
     rows = range(get_rank(), len(dataset), get_world_size())
     batches = read_images(dataset, rows, settings.batch_size, settings.workers, settings.strict)
     parts, bad = [], []
@@ -149,11 +144,7 @@ class Evaluation:
 
     @cached_property
     def data(self) -> FrozenData:
-        """Features of both sets as the protocols take them.
-
-        Raises:
-            ValueError: a class has no training image.
-        """
+        """Features of both sets as the protocols take them."""
         train, test = self.features
         num_classes = max(len(class_names(self.sets[0])), int(train.labels.max()) + 1, int(test.labels.max()) + 1)
         missing = sorted(set(test.labels.tolist()) - set(train.labels.tolist()))
@@ -166,11 +157,7 @@ class Evaluation:
 
 
 def prepare(cfg: Config, checkpoint: str, settings: EvaluationSettings) -> Evaluation:
-    """Load the encoder and build the data sets; nothing is extracted yet.
-
-    Raises:
-        ValueError: the config, the checkpoint or the data do not fit.
-    """
+    """Load the encoder and build the data sets; nothing is extracted yet."""
     encoder = load_encoder(cfg, checkpoint, settings.branch, settings.resize)
     if not settings.final_norm:
         drop_final_norm(encoder.backbone)

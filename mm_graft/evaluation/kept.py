@@ -19,10 +19,6 @@ def compare_kept(new: Sequence[str | Path], old: Sequence[str | Path], plot: str
         new: folders of ``mm_graft evaluate --out`` on the new images, one a run.
         old: the same runs on the old images, in the same order.
         plot: picture to write.
-
-    Raises:
-        ValueError: not as many of the one as of the other, no run beside the start, a run without a finished report,
-            a pair of reports of different checkpoints, or no protocol that all have.
     """
     if len(new) != len(old) or len(new) < 2:
         raise ValueError(f'{len(new)} runs on new images and {len(old)} on old ones; give both of the weights of the '

@@ -29,11 +29,7 @@ def knn_accuracy(
     temperature: float = 0.07,
     num_classes: int | None = None,
 ) -> dict[int, float]:
-    """Fraction of the test features (M, D) that :func:`knn_predict` gives their label, for each k.
-
-    Raises:
-        ValueError: as :func:`knn_predict`, or features and labels do not fit each other.
-    """
+    """Fraction of the test features (M, D) that :func:`knn_predict` gives their label, for each k."""
     num_classes = check_features(train_features, train_labels, test_features, test_labels, num_classes)
     predictions = knn_predict(train_features, train_labels, test_features, ks, temperature, num_classes)
     test_labels = test_labels.to(train_features.device)
@@ -69,9 +65,6 @@ def knn_predict(
 
     Returns:
         k → (M,) predictions. Among equal scores the lowest class wins.
-
-    Raises:
-        ValueError: k exceeds N, or τ is not positive.
     """
     if not ks or min(ks) < 1 or max(ks) > len(train_features):
         raise ValueError(f'ks={tuple(ks)} with {len(train_features)} training features; choose from 1 to '

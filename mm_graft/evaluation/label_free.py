@@ -66,11 +66,7 @@ def alpha_req(features: Tensor, first: int = 1, last: int | None = None) -> floa
 
 
 def lidar(views: Tensor) -> float:
-    """LiDAR of the features of several views of each image, (images, views, D).
-
-    Raises:
-        ValueError: fewer than two images or two views.
-    """
+    """LiDAR of the features of several views of each image, (images, views, D)."""
     count, per_image, width = views.shape
     if count < 2 or per_image < 2:
         raise ValueError(f'{count} images with {per_image} views; LiDAR compares at least two of each')

@@ -33,11 +33,7 @@ def num_prefix_tokens(backbone: nn.Module) -> int:
 
 
 def encode_layers(backbone: nn.Module, images: Tensor) -> Tensor:
-    """Class token, if there is one, and mean of the patches of every block as they leave it, (B, L, 2 or 1, D).
-
-    Raises:
-        ValueError: the blocks give no tokens, or not all of one width (Swin).
-    """
+    """Class token, if there is one, and mean of the patches of every block as they leave it, (B, L, 2 or 1, D)."""
     with outputs_of_blocks(backbone) as outputs:
         encode_full(backbone, images)
     if len({output.shape[1:] for output in outputs}) != 1 or outputs[0].ndim != 3:
@@ -57,11 +53,7 @@ def final_norm(backbone: nn.Module) -> nn.Module:
 
 
 def drop_final_norm(backbone: nn.Module) -> None:
-    """Let the backbone give what leaves its last block: features before the final norm.
-
-    Raises:
-        ValueError: it has no final norm.
-    """
+    """Let the backbone give what leaves its last block: features before the final norm."""
     vit = find_backbone(backbone)[1]
     names = [name for name in FINAL_NORMS if isinstance(getattr(vit, name, None), nn.LayerNorm)]
     if not names:
@@ -71,11 +63,7 @@ def drop_final_norm(backbone: nn.Module) -> None:
 
 
 def encode_last_blocks(backbone: nn.Module, images: Tensor) -> Tensor:
-    """Class tokens of the last four blocks and the mean of the last one's patches, after the final norm: (B, 5·D).
-
-    Raises:
-        ValueError: there is no class token.
-    """
+    """Class tokens of the last four blocks and the mean of the last one's patches, after the final norm: (B, 5·D)."""
     layers = final_norm(backbone)(encode_layers(backbone, images)[:, -LAST:])
     if layers.shape[2] == 1:
         raise ValueError(f'{type(backbone).__name__} has no class token, which the heads of this protocol read')

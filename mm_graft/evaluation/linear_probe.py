@@ -85,9 +85,6 @@ class LinearProbeSettings:
         batch_norm: normalize features by an affine-free batch norm (epsilon 1e-6) first, as MAE does.
         held_out: share of each class of the training rows that chooses the head.
         seed: of the initial weights, the order of rows and the held-out rows.
-
-    Raises:
-        ValueError: fewer than one epoch or one row in a step, or a share outside (0, 1).
     """
 
     grid: tuple[tuple[float, float], ...] = tuple(sweep_grid())
@@ -116,9 +113,6 @@ def hold_out(labels: Tensor, share: float, generator: torch.Generator) -> tuple[
     """Indices of the rows to train on and of those held out: ``share`` of each class, at least one, never all.
 
     Classes of one image stay in training.
-
-    Raises:
-        ValueError: no class has two images.
     """
     labels = labels.cpu()
     order = torch.randperm(len(labels), generator=generator)
@@ -150,9 +144,6 @@ def linear_probe(
         test_labels: (M,).
         num_classes: C; without it the largest label says.
         settings: how the heads are trained.
-
-    Raises:
-        ValueError: features and labels do not fit each other, or no class has two images.
     """
     settings = settings or LinearProbeSettings()
     num_classes = check_features(train_features, train_labels, test_features, test_labels, num_classes)

@@ -29,9 +29,6 @@ class LinearSweep:
         batch_norm: put an affine-free batch norm, shared by all heads, before them.
         generator: draws the initial weights, N(0, 0.01²), the same for every head count on every device; biases are 0.
         device: where the weights live.
-
-    Raises:
-        ValueError: rates and weight decays differ in number.
     """
 
     def __init__(

@@ -29,9 +29,6 @@ def make_split(
 
     Returns:
         ``images``, ``classes`` and ``sha256`` of the list.
-
-    Raises:
-        ValueError: not exactly one way is given, the data are unreadable, or the list does not fit them.
     """
     if sum(way is not None for way in (share, per_class, from_list)) != 1:
         raise ValueError(f'share={share}, per_class={per_class}, from_list={from_list}; give exactly one')

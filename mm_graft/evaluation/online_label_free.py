@@ -24,9 +24,6 @@ class LabelFreeProbe:
         cfg: a config with training data and ``model.data_preprocessor``.
         images: at most so many, evenly spread over the training set; unreadable ones are left out.
         pool: ``'cls'`` or ``'avg'``.
-
-    Raises:
-        ValueError: fewer than two images can be read.
     """
 
     def __init__(self, cfg: Config, images: int = 200, pool: str = 'cls') -> None:

@@ -40,10 +40,6 @@ class OnlineProbe:
         temperature: τ of kNN.
         linear_epochs: epochs of the linear probe; 0 leaves it out.
         base_lrs: base learning rates of the linear probe.
-
-    Raises:
-        ValueError: a test set without its training set, or the data do not fit, see
-            :func:`mm_graft.evaluation.datasets.build_datasets`.
     """
 
     def __init__(

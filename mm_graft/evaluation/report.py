@@ -16,11 +16,7 @@ def write_json(path: str | Path, content: dict | list) -> None:
 
 
 def read_report(run: str | Path) -> dict:
-    """The report of an evaluation: a ``report.json`` or the folder that holds one.
-
-    Raises:
-        ValueError: there is none, or it is not an evaluation's; names file and protocol.
-    """
+    """The report of an evaluation: a ``report.json`` or the folder that holds one."""
     path = Path(run)
     path = path / 'report.json' if path.is_dir() else path
     if not path.is_file():

@@ -28,9 +28,6 @@ def accuracies_of_splits(
         per_class: images of each class.
         seed: of the first split.
         splits: how many are drawn.
-
-    Raises:
-        ValueError: a class has fewer images.
     """
     features, labels = train
     accuracies = []

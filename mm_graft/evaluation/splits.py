@@ -15,11 +15,7 @@ from mm_graft.files import atomic_write, read_small_text
 
 
 def pick_per_class(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:
-    """Sorted indices of ``per_class`` random images of every class.
-
-    Raises:
-        ValueError: a class has fewer images.
-    """
+    """Sorted indices of ``per_class`` random images of every class."""
     if per_class < 1:
         raise ValueError(f'per_class={per_class}; take at least 1 image a class')
     counts = np.bincount(labels)
@@ -32,11 +28,7 @@ def pick_per_class(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:
 
 
 def pick_share(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """Sorted indices of a random share of every class, at least one image each, rounded to whole images.
-
-    Raises:
-        ValueError: the share lies outside (0, 1].
-    """
+    """Sorted indices of a random share of every class, at least one image each, rounded to whole images."""
     if not 0 < share <= 1:
         raise ValueError(f'share={share} lies outside (0, 1]; 0.01 is 1 %')
     return _pick(labels, np.maximum(1, np.rint(np.bincount(labels) * share)).astype(int), seed)
@@ -76,10 +68,6 @@ def read_list(path: str | Path, names: Sequence[str]) -> np.ndarray:
     Args:
         path: a file with one image a line, by its path or its bare file name, with or without a label after it.
         names: names of the data set's images.
-
-    Raises:
-        ValueError: the file is missing, empty, no text or absurdly large, or names an image that the data set does not
-            have or has twice.
     """
     if not Path(path).is_file():
         raise ValueError(f'few-shot list {path} does not exist; mm_graft split writes one')

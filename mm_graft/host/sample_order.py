@@ -84,11 +84,7 @@ class SeededSamples:
 
 
 def place_samples(loader: DataLoader, seed: int, rank: int, world_size: int) -> PositionedSampler:
-    """Let a loader, before its first batch, seed every sample by its place; returns what says where a pass begins.
-
-    Raises:
-        ValueError: a loader that takes no batches of indices from a sampler.
-    """
+    """Let a loader, before its first batch, seed every sample by its place; returns what says where a pass begins."""
     sampler = getattr(loader.batch_sampler, 'sampler', None)
     if sampler is None:
         raise ValueError('the seeds of samples follow from their places in a sampler, but the batches of this loader '

@@ -84,10 +84,6 @@ def add_adapters(backbone: nn.Module, rank: int, alpha: float | None = None,
         projections: which layers of a block, of ``PROJECTIONS``.
         depths: of which blocks, counted from 1 as in :mod:`mm_graft.depth`; all if None.
         drop_rate: dropout of what the adapters see.
-
-    Raises:
-        ValueError: a rank below 1, an unknown projection, a depth without a block, a layer that the blocks do not have,
-            or one whose weight the attention reads past the layer.
     """
     blocks = blocks_of(backbone)
     depths = range(1, len(blocks) + 1) if depths is None else depths
@@ -114,11 +110,7 @@ def unknown_in(given: Sequence, known: Sequence) -> list:
 
 
 def layers_of(block: nn.Module, projection: str) -> list[nn.Linear]:
-    """The linear layers of a block that are such a projection.
-
-    Raises:
-        ValueError: there are none, or an adapter in them would be passed over.
-    """
+    """The linear layers of a block that are such a projection."""
     found = [block.get_submodule(name) for name in PROJECTIONS[projection] if has_linear(block, name)]
     if not found:
         raise ValueError(f'{type(block).__name__} has no linear layer that is its {projection!r}; choose other '

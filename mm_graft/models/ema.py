@@ -46,10 +46,6 @@ class CosineMomentumEMA(BaseAveragedModel):
         first: position on the cosine of the update after the first step. 0 where the authors' loop moves the average at
             the end of a step (ConMIM). 1 where it moves at the start of the next step, with the momentum of that one
             (MoCo v3): the same averages, since a fresh copy does not move.
-
-    Raises:
-        ValueError: a momentum outside [0, 1].
-        RuntimeError: at the first update, if ``max_iters`` is None and no Runner has said how long it runs.
     """
 
     supports_shards = True

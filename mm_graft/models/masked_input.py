@@ -11,22 +11,14 @@ from mm_graft.models.masking import replace_hidden
 
 
 def check_tokens(backbone: nn.Module) -> None:
-    """See that a backbone gives its class token and all patch tokens.
-
-    Raises:
-        ValueError: it does not.
-    """
+    """See that a backbone gives its class token and all patch tokens."""
     if getattr(backbone, 'out_type', None) != 'raw' or getattr(find_backbone(backbone)[1], 'cls_token', None) is None:
         raise ValueError(f'{type(backbone).__name__} must return the class token and all patch tokens; '
                          "set out_type='raw' and keep the class token")
 
 
 def check_grid(backbone: nn.Module, mask_generator: object) -> None:
-    """See that masks are of the backbone's grid.
-
-    Raises:
-        ValueError: they are not.
-    """
+    """See that masks are of the backbone's grid."""
     grid, own = tuple(getattr(mask_generator, 'grid', backbone.patch_resolution)), tuple(backbone.patch_resolution)
     if grid != own:
         raise ValueError(f'masks of {grid[0]} × {grid[1]} patches do not fit an encoder of {own[0]} × {own[1]}; '
@@ -37,9 +29,6 @@ def own_mask_token(backbone: nn.Module, hides: bool) -> nn.Parameter | None:
     """The mask token that a model must add for its backbone; None where the backbone has one, or nothing is hidden.
 
     A token that is never used stops training, since several processes would wait for its gradient.
-
-    Raises:
-        ValueError: the backbone could have a token of its own, and was built without.
     """
     token = getattr(find_backbone(backbone)[1], 'mask_token', None)
     if not hides:

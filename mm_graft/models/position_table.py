@@ -13,9 +13,6 @@ def sincos_position_table(height: int, width: int, dims: int) -> Tensor:
 
     Returns:
         (height·width, dims), fp32.
-
-    Raises:
-        ValueError: ``dims`` is no multiple of 4.
     """
     if dims % 4:
         raise ValueError(f'dims={dims} must be a multiple of 4: sine and cosine of two coordinates')

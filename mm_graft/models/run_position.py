@@ -4,11 +4,7 @@ from mmengine.logging import MessageHub
 
 
 def run_length(max_iters: int | None = None) -> int:
-    """Iterations of the run: ``max_iters``, or those of the running Runner.
-
-    Raises:
-        RuntimeError: neither is known.
-    """
+    """Iterations of the run: ``max_iters``, or those of the running Runner."""
     max_iters = max_iters or MessageHub.get_current_instance().runtime_info.get('max_iters')
     if max_iters is None:
         raise RuntimeError('the length of the run is not known; train through a Runner, or give max_iters')

@@ -23,9 +23,6 @@ def sample_ids(data_samples: Sequence[DataSample] | None, device: torch.device |
     The same image may come twice (an epoch ends within a batch of ``InfiniteSampler``) if its path says that it is one.
     Several processes look at the batch of all: each raises what one of them would, and none waits for the others
     forever. For that a step exchanges two numbers a sample, through ``device``, and waits for them.
-
-    Raises:
-        ValueError: a sample has no id, or two images have the same.
     """
     ids = [sample.get('sample_idx') for sample in data_samples or ()]
     paths = [sample.get('img_path') for sample in data_samples or ()]
@@ -49,9 +46,6 @@ def check_ids(pairs: Sequence[tuple[int, int]], paths: dict[int, str | None]) ->
     Args:
         pairs: id and :func:`path_number` of each sample of the whole batch.
         paths: by their numbers, those that are known here.
-
-    Raises:
-        ValueError: they do not.
     """
     if not pairs or any(index == NO_ID for index, _ in pairs):
         raise ValueError('the samples have no ids, so an image could become its own neighbor; ' + REMEDY)

@@ -64,9 +64,6 @@ class SupportQueue(nn.Module):
         length: number of entries; about half of the images at most, as all entries of the same image are excluded.
         dims: size of a projection.
         num_neighbors: k.
-
-    Raises:
-        ValueError: ``num_neighbors`` is outside 1…``length``.
     """
 
     def __init__(self, length: int, dims: int, num_neighbors: int = 1) -> None:

@@ -4,11 +4,7 @@ from torch import Tensor
 
 
 def pick_views(inputs: list[Tensor], *wanted: int) -> list[Tensor]:
-    """The views of the numbers ``wanted``, each (B, 3, H, W).
-
-    Raises:
-        ValueError: the data give no such views, or views of different shapes.
-    """
+    """The views of the numbers ``wanted``, each (B, 3, H, W)."""
     given = f'{len(inputs)} view(s)' if isinstance(inputs, list | tuple) else f'one {type(inputs).__name__}'
     if not isinstance(inputs, list | tuple) or len(inputs) <= max(wanted):
         raise ValueError(f'{given} of each image came to a method that compares views {wanted} (from 0); use '

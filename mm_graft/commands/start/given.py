@@ -18,11 +18,7 @@ HUB = 'timm/'
 
 
 def local_weights(checkpoint: str | None, out: Path) -> str | None:
-    """Where weights are on this machine; ``timm/NAME`` is fetched once, by timm itself, into a folder below ``out``.
-
-    Raises:
-        ValueError: timm has no such model or no weights of it, or they cannot be fetched.
-    """
+    """Where weights are on this machine; ``timm/NAME`` is fetched once, by timm itself, into a folder below ``out``."""
     if checkpoint is None or not checkpoint.startswith(HUB) or Path(checkpoint).exists():
         return checkpoint
     folder = out / 'weights' / checkpoint.removeprefix(HUB)
@@ -32,11 +28,7 @@ def local_weights(checkpoint: str | None, out: Path) -> str | None:
 
 
 def fetch_timm(name: str, folder: Path) -> None:
-    """Write timm's pretrained model as a folder of ``config.json`` and ``model.safetensors``, whole or not at all.
-
-    Raises:
-        ValueError: timm has no such model or no weights of it, or they cannot be fetched.
-    """
+    """Write timm's pretrained model as a folder of ``config.json`` and ``model.safetensors``, whole or not at all."""
     if not timm.is_model(name):
         near = timm.list_pretrained(f'*{name.split(".")[0]}*')[:5]
         raise ValueError(f'timm {timm.__version__} has no model {name!r}'

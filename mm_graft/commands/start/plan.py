@@ -165,9 +165,6 @@ def make_plan(folder: Folder, machine: Machine, minutes: float | None = None, gi
         machine: what it is trained on.
         minutes: limit for the trainings together; without it two on a CPU, none on a GPU.
         given: the encoder of a checkpoint to continue from: its width and patches are kept, and it is trained once.
-
-    Raises:
-        ValueError: fewer than eight images, or a limit that is not positive.
     """
     if folder.images < 8:
         raise ValueError(f'{folder.images} readable images are too few to learn from; give a folder with at least 8')

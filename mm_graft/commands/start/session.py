@@ -20,11 +20,7 @@ ASKED = ('images', 'checkpoint', 'minutes', 'device', 'seed', 'tracker')
 
 
 def start(args: argparse.Namespace, out: Path) -> None:
-    """Do all of it.
-
-    Raises:
-        ValueError: too few images, or ``out`` holds the results of another call.
-    """
+    """Do all of it."""
     folder, images, lines = look_at_folder(args.images)
     for line in lines:
         say(line)
@@ -53,11 +49,7 @@ def say(text: str) -> None:
 
 
 def earlier_call(args: argparse.Namespace, out: Path) -> dict | None:
-    """What an earlier call into the same folder asked for, if that is what is asked for now.
-
-    Raises:
-        ValueError: it asked for something else.
-    """
+    """What an earlier call into the same folder asked for, if that is what is asked for now."""
     file = out / 'start.json'
     if not file.is_file():
         return None

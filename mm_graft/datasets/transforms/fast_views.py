@@ -104,9 +104,6 @@ class FastCrop(BaseTransform):
         aspect_ratio_range: from, to.
         interpolation: 'bilinear' or 'bicubic', where the crop is enlarged.
         flip: probability of the mirror image.
-
-    Raises:
-        ValueError: a range or a probability that is none, or an unknown interpolation.
     """
 
     def __init__(self, scale: int | tuple[int, int], crop_ratio_range: tuple[float, float] = (0.08, 1.0),
@@ -145,9 +142,6 @@ class FastPhotometric(BaseTransform):
         blur_sigma: in pixels, from, to.
         solarize_probability: of solarisation.
         solarize_threshold: level from which it inverts.
-
-    Raises:
-        ValueError: a probability outside [0, 1], or (in use) an image that is not (H, W, 3).
     """
 
     def __init__(self, jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.2, 0.1),

@@ -35,11 +35,7 @@ class LoadChannels(TolerantLoadImageFromFile):
         return {**results, 'img': image, 'img_shape': image.shape[:2], 'ori_shape': image.shape[:2]}
 
     def read(self, path: str) -> np.ndarray:
-        """The image of a file.
-
-        Raises:
-            BadImageError: it cannot be used.
-        """
+        """The image of a file."""
         image = decode_channels(read_image_bytes(path, self.backend_args), self.value_range, self.rules.max_pixels)
         if image.shape[2] != self.channels:
             raise BadImageError(f'it has {image.shape[2]} channels instead of {self.channels}')

@@ -62,9 +62,6 @@ class LoadImageFromFile(HostLoader):
             ``'image'`` to spread the values of each.
         background: gray level behind transparent pixels.
         kwargs: as for the host's.
-
-    Raises:
-        BadImageError: (in use) an image that cannot be used; names it and the reason.
     """
 
     def __init__(self, *args, max_pixels: int = MAX_PIXELS, value_range: tuple[float, float] | str | None = None,
@@ -110,10 +107,6 @@ class TolerantLoadImageFromFile(LoadImageFromFile):
         max_bad: how many files may be bad, however often they are met, over all processes of a loader and, with
             `BadImagesHook`, over all processes of a run and over resumed ones; one more is an error.
         kwargs: as above.
-
-    Raises:
-        ValueError: a negative limit.
-        RuntimeError: more bad files than ``max_bad``.
     """
 
     def __init__(self, *args, max_bad: int = 100, **kwargs) -> None:
@@ -134,11 +127,7 @@ class TolerantLoadImageFromFile(LoadImageFromFile):
         print_log(f'{message}, another one takes its place', logger='current', level=logging.WARNING)
 
     def count_more(self, hashes: Iterable[int]) -> None:
-        """Count files that were met elsewhere: by other processes, or before the run was resumed.
-
-        Raises:
-            RuntimeError: so they are more than ``max_bad``.
-        """
+        """Count files that were met elsewhere: by other processes, or before the run was resumed."""
         for value in hashes:
             self.bad_files.add_hash(value)
         if len(self.bad_files) > self.max_bad:

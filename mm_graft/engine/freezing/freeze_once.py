@@ -19,11 +19,7 @@ def freeze_prefix(model: nn.Module, optimizer: Optimizer, depths: DepthMap, dept
 
 
 def freeze_blocks(model: nn.Module, optimizer: Optimizer, blocks: int) -> None:
-    """Freeze the stem and the first ``blocks`` blocks as `FreezeOutHook` does at an event; the mode must be set before.
-
-    Raises:
-        ValueError: the model has fewer blocks.
-    """
+    """Freeze the stem and the first ``blocks`` blocks as `FreezeOutHook` does; call it after ``model.train()``."""
     depths = depth_map(model)
     if not 1 <= blocks <= depths.num_blocks:
         raise ValueError(f'{blocks} blocks to freeze of a model with {depths.num_blocks}; choose '

@@ -32,11 +32,6 @@ class FreezeOutHook(Hook):
 
     Differs from the ViTFreeze code, which leaves the class token alive (autograd then runs through the whole frozen
     prefix), deletes modules and param groups (so its runs cannot be resumed), and keeps reducing frozen gradients.
-
-    Raises:
-        ValueError: at the start, where the run has no `FreezeOutLR`, another learning rate schedule beside it, a model
-            wrapper that cannot be rebuilt (FSDP, DeepSpeed), or reentrant activation checkpointing.
-        RuntimeError: after an event, where a block that still trains no longer gets a gradient.
     """
 
     priority = 'NORMAL'
@@ -120,11 +115,7 @@ class FreezeOutHook(Hook):
 
 
 def find_schedule(runner: Runner) -> FreezeOutLR:
-    """The run's FreezeOut schedule.
-
-    Raises:
-        ValueError: there is none, or another schedule of the learning rate stands beside it.
-    """
+    """The run's FreezeOut schedule."""
     schedulers = runner.param_schedulers if isinstance(runner.param_schedulers, list) else []
     rates = [scheduler for scheduler in schedulers if scheduler.param_name == 'lr']
     if len(rates) != 1 or not isinstance(rates[0], FreezeOutLR):
@@ -136,11 +127,7 @@ def find_schedule(runner: Runner) -> FreezeOutLR:
 
 
 def check_supported(runner: Runner) -> None:
-    """Refuses, before the first iteration, what would silently drop gradients or cannot be rebuilt.
-
-    Raises:
-        ValueError: see the hook.
-    """
+    """Refuses, before the first iteration, what would silently drop gradients or cannot be rebuilt."""
     if hasattr(runner, 'strategy') or sharding_of(runner):
         raise ValueError(f'FreezeOut rebuilds the model wrapper at every event, which it cannot do with '
                          f'{type(runner).__name__} and {type(runner.model).__name__} (FSDP, DeepSpeed, …); '

@@ -32,10 +32,6 @@ class GradientConflictHook(Hook):
     Args:
         losses: two terms that the algorithm returns; the weights of a sum do not change their cosine.
         interval: iterations between two measurements, the first of which comes before the first iteration.
-
-    Raises:
-        ValueError: an interval below 1 or not two different terms; before training for a model wrapper that shards
-            parameters; at the first measurement for a term that the algorithm does not return.
     """
 
     priority = 'LOW'

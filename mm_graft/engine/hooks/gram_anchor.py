@@ -85,11 +85,6 @@ class GramAnchor(Hook):
         depths: blocks whose patches are compared, the first is 1; the last block alone if None.
         weight: w.
         resize: interpolate the file's positions to this image size.
-
-    Raises:
-        ValueError: a weight that is not positive, a depth that the encoder does not have, an algorithm that does not
-            encode every patch, or sharded parameters.
-        mm_graft.checkpoints.CheckpointError: the file does not fit the backbone.
     """
 
     priority = 'ABOVE_NORMAL'

@@ -23,10 +23,6 @@ class HeldParametersHook(Hook):
     Args:
         parts: beginnings of parameters' names, e.g. ``['head.last_layer']``.
         epochs: how many.
-
-    Raises:
-        ValueError: fewer than one epoch; before the first iteration, a part that no parameter is in, or a loop that
-            does not count epochs.
     """
 
     def __init__(self, parts: Sequence[str], epochs: int = 1) -> None:
@@ -54,11 +50,7 @@ class HeldParametersHook(Hook):
 
 
 def below(model: nn.Module, part: str) -> list[nn.Parameter]:
-    """The parameters whose names begin with ``part``.
-
-    Raises:
-        ValueError: there are none.
-    """
+    """The parameters whose names begin with ``part``."""
     found = [parameter for name, parameter in model.named_parameters() if name.startswith(part)]
     if not found:
         raise ValueError(f'no parameter of {type(model).__name__} begins with {part!r}; look names up with '

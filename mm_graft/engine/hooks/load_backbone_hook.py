@@ -39,9 +39,6 @@ class LoadBackboneHook(Hook):
         channels: adapt the patch projection to the backbone's number of input channels, by timm's rule (summed for one
             channel, else repeated in a cycle and scaled).
         parts: names of further modules of the model, such as ``'head'``, which the file holds under the same names.
-
-    Raises:
-        CheckpointError: before training, if the checkpoint does not fit.
     """
 
     priority = 'VERY_HIGH'

@@ -43,10 +43,6 @@ class OnlineKNNHook(Hook):
             encoder.
         probe: what evaluates: a config out of METRICS with the arguments of ``mm_graft.OnlineProbe``, which reads the
             data sets from the run's config unless it is given others.
-
-    Raises:
-        ValueError: at construction for an interval below 1; before training when the encoder or the data are missing,
-            or when parameters are in shards.
     """
 
     priority = 'LOW'

@@ -18,11 +18,7 @@ class ShardingCheckHook(Hook):
     """
 
     def before_train(self, runner: Runner) -> None:
-        """Look for copies.
-
-        Raises:
-            ValueError: see :func:`mm_graft.sharding.refuse_sharding`.
-        """
+        """Look for copies."""
         for name, module in unwrap(runner.model).named_modules():
             if not isinstance(module, BaseAveragedModel):
                 continue

@@ -38,9 +38,6 @@ class StageLRLoggerHook(Hook):
 
     Args:
         interval: iterations of an epoch between two entries; None: where the run's ``LoggerHook`` writes.
-
-    Raises:
-        ValueError: before the first iteration, if no group carries a stage or depth.
     """
 
     priority = 'VERY_LOW'

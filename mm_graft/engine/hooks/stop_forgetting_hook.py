@@ -21,9 +21,6 @@ class StopForgettingHook(Hook):
     Args:
         max_drop: what may be lost, in points (of percent, for an accuracy).
         score: name of the value in the log.
-
-    Raises:
-        ValueError: a negative ``max_drop``; before training, nothing gives the score.
     """
 
     priority = 80  # after the evaluation, before the checkpoint
@@ -106,11 +103,7 @@ class StepBackHook(StopForgettingHook):
 
 
 def read(runner: Runner, score: str) -> float:
-    """The latest value of a score.
-
-    Raises:
-        ValueError: there is none.
-    """
+    """The latest value of a score."""
     scalars = runner.message_hub.log_scalars
     if f'val/{score}' not in scalars:
         known = sorted(name.removeprefix('val/') for name in scalars if name.startswith('val/'))

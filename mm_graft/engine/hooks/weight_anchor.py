@@ -48,11 +48,6 @@ class WeightAnchor(Hook):
         weight: w.
         max_depth: d; stem and class token are 0, block i is i + 1, so 12 anchors the first twelve blocks.
         p: 1, the authors' code, or 2, the paper's text.
-
-    Raises:
-        ValueError: another p, a negative weight, a depth outside the model, nothing to anchor, or a wrapper that
-            shards parameters in another way.
-        mm_graft.checkpoints.CheckpointError: the file does not fit the backbone.
     """
 
     priority = 'ABOVE_NORMAL'

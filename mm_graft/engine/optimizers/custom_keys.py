@@ -43,11 +43,7 @@ def custom_settings(name: str, custom_keys: dict[str, dict]) -> dict:
 
 
 def check_settings(custom_keys: dict[str, dict], optimizer: dict) -> None:
-    """Refuse settings that neither the constructor nor the optimizer of this config knows.
-
-    Raises:
-        ValueError: an unknown setting, or a negative multiplier.
-    """
+    """Refuse settings that neither the constructor nor the optimizer of this config knows."""
     kind = optimizer['type']
     optimizer_class = OPTIMIZERS.get(kind) if isinstance(kind, str) else kind
     accepted = list(inspect.signature(optimizer_class).parameters)[1:]
@@ -69,9 +65,6 @@ def check_keys(custom_keys: dict[str, dict], trained: dict[str, bool]) -> None:
     Args:
         custom_keys: key → settings.
         trained: name of a parameter → whether it trains, for all of a model.
-
-    Raises:
-        ValueError: names these keys, and the nearest names of the model.
     """
     fitted = {key: [name for name in trained if fitting_keys(name, [key])]
               for key, settings in custom_keys.items() if not settings.get(OPTIONAL)}

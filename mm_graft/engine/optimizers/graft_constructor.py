@@ -73,11 +73,6 @@ class GraftOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     their step in one kernel (``fused=True``, which differs by rounding) unless the optimizer's config says otherwise.
     The authors' code (``VITA-Group/layerGraftedPretraining_ICLR23@f1862e1``) has the same rule: class token in the
     first stage and decayed, 1-D parameters undecayed, norm and heads in the last stage.
-
-    Raises:
-        ValueError: an unknown key or setting, contradicting ones, a negative multiplier, a custom key that fits no
-            parameter, all stages frozen, a multiplier of a stage that nothing trains in, stages that do not divide the
-            blocks, a parameter whose depth is unknown, or a wrapper that flattens parameters (FSDP).
     """
 
     def _validate_cfg(self) -> None:

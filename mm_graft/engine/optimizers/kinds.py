@@ -43,11 +43,7 @@ def kinds_of(name: str, owner: nn.Module) -> set[str]:
 
 
 def check_kinds(chosen: object) -> None:
-    """Refuse what is no choice of kinds.
-
-    Raises:
-        ValueError: no list, an empty one, or an unknown kind.
-    """
+    """Refuse what is no choice of kinds."""
     if isinstance(chosen, str) or not isinstance(chosen, Sequence) or not chosen:
         raise ValueError(f'train_only={chosen!r} must be a list of kinds of {list(KINDS)}')
     if unknown := [kind for kind in chosen if kind not in KINDS]:
@@ -63,9 +59,6 @@ def freeze_other_kinds(model: nn.Module, depths: DepthMap, owners: dict[str, nn.
         depths: of its parameters.
         owners: name of a parameter → module whose own it is.
         chosen: kinds that train.
-
-    Raises:
-        ValueError: a kind that no parameter of the encoder is of that would train.
     """
     found = set()
     for name, parameter in model.named_parameters():

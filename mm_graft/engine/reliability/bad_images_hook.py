@@ -22,9 +22,6 @@ class BadImagesHook(Hook):
 
     Args:
         interval: iterations between two such meetings.
-
-    Raises:
-        RuntimeError: (in use) more files than ``max_bad``, in all processes at once.
     """
 
     def __init__(self, interval: int = 1000) -> None:
@@ -51,11 +48,7 @@ class BadImagesHook(Hook):
 
 
 def share_bad_files(dataset: Dataset) -> None:
-    """Add the bad files of all processes to the sets of each; all have to call it.
-
-    Raises:
-        RuntimeError: together they are too many.
-    """
+    """Add the bad files of all processes to the sets of each; all have to call it."""
     loaders = list(tolerant_loaders(dataset))
     for process in all_gather_object([loader.bad_files.hashes() for loader in loaders]):
         for loader, hashes in zip(loaders, process):

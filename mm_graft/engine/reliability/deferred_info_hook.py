@@ -21,9 +21,6 @@ class DeferredInfoHook(RuntimeInfoHook):
 
     Args:
         interval: iterations between two readings; that of the run's ``LoggerHook`` if None.
-
-    Raises:
-        ValueError: an interval below 1.
     """
 
     def __init__(self, interval: int | None = None) -> None:

@@ -78,10 +78,6 @@ class NonFiniteGuardHook(Hook):
 
     Args:
         patience: number of steps in a row.
-
-    Raises:
-        ValueError: ``patience`` below 1.
-        RuntimeError: after ``patience`` steps in a row.
     """
 
     priority = 'ABOVE_NORMAL'

@@ -52,10 +52,6 @@ def carry_over(built: Built, saved: Saved, place: Place, fresh_scaler: bool) -> 
         saved: the other side.
         place: where the run resumes, in today's iterations.
         fresh_scaler: leave the saved loss scale.
-
-    Raises:
-        ValueError: the groups are others and the checkpoint does not name their parameters, or a schedule whose
-            settings changed follows a metric.
     """
     old = saved.names or group_names(saved.optimizer)
     sizes = [len(group['params']) for group in saved.optimizer['param_groups']]

@@ -49,9 +49,6 @@ class PreemptionHook(Hook):
     Args:
         signals: names of the signals. After SIGINT (Ctrl-C) the status is 130, so that no script goes on.
         interval: after how many iterations several processes ask each other; one process does at each.
-
-    Raises:
-        ValueError: an unknown signal, or another kind of `CheckpointHook` in the run.
     """
 
     priority = 'LOWEST'
@@ -111,31 +108,19 @@ class PreemptionHook(Hook):
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None,
                          outputs: dict | None = None) -> None:
-        """Save and leave, if it is time.
-
-        Raises:
-            SystemExit: as said above.
-        """
+        """Save and leave, if it is time."""
         self.agreed = self.agreed or self._asked(self.every_n_train_iters(runner, self.interval))
         if self.agreed and at_step(runner) and runner.iter + 1 < runner.max_iters:
             self._leave(runner, runner.iter + 1)
 
     def before_val(self, runner: Runner) -> None:
-        """Leave before a validation begins.
-
-        Raises:
-            SystemExit: as said above.
-        """
+        """Leave before a validation begins."""
         if self.earlier and self._asked(True):
             self._leave(runner, runner.iter)
 
     def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: object = None,
                        outputs: object = None) -> None:
-        """Leave within a validation, with the weights that are trained.
-
-        Raises:
-            SystemExit: as said above.
-        """
+        """Leave within a validation, with the weights that are trained."""
         if not self.earlier:
             return
         due = (batch_idx + 1) % self.interval == 0 and batch_idx < shared_batches(runner.val_dataloader)

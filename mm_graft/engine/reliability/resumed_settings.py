@@ -42,10 +42,6 @@ def adopt(runner: Runner, checkpoint: dict, path: str, folder: str) -> None:
         checkpoint: what was read.
         path: where from.
         folder: where the run's own checkpoints go.
-
-    Raises:
-        ValueError: the file is of another kind of run, does not fit the model, or a changed setting cannot be honored
-            at this place.
     """
     check_kind(checkpoint, path)
     found = config_changes(runner, checkpoint)
@@ -62,11 +58,7 @@ def adopt(runner: Runner, checkpoint: dict, path: str, folder: str) -> None:
 
 
 def check_kind(checkpoint: dict, path: str) -> None:
-    """See that a file holds the state of a training.
-
-    Raises:
-        ValueError: it does not.
-    """
+    """See that a file holds the state of a training."""
     missing = [name for name in ('meta', 'state_dict', 'optimizer', 'message_hub') if name not in checkpoint]
     if missing or not isinstance(checkpoint['meta'].get('iter'), int):
         raise ValueError(f'{path} holds no state of a training ({", ".join(missing) or "meta.iter"} is missing); to '
@@ -88,11 +80,7 @@ def config_changes(runner: Runner, checkpoint: dict) -> list[Change]:
 
 
 def refuse_other_runs(found: list[Change], path: str) -> None:
-    """Refuse another method, optimizer or kind of loop.
-
-    Raises:
-        ValueError: names the key and both values.
-    """
+    """Refuse another method, optimizer or kind of loop."""
     for change in sorted(found, key=lambda change: len(change.key)):
         kinds = [str(value).rpartition('.')[2] for value in change[1:]]
         if ANOTHER_RUN.fullmatch(change.key) and kinds[0] != kinds[1]:
@@ -113,11 +101,7 @@ def restore_trained_weights(runner: Runner, checkpoint: dict) -> None:
 
 
 def check_fit(model: object, state: dict, path: str) -> None:
-    """See that a model has the parameters and buffers of a state dict and no others.
-
-    Raises:
-        ValueError: names some of those that are missing, left over, or of another shape.
-    """
+    """See that a model has the parameters and buffers of a state dict and no others."""
     own = {name: tuple(value.shape) for name, value in model.state_dict().items() if hasattr(value, 'shape')}
     saved = {name.removeprefix('module.'): tuple(value.shape) for name, value in state.items()
              if hasattr(value, 'shape')}
@@ -132,11 +116,7 @@ def check_fit(model: object, state: dict, path: str) -> None:
 
 
 def settle_place(runner: Runner, checkpoint: dict, path: str) -> list[Change]:
-    """Count the iterations that are done as the run that is asked for does, and let it have the seed that is asked for.
-
-    Raises:
-        ValueError: in the middle of an epoch, where the other length or seed would repeat and leave out images.
-    """
+    """Convert the finished iterations to the new batch size and accumulation, and use the seed of the new command."""
     meta, info = checkpoint['meta'], checkpoint['message_hub']['runtime_info']
     found = []
     seed, asked = meta.get('seed'), asked_seed(runner)
@@ -179,11 +159,7 @@ def saved_place(runner: Runner, checkpoint: dict) -> Place:
 
 
 def check_end(runner: Runner, checkpoint: dict, found: list[Change], path: str) -> None:
-    """See that there is something left to do, or that what is done is what is asked for.
-
-    Raises:
-        ValueError: more is done than is asked for, or a finished run is asked to have been trained in another way.
-    """
+    """See that there is something left to do, or that what is done is what is asked for."""
     place, total = saved_place(runner, checkpoint), runner.max_iters
     if place.epoch_length and not place.within_epoch:
         done, total, unit, key = place.epochs, runner.max_epochs, 'epochs', 'train_cfg.max_epochs'
@@ -214,11 +190,7 @@ def settle_hub(runner: Runner, checkpoint: dict, found: list[Change], at_home: b
 
 
 def settle_optimizers(runner: Runner, checkpoint: dict, found: list[Change]) -> list[Change]:
-    """Let optimizers and schedules be those that were built, with the state and at the place of the saved ones.
-
-    Raises:
-        ValueError: their parameters cannot be told, or a schedule follows a metric.
-    """
+    """Let optimizers and schedules be those that were built, with the state and at the place of the saved ones."""
     several = isinstance(runner.optim_wrapper, OptimWrapperDict)
     wrappers = dict(runner.optim_wrapper.items()) if several else {'': runner.optim_wrapper}
     optimizers = checkpoint['optimizer'] if several else {'': checkpoint['optimizer']}

@@ -32,10 +32,6 @@ class RNGStateHook(Hook):
 
     Holds for loops by epoch, and for loops by iteration with the host's ``InfiniteSampler``. The Runner's seed differs
     between ranks if the config says ``diff_rank_seed=True``.
-
-    Raises:
-        ValueError: at the start, for data without a sampler, or where the middle of an epoch cannot be found again:
-            other batch size, number of processes or kind of batches than in the checkpoint.
     """
 
     priority = 'VERY_HIGH'

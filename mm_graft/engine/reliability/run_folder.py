@@ -66,11 +66,7 @@ def hold_folder(folder: str | Path) -> None:
 
 
 def read_record(folder: str | Path) -> Record | None:
-    """What is known of the run in a folder; None where nothing is.
-
-    Raises:
-        ValueError: the record is damaged.
-    """
+    """What is known of the run in a folder; None where nothing is."""
     path = Path(folder, RECORD)
     try:
         content = read_small_json(path, 2**16)

@@ -44,12 +44,6 @@ class SafeCheckpointHook(CheckpointHook):
     Args:
         keep: epochs, or iterations with ``by_epoch=False``, whose checkpoints stay.
         kwargs: as for the host's hook. With ``backend_args`` of another file system the writing is up to that one.
-
-    Raises:
-        CheckpointError: before the first iteration, where no checkpoint of those to resume from is whole.
-        ValueError: an epoch in ``keep`` at which nothing is saved; the folder belongs to another run or process, or the
-            checkpoint to another model or method.
-        OSError: a checkpoint cannot be written.
     """
 
     run: Record | None = None
@@ -152,11 +146,7 @@ class SafeCheckpointHook(CheckpointHook):
         return run, path, None
 
     def _choose(self, runner: Runner, run: Record | None) -> str | None:
-        """The file to resume from, None if there is none.
-
-        Raises:
-            CheckpointError: it is damaged, or all are.
-        """
+        """The file to resume from, None if there is none."""
         given = file_to_load(runner)
         if given and '://' in given:
             return given

@@ -42,9 +42,6 @@ def bring_to(schedules: Sequence[_ParamScheduler], place: Place) -> None:
 
     A single schedule with ``closed_form = True`` jumps there; others, whose values may follow from those before, take
     all steps.
-
-    Raises:
-        ValueError: a schedule that follows a metric, whose past is not known.
     """
     for schedule in schedules:
         if getattr(schedule, 'need_val_args', False):

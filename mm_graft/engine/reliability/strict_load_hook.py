@@ -36,9 +36,6 @@ def initialize_strictly(runner: Runner) -> None:
 
     The host and its backbones load what fits, and drop the rest. A run that resumes from a checkpoint of its own needs
     none of these files and opens none.
-
-    Raises:
-        ValueError: the runner builds its model later, so that nothing can be seen of it.
     """
     if not isinstance(runner.model, nn.Module):
         if place := next((key for key, part in nodes(runner.cfg.get('model')) if is_pretrained(part)), None):

@@ -24,9 +24,6 @@ class CosineWeightDecay(_ParamScheduler):
         end_ratio: weight decay at the end, as a multiple of that at the start.
         end: steps in all; the Runner's length if a config leaves it out.
         kwargs: as for mmengine's schedulers. ``convert_to_iter_based=True`` counts iterations.
-
-    Raises:
-        ValueError: a negative ratio, no length, or an optimizer that decays nothing.
     """
 
     closed_form = True

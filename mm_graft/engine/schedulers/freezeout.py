@@ -37,11 +37,7 @@ LR_SCALINGS = ('scaled', 'unscaled', 'global')
 
 
 def freeze_ratios(t0: float, schedule: str, num_blocks: int) -> list[float]:
-    """t_i for i = 0…``num_blocks``: the share of the run for which depth i trains; ``t0`` before the power is taken.
-
-    Raises:
-        ValueError: ``t0`` or ``schedule`` is out of range.
-    """
+    """t_i for i = 0…``num_blocks``: the share of the run for which depth i trains; ``t0`` before the power is taken."""
     if not 0 < t0 <= 1:
         raise ValueError(f't0={t0} must lie in (0, 1]: it is the share of the run before the first layer freezes')
     if schedule not in POWERS:
@@ -123,9 +119,6 @@ class FreezeOutLR(_ParamScheduler):
         num_blocks: I; by default what the groups say (``num_blocks``), else one less than the deepest group.
         begin: must stay 0, as the warm-up is part of this schedule.
         end: where the run ends; the Runner fills in its own length.
-
-    Raises:
-        ValueError: an argument is out of range, a group has no depth, or a layer would freeze during the warm-up.
     """
 
     closed_form = True  # a value follows from settings and step alone
@@ -224,11 +217,7 @@ def count_blocks(optimizer: OptimizerType) -> int:
 
 
 def group_depths(optimizer: OptimizerType) -> list[int | None]:
-    """Depth of every param group; None for the group in which MMEngine's wrapper keeps the base rate.
-
-    Raises:
-        ValueError: a group carries no depth.
-    """
+    """Depth of every param group; None for the group in which MMEngine's wrapper keeps the base rate."""
     settings = getattr(optimizer, 'base_param_settings', None)
     depths = []
     for index, group in enumerate(optimizer.param_groups):

@@ -21,11 +21,7 @@ def warmup_cosine(step: float, warmup: float, total: float, min_ratio: float = 0
 
 
 def check_warmup(warmup: float, end: float, unit: str = 'epochs') -> None:
-    """See that a run is longer than its warm-up, in the unit in which the user wrote both.
-
-    Raises:
-        ValueError: it is not.
-    """
+    """See that a run is longer than its warm-up, in the unit in which the user wrote both."""
     if end <= 0:
         raise ValueError(f'a run of {end:g} {unit} trains nothing; set train_cfg.max_{unit}')
     if not 0 <= warmup < end:
@@ -47,9 +43,6 @@ class WarmupCosineLR(_ParamScheduler):
         min_ratio: what is left at the end, as a share of each group's rate.
         from_zero: begin the warm-up with 0; otherwise with the first of W + 1 equal steps, in the scheduler's unit.
         kwargs: as for mmengine's schedulers. ``convert_to_iter_based=True`` counts fractional epochs.
-
-    Raises:
-        ValueError: the warm-up is not shorter than the run, or ``min_ratio`` is outside [0, 1].
     """
 
     closed_form = True  # a value follows from settings and step alone

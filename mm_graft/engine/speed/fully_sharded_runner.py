@@ -39,11 +39,7 @@ def even_shard(parameter: nn.Parameter, parts: int) -> Shard:
 
 
 def block_policy(param_dtype: str | None) -> MixedPrecisionPolicy:
-    """In which precision blocks are gathered and computed; gradients are averaged in fp32.
-
-    Raises:
-        ValueError: an unknown precision.
-    """
+    """In which precision blocks are gathered and computed; gradients are averaged in fp32."""
     if param_dtype not in PRECISIONS:
         raise ValueError(f'param_dtype={param_dtype!r} is unknown; choose one of {list(PRECISIONS)}')
     if param_dtype is None:
@@ -61,10 +57,6 @@ def shard_model(model: nn.Module, param_dtype: str | None = None) -> nn.Module:
         model: it is cut itself.
         param_dtype: precision in which blocks are gathered and computed; the shards keep theirs, and gradients are
             averaged in fp32.
-
-    Raises:
-        ValueError: an unknown precision, a backbone without known blocks, or blocks that are recomputed around
-            the casts of another precision.
     """
     policy = block_policy(param_dtype)
     if param_dtype is not None and any(getattr(module, 'with_cp', False) for module in model.modules()):
@@ -110,9 +102,6 @@ class FullyShardedRunner(Runner):
     At the start the model is whole in each process once, for initialization. Averaged encoders of this package are
     moved shard by shard. What cannot work says so before the first iteration: averages of other kinds, the host's
     ``EMAHook``, gradient scalers, and hooks that need full parameters.
-
-    Raises:
-        ValueError: one of these, or an unknown option.
     """
 
     sharded = False

@@ -85,10 +85,6 @@ class ConMIMViT(BEiTViT):
         frozen_stages: blocks that do not train, from the first, with all that comes before them; -1: none.
         kwargs: of the host's ``BEiTViT``: img_size, patch_size, drop_path_rate, layer_scale_init_value,
             use_abs_pos_emb, init_cfg …
-
-    Raises:
-        ValueError: unknown architecture, an image that the patches do not divide, heads that do not divide the width,
-            no class token, or two biases for one block.
     """
 
     def __init__(self, arch: str | dict = 'base', img_size: int | tuple[int, int] = 224, patch_size: int = 16,
@@ -173,11 +169,7 @@ class ConMIMViT(BEiTViT):
 
 
 def sizes_of(arch: str | dict) -> dict:
-    """Sizes of an architecture by its name, or the sizes themselves.
-
-    Raises:
-        ValueError: unknown name.
-    """
+    """Sizes of an architecture by its name, or the sizes themselves."""
     if not isinstance(arch, str):
         return arch
     if arch.lower() not in ARCHITECTURES:

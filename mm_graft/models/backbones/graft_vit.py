@@ -34,10 +34,6 @@ class GraftViT(MoCoV3ViT):
             for twelve blocks (:mod:`mm_graft.models.backbones.class_token`).
         adapters: arguments of :func:`mm_graft.models.adapters.add_adapters`; nothing else of the encoder then trains.
         kwargs: as for mmpretrain's ``VisionTransformer``.
-
-    Raises:
-        ValueError: ``class_token_only`` with an output that is more than the class token of the last block, or patches
-            that do not divide the image (at construction, and in training).
     """
 
     def __init__(self, patch_size: int = 16, stop_grad_conv1: bool = True, with_cp: bool = False,
@@ -62,11 +58,7 @@ class GraftViT(MoCoV3ViT):
             self.pre_norm.requires_grad_(False)
 
     def init_weights(self) -> None:
-        """Initialize as the host, or from a checkpoint.
-
-        Raises:
-            ValueError: there is no class token, which the host's initialization wants.
-        """
+        """Initialize as the host, or from a checkpoint."""
         pretrained = isinstance(self.init_cfg, dict) and self.init_cfg['type'] == 'Pretrained'
         if self.cls_token is None and not pretrained:
             raise ValueError('with_cls_token=False: MoCo v3 initializes no encoder without a class token; '

@@ -16,10 +16,6 @@ class MAEViT(HostMAEViT):
     The host builds the table of the square grid with as many patches, which another grid either cannot hold or takes in
     the wrong places (64 × 256 pixels: the table of 128 × 128), and draws patch projection and class token anew after
     ``init_cfg=dict(type='Pretrained', …)`` has loaded them.
-
-    Raises:
-        ValueError: the patches do not divide the image, or (in ``forward``) images of another size than ``img_size``
-            come to the masked pass, which does not resize the table.
     """
 
     def __init__(self, *args, **kwargs) -> None:

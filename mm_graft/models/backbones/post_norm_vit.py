@@ -35,9 +35,6 @@ class PostNormViT(GraftViT):
 
     Args:
         kwargs: as for ``GraftViT``.
-
-    Raises:
-        ValueError: ``class_token_only``, which knows blocks with the norms in front.
     """
 
     def __init__(self, class_token_only: bool = False, **kwargs) -> None:

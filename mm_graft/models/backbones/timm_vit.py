@@ -36,9 +36,6 @@ class TimmViT(BaseModule):
         adapters: arguments of :func:`mm_graft.models.adapters.add_adapters`; nothing else of the encoder then trains.
         init_cfg: of MMEngine.
         kwargs: as for ``timm.create_model``.
-
-    Raises:
-        ValueError: timm does not know the name or it is not a plain ViT, or the outputs do not exist.
     """
 
     OUT_TYPES = ('pooled', 'cls_token', 'avg_featmap', 'featmap', 'raw')
@@ -85,9 +82,6 @@ class TimmViT(BaseModule):
         Args:
             x: images (B, C, H, W).
             mask: (B, N), True = hidden: the mask token takes the place of these patches.
-
-        Raises:
-            ValueError: a mask without a mask token.
         """
         with ExitStack() as stack:
             if mask is not None:
@@ -134,11 +128,7 @@ class TimmViT(BaseModule):
 
 
 def create_vit(model_name: str, **kwargs) -> nn.Module:
-    """A ViT of timm without its classifier, for images of any size where timm can.
-
-    Raises:
-        ValueError: timm does not know the name, or the model has no plain list of blocks.
-    """
+    """A ViT of timm without its classifier, for images of any size where timm can."""
     if not timm.is_model(model_name):
         near = timm.list_models(f'*{model_name.split(".")[0]}*')[:5]
         raise ValueError(f'timm {timm.__version__} has no model {model_name!r}'
@@ -156,11 +146,7 @@ def create_vit(model_name: str, **kwargs) -> nn.Module:
 
 
 def check_index(index: int, count: int) -> int:
-    """The index of a block from 0.
-
-    Raises:
-        ValueError: there is no such block.
-    """
+    """The index of a block from 0."""
     if not -count <= index < count:
         raise ValueError(f'out_indices has {index}, but there are {count} blocks, from 0 to {count - 1}')
     return index % count

@@ -36,10 +36,6 @@ class VisiblePatchViT(VisionTransformer):
         mask_ratio: share of the patches that is hidden; int(N·(1 - ratio)) stay visible.
         norm_cfg: of the blocks and the taps.
         **kwargs: the host's other arguments.
-
-    Raises:
-        ValueError: a tap is no block, the last block is no tap, there is no class token, the ratio leaves nothing
-            visible or nothing hidden, or the patches do not fit.
     """
 
     def __init__(self,

@@ -74,11 +74,7 @@ class WindowedBiasedAttention(BiasedAttention):
 
 def choose_windows(count: int, window_size: int, global_blocks: Sequence[int] | None,
                    out_indices: Sequence[int]) -> list[int | None]:
-    """Side of the windows of each block; None for the blocks that attend to the whole map.
-
-    Raises:
-        ValueError: the window is empty, or there is no such block.
-    """
+    """Side of the windows of each block; None for the blocks that attend to the whole map."""
     if window_size < 1:
         raise ValueError(f'window_size={window_size} holds no token; choose at least 1')
     chosen = list(out_indices if global_blocks is None else global_blocks)
@@ -129,9 +125,6 @@ class WindowedViT(FeatureMaps, VisionTransformer):
         out_indices: blocks whose maps are returned.
         final_norm: whether the map of the last block passes the final norm.
         kwargs: as for the host's ``VisionTransformer``.
-
-    Raises:
-        ValueError: an empty window, or a block that does not exist.
     """
 
     def __init__(self, window_size: int = 14, global_blocks: Sequence[int] | None = None,
@@ -176,9 +169,6 @@ class WindowedConMIMViT(FeatureMaps, ConMIMViT):
         global_blocks: blocks that attend to the whole map; those of ``out_indices`` if None.
         out_indices: blocks whose maps are returned.
         kwargs: as for :class:`ConMIMViT`; ``use_abs_pos_emb=True`` adds absolute positions.
-
-    Raises:
-        ValueError: an empty window, or a block that does not exist.
     """
 
     def __init__(self, window_size: int = 14, global_blocks: Sequence[int] | None = None,

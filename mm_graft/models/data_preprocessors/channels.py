@@ -16,9 +16,6 @@ class ChannelPreprocessor(SelfSupDataPreprocessor):
         mean: of each channel, in 0…255.
         std: of each channel, in 0…255.
         kwargs: as for the host's.
-
-    Raises:
-        ValueError: not as many deviations as means, or a deviation that is not positive.
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], **kwargs) -> None:

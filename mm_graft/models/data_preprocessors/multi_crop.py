@@ -19,9 +19,6 @@ class MultiCropPreprocessor(TwoViewPreprocessor):
         local_scale: share of the area that a local crop keeps, from, to.
         local_blur_probability: of each local view.
         kwargs: as for ``TwoViewPreprocessor``.
-
-    Raises:
-        ValueError: no local view, a probability outside [0, 1], or a crop share outside (0, 1].
     """
 
     def __init__(self, num_local: int, local_size: tuple[int, int], local_scale: tuple[float, float] = (0.05, 0.25),

@@ -60,9 +60,6 @@ class TwoViewPreprocessor(ChannelPreprocessor):
         blur_sigma: in pixels, from, to.
         solarize_probability: of the first and the second view; above half of the brightness.
         flip_probability: of each view.
-
-    Raises:
-        ValueError: a probability outside [0, 1], or a crop share outside (0, 1].
     """
 
     def __init__(self, mean: list[float], std: list[float], to_rgb: bool = False,

@@ -15,9 +15,6 @@ class ViewsAndImagePreprocessor(TwoViewPreprocessor):
         image_scale: share of the area that the image's crop keeps, from, to; MAE's is (0.2, 1).
         image_size: height and width of the image, which a decoder for whole images fixes; that of the views if None.
         kwargs: as for ``TwoViewPreprocessor``.
-
-    Raises:
-        ValueError: a probability outside [0, 1], or a crop share outside (0, 1].
     """
 
     def __init__(self, image_scale: tuple[float, float] = (0.2, 1.0),

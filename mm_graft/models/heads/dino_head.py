@@ -57,9 +57,6 @@ class DINOHead(nn.Module):
         bottleneck_channels: dimensions of the sphere.
         num_layers: of the MLP.
         train_norms: whether the lengths of the prototypes are learned.
-
-    Raises:
-        ValueError: no layer.
     """
 
     def __init__(self, in_channels: int, out_channels: int = 65536, hid_channels: int = 2048,

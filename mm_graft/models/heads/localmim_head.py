@@ -19,11 +19,7 @@ from mm_graft.registry import MODELS
 
 
 def rescale_mask(mask: Tensor, num_tokens: int) -> Tensor:
-    """The mask on a grid of ``num_tokens`` with the same aspect; bool (B, h, w) → weights in [0, 1], (B, num_tokens).
-
-    Raises:
-        ValueError: neither grid divides the other.
-    """
+    """The mask on a grid of ``num_tokens``, same aspect: bool (B, h, w) → (B, num_tokens) in [0, 1]."""
     height, width = mask.shape[1:]
     rows = math.isqrt(num_tokens * height // width)
     columns = num_tokens // max(rows, 1)
@@ -53,9 +49,6 @@ class LocalMIMHead(BaseModule):
 
     Args:
         weights: w_k of every scale; None: all 1.
-
-    Raises:
-        ValueError: a weight is negative or all are zero, or (in ``loss``) numbers or shapes disagree.
     """
 
     def __init__(self, weights: Sequence[float] | None = None):

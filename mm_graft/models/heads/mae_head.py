@@ -10,11 +10,7 @@ from mm_graft.registry import MODELS
 
 @MODELS.register_module()
 class MAEPretrainHead(HostHead):
-    """The host's ``MAEPretrainHead``, which cuts images that are not square too, of any number of channels.
-
-    Raises:
-        ValueError: (in ``patchify``) the patches do not divide the image.
-    """
+    """The host's ``MAEPretrainHead``, which cuts images that are not square too, of any number of channels."""
 
     def patchify(self, imgs: Tensor) -> Tensor:
         """(B, C, H, W) → (B, N, patch_size²·C), row by row."""

@@ -105,9 +105,6 @@ class DenoisingContrastLoss(nn.Module):
 
     Args:
         temperature: τ.
-
-    Raises:
-        ValueError: τ is not positive.
     """
 
     equation = staticmethod(denoising_contrast)
@@ -145,9 +142,6 @@ class FilteredContrastLoss(DenoisingContrastLoss):
     Args:
         temperature: τ.
         max_similarity: cosine similarity to the anchor's key above which a key is no negative.
-
-    Raises:
-        ValueError: τ is not positive, or the similarity is not in (-1, 1].
     """
 
     def __init__(self, temperature: float = 0.1, max_similarity: float = 0.9) -> None:

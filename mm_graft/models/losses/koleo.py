@@ -21,9 +21,6 @@ def koleo(features: Tensor) -> Tensor:
     """Minus the mean logarithm of the distance to the nearest other image, of features (B, D), normalized here.
 
     Among the images of this process, as in the authors' code; in single precision at least.
-
-    Raises:
-        ValueError: fewer than two images.
     """
     if len(features) < 2:
         raise ValueError(f'KoLeo keeps images apart, but this process has {len(features)} in its batch; '

@@ -86,9 +86,6 @@ class NNALoss(nn.Module):
         temperature: τ; the authors' is 0.2 for ViT-L, 0.3 for H, 0.35 for 2B.
         pairs: ``'published'``, what the released code compares and the published numbers come from, or
             ``'described'``, what its text says. Without local views they are the same.
-
-    Raises:
-        ValueError: τ is not positive, or other pairs; at the first batch, a single view.
     """
 
     def __init__(self, temperature: float = 0.2, pairs: str = 'published') -> None:

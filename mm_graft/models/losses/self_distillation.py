@@ -103,9 +103,6 @@ class Centering(nn.Module):
     Args:
         channels: prototypes K.
         momentum: m.
-
-    Raises:
-        ValueError: a momentum outside [0, 1].
     """
 
     def __init__(self, channels: int, momentum: float = 0.9) -> None:
@@ -134,9 +131,6 @@ class SinkhornKnopp(nn.Module):
     Args:
         channels: prototypes K, taken for the interface of :class:`Centering`.
         iterations: of normalizing prototypes and samples.
-
-    Raises:
-        ValueError: no iteration.
     """
 
     def __init__(self, channels: int, iterations: int = 3) -> None:

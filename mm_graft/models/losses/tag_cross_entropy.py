@@ -30,11 +30,7 @@ def tag_cross_entropy(scores: Tensor, labels: Tensor, rows: Tensor, counts: Tens
 
 
 def flatten_tags(labels: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """Tags (k_i,) of B images → all tags (T,), the image of each (T,), number of tags of each image (B,).
-
-    Raises:
-        ValueError: an image without a tag.
-    """
+    """Tags (k_i,) of B images → all tags (T,), the image of each (T,), number of tags of each image (B,)."""
     lengths = [len(label) for label in labels]
     if min(lengths) == 0:
         raise ValueError(f'image {lengths.index(0)} of the batch has no tag; leave such images out of the data set')

@@ -45,9 +45,6 @@ class VICRegLoss(nn.Module):
         invariance_weight: of the mean squared difference.
         variance_weight: of the hinge.
         covariance_weight: of the off-diagonal covariances.
-
-    Raises:
-        ValueError: a negative weight, or at the first batch fewer than two images.
     """
 
     def __init__(self, invariance_weight: float = 25.0, variance_weight: float = 25.0,

@@ -75,9 +75,6 @@ class BlockMask:
         patch_size: pixels of a patch's side.
         ratio: hidden share of the patches, rounded down. The authors' command-line default, 75 of 196, is 0.383.
         min_patches: smallest area of a rectangle, in patches.
-
-    Raises:
-        ValueError: ratio outside (0, 1); patches that do not divide the image; rectangles that can hide nothing.
     """
 
     def __init__(self, img_size: int | tuple[int, int] = 224, patch_size: int = 16, ratio: float = 0.75,
@@ -122,9 +119,6 @@ class SpreadBlockMask:
         ratio: smallest and largest hidden share of an image that hides something.
         share: of the images that hide something.
         min_patches: smallest area of a rectangle, in patches.
-
-    Raises:
-        ValueError: ratios outside (0, 1) or out of order; a share outside (0, 1]; patches that do not divide the image.
     """
 
     def __init__(self, img_size: int | tuple[int, int] = 224, patch_size: int = 16,

@@ -15,11 +15,7 @@ from mm_graft.registry import MODELS
 
 
 def image_grid(img_size: int | tuple[int, int], patch_size: int, unit: str = 'patch_size') -> tuple[int, int]:
-    """Rows and columns of an image in squares of ``patch_size`` pixels.
-
-    Raises:
-        ValueError: the squares do not divide the image.
-    """
+    """Rows and columns of an image in squares of ``patch_size`` pixels."""
     height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
     if patch_size < 1 or height % patch_size or width % patch_size:
         raise ValueError(f'{unit}={patch_size} does not divide an image of {height} × {width} pixels; '
@@ -28,11 +24,7 @@ def image_grid(img_size: int | tuple[int, int], patch_size: int, unit: str = 'pa
 
 
 def check_ratio(ratio: float) -> float:
-    """The mask ratio itself.
-
-    Raises:
-        ValueError: it is not strictly between 0 and 1.
-    """
+    """The mask ratio itself."""
     if not 0 < ratio < 1:
         raise ValueError(f'mask ratio {ratio} is the hidden share of the patches; choose one in (0, 1), as 0.75')
     return ratio
@@ -70,9 +62,6 @@ class RandomCellMask:
         patch_size: pixels of a patch's side.
         cell_size: pixels of a cell's side; 32 is the authors' choice for ViT-B and -L, 16 for ViT-S.
         ratio: hidden share of the cells, rounded up.
-
-    Raises:
-        ValueError: ratio outside (0, 1); cells that do not divide the image, or patches that do not divide the cell.
     """
 
     def __init__(self, img_size: int | tuple[int, int] = 224, patch_size: int = 16, cell_size: int = 32,

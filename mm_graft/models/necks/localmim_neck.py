@@ -21,11 +21,7 @@ from mm_graft.registry import MODELS
 
 
 def rescaling_layers(scale: float, channels: int) -> tuple[list[nn.Module], int]:
-    """Layers that multiply the resolution of a (B, C, h, w) map by ``scale``, and the channels that leave them.
-
-    Raises:
-        ValueError: the scale is no power of two, or the channels cannot be halved that often.
-    """
+    """Layers that multiply the resolution of a (B, C, h, w) map by ``scale``, and the channels that leave them."""
     steps = math.log2(scale) if scale > 0 else math.nan
     if not steps.is_integer():
         raise ValueError(f'scale={scale} must be a power of two, such as 4, 2, 1 or 0.5')
@@ -160,9 +156,6 @@ class LocalMIMNeck(MultiScaleNeck):
         depth: blocks of a decoder.
         mlp_ratio: hidden width of their MLPs as a multiple of ``embed_dims``.
         norm_cfg: of their blocks.
-
-    Raises:
-        ValueError: lengths disagree, or a scale does not fit the grid or the width.
     """
 
     decoder_class = VisibleScaleDecoder

@@ -15,9 +15,6 @@ class MAEPretrainDecoder(HostDecoder):
     Args:
         grid: rows and columns of patches (one number: as many rows as columns).
         kwargs: as for the host's, without ``num_patches``.
-
-    Raises:
-        ValueError: (in ``forward``) tokens of another number of patches.
     """
 
     def __init__(self, grid: int | tuple[int, int] = 14, **kwargs) -> None:

@@ -24,9 +24,6 @@ class NewBlocks(BaseModule):
         feedforward_channels: hidden width of each MLP; 4 D if None.
         drop_path_rate: of every new block.
         init_cfg: as for every host module.
-
-    Raises:
-        ValueError: a negative number of blocks.
     """
 
     def __init__(

@@ -22,9 +22,6 @@ class SimpleFeaturePyramid(BaseModule):
         out_channels: of every level.
         num_outs: levels, from 4 on.
         norm_cfg: of the norms; mmpretrain's ``LN2d`` is the paper's.
-
-    Raises:
-        ValueError: fewer than four levels.
     """
 
     def __init__(self, in_channels: int, out_channels: int = 256, num_outs: int = 5,

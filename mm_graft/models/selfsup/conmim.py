@@ -38,9 +38,6 @@ class ConMIM(HasMomentumEncoder, BaseSelfSupervisor):
         teacher_view: which view is the dictionary.
         data_preprocessor: as in the host.
         init_cfg: as in the host.
-
-    Raises:
-        ValueError: the encoder does not return all tokens or has no mask token, or the masks are of another grid.
     """
 
     def __init__(self, backbone: dict, neck: dict, mask_generator: dict | None, contrast: dict = CONTRAST,
@@ -80,11 +77,7 @@ class ConMIM(HasMomentumEncoder, BaseSelfSupervisor):
         return self.project(backbone(images)[-1], neck)
 
     def loss(self, inputs: list[Tensor], data_samples: list[DataSample] | None = None) -> dict[str, Tensor]:
-        """Terms of the loss of paired views, each (B, 3, H, W).
-
-        Raises:
-            ValueError: the data do not give both views in one shape.
-        """
+        """Terms of the loss of paired views, each (B, 3, H, W)."""
         masked, full = pick_views(inputs, self.student_view, self.teacher_view)
         key = self.keys(full)
         query, mask = self.queries(masked)

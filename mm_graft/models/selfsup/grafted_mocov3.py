@@ -46,11 +46,7 @@ class GraftedMoCoV3(HasMomentumEncoder, MoCoV3):
         self.momentum_encoder = self.follow('backbone', 'neck', momentum=momentum, first=1)
 
     def loss(self, inputs: list[Tensor], data_samples: list | None = None, **kwargs) -> dict[str, Tensor]:
-        """The symmetric contrastive loss of two views, each (B, 3, H, W).
-
-        Raises:
-            ValueError: the data do not give two views of one shape.
-        """
+        """The symmetric contrastive loss of two views, each (B, 3, H, W)."""
         views = torch.cat(pick_views(inputs, 0, 1))  # 2 × (B, 3, H, W) → (2B, 3, H, W)
         features, targets = encode_both(self.backbone, self.momentum_encoder, views)
         q1, q2 = project_views(self.neck, features)

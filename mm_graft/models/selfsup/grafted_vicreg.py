@@ -25,10 +25,6 @@ class GraftedVICReg(BaseSelfSupervisor):
     """
 
     def loss(self, inputs: list[Tensor], data_samples: list | None = None, **kwargs) -> dict[str, Tensor]:
-        """The three terms of two views, each (B, 3, H, W).
-
-        Raises:
-            ValueError: the data do not give two views of one shape.
-        """
+        """The three terms of two views, each (B, 3, H, W)."""
         views = torch.cat(pick_views(inputs, 0, 1))  # 2 × (B, 3, H, W) → (2B, 3, H, W)
         return self.head(*project_views(self.neck, self.backbone(views)[-1]))

@@ -41,9 +41,6 @@ class JointMIMCL(HasMomentumEncoder, BaseSelfSupervisor):
         contrast_weight: w_CL.
         pixel_weight: w_MIM.
         kwargs: as for the host's ``BaseSelfSupervisor``.
-
-    Raises:
-        ValueError: a negative weight, or another encoder.
     """
 
     def __init__(self, backbone: dict, neck: dict, head: dict, decoder: dict, pixel_head: dict, momentum: float = 0.99,
@@ -79,11 +76,7 @@ class JointMIMCL(HasMomentumEncoder, BaseSelfSupervisor):
         return self.pixel_head.loss(self.decoder(latent, ids_restore), images, mask)
 
     def loss(self, inputs: list[Tensor], data_samples: list | None = None, **kwargs) -> dict[str, Tensor]:
-        """Both weighted terms for [first view, second view, image], each (B, 3, H, W).
-
-        Raises:
-            ValueError: the data do not give three versions of each image.
-        """
+        """Both weighted terms for [first view, second view, image], each (B, 3, H, W)."""
         if not isinstance(inputs, list | tuple) or len(inputs) != VIEWS:
             raise ValueError(f'{type(inputs).__name__} of length {len(inputs)} as inputs; give two views and one image '
                              'by MultiView(num_views=[1, 1, 1])')

@@ -28,9 +28,6 @@ class LocalMIM(BaseSelfSupervisor):
 
     A decoder trains as long as the block that it taps: ``depth_overrides`` gives tap norm and decoder the depth of that
     block, and ``on_freeze`` switches a scale off once its block is frozen.
-
-    Raises:
-        ValueError: the parts disagree about the number of scales.
     """
 
     def __init__(self, *args, **kwargs):
@@ -58,9 +55,6 @@ class LocalMIM(BaseSelfSupervisor):
         Scales that tap such a depth are switched off: their norm, decoder and target are not computed and their term
         is 0. The result depends on the argument alone, so it may be called at any time, repeatedly, and after a resume;
         nothing is deleted and the state dict keeps its keys.
-
-        Raises:
-            ValueError: no scale would be left.
         """
         scales = frozenset(k for k in range(len(self.neck.decoders)) if not self.taps or self.taps[k] > frozen_depth)
         if not scales:
@@ -113,11 +107,7 @@ class DenseLocalMIM(LocalMIM):
 
     def reconstruct(self, inputs: Tensor, data_samples: list | None = None) \
             -> tuple[list[Tensor | None], list[Tensor | None], Tensor]:
-        """As in `LocalMIM`; ``data_samples`` carry the mask, (h, w) of 0 and 1.
-
-        Raises:
-            ValueError: they do not.
-        """
+        """As in `LocalMIM`; ``data_samples`` carry the mask, (h, w) of 0 and 1."""
         if not data_samples or any('mask' not in sample for sample in data_samples):
             raise ValueError('DenseLocalMIM needs a mask in every data sample; '
                              'add `SimMIMMaskGenerator` to the pipeline, before `PackInputs`')

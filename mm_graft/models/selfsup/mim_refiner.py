@@ -74,10 +74,6 @@ class MIMRefiner(HasMomentumEncoder, BaseSelfSupervisor):
         momentum: of the averaged encoder, 0.9999 in the authors' runs; None: no average.
         train_encoder: False for stage i; the encoder is then in eval mode and outside autograd.
         kwargs: ``data_preprocessor`` and ``init_cfg`` of the host's ``BaseSelfSupervisor``.
-
-    Raises:
-        ValueError: the encoder does not say which blocks it gives, or not its last one; an average of an encoder that
-            does not train; at the first batch, views or ids are missing.
     """
 
     def __init__(self, backbone: dict, head: dict, num_global_views: int = 2, momentum: float | None = 0.9999,
@@ -126,11 +122,7 @@ class MIMRefiner(HasMomentumEncoder, BaseSelfSupervisor):
         return self
 
     def on_freeze(self, frozen_depth: int) -> None:
-        """Switch off the heads of blocks that no longer train; called when every depth up to this one was frozen.
-
-        Raises:
-            ValueError: no head would be left.
-        """
+        """Switch off the heads of blocks that no longer train; called when every depth up to this one was frozen."""
         self.live = frozenset(f'block{block}' for block in self.blocks if block + 1 > frozen_depth)
         if not self.live:
             raise ValueError(f'frozen_depth={frozen_depth} is at or above every block with a head {self.blocks}, so '
@@ -141,11 +133,7 @@ class MIMRefiner(HasMomentumEncoder, BaseSelfSupervisor):
                 parameter.grad = None
 
     def loss(self, inputs: list[Tensor], data_samples: list | None = None, **kwargs) -> dict[str, Tensor]:
-        """The term of every head, ``loss_block…``, of views (B, 3, H, W), global ones first.
-
-        Raises:
-            ValueError: no list of views, fewer than the global ones, or samples without ids of their own.
-        """
+        """The term of every head, ``loss_block…``, of views (B, 3, H, W), global ones first."""
         check_views(inputs, self.num_global_views)
         device = inputs[0].device
         ids, labels = sample_ids(data_samples, device), sample_labels(data_samples, device)
@@ -159,11 +147,7 @@ class MIMRefiner(HasMomentumEncoder, BaseSelfSupervisor):
 
 
 def check_views(inputs: Sequence[Tensor], num_global: int) -> None:
-    """See that a batch has as many views as are needed.
-
-    Raises:
-        ValueError: it has not.
-    """
+    """See that a batch has as many views as are needed."""
     if not isinstance(inputs, list | tuple) or len(inputs) < num_global:
         given = f'{len(inputs)} views' if isinstance(inputs, list | tuple) else f'one {type(inputs).__name__}'
         raise ValueError(f'{given} of each image came, but {num_global} global ones are needed; use MultiView in the '

@@ -37,10 +37,6 @@ class TeacherTemperature(nn.Module):
         end: after the warm-up.
         warmup: share of the run; 30 of 100 epochs are 0.3. DINO counts whole epochs, DINOv2 iterations, as here.
         max_iters: iterations of the run; None: of the Runner.
-
-    Raises:
-        ValueError: a temperature that is not positive, or a warm-up outside [0, 1].
-        RuntimeError: when called, if a warm-up has no length of the run.
     """
 
     def __init__(self, start: float = 0.04, end: float = 0.07, warmup: float = 0.3,
@@ -92,10 +88,6 @@ class SelfDistillation(HasMomentumEncoder, BaseSelfSupervisor):
         momentum: of the teacher at the first iteration; rises to ``end_momentum`` along half a cosine.
         end_momentum: at the end.
         kwargs: ``data_preprocessor`` and ``init_cfg`` of the host's ``BaseSelfSupervisor``.
-
-    Raises:
-        ValueError: the encoder does not give all tokens, masks of another grid, a head for patches that are never
-            hidden, a negative weight; at the first batch, views are missing.
     """
 
     def __init__(self, backbone: dict, head: dict, patch_head: dict | None = None, mask_generator: dict | None = None,
@@ -169,11 +161,7 @@ class SelfDistillation(HasMomentumEncoder, BaseSelfSupervisor):
                 for _, group in groupby(views, key=lambda view: view.shape)]
 
     def loss(self, inputs: list[Tensor], data_samples: list | None = None, **kwargs) -> dict[str, Tensor]:
-        """Terms ``loss_class``, ``loss_patch``, ``loss_koleo`` of views (B, C, H, W), global ones first.
-
-        Raises:
-            ValueError: no list of views, fewer than two, or fewer than the global ones.
-        """
+        """Terms ``loss_class``, ``loss_patch``, ``loss_koleo`` of views (B, C, H, W), global ones first."""
         views = check_views(inputs, self.num_global_views)
         whole = torch.cat(views[:self.num_global_views])  # G × (B, C, H, W) → (G·B, C, H, W)
         mask = None if self.mask_generator is None else self.mask_generator(len(whole), whole.device)
@@ -194,11 +182,7 @@ class SelfDistillation(HasMomentumEncoder, BaseSelfSupervisor):
 
 
 def check_views(inputs: list[Tensor], num_global: int) -> list[Tensor]:
-    """The views themselves.
-
-    Raises:
-        ValueError: they cannot be compared.
-    """
+    """The views themselves."""
     given = f'{len(inputs)} view(s)' if isinstance(inputs, list | tuple) else f'one {type(inputs).__name__}'
     if not isinstance(inputs, list | tuple) or len(inputs) < max(2, num_global):
         raise ValueError(f'{given} of each image came to a method that compares at least two, {num_global} of them '

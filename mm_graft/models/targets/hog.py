@@ -113,9 +113,6 @@ class HOGTarget(BaseModule):
         cells: side of a cell in pixels, a scale each.
         random_bias: draw the pairs described above.
         chunk_size: images that are computed at a time; bounds the memory, does not change the result.
-
-    Raises:
-        ValueError: a size is not positive, or (in ``forward``) a cell does not divide the image.
     """
 
     def __init__(self,

@@ -29,9 +29,6 @@ class PixelTarget(BaseModule):
     Args:
         cells: side of a patch in pixels, a scale each.
         standardized: as in the formula above; otherwise the pixels as the network sees them.
-
-    Raises:
-        ValueError: a size is not positive, or (in ``forward``) does not divide the image.
     """
 
     def __init__(self, cells: Sequence[int] = (4, 8, 16, 32), standardized: bool = True):
