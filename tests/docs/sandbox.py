@@ -64,8 +64,8 @@ def fingerprint() -> dict[Path, str]:
             if path.is_file() and not set(BUILT) & set(path.parts)}
 
 
-def made_small(command: str) -> str:
-    """A command for this sandbox: what stands for something is put in, eight processes become two."""
+def made_small(command: str, processes: int = 2) -> str:
+    """A command for this sandbox: what stands for something is put in, and few processes take the place of many."""
     for old, new in {
             'NNODES=2 NODE_RANK=0 MASTER_ADDR=host PORT=29500 ': '',
             'NNODES=2:4 RDZV_ENDPOINT=host:29400': 'NNODES=1:1 RDZV_ENDPOINT=localhost:0',
@@ -76,7 +76,10 @@ def made_small(command: str) -> str:
         command = (command + ' ').replace(old, new).strip()
     command = re.sub(r'--minutes \d+', '--minutes 0.05', command)
     command = re.sub(r'--indices [\d ]+', '--indices 0 1 ', command)
-    command = re.sub(r'(dist_\w+\.sh \S+(?: \S+\.pth\S*)?) \d+', r'\1 2', re.sub(r'\bGPUS=\d+', 'GPUS=1', command))
+    command = re.sub(r'\bGPUS=\d+', 'GPUS=1', command)
+    command = re.sub(r'(dist_\w+\.sh \S+(?: \S+\.pth\S*)?|--nproc-per-node|--gpus) \d+', rf'\1 {processes}', command)
+    if 'linear-augmented' in command:
+        command += ' --linear-epochs 2'
     return first_checkpoint(command)
 
 
