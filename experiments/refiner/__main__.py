@@ -44,7 +44,8 @@ def train(step: Step, length: Length, folder: Path, seed: int, options: Sequence
     final = folder / f'epoch_{step.epochs}.pth'
     if last_epoch(folder) < step.epochs:
         folder.mkdir(parents=True, exist_ok=True)
-        words = [f'train_cfg.max_epochs={step.epochs}', f'train_dataloader.dataset.indices={length.images}',
+        words = [f'train_cfg.max_epochs={step.epochs}', f'param_scheduler.warmup={step.warmup}',
+                 f'train_dataloader.dataset.indices={length.images}',
                  f'default_hooks.logger.interval={min(13, length.images // BATCH)}', *step.options, *options]
         run_training(train_command(CONFIGS[step.config], folder, seed, words), folder.with_suffix('.log'),
                      f'{folder.name} {seed}', step.epochs)

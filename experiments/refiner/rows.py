@@ -29,10 +29,10 @@ class Length:
         images: for training.
     """
 
-    mae: int = 60
-    heads: int = 2
-    refined: int = 8
-    images: int = 10000
+    mae: int = 8
+    heads: int = 1
+    refined: int = 1
+    images: int = 60000
 
     @property
     def refiner(self) -> int:
@@ -53,6 +53,11 @@ class Step:
     config: str
     epochs: int
     options: tuple[str, ...] = ()
+
+    @property
+    def warmup(self) -> float:
+        """Epochs: an eighth of every training, however long."""
+        return self.epochs / 8
 
 
 def gflops(step: str, out: Path) -> float:
@@ -76,10 +81,10 @@ def rows(length: Length, out: Path) -> dict[str, tuple[Step, ...]]:
 
     ``…_images``: as many images after MAE as the refiner sees. ``…_flops``: as many operations. A longer MAE is
     trained from its beginning, as its schedule depends on its length. ``one_head`` is the refiner with a head on the
-    last block alone.
+    last block alone. A row that comes out as another is left out.
     """
     refiner = (Step('heads', length.heads), Step('refined', length.refined))
-    return {
+    planned = {
         'mae': (),
         'mae_images': (Step('mae', length.mae + length.refiner), ),
         'mae_flops': (Step('mae', length.mae + equal_epochs('mae', length, out)), ),
@@ -88,6 +93,8 @@ def rows(length: Length, out: Path) -> dict[str, tuple[Step, ...]]:
         'one_head': tuple(Step(step.config, step.epochs, (LAST_BLOCK, )) for step in refiner),
         'refined': refiner,
     }
+    return {name: steps for index, (name, steps) in enumerate(planned.items())
+            if steps not in list(planned.values())[:index]}
 
 
 TITLES = {

@@ -47,6 +47,18 @@ def test_epochs_at_equal_flops_are_those_of_both_stages(tmp_path):
     assert planned['refined'] == (Step('heads', 1), Step('refined', 2))
 
 
+def test_rows_that_come_out_alike_are_trained_once(tmp_path):
+    planned = rows.rows(Length(4, 1, 1, 512), tmp_path)  # (2 + 9) / 4 ≈ 3 epochs
+    assert 'graft_flops' in planned
+    planned = rows.rows(Length(4, 3, 1, 512), tmp_path)  # (3 · 2 + 9) / 4 ≈ 4 epochs
+    assert planned['graft_images'] == (Step('graft', 4), )
+    assert 'graft_flops' not in planned
+
+
+def test_the_warm_up_is_an_eighth_of_every_training():
+    assert [Step('mae', epochs).warmup for epochs in (8, 1)] == [1.0, 0.125]
+
+
 def test_what_leads_to_an_encoder_is_added_up(tmp_path):
     planned = rows.rows(LENGTH, tmp_path)
     costs = {name: tool.cost(steps, LENGTH, tmp_path) for name, steps in planned.items()}
@@ -115,7 +127,7 @@ def test_the_report_has_the_neighbors_of_both_stages(tmp_path, trained):
 def test_all_encoders_are_alike_and_see_the_same_images():
     cfgs = {name: Config.fromfile(path) for name, path in CONFIGS.items()}
     assert len({str(cfg.model.backbone.arch) for cfg in cfgs.values()}) == 1
-    assert {cfg.train_dataloader.dataset.indices for cfg in cfgs.values()} == {10000}
+    assert {cfgs[name].train_dataloader.dataset.indices for name in ('heads', 'refined')} == {Length.images}
     assert {cfg.train_dataloader.batch_size for cfg in cfgs.values()} == {tool.BATCH}
     assert cfgs['heads'].model.backbone.out_indices == cfgs['refined'].model.backbone.out_indices
     assert (cfgs['heads'].max_epochs, cfgs['refined'].max_epochs) == (Length.heads, Length.refined)

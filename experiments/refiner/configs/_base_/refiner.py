@@ -34,5 +34,5 @@ model = dict(
         out_channels=64,
         predictor_channels=256,
         norm_cfg=dict(type='BN1d'),
-        queue=dict(type='mm_graft.SupportQueue', length=4096, num_neighbors=1),  # of 10,000 images
+        queue=dict(type='mm_graft.SupportQueue', length=4096, num_neighbors=1),
         loss=dict(type='mm_graft.NNALoss', temperature=0.2, pairs='described')))
