@@ -16,10 +16,11 @@ from mmengine.logging import MMLogger
 from tqdm import tqdm
 
 from experiments.cifar10.prepare import write_lists
-from experiments.cifar10.report import commit, write_report, write_results
+from experiments.cifar10.report import write_report, write_results
 from experiments.cifar10.reproduction import Reproduction
 from experiments.cifar10.rows import EQUAL_IMAGES, ROWS, Job, plan
 from experiments.cifar10.sizes import IMAGES
+from experiments.pages import commit
 from experiments.training import ROOT, TimeUpError, last_checkpoint
 from mm_graft.commands.running import guarded
 

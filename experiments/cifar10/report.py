@@ -2,11 +2,10 @@
 
 import json
 import re
-import subprocess
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 
 from matplotlib.figure import Figure
 
@@ -22,21 +21,13 @@ from experiments.cifar10.rows import (
     needed,
 )
 from experiments.demo.report import PACKAGES, device_name
+from experiments.pages import mean_and_spread, put_blocks
 from mm_graft.evaluation.report import write_json
 
 PROTOCOLS = {'knn': 'kNN', 'linear': 'linear', 'fewshot-1': '1 %', 'fewshot-10': '10 %', 'finetune': 'fine-tuned'}
 FROZEN = ('knn', 'linear', 'fewshot-1')
 COLORS = ('#4477aa', '#ee6677', '#228833', '#ccbb44', '#66ccee', '#aa3377')
 POOLS = {'cls': 'class token', 'avg': 'mean of patches'}
-
-
-def commit(root: Path) -> str:
-    """The commit that is checked out, marked if files differ from it."""
-    def ask(*command: str) -> str:
-        return subprocess.run(['git', '-C', root, *command], capture_output=True, text=True).stdout.strip()
-
-    changed = ask('status', '--porcelain', '--untracked-files=no', '--', 'mm_graft', 'configs', 'experiments')
-    return (ask('rev-parse', '--short', 'HEAD') or 'unknown') + (' with changes' if changed else '')
 
 
 def seed_result(folder: Path) -> dict:
@@ -82,13 +73,6 @@ def scores(results: dict, row: str, protocol: str, pool: str = 'cls', epoch: int
     return values
 
 
-def cell(values: Sequence[float]) -> str:
-    """Mean ± standard deviation over the seeds."""
-    if not values:
-        return '–'
-    return f'{fmean(values):.1f}' + (f' ± {stdev(values):.1f}' if len(values) > 1 else '')
-
-
 def table(results: dict, rows: Sequence[str], protocols: Sequence[str], pool: str = 'cls') -> str:
     """Markdown table of some rows that have been run."""
     names = [PROTOCOLS[protocol] for protocol in protocols]
@@ -96,7 +80,7 @@ def table(results: dict, rows: Sequence[str], protocols: Sequence[str], pool: st
              '|---|---:|---:|---:|' + '---:|' * len(names)]
     for name in rows:
         if row := results['rows'].get(name):
-            cells = ' | '.join(cell(scores(results, name, protocol, pool)) for protocol in protocols)
+            cells = ' | '.join(mean_and_spread(scores(results, name, protocol, pool)) for protocol in protocols)
             lines.append(f'| {ROWS[name].title} | {row["images"] // 1000}k | {row["tflops"]:.1f} | {len(row["seeds"])} '
                          f'| {cells} |')
     return '\n'.join(lines)
@@ -121,7 +105,7 @@ def local_table(results: dict) -> str:
         for stop in stops_of(results, name) if row else ():
             share = stop / row['epochs']
             title = ROWS[name].title + (f', stopped after {stop} of {row["epochs"]} epochs' if share < 1 else '')
-            cells = ' | '.join(cell(scores(results, name, protocol, 'avg', stop)) for protocol in FROZEN)
+            cells = ' | '.join(mean_and_spread(scores(results, name, protocol, 'avg', stop)) for protocol in FROZEN)
             lines.append(f'| {title} | {row["tflops"] * share:.2f} | {cells} |')
     return '\n'.join(lines)
 
@@ -149,14 +133,6 @@ def blocks(results: dict) -> dict[str, str]:
         f'{scale}-local': local_table(results),
         f'{scale}-conmim': by_pool(results, PIXELS_OR_CONTRAST),
     }
-
-
-def put_blocks(text: str, parts: dict[str, str]) -> str:
-    """Text in which what stands between ``<!-- name -->`` and ``<!-- /name -->`` is replaced."""
-    for name, content in parts.items():
-        pattern = re.compile(rf'(<!-- {name} -->\n).*?(<!-- /{name} -->)', re.DOTALL)
-        text = pattern.sub(lambda match, content=content: f'{match[1]}{content}\n{match[2]}', text)
-    return text
 
 
 def draw_methods(results: dict) -> Figure:

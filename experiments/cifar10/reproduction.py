@@ -5,10 +5,10 @@ from pathlib import Path
 
 import torch
 
-from experiments.cifar10.costs import gflops_per_image
 from experiments.cifar10.rows import ROWS, Costs, Job
 from experiments.cifar10.scores import evaluate_checkpoints, tuned_protocol
 from experiments.cifar10.sizes import CONFIGS, EPOCHS, IMAGES, as_options, overrides, read_config
+from experiments.costs import gflops_per_image
 from experiments.training import last_checkpoint, last_epoch, run_training, save_initial_weights, train_command
 
 
@@ -28,7 +28,9 @@ class Reproduction:
 
     def gflops(self, name: str) -> float:
         """Counted operations of a row, per image."""
-        return gflops_per_image(name, self.scale, self.out / 'gflops.json')
+        row = ROWS[name]
+        return gflops_per_image(' '.join([row.config, *row.options]), read_config(row.config, self.scale), row.options,
+                                self.out / 'gflops.json')
 
     def folder(self, job: Job) -> Path:
         """Where a job's checkpoints and reports are."""

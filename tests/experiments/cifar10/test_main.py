@@ -13,8 +13,9 @@ from mmengine.config import Config, DictAction
 from PIL import Image
 
 from benchmarks.step import TrainingStep
+from experiments import costs
 from experiments.cifar10 import __main__ as tool
-from experiments.cifar10 import costs, prepare, report, reproduction, rows
+from experiments.cifar10 import prepare, report, reproduction, rows
 from experiments.cifar10.rows import FROZEN, ROWS, Job
 from experiments.cifar10.sizes import CONFIGS, FULL, as_options, read_config
 
@@ -23,8 +24,8 @@ GFLOPS = {'mae': 0.04, 'mocov3': 0.12, 'mae2mocov3': 0.12, 'mocov32mae_frozen': 
 SCORES = {'knn': 30.0, 'linear': 40.0, 'fewshot-1': 20.0}
 
 
-def given_gflops(name, *_):
-    return 0.06 if ROWS[name].options == FROZEN else GFLOPS[ROWS[name].config]
+def given_gflops(label, cfg, options, cache):
+    return 0.06 if tuple(options) == FROZEN else GFLOPS[label.split()[0]]
 
 
 @pytest.fixture

@@ -1,10 +1,10 @@
 """MIM-Refiner on Fashion-MNIST, stage i: the heads alone, on the frozen encoder of MAE.
 
 Paper:    the method of Alkin et al., MIM-Refiner, ICLR 2025 (arXiv 2402.10093)
-Command:  python -m experiments.refiner, or tools/train.py experiments/refiner/configs/heads.py after
+Command:  python -m experiments.methods, or tools/train.py experiments/methods/configs/heads.py after
           experiments/demo/configs/mae.py
 Devices:  one CPU core, four minutes
-Expected: nothing of its own; python -m experiments.refiner measures what stage ii makes of it
+Expected: nothing of its own; python -m experiments.methods measures what stage ii makes of it
 """
 
 _base_ = [

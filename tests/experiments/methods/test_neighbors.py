@@ -1,6 +1,6 @@
 import json
 
-from experiments.refiner.neighbors import draw, joined, logged
+from experiments.methods.neighbors import draw, joined, logged
 
 
 def write(run, start, rows):

@@ -1,14 +1,13 @@
-"""Counted operations of a training on CIFAR-10, per image, frozen prefixes taken into account."""
+"""Counted operations of a training, per image, frozen prefixes taken into account."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from mmengine.config import Config
 
 from benchmarks.measure import count
 from benchmarks.step import TrainingStep
-from experiments.cifar10.rows import ROWS
-from experiments.cifar10.sizes import read_config
 from mm_graft.analysis.schedule_plot import simulate
 from mm_graft.engine.freezing.freeze_once import freeze_blocks
 from mm_graft.evaluation.report import write_json
@@ -32,14 +31,11 @@ def gflops_of_run(cfg: Config) -> float:
     return total / cfg.train_cfg.max_epochs
 
 
-def gflops_per_image(name: str, scale: str, cache: Path) -> float:
-    """10⁹ operations per image of a row, counted once and kept in ``cache``."""
-    row = ROWS[name]
-    label = ' '.join([row.config, *row.options])
+def gflops_per_image(label: str, cfg: Config, options: Sequence[str], cache: Path) -> float:
+    """10⁹ operations per image of a config with overrides, counted once and kept in ``cache`` under ``label``."""
     known = json.loads(cache.read_text()) if cache.is_file() else {}
     if label not in known:
-        cfg = read_config(row.config, scale)
-        for option in row.options:
+        for option in options:
             key, value = option.split('=')
             cfg.merge_from_dict({key: value if value.isalpha() else json.loads(value)})
         known[label] = gflops_of_run(cfg)

@@ -1,10 +1,10 @@
 """MIM-Refiner on Fashion-MNIST, stage ii: encoder and heads together.
 
 Paper:    the method of Alkin et al., MIM-Refiner, ICLR 2025 (arXiv 2402.10093)
-Command:  python -m experiments.refiner, or tools/train.py experiments/refiner/configs/refined.py after
-          experiments/demo/configs/mae.py and experiments/refiner/configs/heads.py
+Command:  python -m experiments.methods, or tools/train.py experiments/methods/configs/refined.py after
+          experiments/demo/configs/mae.py and experiments/methods/configs/heads.py
 Devices:  two CPU cores, twelve minutes
-Expected: python -m experiments.refiner measures it
+Expected: python -m experiments.methods measures it
 """
 
 _base_ = [

@@ -1,0 +1,118 @@
+"""The methods on Fashion-MNIST, at equal images and at equal FLOPs, seed by seed.
+
+Trains MAE, then on top of it the graft and the refiner, and the others from nothing; scores each encoder by kNN, a
+linear probe, 1 % of the labels and ten images a class. What is finished is not repeated, what was interrupted resumes.
+Results: OUT/results.json; python -m experiments.methods.report makes the page's tables and figures of it.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+
+from experiments.fashion_mnist import prepare_fashion_mnist
+from experiments.methods.report import POOLS, SCORES, write_results
+from experiments.methods.rows import CONFIGS, ON_MAE, TITLES, Length, Row, Step, rows, stands_on_mae
+from experiments.pages import commit
+from experiments.scores import settings_for
+from experiments.training import ROOT, last_epoch, run_training, save_initial_weights, train_command
+from mm_graft.commands.running import guarded
+from mm_graft.evaluation.evaluate import evaluate
+from mm_graft.evaluation.report import write_json
+
+BATCH = 128
+DRAWS = 5
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
+    parser.add_argument('--rows', nargs='+', choices=list(TITLES), default=list(TITLES))
+    parser.add_argument('--epochs', type=int, nargs=3, metavar=('MAE', 'HEADS', 'REFINED'),
+                        default=(Length.mae, Length.heads, Length.refined), help='for a quick trial: 2 1 1')
+    parser.add_argument('--images', type=int, default=Length.images, help='for training; for a quick trial: 512')
+    parser.add_argument('--out', type=Path, default=Path('work_dirs/methods'), help='folder of runs and results')
+    return parser.parse_args()
+
+
+def train(step: Step, length: Length, folder: Path, seed: int, options: Sequence[str] = ()) -> Path:
+    """Train to the end, unless that has been done; the last checkpoint."""
+    if step.epochs == 0:
+        return save_initial_weights(Config.fromfile(CONFIGS[step.config]), folder, seed)
+    if last_epoch(folder) < step.epochs:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / 'commit.txt').write_text(commit(ROOT))
+        words = [f'train_cfg.max_epochs={step.epochs}', f'param_scheduler.warmup={step.warmup}',
+                 f'train_dataloader.dataset.indices={length.images}',
+                 f'default_hooks.logger.interval={min(13, length.images // BATCH)}', *step.options, *options]
+        run_training(train_command(CONFIGS[step.config], folder, seed, words), folder.with_suffix('.log'),
+                     f'{folder.name} {seed}', step.epochs)
+    return folder / f'epoch_{step.epochs}.pth'
+
+
+def train_row(name: str, row: Row, length: Length, out: Path, seed: int) -> Path:
+    """Train what a row needs, the seed's MAE below included; the encoder's checkpoint."""
+    if stands_on_mae(row):
+        checkpoint = mae = train(Step('mae', length.mae), length, out / f'mae_{seed}', seed)
+    for step in row:
+        options = []
+        if step.config in ON_MAE and step.epochs:
+            start = checkpoint if step.config == 'refined' else mae  # stage i keeps MAE's encoder beside its heads
+            options = [f'default_hooks.init.checkpoint={start}']
+        checkpoint = train(step, length, out / f'{name}_{step.config}_{seed}', seed, options)
+    return checkpoint
+
+
+def score(checkpoint: Path, out: Path, seed: int) -> dict[str, dict[str, float]]:
+    """Percent of the test images that are right, on frozen features after the final norm, by pool and protocol."""
+    cfg = Config.fromfile(CONFIGS['graft'])  # every row has its encoder
+    once = settings_for(out / 'features', seed)
+    draws = replace(once, protocols=('fewshot-1', 'shots'), protocol=replace(once.protocol, seeds=DRAWS, shots=(10, )))
+    found = {}
+    for pool in POOLS:
+        reports = [evaluate(cfg, str(checkpoint), replace(each, pool=pool))['protocols'] for each in (once, draws)]
+        found[pool] = {name: reports[name in draws.protocols][name]['top1'] for name in SCORES}
+    return found
+
+
+def run_seed(out: Path, length: Length, seed: int, wanted: Sequence[str]) -> None:
+    """Train and score the rows of a seed that are missing."""
+    for name, row in rows(length, out).items():
+        path = out / f'scores_{name}_{seed}.json'
+        if name in wanted and not path.is_file():
+            checkpoint = train_row(name, row, length, out, seed)
+            write_json(path, score(checkpoint, out, seed))
+
+
+def keep_length(out: Path, length: Length) -> None:
+    """Note epochs and images beside the results, which are of one length only.
+
+    Raises:
+        ValueError: the folder holds results of another.
+    """
+    note, mine = out / 'length.json', asdict(length)
+    known = json.loads(note.read_text()) if note.is_file() else mine
+    if known != mine:
+        raise ValueError(f'{out} holds results of {known}; give {mine} an --out of its own')
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(note, mine)
+
+
+def main() -> None:
+    args = parse_args()
+    with guarded():
+        length = Length(*args.epochs, args.images)
+        keep_length(args.out, length)
+        prepare_fashion_mnist('data/fashion_mnist')
+        MMLogger.get_current_instance().setLevel('ERROR')
+        for seed in args.seeds:
+            run_seed(args.out, length, seed, args.rows)
+            write_results(args.out, length, BATCH)
+
+
+if __name__ == '__main__':
+    main()

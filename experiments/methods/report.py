@@ -1,0 +1,110 @@
+"""Tables and figures of docs/results.md out of docs/results/fashion_mnist.json.
+
+python -m experiments.methods.report [OUT] first puts the results of OUT there.
+"""
+
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from statistics import fmean
+
+from matplotlib.figure import Figure
+
+from experiments.demo.report import PACKAGES, device_name
+from experiments.methods.neighbors import draw, joined, logged
+from experiments.methods.rows import TITLES, Length, cost, epochs_of, rows
+from experiments.pages import mean_and_spread, put_blocks
+from experiments.training import ROOT
+from mm_graft.evaluation.report import write_json
+
+DOCS = ROOT / 'docs'
+RESULTS = 'results/fashion_mnist.json'
+SCORES = {'knn': 'kNN', 'linear': 'linear', 'fewshot-1': '1 %', 'shots': '10 a class'}
+POOLS = {'cls': 'class token', 'avg': 'mean of patches'}
+STAGES = ('heads', 'refined')
+
+
+def write_results(out: Path, length: Length, batch: int) -> dict:
+    """Collect what is there into OUT/results.json: every row's cost, and its scores by seed, pool and protocol."""
+    found = {}
+    for name, row in rows(length, out).items():
+        seeds = {path.stem.rpartition('_')[2]: json.loads(path.read_text())
+                 for path in sorted(out.glob(f'scores_{name}_*.json'))
+                 if path.stem.removeprefix(f'scores_{name}_').isdigit()}
+        if seeds:
+            found[name] = {'images': epochs_of(row, length) * length.images,
+                           'tflops': cost(row, length, out) * length.images / 1000, 'seeds': seeds}
+    curves = {seed: joined([logged(out / f'refined_{stage}_{seed}', batch) for stage in STAGES])
+              for seed in found.get('refined', {'seeds': {}})['seeds']}
+    results = {'device': device_name(), 'versions': {package: version(package) for package in PACKAGES},
+               'commits': sorted({path.read_text() for path in out.glob('*/commit.txt')}),
+               'rows': found, 'neighbors_of_the_same_class': curves}
+    write_json(out / 'results.json', results)
+    return results
+
+
+def values(row: dict, pool: str, score: str) -> list[float]:
+    """A row's percentages, one a seed."""
+    return [seed[pool][score] for seed in row['seeds'].values()]
+
+
+def table(results: dict, pool: str) -> str:
+    """Markdown table: mean ± standard deviation over the seeds."""
+    lines = [f'| method | images | TFLOP | seeds | {" | ".join(SCORES.values())} |',
+             '|---|---:|---:|---:' + '|---:' * len(SCORES) + '|']
+    for name, title in TITLES.items():
+        if row := results['rows'].get(name):
+            cells = ' | '.join(mean_and_spread(values(row, pool, score)) for score in SCORES)
+            lines.append(f'| {title} | {row["images"] // 1000}k | {row["tflops"]:.0f} | {len(row["seeds"])} '
+                         f'| {cells} |')
+    return '\n'.join(lines)
+
+
+def facts(results: dict) -> str:
+    """Machine, commits and versions."""
+    versions = ', '.join(f'{name} {number}' for name, number in results['versions'].items())
+    return f'{results["device"]}; commits {", ".join(results["commits"])}; {versions}.'
+
+
+def draw_costs(results: dict) -> Figure:
+    """Accuracy over operations: a cross of mean and range for every row, the better pool of each."""
+    figure = Figure(figsize=(11, 4.5), layout='constrained')
+    panels = figure.subplots(1, 2)
+    for axes, score in zip(panels, ('knn', 'linear')):
+        for place, (name, row) in enumerate(results['rows'].items()):
+            by_pool = [values(row, pool, score) for pool in POOLS]
+            best = max(by_pool, key=fmean)
+            spread = [[fmean(best) - min(best)], [max(best) - fmean(best)]]
+            axes.errorbar(row['tflops'], fmean(best), spread, fmt='osD^vP'[place % 6], capsize=3,
+                          color=f'C{place % 10}', label=TITLES[name])
+        axes.set(title=f'{SCORES[score]}, % of the test images', xlabel='TFLOP of the pre-training')
+        axes.spines[['top', 'right']].set_visible(False)
+        axes.grid(alpha=0.25)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc='outside lower center', ncols=4, frameon=False)
+    return figure
+
+
+def write_page(docs: Path) -> None:
+    """Put the tables into docs/results.md and draw the figures beside the JSON file."""
+    results = json.loads((docs / RESULTS).read_text())
+    page, folder = docs / 'results.md', (docs / RESULTS).with_suffix('')
+    parts = {'fashion-run': facts(results), **{f'fashion-{pool}': table(results, pool) for pool in POOLS}}
+    page.write_text(put_blocks(page.read_text(), parts))
+    folder.mkdir(exist_ok=True)
+    draw_costs(results).savefig(folder / 'costs.png', dpi=130)
+    if any(results['neighbors_of_the_same_class'].values()):
+        draw(results['neighbors_of_the_same_class']).savefig(folder / 'neighbors.png', dpi=130)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Take over results, if a folder is given; then tables and figures."""
+    for out in argv:
+        shutil.copy(Path(out) / 'results.json', DOCS / RESULTS)
+    write_page(DOCS)
+
+
+if __name__ == '__main__':
+    main(sys.argv[1:])

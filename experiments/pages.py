@@ -1,0 +1,31 @@
+"""What the pages of experiments share: generated parts of a page, a cell of a table, which commit was run."""
+
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+
+
+def commit(root: Path) -> str:
+    """The commit that is checked out, marked if files differ from it."""
+    def ask(*command: str) -> str:
+        return subprocess.run(['git', '-C', root, *command], capture_output=True, text=True).stdout.strip()
+
+    changed = ask('status', '--porcelain', '--untracked-files=no', '--', 'mm_graft', 'configs', 'experiments')
+    return (ask('rev-parse', '--short', 'HEAD') or 'unknown') + (' with changes' if changed else '')
+
+
+def mean_and_spread(values: Sequence[float]) -> str:
+    """Mean ± standard deviation over the seeds; a dash for none."""
+    if not values:
+        return '–'
+    return f'{fmean(values):.1f}' + (f' ± {stdev(values):.1f}' if len(values) > 1 else '')
+
+
+def put_blocks(text: str, parts: Mapping[str, str]) -> str:
+    """Text in which what stands between ``<!-- name -->`` and ``<!-- /name -->`` is replaced."""
+    for name, content in parts.items():
+        pattern = re.compile(rf'(<!-- {name} -->\n).*?(<!-- /{name} -->)', re.DOTALL)
+        text = pattern.sub(lambda match, content=content: f'{match[1]}{content}\n{match[2]}', text)
+    return text

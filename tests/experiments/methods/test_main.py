@@ -1,0 +1,155 @@
+"""The bookkeeping of the experiment: what is trained and scored, once, from which start, and the page's tables."""
+
+import json
+
+import pytest
+from mmengine.config import Config
+
+from benchmarks.step import TrainingStep
+from experiments.methods import __main__ as tool
+from experiments.methods import report, rows
+from experiments.methods.rows import CONFIGS, TITLES, Length, Step, cost, epochs_of
+
+LENGTH = Length(4, 1, 2, 512)
+COSTS = {'mae': 1.0, 'mocov3': 4.0, 'graft': 4.0, 'graft_anchored': 4.5, 'heads': 2.0, 'refined': 9.0, 'joint': 5.0,
+         'localmim': 2.0, 'localmim_freezeout': 1.5, 'conmim': 6.0}
+SCORES = dict.fromkeys(tool.SCORES, 60.0)
+
+
+@pytest.fixture(autouse=True)
+def _counted(monkeypatch):
+    monkeypatch.setattr(rows, 'gflops_per_image', lambda label, cfg, options, cache:
+                        COSTS[label.split()[0]] - (2 if '[0,0,1]' in label else 0))
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Instead of trainings and scores, a list of what was asked for."""
+    asked = []
+
+    def train(command, log, title, max_epochs):
+        folder = log.with_suffix('')
+        (folder / f'epoch_{max_epochs}.pth').touch()
+        (folder / 'last_checkpoint').write_text(str(folder / f'epoch_{max_epochs}.pth'))
+        asked.append((folder.name, command))
+
+    monkeypatch.setattr(tool, 'run_training', train)
+    monkeypatch.setattr(tool, 'save_initial_weights', lambda cfg, folder, seed: folder / 'epoch_0.pth')
+    monkeypatch.setattr(tool, 'score', lambda checkpoint, out, seed: {
+        'cls': dict.fromkeys(tool.SCORES, 60.0 + seed), 'avg': dict.fromkeys(tool.SCORES, 70.0)})
+    return asked
+
+
+def test_the_rows_are_those_of_equal_images_and_of_equal_flops(tmp_path):
+    planned = rows.rows(LENGTH, tmp_path)
+    assert list(planned) == list(TITLES)
+    assert planned['mae_images'] == (Step('mae', 7), )
+    assert planned['mae_flops'] == (Step('mae', 24), )  # 4 · 1 + 1 · 2 + 2 · 9
+    assert planned['mocov3_images'] == (Step('mocov3', 3), )
+    assert planned['mocov3_flops'] == (Step('mocov3', 6), )
+    assert planned['graft_images'] == (Step('graft', 3), )
+    assert planned['graft_flops'] == (Step('graft', 5), )  # (1 · 2 + 2 · 9) / 4
+    assert planned['refined'] == (Step('heads', 1), Step('refined', 2))
+    assert planned['localmim'][0].epochs == planned['localmim_freezeout'][0].epochs == 12
+
+
+def test_rows_that_come_out_alike_are_trained_once(tmp_path):
+    planned = rows.rows(Length(4, 3, 1, 512), tmp_path)  # (3 · 2 + 9) / 4 ≈ 4 epochs
+    assert planned['graft_images'] == (Step('graft', 4), )
+    assert 'graft_flops' not in planned
+
+
+def test_the_warm_up_is_an_eighth_of_every_training():
+    assert [Step('mae', epochs).warmup for epochs in (8, 1)] == [1.0, 0.125]
+
+
+def test_what_leads_to_an_encoder_is_added_up(tmp_path):
+    planned = rows.rows(LENGTH, tmp_path)
+    costs = {name: cost(row, LENGTH, tmp_path) for name, row in planned.items()}
+    assert costs == {
+        'random': 0, 'mae': 4, 'mae_images': 7, 'mae_flops': 24, 'mocov3_images': 12, 'mocov3_flops': 24,
+        'graft_images': 16, 'graft_flops': 24, 'graft_one_rate': 16, 'graft_frozen': 10, 'graft_anchored': 17.5,
+        'one_head': 24, 'refined': 24, 'joint': 25, 'localmim': 24, 'localmim_freezeout': 18, 'conmim': 24}
+    epochs = {name: epochs_of(row, LENGTH) for name, row in planned.items()}
+    assert (epochs['random'], epochs['mae'], epochs['mocov3_images'], epochs['graft_images'], epochs['refined']) == (
+        0, 4, 3, 7, 7)
+
+
+def test_what_grafts_starts_from_the_mae_of_its_seed_and_the_second_stage_from_the_first(tmp_path, trained):
+    tool.run_seed(tmp_path, LENGTH, 3, ['refined', 'graft_images', 'mae_images', 'mocov3_images'])
+    commands = {name: ' '.join(command) for name, command in trained}
+    assert list(commands) == ['mae_images_mae_3', 'mocov3_images_mocov3_3', 'mae_3', 'graft_images_graft_3',
+                              'refined_heads_3', 'refined_refined_3']
+    mae = f'default_hooks.init.checkpoint={tmp_path}/mae_3/epoch_4.pth'
+    assert mae in commands['graft_images_graft_3']
+    assert mae in commands['refined_heads_3']
+    assert f'init.checkpoint={tmp_path}/refined_heads_3/epoch_1.pth' in commands['refined_refined_3']
+    assert 'checkpoint=' not in commands['mae_images_mae_3'] + commands['mocov3_images_mocov3_3']
+    assert all('randomness.seed=3' in command for command in commands.values())
+    assert all('train_dataloader.dataset.indices=512' in command for command in commands.values())
+    assert 'warmup=0.875 ' in commands['mae_images_mae_3']
+
+
+def test_random_weights_are_those_that_the_seed_draws_and_nothing_is_trained(tmp_path, trained, monkeypatch):
+    scored = []
+    monkeypatch.setattr(tool, 'score', lambda checkpoint, out, seed: scored.append(checkpoint.name) or {})
+    tool.run_seed(tmp_path, LENGTH, 0, ['random'])
+    assert (scored, trained) == (['epoch_0.pth'], [])
+
+
+def test_overrides_of_a_row_reach_its_training(tmp_path, trained):
+    tool.run_seed(tmp_path, LENGTH, 0, ['one_head', 'graft_frozen'])
+    assert [name for name, command in trained if 'model.backbone.out_indices=[5]' in command] == [
+        'one_head_heads_0', 'one_head_refined_0']
+    assert [name for name, command in trained if f'{rows.STAGE_RATES}=[0,0,1]' in command] == ['graft_frozen_graft_0']
+
+
+def test_nothing_finished_is_done_again(tmp_path, trained):
+    tool.run_seed(tmp_path, LENGTH, 0, ['mae', 'graft_images', 'refined'])
+    first = len(trained)
+    assert first == 4
+    tool.run_seed(tmp_path, LENGTH, 0, ['mae', 'graft_images', 'refined'])
+    assert len(trained) == first
+
+
+def test_results_of_another_length_are_not_mixed(tmp_path):
+    tool.keep_length(tmp_path, LENGTH)
+    tool.keep_length(tmp_path, LENGTH)
+    with pytest.raises(ValueError, match='an --out of its own'):
+        tool.keep_length(tmp_path, Length(4, 1, 3, 512))
+
+
+def test_the_page_has_mean_and_spread_of_the_seeds_and_the_neighbors_of_both_stages(tmp_path, trained):
+    for seed in (0, 2):
+        tool.run_seed(tmp_path, LENGTH, seed, ['mae', 'refined'])
+    for stage, value in (('heads', 50.0), ('refined', 70.0)):
+        folder = tmp_path / f'refined_{stage}_0' / '20260101_000000' / 'vis_data'
+        folder.mkdir(parents=True)
+        (folder / 'scalars.json').write_text(json.dumps({'step': 4, 'acc_neighbor_block5': value}) + '\n')
+    results = tool.write_results(tmp_path, LENGTH, 128)
+    assert results['neighbors_of_the_same_class']['0'] == {'5': [(512, 50.0), (1024, 70.0)]}
+    (tmp_path / 'results').mkdir()
+    (tmp_path / 'results.json').rename(tmp_path / report.RESULTS)
+    (tmp_path / 'results.md').write_text('<!-- fashion-cls -->\n<!-- /fashion-cls -->\n'
+                                         '<!-- fashion-avg -->\n<!-- /fashion-avg -->\n')
+    report.write_page(tmp_path)
+    page = (tmp_path / 'results.md').read_text()
+    assert '| MAE | 2k | 2 | 2 |' + ' 61.0 ± 1.4 |' * 4 in page
+    assert '| refined, three heads | 3k | 12 | 2 |' + ' 70.0 ± 0.0 |' * 4 in page
+    for picture in ('costs', 'neighbors'):
+        assert (tmp_path / f'results/fashion_mnist/{picture}.png').read_bytes()[:4] == b'\x89PNG'
+
+
+def test_all_encoders_are_alike_and_see_the_same_images():
+    cfgs = {name: Config.fromfile(path) for name, path in CONFIGS.items()}
+    assert set(cfgs) == set(COSTS)
+    assert len({str(cfg.model.backbone.arch) for cfg in cfgs.values()}) == 1
+    assert {cfg.train_dataloader.batch_size for cfg in cfgs.values()} == {tool.BATCH}
+    assert cfgs['heads'].model.backbone.out_indices == cfgs['refined'].model.backbone.out_indices
+    assert (cfgs['heads'].max_epochs, cfgs['refined'].max_epochs) == (Length.heads, Length.refined)
+
+
+@pytest.mark.parametrize('name', ['graft_anchored', 'joint', 'localmim', 'localmim_freezeout', 'conmim'])
+def test_a_step_of_each_has_a_finite_loss(name):
+    step = TrainingStep(Config.fromfile(CONFIGS[name]), batch_size=4)
+    assert step.loss(step.batch).isfinite()
