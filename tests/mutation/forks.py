@@ -92,7 +92,7 @@ class Runner:
             with contextlib.suppress(ImportError):
                 importlib.import_module('.'.join(other.relative_to(root).with_suffix('').parts))
         gc.freeze()
-        self.seconds, self.lines, self.deadline = {}, {}, 600.
+        self.seconds, self.lines, self.deadline, self.said = {}, {}, 600., tempfile.TemporaryFile()
         with tempfile.TemporaryDirectory() as folder:
             reached = Path(folder, 'reach.json')
             self._need_success(self._fork(self.source, lambda: self._reach(root / path, tests, reached)))
@@ -116,7 +116,9 @@ class Runner:
 
     def _need_success(self, status: int) -> None:
         if status != 0:
-            raise RuntimeError(f'the tests of {self.loader.path} fail without a mutation (pytest ends with {status})')
+            self.said.seek(0)
+            raise RuntimeError(f'the tests of {self.loader.path} fail without a mutation (pytest ends with {status}):\n'
+                               + self.said.read().decode(errors='replace')[-4000:])
 
     def _reach(self, path: Path, tests: list[str], result: Path) -> int:
         plugin = Reach(path)
@@ -150,8 +152,9 @@ class Runner:
     def _work(self, text: str, work: Callable[[], int]) -> None:
         os.setsid()
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, 1)
-        os.dup2(null, 2)
+        self.said.seek(0)
+        self.said.truncate()
+        os.dup2(self.said.fileno(), 1)
+        os.dup2(self.said.fileno(), 2)
         self.loader.text = text
         sys.exit(int(work()))
