@@ -93,7 +93,7 @@ setup-detection: .venv-detection/.complete
 	touch $@
 
 test-detection: .venv-detection/.complete
-	.venv-detection/bin/python -m pytest tests/detection tests/host/test_mmcv_operators.py
+	.venv-detection/bin/python -m pytest tests/detection tests/host/test_mmcv_operators.py tests/test_recipes.py
 
 docs: $(VENV)/.docs
 	$(RUN) -m sphinx -q -W --keep-going -b html -c docs . docs/_build/html
