@@ -92,7 +92,7 @@ class Runner:
             with contextlib.suppress(ImportError):
                 importlib.import_module('.'.join(other.relative_to(root).with_suffix('').parts))
         gc.freeze()
-        self.seconds, self.lines, self.deadline, self.said = {}, {}, 600., tempfile.TemporaryFile()
+        self.seconds, self.lines, self.deadline, self.said = {}, {}, 600., os.memfd_create('output')
         with tempfile.TemporaryDirectory() as folder:
             reached = Path(folder, 'reach.json')
             self._need_success(self._fork(self.source, lambda: self._reach(root / path, tests, reached)))
@@ -116,9 +116,8 @@ class Runner:
 
     def _need_success(self, status: int) -> None:
         if status != 0:
-            self.said.seek(0)
             raise RuntimeError(f'the tests of {self.loader.path} fail without a mutation (pytest ends with {status}):\n'
-                               + self.said.read().decode(errors='replace')[-4000:])
+                               + os.pread(self.said, 2**20, 0).decode(errors='replace')[-4000:])
 
     def _reach(self, path: Path, tests: list[str], result: Path) -> int:
         plugin = Reach(path)
@@ -152,9 +151,9 @@ class Runner:
     def _work(self, text: str, work: Callable[[], int]) -> None:
         os.setsid()
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-        self.said.seek(0)
-        self.said.truncate()
-        os.dup2(self.said.fileno(), 1)
-        os.dup2(self.said.fileno(), 2)
+        os.ftruncate(self.said, 0)
+        os.lseek(self.said, 0, os.SEEK_SET)
+        os.dup2(self.said, 1)
+        os.dup2(self.said, 2)
         self.loader.text = text
         sys.exit(int(work()))
