@@ -57,13 +57,20 @@ class Reach:
     """pytest plugin: which tests reach which line of a file, and how long each takes."""
 
     def __init__(self, path: Path) -> None:
-        self.path = str(path)
+        self.path, self.now = str(path), ''
         self.seconds: dict[str, float] = {}
+        self.apart: set[str] = set()  # tests that start processes: what those reach is not seen
+        sys.addaudithook(self._audit)
         self.coverage = coverage.Coverage(data_file=None, include=[self.path])
         self.coverage.start()
 
+    def _audit(self, event: str, args: tuple) -> None:
+        if event in ('os.fork', 'subprocess.Popen') and self.now:
+            self.apart.add(self.now)
+
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item):
+        self.now = item.nodeid
         self.coverage.switch_context(item.nodeid)
         start = time.monotonic()
         try:
@@ -73,7 +80,8 @@ class Reach:
 
     def result(self) -> dict:
         self.coverage.stop()
-        return {'seconds': self.seconds, 'lines': self.coverage.get_data().contexts_by_lineno(self.path)}
+        return {'seconds': self.seconds, 'apart': sorted(self.apart),
+                'lines': self.coverage.get_data().contexts_by_lineno(self.path)}
 
 
 class Runner:
@@ -92,12 +100,14 @@ class Runner:
             with contextlib.suppress(ImportError):
                 importlib.import_module('.'.join(other.relative_to(root).with_suffix('').parts))
         gc.freeze()
-        self.seconds, self.lines, self.deadline, self.said = {}, {}, 600., os.memfd_create('output')
+        self.seconds, self.lines, self.apart, self.deadline = {}, {}, [], 600.
+        self.said = os.memfd_create('output')
         with tempfile.TemporaryDirectory() as folder:
             reached = Path(folder, 'reach.json')
             self._need_success(self._fork(self.source, lambda: self._reach(root / path, tests, reached)))
             reach = json.loads(reached.read_text())
-        self.seconds, self.lines = reach['seconds'], {int(line): tests for line, tests in reach['lines'].items()}
+        self.seconds, self.apart = reach['seconds'], reach['apart']
+        self.lines = {int(line): tests for line, tests in reach['lines'].items()}
         self.deadline = 20 + 5 * sum(self.seconds.values())
         self._need_success(self._fork(self.source, lambda: self._run(self._tests(()))))
 
@@ -110,9 +120,8 @@ class Runner:
 
     def _tests(self, lines: Iterable[int]) -> list[str]:
         reaching = {test for line in lines for test in self.lines.get(line, [''])}
-        here = {test for tests in self.lines.values() for test in tests}
-        elsewhere = self.seconds.keys() - here  # in processes of their own, perhaps
-        return sorted(self.seconds if '' in reaching or not reaching else reaching | elsewhere, key=self.seconds.get)
+        everything = '' in reaching or not reaching  # lines that run at import, or in other processes alone
+        return sorted(self.seconds if everything else reaching.union(self.apart), key=self.seconds.get)
 
     def _need_success(self, status: int) -> None:
         if status != 0:
