@@ -19,6 +19,23 @@ class Help(argparse.ArgumentDefaultsHelpFormatter):
         return super()._get_help_string(action)
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser of one command, whose options may also stand between its positional arguments."""
+
+    _again = False
+
+    def parse_known_args(self, args: Sequence[str] | None = None,
+                         namespace: argparse.Namespace | None = None) -> tuple[argparse.Namespace, list[str]]:
+        """Options first, then what is left as positional arguments; argparse calls this for each of the two."""
+        if self._again or self._subparsers:
+            return super().parse_known_args(args, namespace)
+        self._again = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._again = False
+
+
 class Options(dict):
     """Overrides as MMEngine reads them (``2024`` a number, ``a,b`` a list), and ``texts``, as they were written."""
 

@@ -123,19 +123,29 @@ def _quiet() -> None:
 
 
 def _show(result: dict, path: Path | None) -> None:
-    """Print a result as a table, and write it where that was asked for."""
+    """Print a result as a table, a column per config, and write it where that was asked for."""
     from prettytable import PrettyTable
 
     from mm_graft.evaluation.report import write_json
-    printed = PrettyTable(['what', 'value'], align='l', header=False)
-    for key, value in result.items():
-        nested = value if isinstance(value, dict) else {'': value}
-        for name, item in nested.items():
-            if not isinstance(item, dict):
-                printed.add_row([f'{key} {name}', f'{item:.5g}' if isinstance(item, float) else item])
+    columns = [_cells(result)]
+    if 'vs' in result:
+        columns.append(_cells(result['vs']['other']))
+    printed = PrettyTable(align='l', header=False)
+    for name in dict.fromkeys(name for column in columns for name in column):
+        printed.add_row([name, *(column.get(name, '') for column in columns)])
     print(printed)
     if path:
         write_json(path, result)
+
+
+def _cells(result: dict) -> dict[str, object]:
+    """The texts of a column by the name of their row; what is nested deeper is a column of its own."""
+    flat = {}
+    for key, value in result.items():
+        for name, item in (value if isinstance(value, dict) else {'': value}).items():
+            if not isinstance(item, dict):
+                flat[f'{key} {name}'.strip()] = f'{item:.5g}' if isinstance(item, float) else item
+    return flat
 
 
 COMMANDS = {

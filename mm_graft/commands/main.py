@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from types import ModuleType
 
-from mm_graft.commands.arguments import Help, refuse
+from mm_graft.commands.arguments import Help, Parser, refuse
 from mm_graft.commands.meeting import telling_others
 from mm_graft.commands.messages import clean_errors
 from mm_graft.version import __version__
@@ -41,10 +41,10 @@ def build_parser(name: str | None = None) -> argparse.ArgumentParser:
     """The parser of one command, or of all."""
     if name is not None:
         module = import_module(f'mm_graft.commands.{name}')
-        parser = argparse.ArgumentParser(description=module.__doc__, formatter_class=Help)
+        parser = Parser(description=module.__doc__, formatter_class=Help)
         _fill(parser, module)
         return parser
-    parser = argparse.ArgumentParser(prog='mm_graft', description='Layer-wise self-supervised pre-training.')
+    parser = Parser(prog='mm_graft', description='Layer-wise self-supervised pre-training.')
     parser.add_argument('--version', action='version', version=f'mm_graft {__version__}')
     commands = parser.add_subparsers(required=True, metavar='COMMAND')
     for name in NAMES:

@@ -28,7 +28,13 @@ def test_a_step_is_measured_against_another_and_written_as_json(tmp_path, run):
     assert (result['batch'], result['frozen_blocks'], result['steps']) == (2, 2, 2)
     assert (result['config'], result['vs']['other']['config']) == (GRAFT, MOCO)
     assert result['vs']['speedup'] > 0
-    assert 'images_per_s' in told
+    rows = {cells[0]: cells[1:] for line in told.splitlines() if line.startswith('|')
+            if (cells := [cell.strip() for cell in line.strip('|').split('|')])}
+    other = result['vs']['other']
+    assert rows['config'] == [GRAFT, MOCO]
+    assert rows['images_per_s'] == [f'{result["images_per_s"]:.5g}', f'{other["images_per_s"]:.5g}']
+    assert rows['phases_ms ema'] == [f'{each["phases_ms"]["ema"]:.5g}' for each in (result, other)]
+    assert rows['vs speedup'] == [f'{result["vs"]["speedup"]:.5g}', '']
 
 
 def test_what_cannot_be_measured_is_one_line(refused, config):

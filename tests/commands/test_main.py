@@ -68,6 +68,23 @@ def test_an_unknown_option_is_named_with_the_one_that_is_meant(capsys):
     assert 'unknown arguments: --workdir x; did you mean --work-dir?' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize('words', [
+    ['evaluate', 'a.py', '--pool', 'avg', '--no-final-norm', 'b.pth'], ['evaluate', '--pool', 'avg', 'a.py', 'b.pth'],
+    ['analyze', 'tsne', 'a.py', '--pool', 'avg', 'b.pth'], ['analyze', 'tsne', 'a.py', 'b.pth', '--pool', 'avg']],
+    ids=str)
+def test_options_may_stand_between_config_and_checkpoint(words):
+    args = build_parser().parse_args(words)
+    assert (args.config, args.checkpoint, args.pool) == ('a.py', 'b.pth', 'avg')
+
+
+def test_a_checkpoint_that_is_missing_is_named_in_the_usage(capsys):
+    with pytest.raises(SystemExit):
+        main(arguments=['evaluate', '--pool', 'avg'])
+    told = capsys.readouterr().err
+    assert 'arguments are required: checkpoint' in told
+    assert '[config] checkpoint' in told
+
+
 def test_a_door_leads_to_its_command(monkeypatch, capsys):
     monkeypatch.setattr(sys, 'argv', ['convert.py', 'layout', '--help'])
     with pytest.raises(SystemExit):

@@ -14,6 +14,7 @@ from mm_graft.depth import unwrap
 from mm_graft.sharding import full_tensor, shard_like, sharding_of
 
 GRADIENTS = 'half_accumulated_gradients'
+HOST_WARNING = 'the gradient of some iterations is lost'
 
 
 def at_step(runner: Runner) -> bool:
@@ -49,10 +50,18 @@ def gather_gradients(runner: Runner) -> dict[str, Tensor]:
     return gathered
 
 
+def saved_gradients(runner: Runner, checkpoint: dict) -> dict[str, Tensor]:
+    """The gradients in a checkpoint; where there are some, the host's warning that they are lost is not logged."""
+    gradients = checkpoint.get(GRADIENTS) or {}
+    if gradients:
+        runner.logger.addFilter(lambda record: HOST_WARNING not in record.getMessage())
+    return gradients
+
+
 def restore_gradients(runner: Runner, gradients: dict[str, Tensor]) -> None:
-    """Go on accumulating where a checkpoint was written."""
+    """Give parameters the accumulated gradients that a checkpoint holds."""
     parameters = dict(unwrap(runner.model).named_parameters())
     for name, gradient in gradients.items():
         if parameters[name].requires_grad:
             parameters[name].grad = shard_like(gradient.to(parameters[name].device), parameters[name])
-    runner.logger.info('nothing is lost of the step that was half accumulated: its gradients are in the checkpoint')
+    runner.logger.info('accumulated gradients restored from the checkpoint; the interrupted step continues')

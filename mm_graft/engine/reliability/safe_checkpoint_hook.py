@@ -11,7 +11,12 @@ from mmengine.runner import Runner
 
 from mm_graft.checkpoints.intact import ATOMIC, RUN, corruption_reason, newest_intact
 from mm_graft.checkpoints.reading import CheckpointError, integrity
-from mm_graft.engine.reliability.gradient_carry import GRADIENTS, gather_gradients, restore_gradients
+from mm_graft.engine.reliability.gradient_carry import (
+    GRADIENTS,
+    gather_gradients,
+    restore_gradients,
+    saved_gradients,
+)
 from mm_graft.engine.reliability.resumed_settings import adopt, record_names
 from mm_graft.engine.reliability.run_folder import LAST, Record, asked_run, hold_folder, new_run, write_record
 from mm_graft.files import remove_abandoned
@@ -97,7 +102,7 @@ class SafeCheckpointHook(CheckpointHook):
         except BaseException:
             self._opening.close()
             raise
-        self.gradients = checkpoint.get(GRADIENTS) or {}
+        self.gradients = saved_gradients(runner, checkpoint)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Add which run it is, and what a resume needs to tell parameters by name."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mm_graft.host.shared_bias import cut_shared_bias
+from mm_graft.models.backbones.pretrained_init import is_pretrained
 from mm_graft.models.backbones.relative_position import RelativePositionBias
 from mm_graft.models.grids import check_divides
 from mm_graft.models.masking import replace_hidden
@@ -126,8 +127,9 @@ class ConMIMViT(BEiTViT):
 
     def init_weights(self) -> None:
         """BEiT's initialization, unless ``init_cfg`` names a checkpoint, which the host then loads."""
+        pretrained = is_pretrained(self)
         super().init_weights()
-        if isinstance(self.init_cfg, dict) and self.init_cfg['type'] == 'Pretrained':
+        if pretrained:
             return
         self.apply(_init_beit)
         for token in (self.cls_token, self.mask_token, self.pos_embed):

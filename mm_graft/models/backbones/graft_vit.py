@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mm_graft.models.adapters import add_adapters
 from mm_graft.models.backbones.class_token import class_token_through
+from mm_graft.models.backbones.pretrained_init import is_pretrained
 from mm_graft.models.grids import check_divides
 from mm_graft.models.position_table import mocov3_position_table
 from mm_graft.registry import MODELS
@@ -59,7 +60,7 @@ class GraftViT(MoCoV3ViT):
 
     def init_weights(self) -> None:
         """Initialize as the host, or from a checkpoint."""
-        pretrained = isinstance(self.init_cfg, dict) and self.init_cfg['type'] == 'Pretrained'
+        pretrained = is_pretrained(self)
         if self.cls_token is None and not pretrained:
             raise ValueError('with_cls_token=False: MoCo v3 initializes no encoder without a class token; '
                              "keep it, or load weights by init_cfg=dict(type='Pretrained', checkpoint=…)")

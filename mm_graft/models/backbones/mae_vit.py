@@ -4,6 +4,7 @@ from mmpretrain.models import VisionTransformer
 from mmpretrain.models.selfsup.mae import MAEViT as HostMAEViT
 from torch import Tensor, nn
 
+from mm_graft.models.backbones.pretrained_init import is_pretrained
 from mm_graft.models.grids import check_divides
 from mm_graft.models.position_table import mocov3_position_table
 from mm_graft.registry import MODELS
@@ -24,8 +25,9 @@ class MAEViT(HostMAEViT):
 
     def init_weights(self) -> None:
         """Initialize as the host does, drawing the same numbers, unless a checkpoint is given."""
+        pretrained = is_pretrained(self)
         VisionTransformer.init_weights(self)
-        if isinstance(self.init_cfg, dict) and self.init_cfg['type'] == 'Pretrained':
+        if pretrained:
             return
         self.pos_embed.data.copy_(mocov3_position_table(self.patch_resolution, self.embed_dims))
         nn.init.xavier_uniform_(self.patch_embed.projection.weight.data.flatten(1))

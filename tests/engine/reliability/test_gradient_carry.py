@@ -6,7 +6,13 @@ from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
 from torch import distributed, nn
 
-from mm_graft.engine.reliability.gradient_carry import GRADIENTS, at_step, gather_gradients, restore_gradients
+from mm_graft.engine.reliability.gradient_carry import (
+    GRADIENTS,
+    HOST_WARNING,
+    at_step,
+    gather_gradients,
+    restore_gradients,
+)
 from tests.own_process import in_processes
 from tests.resumed_parts import LENGTH, StoppedError, run, state
 
@@ -38,11 +44,12 @@ def same(left, right):
 
 
 @pytest.mark.parametrize('iteration', [LENGTH + 1, 2 * LENGTH + 2, 3 * LENGTH + 1, 4 * LENGTH - 1])
-def test_a_kill_within_a_step_changes_no_bit(whole, tmp_path, iteration):
+def test_a_kill_within_a_step_changes_no_bit(whole, tmp_path, iteration, capsys):
     run(tmp_path / 'run', THREE, hooks=(Kill(iteration),))
     assert bool(state(tmp_path / 'run', f'epoch_{iteration // LENGTH}.pth').get(GRADIENTS)) == (iteration < 3 * LENGTH)
     run(tmp_path / 'run', THREE, resume=True)
     assert same(whole, state(tmp_path / 'run'))
+    assert HOST_WARNING not in capsys.readouterr().out
 
 
 def test_a_state_saved_within_a_step_has_its_gradients(whole, tmp_path):
@@ -52,13 +59,14 @@ def test_a_state_saved_within_a_step_has_its_gradients(whole, tmp_path):
     assert same(whole, state(tmp_path / 'run'))
 
 
-def test_without_the_gradients_the_run_would_be_another(whole, tmp_path):
+def test_without_the_gradients_the_run_would_be_another(whole, tmp_path, capsys):
     run(tmp_path / 'run', THREE, hooks=(Kill(2 * LENGTH + 1),))
     content = state(tmp_path / 'run', 'epoch_2.pth')
     del content[GRADIENTS]
     torch.save(content, tmp_path / 'run' / 'epoch_2.pth')
     run(tmp_path / 'run', THREE, resume=True)
     assert not same(whole, state(tmp_path / 'run'))
+    assert HOST_WARNING in capsys.readouterr().out
 
 
 def test_gradients_of_another_number_of_iterations_are_left_out_and_named(tmp_path):
