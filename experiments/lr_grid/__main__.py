@@ -1,20 +1,20 @@
 """Train a graft with every combination of stage learning rates, evaluate each, draw heat maps (the paper's Fig. 4).
 
-One run after another; finished runs are not repeated and an interrupted one resumes.
+One run after another; finished runs are not repeated and an interrupted one resumes. The same folder takes further
+protocols, and fine-tuning, later.
 """
 
 import argparse
-import shlex
-import subprocess
-import sys
 from pathlib import Path
 
-from experiments.lr_grid.grid import Point, draw_grid, grid_points, point_name, read_scores
-from experiments.training import ROOT
+from experiments import sweep
+from experiments.lr_grid.grid import Point, draw_grid, grid_points, point_name
+from experiments.training import last_epoch
 from mm_graft.commands.configs import load_config
+from mm_graft.commands.evaluate import PROTOCOLS
 from mm_graft.commands.running import guarded
 
-TOOLS = ROOT / 'tools'
+FINETUNE = 'finetune'
 
 
 def parse_args() -> argparse.Namespace:
@@ -22,60 +22,74 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='with `paramwise_cfg.stage_lr_mult` of three stages')
     parser.add_argument('--multipliers', type=float, nargs='+', default=[0.01, 0.1, 1.0],
                         help='of the learning rate (default: the paper\'s, for a base learning rate of 1.5e-4)')
+    parser.add_argument('--panels', type=float, nargs='+', metavar='MULTIPLIER',
+                        help='of the third stage to run in this call, to share the grid among nodes (default: all)')
     parser.add_argument('--work-dir', type=Path, help='default: work_dirs/grid_<name of the config>')
-    parser.add_argument('--protocols', nargs='+', default=['linear'], help='of mm_graft evaluate')
-    parser.add_argument('--cfg-options', nargs='+', default=[], help='overrides of every run, key=value')
-    parser.add_argument('--gpus', type=int, default=1, help='processes of every training on this node')
-    parser.add_argument('--auto-scale-lr', action='store_true', help="scale the rate with the batch, which is smaller "
-                        "than the config's on fewer devices")
-    parser.add_argument('--dry-run', action='store_true', help='print the commands that are left to do')
-    return parser.parse_args()
+    parser.add_argument('--protocols', nargs='*', choices=PROTOCOLS, help='of mm_graft evaluate (default: linear, or '
+                        'none with --finetune)')
+    parser.add_argument('--finetune', metavar='CONFIG', help='fine-tune each run by this config too, such as '
+                        'configs/eval/finetune_vit-b.py')
+    sweep.add_arguments(parser)
+    args = parser.parse_args()
+    if args.protocols is None:
+        args.protocols = [] if args.finetune else ['linear']
+    args.work_dir = args.work_dir or Path(f'work_dirs/grid_{Path(args.config).stem}')
+    return args
+
+
+def check(args: argparse.Namespace) -> list[Point]:
+    """The points that this call is about; ``args`` gets the lengths of the trainings.
+
+    Raises:
+        ValueError: the config has other than three stages, or a panel is no multiplier.
+    """
+    stages = load_config(args.config).optim_wrapper.get('paramwise_cfg', {}).get('stage_lr_mult', [1.0])
+    if len(stages) != 3:
+        raise ValueError(f'{args.config} has {len(stages)} stages (`stage_lr_mult`), the grid needs three')
+    if unknown := set(args.panels or ()) - set(args.multipliers):
+        raise ValueError(f'--panels {sorted(unknown)} are none of the multipliers {args.multipliers}')
+    args.epochs = sweep.epochs_of(args.config, args.cfg_options)
+    args.tuned_epochs = sweep.epochs_of(args.finetune) if args.finetune else None
+    return [point for point in grid_points(args.multipliers) if point[2] in (args.panels or args.multipliers)]
+
+
+def scores_at(args: argparse.Namespace, folder: Path) -> dict[str, float | None]:
+    """Top-1 of a point by each way of scoring, None where it is missing."""
+    scores = {name: sweep.reported_top1(folder / name, name) for name in args.protocols}
+    if args.finetune:
+        scores[FINETUNE] = sweep.final_top1(folder / FINETUNE, args.tuned_epochs)
+    return scores
 
 
 def commands(args: argparse.Namespace, point: Point, folder: Path) -> list[list[str]]:
-    """What trains and evaluates a point; the checkpoint is only known after the training."""
+    """What is left to do at a point: to train it, and to score it in each way."""
+    left = [name for name, score in scores_at(args, folder).items() if score is None]
     rates = f'optim_wrapper.paramwise_cfg.stage_lr_mult=[{",".join(f"{value:g}" for value in point)}]'
-    program = [sys.executable, str(TOOLS / 'train.py'), args.config]
-    if args.gpus > 1:
-        program = ['env', f'PYTHON={sys.executable}', 'bash', str(TOOLS / 'dist_train.sh'), args.config, str(args.gpus)]
-    train = [*program, *(['--auto-scale-lr'] if args.auto_scale_lr else []), '--work-dir', str(folder), '--resume',
-             '--cfg-options', *args.cfg_options, rates]
-    options = ['--cfg-options', *args.cfg_options] if args.cfg_options else []
-    evaluate = [sys.executable, str(TOOLS / 'evaluate.py'), args.config, 'CHECKPOINT', '--protocols', *args.protocols,
-                '--out', str(folder), *options]
-    return [train, evaluate]
-
-
-def run_point(args: argparse.Namespace, point: Point, folder: Path) -> None:
-    train, evaluate = commands(args, point, folder)
-    subprocess.run(train, check=True)
-    checkpoint = (folder / 'last_checkpoint').read_text().strip()
-    subprocess.run([checkpoint if part == 'CHECKPOINT' else part for part in evaluate], check=True)
+    train = sweep.train_command(args, args.config, folder, [*sweep.overrides_of(args.cfg_options), rates])
+    scoring = [sweep.train_command(args, args.finetune, folder / name, [], sweep.CHECKPOINT) if name == FINETUNE
+               else sweep.evaluate_command(args, args.config, name, folder / name) for name in left]
+    return [*([train] if left and last_epoch(folder) < args.epochs else []), *scoring]
 
 
 def main() -> None:
     args = parse_args()
     with guarded():
-        stages = load_config(args.config).optim_wrapper.get('paramwise_cfg', {}).get('stage_lr_mult', [1.0])
-        if len(stages) != 3:
-            raise ValueError(f'{args.config} has {len(stages)} stages (`stage_lr_mult`), the grid needs three')
-        points = grid_points(args.multipliers)
-        args.work_dir = args.work_dir or Path(f'work_dirs/grid_{Path(args.config).stem}')
-        left = [point for point in points if point not in read_scores(args.work_dir, points)]
+        points = check(args)
+        for point in points:
+            folder = args.work_dir / point_name(point)
+            left = commands(args, point, folder)
+            if args.dry_run:
+                sweep.show(left)
+            else:
+                for command in left:
+                    sweep.run(command, folder)
         if args.dry_run:
-            for point in left:
-                for command in commands(args, point, args.work_dir / point_name(point)):
-                    print(shlex.join(command))
             return
-    with guarded():
-        for point in left:
-            run_point(args, point, args.work_dir / point_name(point))
-    scores = read_scores(args.work_dir, points)
-    for protocol in args.protocols:
-        known = {point: result[protocol] for point, result in scores.items() if protocol in result}
-        with guarded():
-            draw_grid(known, args.multipliers, protocol).savefig(args.work_dir / f'{protocol}.png', dpi=150)
-        print(f'{args.work_dir / protocol}.png: {len(known)} of {len(points)} runs')
+        scores = {point: scores_at(args, args.work_dir / point_name(point)) for point in grid_points(args.multipliers)}
+        for name in scores[points[0]]:
+            known = {point: found[name] for point, found in scores.items() if found[name] is not None}
+            draw_grid(known, args.multipliers, name).savefig(args.work_dir / f'{name}.png', dpi=150)
+            print(f'{args.work_dir / name}.png: {len(known)} of {len(scores)} runs')
 
 
 if __name__ == '__main__':

@@ -1,9 +1,7 @@
 """Learning rates of the stages on a grid: its points, what their runs scored, heat maps (grafting, Fig. 4)."""
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -28,17 +26,6 @@ def grid_points(multipliers: Sequence[float]) -> list[Point]:
 def point_name(point: Point) -> str:
     """Name of a run's folder, such as ``0.1_0.1_1``."""
     return '_'.join(f'{multiplier:g}' for multiplier in point)
-
-
-def read_scores(folder: Path, points: Iterable[Point]) -> dict[Point, dict[str, float]]:
-    """Top-1 in percent by protocol of every run whose evaluation is there (``<name>/report.json``)."""
-    scores = {}
-    for point in points:
-        path = folder / point_name(point) / 'report.json'
-        if path.is_file():
-            protocols = json.loads(path.read_text())['protocols']
-            scores[point] = {name: result['top1'] for name, result in protocols.items()}
-    return scores
 
 
 def score_table(scores: dict[Point, float], multipliers: Sequence[float], third: float) -> np.ndarray:

@@ -42,6 +42,9 @@ GIVEN = {
     'mae.pth': ('graft/vit-b_mae.py', 'mmpretrain'),
     'graft.pth': ('graft/vit-b_mae2mocov3.py', 'mmpretrain'),
 }
+# long commands, and options that make them short
+FEWER = {'evaluate.py': ' --linear-epochs 2', 'experiments.lr_grid': ' --multipliers 0.1 1 --panels 1',
+         'experiments.partial_finetuning': ' --frozen 0 6'}
 SRUN = r'''#!/usr/bin/env bash
 while [[ $1 == -* ]]; do [[ $1 == -p ]] && shift; shift; done
 export SLURM_PROCID=0 SLURM_NTASKS=1 SLURM_LOCALID=0 SLURM_NODELIST=localhost SLURM_NODEID=0
@@ -78,8 +81,8 @@ def made_small(command: str, processes: int = 2) -> str:
     command = re.sub(r'--indices [\d ]+', '--indices 0 1 ', command)
     command = re.sub(r'\bGPUS=\d+', 'GPUS=1', command)
     command = re.sub(r'(dist_\w+\.sh \S+(?: \S+\.pth\S*)?|--nproc-per-node|--gpus) \d+', rf'\1 {processes}', command)
-    if 'linear-augmented' in command:
-        command += ' --linear-epochs 2'
+    for name, fewer in FEWER.items():
+        command += fewer if name in command else ''
     return first_checkpoint(command)
 
 

@@ -1,9 +1,7 @@
-import json
-
 import numpy as np
 import pytest
 
-from experiments.lr_grid.grid import draw_grid, grid_points, point_name, read_scores, score_table
+from experiments.lr_grid.grid import draw_grid, grid_points, score_table
 
 
 def test_the_papers_grid_has_27_points_and_an_all_frozen_one_is_left_out():
@@ -16,14 +14,6 @@ def test_the_papers_grid_has_27_points_and_an_all_frozen_one_is_left_out():
     for wrong in ([1.0], [1.0, 1.0], [-1, 1]):
         with pytest.raises(ValueError, match='make no grid'):
             grid_points(wrong)
-
-
-def test_scores_are_read_from_the_runs_that_are_evaluated(tmp_path):
-    points = grid_points([0.1, 1])
-    (tmp_path / point_name(points[2])).mkdir()
-    report = {'protocols': {'knn': {'top1': 12.5}, 'linear': {'top1': 25.0}}}
-    (tmp_path / '0.1_1_1' / 'report.json').write_text(json.dumps(report))
-    assert read_scores(tmp_path, points) == {(0.1, 1, 1): {'knn': 12.5, 'linear': 25.0}}
 
 
 def test_rows_are_the_first_stage_and_columns_the_second():

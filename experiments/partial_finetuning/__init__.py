@@ -1,0 +1,1 @@
+"""Fine-tuning with more and more frozen blocks."""
