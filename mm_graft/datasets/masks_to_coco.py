@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from scipy import ndimage
 
 EIGHT = np.ones((3, 3), int)  # pixels that touch at a corner belong together
 
@@ -20,6 +19,7 @@ def run_lengths(mask: np.ndarray) -> dict:
 
 def regions(labels: np.ndarray, value: int, min_area: int) -> Iterator[np.ndarray]:
     """Boolean masks (H, W) of the connected regions of a label map that have at least ``min_area`` pixels."""
+    from scipy import ndimage  # trainings import this module and have no use for it
     numbered, count = ndimage.label(labels == value, EIGHT)
     for number in range(1, count + 1):
         region = numbered == number

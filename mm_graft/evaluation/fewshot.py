@@ -13,7 +13,6 @@ the optimum itself is found. The paper says "following DINO"; the code follows M
 from dataclasses import dataclass
 
 import torch
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -54,6 +53,7 @@ def fit_logreg(rows: Tensor, labels: Tensor, num_classes: int, lam: float) -> Te
     """W (C, D) at the optimum of :func:`logreg_objective`, for preprocessed rows (n, D) of all C classes."""
     # Of two classes scikit-learn solves for the difference of the rows, whose penalty would count twice.
     strength = (2 if num_classes == 2 else 1) / (len(rows) * lam)
+    from sklearn.linear_model import LogisticRegression  # a second that the other protocols do without
     solver = LogisticRegression(C=strength, fit_intercept=False, tol=TOLERANCE, max_iter=MAX_ITERATIONS)
     found = torch.from_numpy(solver.fit(rows.cpu().numpy(), labels.cpu().numpy()).coef_).to(rows)
     return torch.cat([-found, found]) / 2 if num_classes == 2 else found

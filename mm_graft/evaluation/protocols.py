@@ -6,7 +6,6 @@ from statistics import fmean, stdev
 
 import numpy as np
 import torch
-from scipy.stats import binomtest
 from torch import Tensor
 
 from mm_graft.evaluation.fewshot import LAMBDA_TIMES_N, fewshot_logreg
@@ -76,6 +75,7 @@ def percent(accuracy: float, total: int) -> dict:
 
     The interval (Wilson's) is of the choice of test images, not of the training seed.
     """
+    from scipy.stats import binomtest
     low, high = binomtest(round(accuracy * total), total).proportion_ci(0.95, 'wilson')
     return {'top1': round(100 * accuracy, 9), 'interval95': [100 * low, 100 * high]}
 

@@ -27,6 +27,16 @@ def leaves(parser, words=()):
 
 
 COMMANDS = dict(leaves(build_parser()))
+WRONG_PATHS = [
+    ['start', 'no-such'], ['start', '.', '--from', 'no-such.pth'], ['train', 'graft/no-such'],
+    ['test', 'graft/no-such', 'a.pth'], ['evaluate', 'no-such.pth'], ['evaluate', 'graft/no-such', 'a.pth'],
+    ['compare', 'no-such'], ['split', 'no-such', 'a.txt', '--per-class', '1'],
+    ['embed', 'no-such.pth', '.', '--out', 'a.csv'], ['embed', __file__, 'no-such', '--out', 'a.csv'],
+    ['convert', 'layout', 'no-such.pth', 'a.pth'], ['convert', 'publish', 'no-such.pth', 'a'],
+    ['convert', 'onnx', 'no-such.pth', 'a.onnx'], ['inspect', 'params', 'no-such'],
+    ['inspect', 'schedule', 'no-such', '--out', 'a.png'], ['analyze', 'layers', 'no-such.pth'],
+    ['analyze', 'reconstruction', 'no-such.pth', '--images', 'a.png'], ['benchmark', 'step', 'no-such'],
+    ['benchmark', 'loader', 'no-such']]
 
 
 def test_every_option_says_what_it_is_for():
@@ -42,10 +52,9 @@ def test_every_command_says_what_it_does_in_the_list_of_all():
 
 @pytest.mark.parametrize(('words', 'status'), [
     (['--help'], 0), (['--version'], 0), *(([*words, '--help'], 0) for words in COMMANDS),
-    (['train', 'graft/no-such'], 1), (['train', 'a.py', '--no-such'], 2), (['no-such'], 2),
+    (['train', 'a.py', '--no-such'], 2), (['no-such'], 2),
     (['train', 'a.py', '--cfg-options', 'a'], 2), (['train', 'a.py', '--cfg-options', 'a=[1'], 2),
-    (['evaluate', 'graft/no-such', 'a.pth'], 1), (['compare', 'no-such'], 1),
-    (['convert', 'layout', 'no-such.pth', 'a.pth'], 1)], ids=str)
+    *((words, 1) for words in WRONG_PATHS)], ids=str)
 def test_help_and_errors_of_the_command_line_import_nothing_slow(process, words, status):
     done = process('-c', LIGHT, *words)
     assert done.stdout.splitlines()[-1] == f'{status} []', done.stderr
@@ -59,6 +68,19 @@ def test_paths_and_keys_that_a_config_names_are_checked_without_torch(process, w
     done = process('-c', LIGHT, *words)
     assert done.stdout.splitlines()[-1] == "1 ['numpy', 'mmengine']", done.stderr
     assert 'does not exist' in done.stderr or 'there is no `no_such`' in done.stderr
+
+
+def test_each_command_with_a_path_is_among_the_wrong_paths():
+    inputs = {'config', 'checkpoint', 'images', 'source', 'runs'}
+    with_paths = {words[:1] for words, parser in COMMANDS.items() for action in parser._actions
+                  if not action.option_strings and action.dest in inputs}
+    assert with_paths == {tuple(words[:1]) for words in WRONG_PATHS}
+
+
+def test_a_training_imports_nothing_slow_that_it_does_not_use(process):
+    code = ('import sys, mm_graft.models, mm_graft.engine, mm_graft.datasets, mm_graft.evaluation; '
+            'print([name for name in ("timm", "scipy", "sklearn", "matplotlib", "pandas") if name in sys.modules])')
+    assert process('-W', 'ignore', '-c', code).stdout.splitlines()[-1] == '[]'
 
 
 def test_an_unknown_option_is_named_with_the_one_that_is_meant(capsys):

@@ -15,12 +15,16 @@ DOORS = ('train', 'test', 'evaluate', 'convert', 'inspect', 'analyze', 'benchmar
 
 @pytest.mark.parametrize('name', DOORS)
 def test_a_script_is_the_command_of_its_name_in_any_folder_and_without_installation(tmp_path, name):
-    """A script beside tools/inspect.py must still find Python's own module of that name."""
+    """A script beside tools/inspect.py must still find Python's own module of that name; help comes without torch."""
     environment = {key: value for key, value in os.environ.items() if key != 'PYTHONPATH'}
-    done = subprocess.run([sys.executable, TOOLS / f'{name}.py', '--help'], cwd=tmp_path, text=True, check=False,
-                          capture_output=True, env={**environment, 'COLUMNS': '200'})
+    command = [sys.executable, '-X', 'importtime', TOOLS / f'{name}.py', '--help']
+    done = subprocess.run(command, cwd=tmp_path, text=True, check=False, capture_output=True,
+                          env={**environment, 'COLUMNS': '200'})
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f'usage: {name}.py ')
+    imported = {line.rpartition('|')[2].strip() for line in done.stderr.splitlines()}
+    assert 'mm_graft.commands.main' in imported
+    assert not imported & {'torch', 'numpy', 'mmengine'}
     assert ' '.join(build_parser(name).description.split()) in ' '.join(done.stdout.split())
 
 

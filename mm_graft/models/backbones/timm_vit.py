@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-import timm
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -129,6 +128,7 @@ class TimmViT(BaseModule):
 
 def create_vit(model_name: str, **kwargs) -> nn.Module:
     """A ViT of timm without its classifier, for images of any size where timm can."""
+    import timm  # with its hub as dear as a sixth of all other imports of a training that may not need it
     if not timm.is_model(model_name):
         near = timm.list_models(f'*{model_name.split(".")[0]}*')[:5]
         raise ValueError(f'timm {timm.__version__} has no model {model_name!r}'
