@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 import torch
 from mmengine.dataset import DefaultSampler
@@ -100,8 +101,10 @@ class PreemptionHook(Hook):
                 end_at_once(number)
             return
         self.received, self.since = signal.Signals(number), time.monotonic()
-        os.write(2, f'{self.received.name}: stopping after this iteration, which will be saved; a second signal ends '
-                    'the run at once\n'.encode())  # a handler must not use streams, in which it may stand
+        said = (f'{self.received.name}: stopping after this iteration, which will be saved; a second signal ends the '
+                'run at once\n')
+        with suppress(OSError):  # Ctrl-C ends the `tee` behind a run too
+            os.write(2, said.encode())  # a handler must not use streams, in which it may stand
         if not self.passed_on:
             for each in self.numbers:
                 signal.signal(each, signal.SIG_DFL)  # also in the middle of a long call

@@ -104,6 +104,26 @@ def test_a_first_signal_is_answered_at_once_and_a_second_one_ends_the_run_at_onc
         assert not went_on
 
 
+def train_without_a_reader(_, folder):
+    reader, writer = os.pipe()
+    os.close(reader)
+    os.dup2(writer, 1)
+    os.dup2(writer, 2)
+    runner = make(folder)
+    runner.register_hook(PreemptionHook())
+    runner.register_hook(Signal('SIGINT', 2))
+    try:
+        runner.train()
+    except SystemExit as end:
+        os._exit(end.code)
+    os._exit(77)
+
+
+def test_a_run_whose_output_nobody_reads_any_more_saves_all_the_same(tmp_path):  # train … 2>&1 | tee log, and Ctrl-C
+    assert status_of(launch(train_without_a_reader, tmp_path)) == 130
+    assert torch.load(tmp_path / 'stopped.pth', weights_only=False)['meta']['iter'] == 3
+
+
 @pytest.mark.parametrize('launcher', ['TORCHELASTIC_RUN_ID', 'SLURM_PROCID'])
 def test_what_a_launcher_passes_on_is_the_same_signal_and_a_later_one_is_not(tmp_path, launcher):
     status, said, went_on = ended(tmp_path / 'twice', ['SIGTERM', 'SIGTERM'], 4.0, **{launcher: '0'})
