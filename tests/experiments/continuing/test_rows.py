@@ -5,6 +5,8 @@ import pytest
 from mmengine.config import Config
 
 from experiments.continuing import rows
+from mm_graft.commands.configs import load_config
+from tests.test_configs import build, make_batch
 
 
 @pytest.fixture
@@ -53,8 +55,9 @@ def test_seed_rate_and_options_reach_the_training_and_a_stopped_one_resumes(tmp_
     row.train()
     row.train()
     assert [args.resume for args in asked] == [None, 'auto']
-    assert asked[0].cfg_options == {'randomness.seed': 3, 'optim_wrapper.optimizer.lr': 1e-4, 'a.b': 'c'}
-    assert asked[0].config.endswith('configs/stages.py')
+    assert asked[0].cfg_options == {'randomness.seed': 3, 'optim_wrapper.optimizer.lr': 1e-4, 'a.b': 'c',
+                                    'optim_wrapper.paramwise_cfg.stage_lr_mult': [0, 0.1, 1.0]}
+    assert asked[0].config.endswith('configs/mocov3.py')
     assert row.spent() == {'cpu_seconds': 37.0, 'finished': True}
 
 
@@ -72,23 +75,53 @@ def test_the_refiner_starts_from_heads_of_its_own_seed_and_counts_their_time(tmp
     for folder in (row.folder, row.first.folder):
         folder.mkdir()
     row.train()
-    assert [Path(args.config).stem for args in asked] == ['heads', 'refined']
+    assert [Path(args.config).stem for args in asked] == ['refiner', 'refiner']
+    assert [args.cfg_options.get('model.train_encoder') for args in asked] == [None, True]
     assert asked[1].cfg_options['default_hooks.init.checkpoint'] == str(tmp_path / 'heads_0.001_3' / 'epoch_1.pth')
     assert row.cpu_seconds == 130.0
     assert row.spent()['cpu_seconds'] == 100.0
 
 
-def test_every_rule_has_a_config_of_its_own_that_starts_from_the_same_weights():
-    cfgs = {path.stem: Config.fromfile(path) for path in rows.CONFIGS.glob('*.py')}
-    assert set(cfgs) == {*rows.RULES, *rows.BEFORE.values()}
-    starts = {rule: cfg.default_hooks.init.checkpoint for rule, cfg in cfgs.items() if rule not in rows.BEFORE}
-    assert set(starts.values()) == {str(rows.WEIGHTS)}
-    differ = ('optim_wrapper', 'custom_hooks', 'param_scheduler')
-    settings = [(cfg.model.type, 'adapters' in cfg.model.backbone, *(str(cfg.get(key)) for key in differ))
-                for cfg in cfgs.values()]
-    assert len(set(settings)) == len(cfgs)
+def config_of(rule):
+    row = rows.Row(rule, 1e-3, 0, Path())
+    return load_config(str(row.config), rows.OVERRIDES[rule])
+
+
+ALL, NONE = [True] * 12, [False] * 12
+
+
+@pytest.mark.parametrize(('rule', 'reached', 'rates', 'hooks', 'schedule'), [
+    ('one_rate', ALL, [1e-3], [], 'WarmupCosineLR'),
+    ('stages', [False] * 4 + [True] * 8, [1e-4, 1e-3], [], 'WarmupCosineLR'),
+    ('frozen', [False] * 8 + [True] * 4, [1e-3], [], 'WarmupCosineLR'),
+    ('frozen_gram_anchor', [False] * 8 + [True] * 4, [1e-3], ['GramAnchor'], 'WarmupCosineLR'),
+    ('gram_anchor', ALL, [1e-3], ['GramAnchor'], 'WarmupCosineLR'),
+    ('weight_anchor', ALL, [1e-3], ['WeightAnchor'], 'WarmupCosineLR'),
+    ('freezeout', ALL, [1e-3], ['FreezeOutHook'], 'FreezeOutLR'),
+    ('lora', ALL, [1e-3], [], 'WarmupCosineLR'),
+    ('heads', NONE, [1e-3], [], 'WarmupCosineLR'),
+    ('refined', ALL, [1e-3 * 0.65**power for power in range(13, -1, -1)], [], 'WarmupCosineLR')])
+def test_a_rule_trains_the_blocks_that_its_title_says(rule, reached, rates, hooks, schedule):
+    cfg, model, optim_wrapper = build(config_of(rule))
+    data = model.data_preprocessor(make_batch(cfg, model), True)
+    model.parse_losses(model(**data, mode='loss'))[0].backward()
+    assert [any(parameter.grad is not None for parameter in block.parameters())
+            for block in model.backbone.layers] == reached
+    assert sorted({group['lr'] for group in optim_wrapper.param_groups if group['lr']}) == pytest.approx(rates)
+    assert [hook.type.removeprefix('mm_graft.') for hook in cfg.get('custom_hooks', [])] == hooks
+    assert cfg.param_scheduler.type.endswith(schedule)
+    trained = {name for name, parameter in model.backbone.named_parameters() if parameter.requires_grad}
+    assert all('lora_' in name for name in trained) == (rule in ('lora', 'heads'))
+
+
+def test_every_rule_starts_from_the_same_weights_and_learns_as_long():
+    assert set(rows.OVERRIDES) == {*rows.RULES, *rows.BEFORE.values()}
+    cfgs = {rule: config_of(rule) for rule in rows.OVERRIDES}
+    assert {cfg.default_hooks.init.checkpoint for cfg in cfgs.values()} == {str(rows.WEIGHTS)}
+    assert {rule for rule, cfg in cfgs.items() if 'parts' in cfg.default_hooks.init} == {'refined'}
     same = {(cfg.train_cfg.max_epochs, cfg.optim_wrapper.optimizer.lr, cfg.train_dataloader.batch_size)
             for cfg in cfgs.values()}
     assert len(same) == 1
-    graft = {str(cfg.model) for rule, cfg in cfgs.items() if rule not in ('lora', 'heads', 'refined')}
-    assert len(graft) == 1
+    decay = {rule: cfg.optim_wrapper.optimizer.weight_decay for rule, cfg in cfgs.items()}
+    assert decay == {**dict.fromkeys(cfgs, 0.05), 'heads': 1e-5}
+    assert [cfgs[rule].model.head.queue.num_neighbors for rule in ('heads', 'refined')] == [1, 5]
