@@ -66,7 +66,7 @@ class OnlineProbe:
         self.batch_size, self.workers = batch_size, workers
         self.pool, self.k, self.temperature = pool, k, temperature
         self.settings = LinearProbeSettings(
-            tuple(sweep_grid(base_lrs, (0,))), max(1, linear_epochs), batch_size=1024) if linear_epochs else None
+            tuple(sweep_grid(base_lrs, (0,))), linear_epochs, batch_size=1024) if linear_epochs else None
 
     def evaluate(self, backbone: nn.Module) -> dict[str, float]:
         """``knn_top1`` and ``linear_top1`` in percent, the same on every process. The encoder keeps its mode."""

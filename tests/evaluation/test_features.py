@@ -5,6 +5,7 @@ from mmpretrain.structures import DataSample
 from torch import nn
 
 from mm_graft.encoders import Encoder
+from mm_graft.evaluation import features as features_module
 from mm_graft.evaluation.features import check_features, encode, encode_batches, encode_together, labels_of
 from mm_graft.evaluation.reading import BadImage, ImageBatch
 
@@ -32,6 +33,15 @@ def test_pools_are_the_class_token_and_the_mean_patch_after_the_final_norm(tiny_
     torch.testing.assert_close(encode(raw, images, 'cls'), tokens[:, 0])
     torch.testing.assert_close(encode(raw, images, 'avg'), tokens[:, 1:].mean(1))
     assert raw.out_type == 'raw'
+
+
+def test_the_class_token_is_given_by_a_backbone_that_is_set_to_maps(tiny_arch):
+    maps = vit(tiny_arch, out_type='featmap')
+    maps.eval()
+    images = torch.randn(2, 3, 32, 32)
+    cls = encode(maps, images, 'cls')
+    maps.out_type = 'cls_token'
+    torch.testing.assert_close(cls, maps(images)[-1])
 
 
 def test_the_hosts_own_average_stays_with_its_norm(tiny_arch):
@@ -86,7 +96,54 @@ def test_batches_are_encoded_whole_normalized_and_in_eval_mode(tiny_arch):
 def test_batches_without_images_come_with_what_was_left_out(tiny_arch):
     empty = ImageBatch([], [], torch.zeros(0, dtype=torch.long), [BadImage(3, 'x', 'y')])
     (features, labels, batch), = encode_batches(Encoder(vit(tiny_arch)), [empty])
-    assert (len(features), len(labels), batch) == (0, 0, empty)
+    assert (features.shape, features.dtype) == ((0, 0), torch.float32)
+    assert (labels.shape, labels.dtype, batch) == ((0, ), torch.int64, empty)
+
+
+@pytest.mark.parametrize(('progress', 'main', 'shown'), [(True, True, True), (True, False, False), (False, True, False)])
+def test_the_main_process_alone_shows_a_bar_and_only_if_asked(tiny_arch, monkeypatch, progress, main, shown):
+    bars = []
+    monkeypatch.setattr(features_module, 'is_main_process', lambda: main)
+    monkeypatch.setattr(features_module, 'tqdm', lambda batches, *args, disable, **kwargs: bars.append(disable) or batches)
+    list(encode_batches(Encoder(vit(tiny_arch)), [], progress=progress))
+    assert bars == [not shown]
+
+
+@pytest.mark.parametrize('rank', [0, 1])
+def test_a_process_with_fewer_images_than_another_gives_nothing_for_the_last_batch(tiny_arch, monkeypatch, rank):
+    class Images(list):
+        def __getitem__(self, index):
+            return {'inputs': torch.full((3, 32, 32), float(index)), 'data_samples': DataSample().set_gt_label(index)}
+
+        def get_data_info(self, index):
+            return {}
+
+    encoder, indices, gathered = Encoder(vit(tiny_arch)), [2, 0, 1], []
+    alone = [torch.cat(column) for column in zip(*encode_together(encoder, Images(range(3)), indices, 'cls', 1, 0))]
+    other = [list(encode_together(encoder, Images(range(3)), indices[place::2], 'cls', 1, 0)) for place in range(2)]
+
+    def all_gather(share):
+        step = len(gathered)
+        gathered.append(share)
+        kept = [(*part[step], torch.tensor(indices[place::2][step:step + 1])) if step < len(part)
+                else (torch.zeros(0, 0), torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long))
+                for place, part in enumerate(other)]
+        assert all(torch.equal(own, expected) for own, expected in zip(share, kept[rank]))
+        assert [own.shape for own in share] == [expected.shape for expected in kept[rank]]
+        kept[rank] = share
+        return kept
+
+    monkeypatch.setattr(features_module, 'get_world_size', lambda: 2)
+    monkeypatch.setattr(features_module, 'get_rank', lambda: rank)
+    monkeypatch.setattr(features_module, 'all_gather_object', all_gather)
+    found = [torch.cat(column) for column in zip(*encode_together(encoder, Images(range(3)), indices, 'cls', 1, 0))]
+    assert len(gathered) == 2
+    torch.testing.assert_close(found[0], alone[0])
+    assert found[1].tolist() == alone[1].tolist() == indices
+
+
+def test_a_label_may_be_a_bare_number():
+    assert labels_of([DataSample(gt_label=torch.tensor(3)), DataSample().set_gt_label(5)]).tolist() == [3, 5]
 
 
 def test_one_process_encodes_all_images_in_their_order(tiny_arch):

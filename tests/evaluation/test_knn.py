@@ -4,6 +4,7 @@ import torch
 from sklearn.neighbors import KNeighborsClassifier
 
 from mm_graft.evaluation.knn import knn_accuracy, knn_predict, standardized
+from tests.defaults import defaults
 
 
 def clouds(count, classes=5, dims=12, spread=1.5, seed=0):
@@ -85,3 +86,7 @@ def test_standardized_features_have_the_mean_and_deviation_of_the_training_image
     ours, others = standardized(train, test)
     torch.testing.assert_close(ours, torch.tensor([[-1.0, -1], [1, 1]]) / 2**0.5, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(others, torch.tensor([[0, 2 / 2**0.5]]), rtol=1e-5, atol=1e-5)
+
+
+def test_neighbors_and_temperature_are_dinos():
+    assert defaults(knn_accuracy) == {'ks': (10, 20, 100, 200), 'temperature': 0.07, 'num_classes': None}

@@ -38,6 +38,11 @@ def test_rankme_ignores_scale_and_sees_an_offset():
     assert rank_me(features + 20) < rank_me(features) - 1
 
 
+def test_rankme_is_computed_in_double_precision():
+    features = torch.randn(40, 6)
+    assert rank_me(features) == pytest.approx(rank_me(features.double()), rel=1e-13)
+
+
 def test_nothing_has_rank_zero():
     assert rank_me(torch.zeros(5, 3)) == 0.0
     assert effective_rank(torch.ones(4)) == pytest.approx(4.0, rel=1e-4)

@@ -80,6 +80,12 @@ def test_features_before_the_final_norm_are_those_of_the_last_block(pool):
         drop_final_norm(backbone)
 
 
+def test_of_two_norms_the_one_that_all_tokens_pass_is_the_final_one():
+    backbone = build(out_type='avg_featmap')
+    assert isinstance(backbone.ln2, nn.LayerNorm)
+    assert final_norm(backbone) is backbone.ln1
+
+
 def test_the_final_norm_of_timm_is_dropped_too():
     vit = timm.create_model('vit_tiny_patch16_224', img_size=32, patch_size=8, embed_dim=16, depth=2, num_heads=2,
                             num_classes=0).eval()

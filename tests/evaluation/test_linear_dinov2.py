@@ -89,7 +89,7 @@ def test_the_kind_of_features_that_says_the_class_is_chosen(part, blind):
     assert result['base_lr'] in BASE_RATES
 
 
-def test_it_reports_every_kind_and_on_what_the_head_was_chosen(run):
+def test_it_reports_every_kind_and_on_what_the_head_was_chosen(run, monkeypatch):
     cfg, checkpoint, settings = run
     linear = replace(settings.protocol.linear, epochs=3)
     settings = replace(settings, protocol=replace(settings.protocol, linear=linear, seeds=2))
@@ -97,6 +97,14 @@ def test_it_reports_every_kind_and_on_what_the_head_was_chosen(run):
     assert len(result['top1_by_features']) == 4
     assert result['heads'] == 52
     assert len(result['top1_by_seed']) == 2
+    seeds = []
+    monkeypatch.setattr('mm_graft.evaluation.linear_dinov2.probe', lambda data, settings, select_on_test: (
+        seeds.append((settings.seed, select_on_test)) or {
+            'accuracy': 0.5, 'selection': 0.25, 'base_lr': 0.1, 'features': 'class token', 'by_features': {'a': 0.75}}))
+    counted = run_linear_dinov2(prepare(cfg, checkpoint, settings))
+    assert seeds == [(linear.seed, False), (linear.seed + 1, False)]
+    assert (counted['top1'], counted['selection_top1'], counted['top1_by_features']) == (50.0, 25.0, {'a': 75.0})
+    monkeypatch.undo()
     assert result['selected_on'] == 'held-out training images'
     chosen = replace(settings, protocol=replace(settings.protocol, select_on_test=True))
     on_test = run_linear_dinov2(prepare(cfg, checkpoint, chosen))

@@ -71,3 +71,10 @@ def test_neighbors_and_rates_are_the_usual_ones():
     assert (usual['k'], usual['temperature'], usual['batch_size']) == (20, 0.07, 256)
     assert (usual['train_images'], usual['test_images']) == (10000, 10000)
     assert usual['base_lrs'] == (0.01, 0.1, 1, 10)
+    assert (usual['linear_epochs'], usual['pool']) == (20, 'cls')
+
+
+def test_the_linear_probe_sweeps_the_rates_given_without_weight_decay(cfg):
+    settings = build(cfg, base_lrs=(0.3, 2), linear_epochs=7).settings
+    assert settings.grid == ((0.3, 0), (2, 0))
+    assert (settings.epochs, settings.batch_size) == (7, 1024)

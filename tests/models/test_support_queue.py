@@ -4,6 +4,7 @@ from torch import distributed
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mm_graft.models.support_queue import SupportQueue, draw_below, mix
+from tests.defaults import defaults
 from tests.own_process import in_processes
 
 E = torch.eye(4)
@@ -220,3 +221,7 @@ def test_two_processes_hold_the_queue_that_one_would(tmp_path):
         assert torch.equal(found, positions[2 * rank:2 * rank + 2])
         for name, value in queue.state_dict().items():
             assert torch.equal(state[name], value), name
+
+
+def test_the_nearest_neighbor_alone_is_asked_for_unless_told_otherwise():
+    assert defaults(SupportQueue) == {'num_neighbors': 1}

@@ -6,7 +6,9 @@ from mmengine.registry import HOOKS, MODELS
 from mmengine.runner import Runner
 from torch.nn import functional as F
 
-from mm_graft.engine.hooks.gram_anchor import gram_distance
+from mm_graft.checkpoints import CheckpointError
+from mm_graft.engine.hooks.gram_anchor import GramAnchor, gram_distance
+from tests.defaults import defaults
 from tests.tiny import grafted_mocov3, mae, mae_file, settings
 
 
@@ -102,6 +104,31 @@ def test_methods_that_encode_visible_patches_only_are_refused(tmp_path):
         hook.loss()
 
 
+def test_patches_of_wide_images_are_counted_by_rows_and_columns(tmp_path):
+    model, hook = start(tmp_path, depths=[1])
+    own, anchor = torch.randn(2, 2, 1 + 2 * 4, 16)
+    first, second = hook._patches(own, anchor, torch.zeros(2, 3, 16, 32))
+    assert torch.equal(first, own[:, 1:])
+    assert torch.equal(second, anchor[:, 1:])
+    hook.after_train(None)
+
+
+def test_positions_of_the_file_are_resized_only_if_asked(tmp_path):
+    config = grafted_mocov3(img_size=48)
+    with pytest.raises(CheckpointError, match='resize'):
+        start(tmp_path, config)
+    model, hook = start(tmp_path, config, resize=True)
+    assert hook.start.pos_embed.shape == model.backbone.pos_embed.shape
+
+
+def test_sharded_parameters_are_refused_and_a_step_without_the_backbone_too(tmp_path):
+    model, hook = start(tmp_path)
+    with pytest.raises(ValueError, match='no block of `model.backbone` ran'):
+        hook.loss()
+    with pytest.raises(ValueError, match='GramAnchor needs full parameters, but DeepSpeedStrategy'):
+        hook.before_train(SimpleNamespace(model=model, iter=0, strategy=type('DeepSpeedStrategy', (), {})()))
+
+
 @pytest.mark.parametrize(('settings', 'message'), [
     (dict(depths=[5]), r'depths=\[5\].*1 to 4'), (dict(depths=[0]), r'depths=\[0\]'), (dict(depths=[]), r'depths=\[\]'),
     (dict(weight=0.0), 'weight=0.0'), (dict(weight=float('inf')), 'weight=inf')])
@@ -123,3 +150,7 @@ def test_it_works_on_timms_vits(tmp_path):
         pytest.skip(str(error)[:80])
     model.loss(views())
     assert hook.loss().isfinite()
+
+
+def test_the_last_block_is_anchored_with_weight_1_unless_told_otherwise():
+    assert defaults(GramAnchor) == {'depths': None, 'weight': 1.0, 'resize': False}

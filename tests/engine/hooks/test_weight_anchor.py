@@ -10,6 +10,7 @@ from mmengine.runner import Runner
 from mm_graft.checkpoints import CheckpointError
 from mm_graft.engine.hooks.load_backbone_hook import LoadBackboneHook
 from mm_graft.engine.hooks.weight_anchor import WeightAnchor, weight_distance
+from tests.defaults import defaults
 from tests.engine.freezing.freezeout_runs import mae as mae_with_freezeout
 from tests.engine.freezing.freezeout_runs import run_config
 from tests.tiny import grafted_mocov3, mae_file, settings
@@ -220,3 +221,7 @@ def test_what_does_not_fit_the_model_is_refused_before_training(tmp_path, path):
         train(tmp_path / 'wide', mae_file(tmp_path / 'wide.pth', width=32), model=grafted_mocov3(), max_depth=5)
     with pytest.raises(CheckpointError, match='does not exist'):
         train(tmp_path / 'none', 'nowhere.pth', model=grafted_mocov3(), max_depth=5)
+
+
+def test_the_usual_anchor_is_that_of_the_authors_code():
+    assert defaults(WeightAnchor) == {'checkpoint': None, 'weight': 1e-5, 'max_depth': 12, 'p': 1}

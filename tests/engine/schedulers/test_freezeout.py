@@ -15,6 +15,7 @@ from mm_graft.engine.schedulers.freezeout import (
     freeze_step,
     layer_rate,
 )
+from tests.defaults import defaults
 
 PAPER, CODE, BROCK = (CONVENTIONS[name] for name in ('vitfreeze_paper', 'vitfreeze_code', 'brock'))
 
@@ -125,6 +126,14 @@ def test_the_frozen_depth_grows_one_by_one():
     assert depths == sorted(depths)
 
 
+def test_rates_after_the_end_are_those_of_the_last_step():
+    for accumulative_counts in (1, 3):
+        rates = rates_over_run(make_schedule(make_optimizer(accumulative_counts=accumulative_counts), min_ratio=.1,
+                                             lr_scaling='unscaled', warmup=9), 106)
+        assert rates[99][2:] != rates[96][2:]
+        assert all(rate == rates[99] for rate in rates[100:])
+
+
 def test_after_its_end_a_run_is_as_frozen_as_in_its_last_step():
     schedule = make_schedule(make_optimizer(depths=range(14)), end=1000)
     assert schedule.frozen_depth(1000) == schedule.frozen_depth(999) == 11
@@ -190,3 +199,10 @@ def test_an_epoch_wise_schedule_says_what_to_write():
 def test_groups_without_a_depth_say_which_constructor_gives_one():
     with pytest.raises(ValueError, match='by_depth'):
         make_schedule(make_optimizer(depths=(None, 1)))
+
+
+def test_the_usual_schedule_is_vitfreezes():
+    usual = defaults(FreezeOutLR)
+    assert {name: usual[name] for name in ('t0', 'schedule', 'lr_scaling', 'convention', 'warmup', 'min_ratio')} == {
+        't0': 0.8, 'schedule': 'cubic', 'lr_scaling': 'scaled', 'convention': 'vitfreeze_paper', 'warmup': 0,
+        'min_ratio': 0.0}

@@ -6,6 +6,7 @@ import torch
 from mmengine.registry import PARAM_SCHEDULERS
 
 from mm_graft.engine.schedulers.warmup_cosine import WarmupCosineLR, warmup_cosine
+from tests.defaults import defaults
 
 
 def optimizer(*rates):
@@ -123,3 +124,9 @@ def test_a_long_warm_up_is_refused_in_the_epochs_that_were_written():
 def test_iterations_cannot_be_converted_to_iterations():
     with pytest.raises(ValueError, match='needs by_epoch=True'):
         WarmupCosineLR.build_iter_from_epoch(optimizer(1.0), warmup=1, end=3, epoch_length=4, by_epoch=False)
+
+
+def test_it_begins_and_ends_at_zero_unless_told_otherwise():
+    assert defaults(warmup_cosine) == {'min_ratio': 0.0, 'from_zero': True}
+    usual = defaults(WarmupCosineLR)
+    assert (usual['min_ratio'], usual['from_zero']) == (0.0, True)

@@ -10,6 +10,7 @@ from mm_graft.checkpoints import CheckpointError, load_backbone
 from mm_graft.depth import depth_map
 from mm_graft.models.backbones.conmim_vit import ConMIMViT, sizes_of
 from mm_graft.models.backbones.relative_position import resize_table
+from tests.defaults import defaults
 
 TUNED = {'use_rel_pos_bias': True, 'use_shared_rel_pos_bias': False, 'with_mask_token': False, 'final_norm': False,
          'out_type': 'avg_featmap'}
@@ -174,3 +175,11 @@ def test_a_checkpoint_of_another_method_is_refused(build, tiny_arch, tmp_path):
 def test_names_of_sizes():
     assert sizes_of('S') == sizes_of('small')
     assert sizes_of('small')['embed_dims'] == 384
+
+
+def test_the_usual_encoder_is_the_authors_for_pre_training():
+    usual = defaults(ConMIMViT)
+    assert {name: usual[name] for name in ('img_size', 'patch_size', 'use_rel_pos_bias', 'use_shared_rel_pos_bias',
+                                           'with_mask_token', 'final_norm', 'out_indices', 'frozen_stages')} == {
+        'img_size': 224, 'patch_size': 16, 'use_rel_pos_bias': False, 'use_shared_rel_pos_bias': True,
+        'with_mask_token': True, 'final_norm': True, 'out_indices': -1, 'frozen_stages': -1}

@@ -3,7 +3,8 @@ import torch
 from mmengine.registry import MODELS
 from torch.autograd.graph import saved_tensors_hooks
 
-from mm_graft.models.backbones.graft_vit import is_frozen
+from mm_graft.models.backbones.graft_vit import GraftViT, is_frozen
+from tests.defaults import defaults
 from tests.tiny import VIT
 
 
@@ -253,3 +254,9 @@ def test_patches_that_do_not_divide_the_image_are_refused_and_padded_in_evaluati
 def test_a_norm_before_the_blocks_is_frozen_with_the_stem():
     assert build(pre_norm=True, patch_cfg=dict(bias=True), frozen_stages=1).train().frozen_depth == 1
     assert build(pre_norm=True, patch_cfg=dict(bias=True)).train().frozen_depth == -1
+
+
+def test_the_patch_projection_keeps_its_values_unless_told_otherwise():
+    usual = defaults(GraftViT)
+    assert (usual['patch_size'], usual['stop_grad_conv1'], usual['with_cp'], usual['class_token_only']) == (
+        16, True, False, False)

@@ -4,6 +4,7 @@ from mmpretrain.registry import MODELS
 
 from mm_graft.depth import depth_map
 from mm_graft.models.backbones.visible_patch_vit import VisiblePatchViT
+from tests.defaults import defaults
 
 
 def build(arch: dict, **kwargs) -> VisiblePatchViT:
@@ -117,3 +118,8 @@ def test_its_mode_is_set_and_the_module_returned(tiny_arch):
     vit = build(tiny_arch)
     assert vit.eval() is vit
     assert not vit.layers[0].training
+
+
+def test_three_quarters_are_hidden_unless_told_otherwise():
+    usual = defaults(VisiblePatchViT)
+    assert (usual['img_size'], usual['patch_size'], usual['mask_ratio']) == (224, 16, 0.75)

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from mm_graft.models.heads.dino_head import DINOHead, WeightNormLinear
+from tests.defaults import defaults
 
 
 def small(**changes):
@@ -53,5 +54,22 @@ def test_initial_weights_are_small_and_biases_zero():
     assert torch.equal(head.last_layer.weight_g, torch.ones(4, 1))
 
 
+def test_a_short_feature_in_half_precision_is_as_long_as_its_precision_allows():
+    head = small().half()
+    with torch.no_grad():
+        for layer in head.mlp[::2]:
+            layer.weight.zero_()
+        head.mlp[-1].bias.fill_(2.0**-18)  # of length 2⁻¹⁷, whose ε in single precision would be 0 here
+        scores = head(torch.zeros(2, 6, dtype=torch.float16))
+        torch.testing.assert_close(head.float()(torch.zeros(2, 6)), scores.float(), rtol=1e-2, atol=1e-2)
+        head.mlp[-1].bias.zero_()
+        assert not head.half()(torch.zeros(2, 6, dtype=torch.float16)).any()
+
+
 def test_no_images_give_no_scores():
     assert small()(torch.zeros(0, 6)).shape == (0, 10)
+
+
+def test_its_sizes_are_the_authors():
+    assert defaults(DINOHead) == {'out_channels': 65536, 'hid_channels': 2048, 'bottleneck_channels': 256,
+                                  'num_layers': 3, 'train_norms': False}

@@ -5,6 +5,7 @@ import torch
 from mmpretrain.registry import MODELS
 
 from mm_graft.models.losses.denoising_contrast import (
+    DenoisingContrastLoss,
     FilteredContrastLoss,
     batch_dictionary_contrast,
     denoising_contrast,
@@ -14,6 +15,7 @@ from mm_graft.models.losses.denoising_contrast import (
     patch_accuracy,
     patch_logits,
 )
+from tests.defaults import defaults
 
 NAMES = ('DenoisingContrastLoss', 'BatchDictionaryContrastLoss', 'FilteredContrastLoss', 'InstanceContrastLoss')
 
@@ -201,3 +203,10 @@ def test_accuracy_counts_queries_that_find_their_own_patch(maps):
 
 def test_masked_mean_of_nothing_is_zero():
     assert masked_mean(torch.ones(2, 3), torch.zeros(2, 3, dtype=torch.bool)) == 0
+
+
+def test_the_temperature_is_the_papers_and_so_is_the_bound_of_the_filter():
+    for loss in (denoising_contrast, batch_dictionary_contrast, instance_contrast, DenoisingContrastLoss):
+        assert defaults(loss) == {'temperature': 0.1}
+    for loss in (filtered_contrast, FilteredContrastLoss):
+        assert defaults(loss) == {'temperature': 0.1, 'max_similarity': 0.9}

@@ -13,6 +13,7 @@ from mm_graft.models.losses.self_distillation import (
     patch_cross_entropy,
     sinkhorn_knopp,
 )
+from tests.defaults import defaults
 from tests.own_process import in_processes
 
 
@@ -134,3 +135,8 @@ def test_bad_settings_are_refused():
         Centering(3, momentum=1.5)
     with pytest.raises(ValueError, match='at least 1'):
         SinkhornKnopp(3, iterations=0)
+
+
+def test_three_rounds_and_a_center_of_nine_tenths_are_usual():
+    assert defaults(Centering) == {'momentum': 0.9}
+    assert defaults(SinkhornKnopp) == defaults(sinkhorn_knopp) == {'iterations': 3}

@@ -3,6 +3,7 @@ import torch
 from torch import distributed, nn
 
 from mm_graft.models.losses.vicreg import VICRegLoss, covariance_term, variance_term, vicreg
+from tests.defaults import defaults
 from tests.own_process import in_processes
 
 
@@ -83,3 +84,7 @@ def test_two_processes_have_the_gradient_of_the_whole_batch(tmp_path):
     in_processes(worker, str(tmp_path), x, y, processes=2)
     for rank in range(2):
         torch.testing.assert_close(torch.load(tmp_path / f'{rank}.pth'), gradient_of_all(x, y))
+
+
+def test_the_weights_are_the_papers():
+    assert defaults(VICRegLoss) == {'invariance_weight': 25.0, 'variance_weight': 25.0, 'covariance_weight': 1.0}

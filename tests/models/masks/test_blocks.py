@@ -136,3 +136,8 @@ def test_bad_spreads_are_refused():
     SpreadBlockMask(ratio=(0.3, 0.3))
     assert defaults(SpreadBlockMask) == {'img_size': 224, 'patch_size': 16, 'ratio': (0.1, 0.5), 'share': 0.5,
                                          'min_patches': 4}
+
+
+def test_the_constants_of_blocks_are_beits():
+    usual = defaults(block_mask)
+    assert (usual['min_patches'], usual['min_aspect'], usual['tries']) == (16, 0.3, 64)

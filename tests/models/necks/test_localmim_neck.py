@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from mm_graft.models.necks.localmim_neck import LocalMIMDenseNeck, LocalMIMNeck, rescaling_layers
+from tests.defaults import defaults
 
 TINY = {'in_channels': 16, 'grids': 4, 'embed_dims': 8, 'num_heads': 2, 'out_channels': 6}
 
@@ -122,3 +123,9 @@ def test_another_number_of_taps_is_refused():
     taps, restore = visible()
     with pytest.raises(ValueError, match='3 taps came to 4 decoders'):
         build()([taps] * 3, restore)
+
+
+def test_the_usual_decoders_are_those_of_a_vit_base():
+    for neck in (LocalMIMNeck, LocalMIMDenseNeck):
+        assert defaults(neck) == {'scales': (4, 2, 1, 0.5), 'grids': 14, 'out_channels': 27, 'embed_dims': 256,
+                                  'num_heads': 8, 'depth': 1, 'mlp_ratio': 4.0, 'norm_cfg': None}

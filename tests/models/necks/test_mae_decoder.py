@@ -2,6 +2,8 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 
+from mm_graft.models.necks.mae_decoder import MAEPretrainDecoder
+from tests.defaults import defaults
 from tests.tiny import mae
 
 SETTINGS = {key: value for key, value in mae()['neck'].items() if key not in ('type', 'num_patches')}
@@ -33,3 +35,7 @@ def test_another_number_of_patches_is_refused():
     decoder = build(type='mm_graft.MAEPretrainDecoder', grid=(2, 8))
     with pytest.raises(ValueError, match=r'15 patches came to a decoder for 2×8; give neck\.grid'):
         decoder(torch.randn(1, 5, 16), torch.rand(1, 15).argsort(1))
+
+
+def test_the_usual_grid_is_that_of_224_pixels():
+    assert defaults(MAEPretrainDecoder) == {'grid': 14}

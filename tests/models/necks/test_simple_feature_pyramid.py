@@ -2,6 +2,9 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 
+from mm_graft.models.necks.simple_feature_pyramid import SimpleFeaturePyramid
+from tests.defaults import defaults
+
 
 def build(**kwargs):
     return MODELS.build(dict(type='mm_graft.SimpleFeaturePyramid', in_channels=16, out_channels=8) | kwargs)
@@ -26,3 +29,8 @@ def test_only_the_last_map_counts_and_every_parameter_learns():
 def test_fewer_than_four_levels_are_refused():
     with pytest.raises(ValueError, match='num_outs=3'):
         build(num_outs=3)
+
+
+def test_the_usual_pyramid_is_vitdets():
+    usual = defaults(SimpleFeaturePyramid)
+    assert (usual['out_channels'], usual['num_outs']) == (256, 5)

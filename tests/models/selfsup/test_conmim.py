@@ -7,6 +7,8 @@ from mmpretrain.registry import MODELS
 from mm_graft.depth import depth_map
 from mm_graft.models.ema import cosine_momentum
 from mm_graft.models.masked_input import encode_masked
+from mm_graft.models.selfsup.conmim import ConMIM
+from tests.defaults import defaults
 from tests.models.selfsup.conmim_builders import PLAIN, TIMM, build, config
 from tests.tiny import PREPROCESSOR
 
@@ -214,3 +216,8 @@ def test_a_plain_vit_of_the_host_is_masked_like_our_own(views):
 def test_bad_settings_are_refused_when_the_model_is_built(changes, message):
     with pytest.raises(ValueError, match=message):
         MODELS.build(config(**changes))
+
+
+def test_the_first_view_is_masked_and_the_second_is_the_dictionary():
+    views = {name: value for name, value in defaults(ConMIM).items() if 'view' in name}
+    assert views == {'student_view': 0, 'teacher_view': 1}

@@ -7,7 +7,8 @@ from mmengine.optim import build_optim_wrapper
 
 from mm_graft.checkpoints import load_backbone
 from mm_graft.depth import unwrap
-from mm_graft.models.selfsup.mim_refiner import encode_views
+from mm_graft.models.selfsup.mim_refiner import MIMRefiner, encode_views
+from tests.defaults import defaults
 from tests.engine.freezing.freezeout_runs import Spy, make_runner
 from tests.models.selfsup.refiner_builders import build, build_on, samples, views_of
 from tests.tiny import mae_file, refiner, start_from
@@ -219,6 +220,8 @@ def test_ddp_is_told_to_leave_the_queues_alone():
 def test_what_cannot_work_is_said():
     with pytest.raises(ValueError, match=r'the last one \(3\) among them'):
         build(backbone=dict(out_indices=[1, 2]))
+    with pytest.raises(ValueError, match=r'gives the blocks \(\); out_indices must name'):
+        build(backbone=dict(out_indices=[]))
     model = build(num_global_views=3)
     with pytest.raises(ValueError, match='2 views of each image came, but 3 global'):
         model.loss(views_of(IDS)[:2], samples(IDS))
@@ -243,3 +246,7 @@ def test_modes_are_set_and_an_encoder_that_does_not_train_stays_in_eval_mode(tra
     assert (model.training, model.heads['block1'].training, model.backbone.training) == (True, True, train_encoder)
     model.eval()
     assert (model.training, model.heads['block1'].training, model.backbone.training) == (False, False, False)
+
+
+def test_views_and_momentum_are_the_authors():
+    assert defaults(MIMRefiner) == {'num_global_views': 2, 'momentum': 0.9999, 'train_encoder': True}

@@ -9,7 +9,8 @@ from mmengine.registry import MODELS
 from mm_graft.depth import depth_map
 from mm_graft.models.losses.koleo import koleo
 from mm_graft.models.losses.self_distillation import class_cross_entropy, patch_cross_entropy
-from mm_graft.models.selfsup.self_distillation import TeacherTemperature, warmed_up
+from mm_graft.models.selfsup.self_distillation import SelfDistillation, TeacherTemperature, warmed_up
+from tests.defaults import defaults
 from tests.models.selfsup.conmim_builders import TIMM
 from tests.tiny import VIT, mae_file, self_distillation, start_from
 
@@ -215,6 +216,7 @@ def test_what_cannot_work_is_said(views):
             ({'mask_generator': None, 'patch_head': head}, 'there is no mask_generator'),
             ({'koleo_weight': -1.0}, 'must be ≥ 0'), ({'student_temperature': 0.0}, '> 0'),
             ({'teacher_temperature': dict(start=0.0)}, 'must be positive'),
+            ({'teacher_temperature': dict(end=0.0)}, 'must be positive'),
             ({'teacher_temperature': dict(warmup=30)}, 'share of the run'),
             ({'backbone': dict(type='mm_graft.GraftViT', **VIT)}, "set out_type='raw'"),
             ({'mask_generator': dict(type='mm_graft.SpreadBlockMask')}, 'do not fit an encoder of 4 × 4')):
@@ -228,3 +230,12 @@ def test_the_preprocessor_makes_its_views():
     data = model.data_preprocessor({'inputs': torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)}, True)
     assert [view.shape[-1] for view in data['inputs']] == [32, 32, 16, 16, 16]
     assert torch.isfinite(model.train().loss(**data)['loss_class'])
+
+
+def test_what_is_not_given_is_the_authors():
+    assert defaults(TeacherTemperature) == {'start': 0.04, 'end': 0.07, 'warmup': 0.3, 'max_iters': None}
+    usual = defaults(SelfDistillation)
+    assert usual.pop('targets') == {'type': 'mm_graft.Centering', 'momentum': 0.9}
+    assert {name: value for name, value in usual.items() if value is not None} == {
+        'student_temperature': 0.1, 'patch_weight': 1.0, 'koleo_weight': 0.0, 'num_global_views': 2, 'momentum': 0.996,
+        'end_momentum': 1.0}
