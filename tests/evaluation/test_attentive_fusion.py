@@ -3,7 +3,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mm_graft.evaluation.attentive_fusion import RATES, AttentiveFusion, Fitted, accuracy, choose, fit, run_attentive_fusion
+from mm_graft.evaluation.attentive_fusion import (
+    RATES,
+    AttentiveFusion,
+    Fitted,
+    accuracy,
+    choose,
+    fit,
+    run_attentive_fusion,
+)
 from mm_graft.evaluation.frozen import prepare
 from mm_graft.evaluation.linear_probe import LinearProbeSettings
 from tests.evaluation.test_protocols import planted

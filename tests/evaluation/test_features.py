@@ -100,11 +100,13 @@ def test_batches_without_images_come_with_what_was_left_out(tiny_arch):
     assert (labels.shape, labels.dtype, batch) == ((0, ), torch.int64, empty)
 
 
-@pytest.mark.parametrize(('progress', 'main', 'shown'), [(True, True, True), (True, False, False), (False, True, False)])
+@pytest.mark.parametrize(('progress', 'main', 'shown'), [
+    (True, True, True), (True, False, False), (False, True, False)])
 def test_the_main_process_alone_shows_a_bar_and_only_if_asked(tiny_arch, monkeypatch, progress, main, shown):
     bars = []
     monkeypatch.setattr(features_module, 'is_main_process', lambda: main)
-    monkeypatch.setattr(features_module, 'tqdm', lambda batches, *args, disable, **kwargs: bars.append(disable) or batches)
+    monkeypatch.setattr(
+        features_module, 'tqdm', lambda batches, *args, disable, **kwargs: bars.append(disable) or batches)
     list(encode_batches(Encoder(vit(tiny_arch)), [], progress=progress))
     assert bars == [not shown]
 

@@ -41,6 +41,7 @@ def test_an_empty_mask_changes_nothing(config):
 def test_a_token_is_added_only_where_there_is_none_and_rests_where_nothing_is_hidden():
     assert own_mask_token(build(PLAIN), hides=True).shape == (1, 1, 16)
     assert own_mask_token(build(PLAIN), hides=False) is None
+    assert 0.01 < own_mask_token(build(PLAIN), hides=True).abs().max() <= 0.02
     for config in (TIMM, OURS):
         backbone = build(config)
         assert own_mask_token(backbone, hides=True) is None

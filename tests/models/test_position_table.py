@@ -24,6 +24,13 @@ def test_the_first_half_of_a_row_encodes_the_column():
     torch.testing.assert_close(at_row_1_column_2, expected)
 
 
+def test_far_places_are_computed_in_double_precision():
+    omega = 10000.0**(-np.arange(16) / 16)
+    angles = np.arange(2000)[:, None] * omega
+    np.testing.assert_allclose(sincos_position_table(1, 2000, 64)[:, :32], np.hstack([np.sin(angles), np.cos(angles)]),
+                               rtol=0, atol=1e-7)
+
+
 def test_a_width_that_cannot_hold_two_sines_and_two_cosines_is_refused():
     with pytest.raises(ValueError, match='dims=6 must be a multiple of 4'):
         sincos_position_table(2, 2, 6)

@@ -116,8 +116,18 @@ def test_the_hosts_vit_shares_nothing(views):
     model = MODELS.build(grafted_mocov3() | {'backbone': dict(type='MoCoV3ViT', stop_grad_conv1=True, **VIT)})
     model.momentum_encoder.max_iters = 10
     model.backbone.requires_grad_(False)
-    model.train()
+    look_again(model).train()
+    assert model.momentum_encoder.moving is not None
     assert count_calls(model, views) == [[1] * 4] * 2
+
+
+def test_of_several_outputs_the_last_is_compared():
+    model, images = build(out_indices=[1, 3]), torch.randn(2, 3, 32, 32)
+    for blocks in (0, 2):
+        freeze(model.train(), blocks)
+        last = model.backbone(images)[-1]
+        assert all(torch.equal(output, last) for output in
+                   shared_prefix.encode_both(model.backbone, model.momentum_encoder, images))
 
 
 class Teacher(HasMomentumEncoder, BaseModule):

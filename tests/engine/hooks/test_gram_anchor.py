@@ -105,7 +105,7 @@ def test_methods_that_encode_visible_patches_only_are_refused(tmp_path):
 
 
 def test_patches_of_wide_images_are_counted_by_rows_and_columns(tmp_path):
-    model, hook = start(tmp_path, depths=[1])
+    _, hook = start(tmp_path, depths=[1])
     own, anchor = torch.randn(2, 2, 1 + 2 * 4, 16)
     first, second = hook._patches(own, anchor, torch.zeros(2, 3, 16, 32))
     assert torch.equal(first, own[:, 1:])
@@ -123,7 +123,7 @@ def test_positions_of_the_file_are_resized_only_if_asked(tmp_path):
 
 def test_sharded_parameters_are_refused_and_a_step_without_the_backbone_too(tmp_path):
     model, hook = start(tmp_path)
-    with pytest.raises(ValueError, match='no block of `model.backbone` ran'):
+    with pytest.raises(ValueError, match=r'no block of `model\.backbone` ran'):
         hook.loss()
     with pytest.raises(ValueError, match='GramAnchor needs full parameters, but DeepSpeedStrategy'):
         hook.before_train(SimpleNamespace(model=model, iter=0, strategy=type('DeepSpeedStrategy', (), {})()))

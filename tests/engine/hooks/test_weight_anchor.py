@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -221,6 +222,13 @@ def test_what_does_not_fit_the_model_is_refused_before_training(tmp_path, path):
         train(tmp_path / 'wide', mae_file(tmp_path / 'wide.pth', width=32), model=grafted_mocov3(), max_depth=5)
     with pytest.raises(CheckpointError, match='does not exist'):
         train(tmp_path / 'none', 'nowhere.pth', model=grafted_mocov3(), max_depth=5)
+
+
+def test_shards_that_it_cannot_read_are_refused(path):
+    run = SimpleNamespace(model=MODELS.build(grafted_mocov3()), iter=0, hooks=[],
+                          strategy=type('DeepSpeedStrategy', (), {})())
+    with pytest.raises(ValueError, match='WeightAnchor needs full parameters, but DeepSpeedStrategy'):
+        WeightAnchor(path).before_train(run)
 
 
 def test_the_usual_anchor_is_that_of_the_authors_code():

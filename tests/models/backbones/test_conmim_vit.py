@@ -53,8 +53,17 @@ def test_hidden_pixels_do_not_matter_and_visible_ones_do(build):
 
 
 def test_initialisation_is_beits(build):
-    backbone = build(layer_scale_init_value=1e-3)
+    backbone = randomize(build(layer_scale_init_value=1e-3))
+    with torch.no_grad():
+        for layer in backbone.layers:
+            layer.gamma_1.fill_(1e-3)
+            layer.attn.q_bias.zero_()
+    torch.nn.init.zeros_(backbone.rel_pos_bias.relative_position_bias_table)
     backbone.init_weights()
+    for norm in (module for module in backbone.modules() if isinstance(module, torch.nn.LayerNorm)):
+        assert (norm.weight == 1).all()
+        assert not norm.bias.any()
+    assert not backbone.layers[0].ffn.layers[1].bias.any()
     for number, layer in enumerate(backbone.layers, 1):
         for linear, scale in ((layer.attn.qkv, 1), (layer.attn.proj, math.sqrt(2 * number)),
                               (layer.ffn.layers[1], math.sqrt(2 * number)), (layer.ffn.layers[0][0], 1)):

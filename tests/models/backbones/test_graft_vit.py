@@ -51,6 +51,12 @@ def test_outputs_are_the_hosts(settings, size):
         torch.testing.assert_close(left, right, rtol=0, atol=0)
 
 
+def test_adapters_are_for_whole_blocks():
+    assert not build(adapters=dict(rank=2)).layers[0].ffn.layers[1].weight.requires_grad
+    with pytest.raises(ValueError, match='adapters in them would do nothing'):
+        build(adapters=dict(rank=2), class_token_only=True, out_type='cls_token')
+
+
 def test_without_a_class_token_it_has_to_be_loaded():
     with pytest.raises(ValueError, match=r"with_cls_token=False.*type='Pretrained'"):
         build(with_cls_token=False, out_type='avg_featmap').init_weights()

@@ -4,6 +4,7 @@ from mmpretrain.registry import MODELS
 
 from mm_graft.depth import depth_map
 from mm_graft.models.backbones.visible_patch_vit import VisiblePatchViT
+from mm_graft.models.position_table import sincos_position_table
 from tests.defaults import defaults
 
 
@@ -88,6 +89,29 @@ def test_other_masking_and_sizes_change_what_is_seen(tiny_arch):
     assert build(tiny_arch, mask_ratio=0.5).num_visible == 32
     wide = build(tiny_arch, img_size=(32, 48))
     assert wide.encode_visible(torch.randn(1, 3, 32, 48))[1].shape == (1, 96)
+    assert (wide.num_patches, wide.num_visible) == (96, 24)
+
+
+def test_initial_weights_are_the_authors(tiny_arch):
+    vit = build(tiny_arch)
+    projection, qkv = vit.patch_embed.projection.weight, vit.layers[0].attn.qkv
+    assert 0.9 < projection.abs().max() / (6 / (16 + 48))**0.5 <= 1  # Xavier's bound for 48 numbers in and 16 out
+    assert 0.9 < qkv.weight.abs().max() / (6 / (16 + 48))**0.5 <= 1
+    assert not qkv.bias.any()
+    assert vit.cls_token.std().item() == pytest.approx(0.02, rel=0.5)
+    torch.testing.assert_close(vit.pos_embed[0, 1:], sincos_position_table(8, 8, 16))
+
+
+def test_weights_that_a_file_gives_are_not_overwritten(tiny_arch, tmp_path):
+    source = build(tiny_arch)
+    with torch.no_grad():
+        for parameter in source.parameters():
+            parameter += 1
+    torch.save({'state_dict': source.state_dict()}, tmp_path / 'a.pth')
+    loaded = build(tiny_arch, init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'a.pth')))
+    assert all(torch.equal(*pair) for pair in zip(loaded.state_dict().values(), source.state_dict().values()))
+    other = build(tiny_arch, init_cfg=dict(type='TruncNormal', layer='Linear', std=9.0))
+    assert other.layers[0].attn.qkv.weight.abs().max() < 1
 
 
 @pytest.mark.parametrize(('options', 'message'), [

@@ -205,6 +205,17 @@ def test_a_plain_vit_of_the_host_is_masked_like_our_own(views):
     assert 'momentum_encoder.module.0.mask_token' not in names
 
 
+@pytest.mark.parametrize('changes', [{}, {'mask_generator': None}, {'teacher': None}])
+def test_of_several_outputs_the_last_is_compared(views, changes):
+    found = []
+    for outputs in ([3], [1, 3]):
+        torch.manual_seed(1)
+        model = build(backbone={**PLAIN, 'out_indices': outputs}, **changes)
+        torch.manual_seed(2)
+        found.append(model.loss(views)['loss_contrast'])
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize(('changes', 'message'), [
     ({'backbone': {**PLAIN, 'out_type': 'cls_token'}}, "out_type='raw'"),
     ({'backbone': {**config()['backbone'], 'with_mask_token': False}}, 'with_mask_token=True'),

@@ -107,6 +107,17 @@ def test_gradients_reach_all_of_the_student_and_nothing_of_the_teacher(backbone,
     assert ('patch_head.mlp.0.weight' in trained) == ('patch_head' in changes)
 
 
+def test_of_several_outputs_the_last_is_compared(views):
+    found = []
+    for outputs in ([3], [1, 3]):
+        torch.manual_seed(1)
+        model = build(backbone=dict(type='mm_graft.GraftViT', **VIT, out_type='raw', out_indices=outputs))
+        mask = torch.rand(8, 16) < 0.4
+        model.mask_generator = lambda count, device, mask=mask: mask
+        found.append(differ(model).loss(views))
+    assert all(torch.equal(found[0][name], found[1][name]) for name in ('loss_class', 'loss_patch', 'teacher_entropy'))
+
+
 def test_without_masks_and_koleo_it_is_dino(views):
     assert set(build(mask_generator=None, koleo_weight=0.0).loss(views)) == {'loss_class', 'teacher_entropy'}
 
