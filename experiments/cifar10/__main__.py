@@ -1,7 +1,7 @@
 """The papers' claim on CIFAR-10: every method trained and evaluated one after another, then tables and figures.
 
 An interrupted call resumes; --minutes stops it in time. `full` is for a GPU, `cpu` a smaller version for one core.
-Results: docs/results/cifar10_<scale>.json with figures beside it, tables in docs/results.md.
+Results: docs/results/cifar10_<scale>.json, with a page of tables and figures beside it.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from tqdm import tqdm
 from experiments.cifar10.prepare import write_lists
 from experiments.cifar10.report import write_report, write_results
 from experiments.cifar10.reproduction import Reproduction
-from experiments.cifar10.rows import EQUAL_IMAGES, ROWS, Job, plan
+from experiments.cifar10.rows import EQUAL_IMAGES, LONG, ROWS, Job, plan
 from experiments.cifar10.sizes import IMAGES
 from experiments.pages import commit
 from experiments.training import ROOT, TimeUpError, last_checkpoint
@@ -32,7 +32,8 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--scale', choices=IMAGES, default='full' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='the first trains every row')
-    parser.add_argument('--rows', nargs='+', default=list(ROWS), metavar='ROW', help='with what they start from')
+    parser.add_argument('--rows', nargs='+', metavar='ROW',
+                        help='with what they start from; default: all in size `full`, those on a long MAE in `cpu`')
     parser.add_argument('--tuned', nargs='*', default=list(TUNED), choices=TUNED,
                         help='protocols that train the encoder, for the six rows at equal images')
     parser.add_argument('--tuned-seeds', type=int, nargs='+', default=[0], help='for which seeds')
@@ -42,6 +43,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--report-only', action='store_true', help='only write tables and figures')
     args = parser.parse_args()
     args.out = args.out or Path('work_dirs/reproduce') / args.scale
+    args.rows = args.rows or (list(ROWS) if args.scale == 'full' else list(LONG))
     return args
 
 

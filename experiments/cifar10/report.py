@@ -1,4 +1,4 @@
-"""Results of the CIFAR-10 experiment: one JSON file, tables in docs/results.md, figures."""
+"""Results of the CIFAR-10 experiment: one JSON file, a page of tables, figures."""
 
 import json
 import re
@@ -21,7 +21,7 @@ from experiments.cifar10.rows import (
     needed,
 )
 from experiments.demo.report import PACKAGES, device_name
-from experiments.pages import mean_and_spread, put_blocks
+from experiments.pages import mean_and_spread
 from mm_graft.evaluation.report import write_json
 
 PROTOCOLS = {'knn': 'kNN', 'linear': 'linear', 'fewshot-1': '1 %', 'fewshot-10': '10 %', 'finetune': 'fine-tuned'}
@@ -121,18 +121,20 @@ def run_facts(results: dict) -> str:
             f'in all. Commit {" and ".join(sorted(commits)) or "unknown"}; {versions}.')
 
 
-def blocks(results: dict) -> dict[str, str]:
-    """The generated parts of docs/results.md, by name."""
-    scale = results['scale']
-    return {
-        f'{scale}-run': run_facts(results),
-        f'{scale}-images': table(results, ('random', *EQUAL_IMAGES, 'mae-half', 'mocov3-half'), list(PROTOCOLS)),
-        f'{scale}-flops': table(results, EQUAL_FLOPS, FROZEN),
-        f'{scale}-why': table(results, WHY, FROZEN),
-        f'{scale}-long': by_pool(results, LONG),
-        f'{scale}-local': local_table(results),
-        f'{scale}-conmim': by_pool(results, PIXELS_OR_CONTRAST),
+def page(results: dict) -> str:
+    """What was run, and a table for each question whose row in the first place is there."""
+    tables = {
+        ('mae', 'Equal images seen'): table(results, ('random', *EQUAL_IMAGES, 'mae-half', 'mocov3-half'),
+                                            list(PROTOCOLS)),
+        ('mae-flops', 'Equal FLOPs'): table(results, EQUAL_FLOPS, FROZEN),
+        ('mae-half', 'What decides'): table(results, WHY, FROZEN),
+        ('mae-ten', 'On a long MAE'): by_pool(results, LONG),
+        ('localmim', 'LocalMIM, FreezeOut and stopping early'): local_table(results),
+        ('conmim', 'ConMIM against MAE'): by_pool(results, PIXELS_OR_CONTRAST),
     }
+    title = f'# CIFAR-10, size `{results["scale"]}`\n\nMade by `make reproduce`. {run_facts(results)}'
+    found = [f'## {name}\n\n{text}' for (row, name), text in tables.items() if row in results['rows']]
+    return '\n\n'.join([title, *found]) + '\n'
 
 
 def draw_methods(results: dict) -> Figure:
@@ -172,11 +174,11 @@ def draw_compute(results: dict) -> Figure:
 
 
 def write_report(results: dict, docs: Path) -> None:
-    """Put the tables into docs/results.md and draw the figures beside the JSON file."""
-    path, folder = docs / 'results.md', docs / 'results' / f'cifar10_{results["scale"]}'
-    parts = blocks(results)
-    text = path.read_text() if path.is_file() else '\n'.join(f'<!-- {name} -->\n<!-- /{name} -->\n' for name in parts)
-    path.write_text(put_blocks(text, parts))
+    """Write the page, and draw the figures, beside the JSON file."""
+    folder = docs / 'results' / f'cifar10_{results["scale"]}'
     folder.mkdir(parents=True, exist_ok=True)
-    draw_methods(results).savefig(folder / 'methods.png', dpi=130)
-    draw_compute(results).savefig(folder / 'compute.png', dpi=130)
+    folder.with_suffix('.md').write_text(page(results))
+    if set(EQUAL_IMAGES) <= set(results['rows']):
+        draw_methods(results).savefig(folder / 'methods.png', dpi=130)
+    if 'localmim' in results['rows']:
+        draw_compute(results).savefig(folder / 'compute.png', dpi=130)

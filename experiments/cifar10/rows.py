@@ -74,7 +74,7 @@ EQUAL_IMAGES = ('mae', 'mocov3', 'joint', 'mocov32mae_frozen', 'mae2mocov3_froze
 EQUAL_FLOPS = ('mae-flops', 'mocov3', 'joint-flops', 'cl2mim-flops', 'frozen-flops', 'graft-flops')
 WHY = ('mae-half', 'mae-rest', 'mae-flops', 'mocov3-half', 'mae2mocov3', 'graft-one-rate', 'graft-flops', 'graft-long',
        'mocov3-long')
-LONG = ('mae-ten', 'graft-ten', 'mocov3-ten')
+LONG = ('random', 'mocov3', 'mae-ten', 'graft-ten', 'mocov3-ten')
 LOCAL = ('localmim', 'localmim_freezeout', 'localmim_freezeout-05', 'localmim_freezeout-unscaled')
 PIXELS_OR_CONTRAST = ('mae', 'conmim')
 

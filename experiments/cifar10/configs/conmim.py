@@ -2,8 +2,8 @@
 
 Paper:    Yi et al., Masked Image Modeling with Denoising Contrast, ICLR 2023 (arXiv 2205.09616)
 Command:  tools/train.py experiments/cifar10/configs/conmim.py, or make reproduce for all rows
-Devices:  one CPU core (docs/results.md has the times); `full`: one GPU
-Expected: docs/results.md; size `full` was not run here
+Devices:  one CPU core; `full`: one GPU
+Expected: docs/results/cifar10_cpu.md if it is there; size `full` was not run here
 """
 
 _base_ = ['../../../configs/_base_/runtime.py', '../../../configs/_base_/adamw_cosine.py', '_base_/data.py']

@@ -2,9 +2,9 @@
 
 Paper:    Jiang et al., Layer Grafted Pre-training, ICLR 2023 (arXiv 2302.14138), §A.5; a recipe for small images
 Command:  tools/train.py experiments/cifar10/configs/finetune.py, or make reproduce for all rows
-Devices:  one CPU core (docs/results.md has the times); `full`: one GPU
+Devices:  one CPU core; `full`: one GPU
 Needs:    a checkpoint of this folder, or `--init FILE`; not ConMIM, whose ViT has relative positions
-Expected: docs/results.md; size `full` was not run here
+Expected: docs/results/cifar10_cpu.md if it is there; size `full` was not run here
 """
 
 _base_ = ['../../../configs/_base_/runtime.py', '../../../configs/_base_/adamw_cosine.py', '_base_/data.py']

@@ -2,9 +2,9 @@
 
 Paper:    Jiang et al., Layer Grafted Pre-training, ICLR 2023 (arXiv 2302.14138), §2.2 and Table 1
 Command:  tools/train.py experiments/cifar10/configs/joint.py, or make reproduce for all rows
-Devices:  one CPU core (docs/results.md has the times); `full`: one GPU
+Devices:  one CPU core; `full`: one GPU
 Note:     each image comes three times: two views, and once as MAE takes it
-Expected: docs/results.md; size `full` was not run here
+Expected: docs/results/cifar10_cpu.md if it is there; size `full` was not run here
 """
 
 _base_ = [

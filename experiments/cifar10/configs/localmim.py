@@ -2,8 +2,8 @@
 
 Paper:    Wang et al., LocalMIM, CVPR 2023 (arXiv 2303.05251)
 Command:  tools/train.py experiments/cifar10/configs/localmim.py, or make reproduce for all rows
-Devices:  one CPU core (docs/results.md has the times); `full`: one GPU
-Expected: docs/results.md; size `full` was not run here
+Devices:  one CPU core; `full`: one GPU
+Expected: docs/results/cifar10_cpu.md if it is there; size `full` was not run here
 """
 
 _base_ = [

@@ -2,8 +2,8 @@
 
 Paper:    Topcuoglu and Akagündüz (arXiv 2312.02194); Brock et al., FreezeOut (arXiv 1706.04983)
 Command:  tools/train.py experiments/cifar10/configs/localmim_freezeout.py, or make reproduce for all rows
-Devices:  one CPU core (docs/results.md has the times); `full`: one GPU
-Expected: docs/results.md; size `full` was not run here
+Devices:  one CPU core; `full`: one GPU
+Expected: docs/results/cifar10_cpu.md if it is there; size `full` was not run here
 """
 
 _base_ = [

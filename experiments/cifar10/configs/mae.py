@@ -2,8 +2,8 @@
 
 Paper:    He et al., Masked Autoencoders Are Scalable Vision Learners, CVPR 2022 (arXiv 2111.06377)
 Command:  tools/train.py experiments/cifar10/configs/mae.py, or make reproduce for all rows
-Devices:  one CPU core (docs/results.md has the times); `full`: one GPU
-Expected: docs/results.md; size `full` was not run here
+Devices:  one CPU core; `full`: one GPU
+Expected: docs/results/cifar10_cpu.md if it is there; size `full` was not run here
 """
 
 _base_ = [

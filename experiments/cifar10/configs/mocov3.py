@@ -2,8 +2,8 @@
 
 Paper:    Chen et al., An Empirical Study of Training Self-Supervised Vision Transformers, ICCV 2021 (arXiv 2104.02057)
 Command:  tools/train.py experiments/cifar10/configs/mocov3.py, or make reproduce for all rows
-Devices:  one CPU core (docs/results.md has the times); `full`: one GPU
-Expected: docs/results.md; size `full` was not run here
+Devices:  one CPU core; `full`: one GPU
+Expected: docs/results/cifar10_cpu.md if it is there; size `full` was not run here
 """
 
 _base_ = [

@@ -2,9 +2,9 @@
 
 Paper:    Jiang et al., Layer Grafted Pre-training, ICLR 2023 (arXiv 2302.14138), §2.3 and Table 1
 Command:  tools/train.py experiments/cifar10/configs/mocov32mae_frozen.py, or make reproduce for all rows
-Devices:  one CPU core (docs/results.md has the times); `full`: one GPU
+Devices:  one CPU core; `full`: one GPU
 Needs:    experiments/cifar10/configs/mocov3.py, trained for half of its epochs, or `--init FILE`
-Expected: docs/results.md; size `full` was not run here
+Expected: docs/results/cifar10_cpu.md if it is there; size `full` was not run here
 """
 
 _base_ = [

@@ -139,24 +139,31 @@ def test_only_what_is_missing_is_trained_and_the_lower_encoder_is_that_of_the_sa
 def test_the_report_takes_its_numbers_from_the_runs_and_leaves_the_prose(run, tmp_path):
     for seed, knn in enumerate((30.0, 32.0)):
         finish(run, 'mae2mocov3', seed, knn=knn)
+    finish(run, 'mae')
     finish(run, 'localmim')
     finish(run, 'random')
     docs = tmp_path / 'docs'
     docs.mkdir()
-    (docs / 'results.md').write_text('before\n<!-- cpu-images -->\nold\n<!-- /cpu-images -->\nafter\n')
     results = tool.write_results(run, docs)
     tool.write_report(results, docs)
-    text = (docs / 'results.md').read_text()
-    assert text.startswith('before\n')
-    assert text.endswith('after\n')
-    assert 'old' not in text
+    text = (docs / 'results' / 'cifar10_cpu.md').read_text()
+    assert '## LocalMIM' in text
+    assert '## ConMIM' not in text  # none of its rows was run
     assert '| graft | 30k | ' in text
     assert '| 2 | 31.0 ± 1.4 | 40.0 ± 0.0 | 20.0 ± 0.0 | – | – |' in text
     assert 'stopped after 2 of 6 epochs' in report.local_table(results)
     assert json.loads((docs / 'results' / 'cifar10_cpu.json').read_text()) == results
     assert 'Commit abc1234;' in report.run_facts(results)
-    for name in ('methods', 'compute'):
-        assert Image.open(docs / 'results' / 'cifar10_cpu' / f'{name}.png').format == 'PNG'
+    folder = docs / 'results' / 'cifar10_cpu'
+    assert Image.open(folder / 'compute.png').format == 'PNG'
+    assert not (folder / 'methods.png').exists()  # rows are missing
+
+
+def test_the_picture_of_the_methods_has_all_of_them(run, tmp_path):
+    for row in rows.EQUAL_IMAGES:
+        finish(run, row)
+    tool.write_report(tool.write_results(run, tmp_path), tmp_path)
+    assert Image.open(tmp_path / 'results' / 'cifar10_cpu' / 'methods.png').format == 'PNG'
 
 
 def test_only_trained_encoders_are_analysed(run, tmp_path, monkeypatch):
