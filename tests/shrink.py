@@ -2,8 +2,8 @@
 
 TINY_WIDTH = 24
 # published widths and hidden sizes → small ones, wherever they stand in a model
-SMALLER = {384: TINY_WIDTH, 768: TINY_WIDTH, 1024: TINY_WIDTH, 1280: TINY_WIDTH, 1536: 48, 3072: 48, 4096: 48, 512: 32,
-           256: 24, 2048: 48, 8192: 48, 65536: 64}
+SMALLER = {384: TINY_WIDTH, 768: TINY_WIDTH, 1024: TINY_WIDTH, 1280: TINY_WIDTH, 2560: TINY_WIDTH, 1536: 48, 3072: 48,
+           4096: 48, 512: 32, 256: 24, 2048: 48, 8192: 48, 65536: 64}
 LAYERS = {'t': 12, 's': 12, 'b': 12, 'l': 24, 'h': 32}
 WIDTHS = ('embed_dims', 'embed_dim', 'in_channels', 'hid_channels', 'out_channels', 'channels', 'predictor_channels',
           'decoder_embed_dim', 'decoder_embed_dims', 'embed_dims_per_scale', 'predict_feature_dim')

@@ -3,6 +3,8 @@
 The host loads what fits and drops the rest without a word, by ``load_from`` as by ``init_cfg``.
 """
 
+import re
+
 from torch import Tensor, nn
 
 from mm_graft.checkpoints.containers import read_checkpoint
@@ -13,6 +15,8 @@ from mm_graft.image_folders import shorten
 BACKBONE = 'backbone.'
 PATCHES = 'patch_embed.'
 COUNTER = 'num_batches_tracked'  # of batch norm, which old files do not have
+# The linear classifier of MAE, timm and MAWS, of torchvision, and of Hugging Face
+CLASSIFIER = re.compile(r'(?:^|\.)(?:head|head_dist|heads\.head|classifier)\.(weight|bias)$')
 
 
 def fitting(own: dict[str, Tensor], state: dict) -> list[str]:
@@ -24,7 +28,8 @@ def fitting(own: dict[str, Tensor], state: dict) -> list[str]:
 def choose_weights(model: nn.Module, state: dict, path: str, complete: bool) -> tuple[dict[str, Tensor], str]:
     """The tensors of a file that a model takes, all of its backbone or an error, and a line that says what they are.
 
-    Where the model's own names do not cover its backbone, the file is read in any known layout, for the backbone alone.
+    Where the model's own names do not cover its backbone, the file is read in any known layout: for the backbone alone,
+    or, if the model has to be complete, for the backbone and the linear classifier behind it.
 
     Args:
         model: what they are loaded into.
@@ -38,6 +43,8 @@ def choose_weights(model: nn.Module, state: dict, path: str, complete: bool) -> 
     own = model.state_dict()
     names = fitting(own, state)
     missing = [name for name in own if name not in set(names)]
+    if complete and missing and hasattr(model, 'backbone') and any(name.startswith(BACKBONE) for name in missing):
+        return with_classifier(model, path)
     if complete and missing:
         raise CheckpointError(f'checkpoint {path} has {len(names)} of {len(own)} tensors of {type(model).__name__}; '
                               f'it lacks {shorten(missing)}; give a checkpoint of this config')
@@ -50,6 +57,32 @@ def choose_weights(model: nn.Module, state: dict, path: str, complete: bool) -> 
         rest = [name for name in own if name not in chosen]
         return chosen, f'{coverage}; newly initialized: {shorten(rest) or "nothing"}'
     return chosen_of(own, state, path)
+
+
+def with_classifier(model: nn.Module, path: str) -> tuple[dict[str, Tensor], str]:
+    """Backbone and linear classifier of a fine-tuned file of another layout, under the names of ``model``.
+
+    Raises:
+        CheckpointError: the backbone does not fit, the file has no classifier or one of other classes, or the model has
+            more than the two.
+    """
+    tensors, coverage = backbone_tensors(model.backbone, path)
+    chosen = {BACKBONE + name: tensor for name, tensor in tensors.items()}
+    theirs = {name: tensor for name, tensor in tensors_of(path).items()
+              if name in coverage.dropped and CLASSIFIER.search(name)}
+    rest = {name: tensor for name, tensor in model.state_dict().items() if name not in chosen}
+    for name, tensor in rest.items():
+        kind = name.rpartition('.')[2]
+        found = [other for other in theirs if CLASSIFIER.search(other)[1] == kind]
+        shapes = [tuple(theirs[other].shape) for other in found]
+        if coverage.fresh or not name.startswith('head.') or len(rest) > 2 or shapes != [tuple(tensor.shape)]:
+            raise CheckpointError(
+                f'checkpoint {path} does not hold all of {type(model).__name__}: {name} of shape '
+                f'{tuple(tensor.shape)} is not in it (its classifier has {dict(zip(found, shapes)) or "no such part"}'
+                + (f', and it lacks {shorten(coverage.fresh)}' if coverage.fresh else '')
+                + '); give a fine-tuned checkpoint with these classes, or a config of its own')
+        chosen[name] = theirs[found[0]]
+    return chosen, f'{coverage}; of them the classifier went into {shorten(list(rest))}'
 
 
 def choose_part(part: nn.Module, path: str, prefix: str | None = None) -> tuple[dict[str, Tensor], str]:

@@ -120,6 +120,21 @@ def at_least_one(text: str) -> int:
     return number
 
 
+def share(text: str) -> float:
+    """A number in (0, 1], for ``add_argument(type=…)``.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.
+    if not 0 < number <= 1:
+        raise argparse.ArgumentTypeError(f'expected a number in (0, 1], got {text!r}')
+    return number
+
+
 def refuse(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> NoReturn:
     """End with the arguments that a command does not know, and the options that are called alike."""
     known = re.findall(r'(?<!\w)--?[a-z][\w-]*', parser.format_help())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from mm_graft.commands.arguments import add_encoder, add_overrides, at_least_one
+from mm_graft.commands.arguments import add_encoder, add_overrides, at_least_one, check_files, share
 from mm_graft.commands.configs import add_checkpoint, config_for
 from mm_graft.commands.labeled import add_labeled, use_labeled
 from mm_graft.commands.meeting import meet
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mm_graft.evaluation.frozen import EvaluationSettings
 
 PROTOCOLS = (
-    'knn', 'linear', 'fewshot-1', 'shots', 'linear-augmented', 'linear-dinov2', 'alf', 'probe-depth')
+    'knn', 'linear', 'fewshot-1', 'shots', 'linear-augmented', 'linear-dinov2', 'alf', 'probe-depth', 'zero-shot')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_encoder(parser)
     parser.add_argument('--pool', choices=('cls', 'avg'), default='cls', help='class token, or mean over the patches')
     parser.add_argument('--no-final-norm', action='store_true', help='features as they leave the last block')
+    parser.add_argument('--crop-share', type=share, metavar='S', help='share of the short edge that the test transform '
+                        'keeps (default: 224 / 256; CLIP: 1)')
     parser.add_argument('--cache', default='work_dirs/features', help='folder of extracted features')
     parser.add_argument('--batch-size', type=at_least_one, default=256, help='images encoded at once')
     parser.add_argument('--workers', type=int, default=2, help='processes that read images')
@@ -60,13 +62,21 @@ def add_protocol_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--fewshot-per-class', type=at_least_one, help='fewshot-1: images a class instead of a share')
     parser.add_argument('--shots', type=at_least_one, nargs='+', default=[1, 2, 5],
                         help='shots: images a class; the first is the headline')
+    parser.add_argument('--class-embeddings', metavar='FILE', help='zero-shot: names and embeddings of the classes, '
+                        'see docs/evaluation.md')
     parser.add_argument('--blocks', type=int, nargs='+', default=[], help='probe-depth: after which blocks '
                         '(default: half, three quarters and all of them)')
 
 
 def check(args: argparse.Namespace) -> Config:
     """The config; the checkpoint exists."""
-    return use_labeled(config_for(args.checkpoint, args.config, args.cfg_options), args.labels, args.val)
+    check_files('class embeddings', *filter(None, [args.class_embeddings]))
+    if bool(args.class_embeddings) != ('zero-shot' in args.protocols):
+        raise ValueError('--class-embeddings FILE and --protocols zero-shot belong together; give both')
+    cfg = config_for(args.checkpoint, args.config, args.cfg_options)
+    cfg.crop_share = args.crop_share
+    learns = set(args.protocols) != {'zero-shot'}
+    return use_labeled(cfg, args.labels or (None if learns else args.val), args.val)
 
 
 def run(args: argparse.Namespace, cfg: Config) -> None:
@@ -100,7 +110,8 @@ def settings_of(args: argparse.Namespace) -> EvaluationSettings:
     protocol = ProtocolSettings(
         ks=tuple(args.ks), temperature=args.temperature, standardize=args.standardize, linear=linear,
         select_on_test=args.select_on_test, seeds=args.seeds, fewshot_list=args.fewshot_list,
-        fewshot_share=args.fewshot_share, fewshot_per_class=args.fewshot_per_class, shots=tuple(args.shots))
+        fewshot_share=args.fewshot_share, fewshot_per_class=args.fewshot_per_class, shots=tuple(args.shots),
+        class_embeddings=args.class_embeddings)
     return EvaluationSettings(
         protocols=args.protocols, branch=args.branch, resize=args.resize, pool=args.pool,
         final_norm=not args.no_final_norm, batch_size=args.batch_size, workers=args.workers,

@@ -40,6 +40,15 @@ def build_datasets(cfg: Config) -> tuple[Dataset, Dataset]:
     return train, test
 
 
+def build_test_set(cfg: Config) -> Dataset:
+    """The test set of a config alone, for what learns nothing from labeled images.
+
+    Raises:
+        ValueError: the config names no data, or the set is empty or unreadable.
+    """
+    return build_dataset(dataset_configs(cfg)[1])
+
+
 def dataset_configs(cfg: Config) -> tuple[dict, dict]:
     """Configs of training and test set, without wrappers such as ``RepeatDataset`` and with our pipeline."""
     train = _innermost(cfg.get('train_dataloader'))
@@ -47,6 +56,9 @@ def dataset_configs(cfg: Config) -> tuple[dict, dict]:
         raise ValueError('the config has no `train_dataloader.dataset`; the protocols need training images')
     test = _innermost(cfg.get('test_dataloader')) or _innermost(cfg.get('val_dataloader'))
     pipeline = test.get('pipeline') if test else None
+    if pipeline and cfg.get('crop_share'):
+        raise ValueError(f'the config has a test transform of its own, and crop_share={cfg.crop_share} would change '
+                         'nothing of it; leave it out, or change test_dataloader.dataset.pipeline')
     test = test or _sibling(train)
     if kind_of(test) in SPLIT_BY_DEFAULT and test.get('split') == 'test':
         test['test_mode'] = True  # without it the host reads the training images whatever `split` says
@@ -75,15 +87,17 @@ def kind_of(settings: dict) -> str:
 def default_pipeline(cfg: Config, train_pipeline: Sequence[dict]) -> list[dict]:
     """Scaled to cover the backbone's image size / (224 / 256), bicubic, and the center of that, as MAE and MoCo v3 do.
 
+    ``crop_share`` of the config stands in the place of 224 / 256; with 1 the crop has the whole short edge, as in CLIP.
     Images that training takes whole (nothing but loading and packing) are taken whole here too.
     """
     names = [kind_of(step) for step in train_pipeline]
     if 'PackInputs' in names and all(name in LOADERS or name == 'PackInputs' for name in names):
         return list(train_pipeline)
     height, width = image_size(cfg)
+    share = cfg.get('crop_share') or CROP_SHARE
     return [
         *(step for step in train_pipeline if kind_of(step) in LOADERS),
-        dict(type='mm_graft.ResizeToCover', scale=(ceil(height / CROP_SHARE), ceil(width / CROP_SHARE)),
+        dict(type='mm_graft.ResizeToCover', scale=(ceil(height / share), ceil(width / share)),
              backend='cv2' if CHANNELS in names else 'pillow', interpolation='bicubic'),
         dict(type='CenterCrop', crop_size=(width, height)),
         dict(type='PackInputs')]

@@ -16,6 +16,7 @@ from mm_graft.evaluation.frozen import Evaluation, EvaluationSettings, prepare
 from mm_graft.evaluation.image_protocols import IMAGE_PROTOCOLS
 from mm_graft.evaluation.protocols import FROZEN_PROTOCOLS
 from mm_graft.evaluation.report import plot_report, report_table, write_json
+from mm_graft.evaluation.zero_shot import zero_shot_head
 from mm_graft.files import sha256_of_file
 from mm_graft.version import __version__
 
@@ -39,7 +40,9 @@ def evaluate(cfg: Config, checkpoint: str, settings: EvaluationSettings, out: st
     if unknown or not settings.protocols:
         raise ValueError(f'protocols {unknown} are unknown; choose from {list(PROTOCOLS)}')
     evaluation = prepare(cfg, checkpoint, settings)
-    train, test = evaluation.features
+    if 'zero-shot' in settings.protocols:
+        zero_shot_head(evaluation)  # what does not fit is an error before images are encoded
+    found = dict(zip(('train', 'test')[-len(evaluation.sets):], zip(evaluation.sets, evaluation.features)))
     extracted = time.perf_counter()
     results = {name: protocol_result(name, evaluation) for name in settings.protocols
                if is_main_process() or name in IMAGE_PROTOCOLS}
@@ -48,7 +51,7 @@ def evaluate(cfg: Config, checkpoint: str, settings: EvaluationSettings, out: st
     report = {
         'protocols': results, 'checkpoint': str(checkpoint), 'checkpoint_sha256': evaluation.sha256,
         'branch': settings.branch, 'pool': settings.pool, 'final_norm': settings.final_norm, 'unit': 'percent',
-        'data': {'train': describe(evaluation.sets[0], train), 'test': describe(evaluation.sets[1], test)},
+        'data': {name: describe(*pair) for name, pair in found.items()},
         'seconds': time.perf_counter() - start, 'seconds_features': extracted - start,
         'device': settings.device, 'torch': torch.__version__}
     if out is not None:
@@ -59,11 +62,11 @@ def evaluate(cfg: Config, checkpoint: str, settings: EvaluationSettings, out: st
 def protocol_result(name: str, evaluation: Evaluation) -> dict:
     """Result of a protocol, kept beside the features for the next call with the same features and settings."""
     settings, protocol = evaluation.settings, evaluation.settings.protocol
-    few = protocol.fewshot_list
     key = cache_key(
         protocol=name, features=[found.digest for found in evaluation.features], encoder=evaluation.sha256,
         settings=asdict(protocol), blocks=settings.blocks, version=__version__,
-        fewshot_list=sha256_of_file(few) if few and Path(few).is_file() else few)
+        files=[sha256_of_file(name) if name and Path(name).is_file() else name
+               for name in (protocol.fewshot_list, protocol.class_embeddings)])
     path = Path(settings.cache) / 'results' / f'{key}.json'
     kept = [load_result(path) if is_main_process() else None]
     if name in IMAGE_PROTOCOLS:

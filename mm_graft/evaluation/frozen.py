@@ -21,12 +21,14 @@ from torch.utils.data import Dataset
 
 from mm_graft.encoders import Encoder, load_encoder
 from mm_graft.evaluation.cache import Features, cache_key, load_features, save_features, sha256_of_dataset
-from mm_graft.evaluation.datasets import build_datasets, class_names, image_names
+from mm_graft.evaluation.datasets import build_datasets, build_test_set, class_names, image_names
 from mm_graft.evaluation.features import encode_batches
 from mm_graft.evaluation.layer_features import drop_final_norm
 from mm_graft.evaluation.protocols import FrozenData, ProtocolSettings
 from mm_graft.evaluation.reading import read_images
 from mm_graft.files import sha256_of_file
+
+LEARN_NOTHING = ('zero-shot', )
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,11 @@ class EvaluationSettings:
     strict: bool = False
     protocol: ProtocolSettings = field(default_factory=ProtocolSettings)
     blocks: tuple[int, ...] = ()
+
+    @property
+    def learns(self) -> bool:
+        """Whether a protocol needs training images."""
+        return any(name not in LEARN_NOTHING for name in self.protocols)
 
 
 def extract_features(folder: Path, encoder: Encoder, dataset: Dataset, settings: EvaluationSettings) -> None:
@@ -106,15 +113,17 @@ class Evaluation:
         cfg: the config.
         settings: what is evaluated, and how.
         encoder: with the checkpoint's weights, on the device.
-        sets: training and test set, both with the test transform.
+        sets: training and test set, both with the test transform; the test set alone if no protocol learns.
         sha256: of the checkpoint, and of what was done to the encoder since.
+        checkpoint: the file.
     """
 
     cfg: Config
     settings: EvaluationSettings
     encoder: Encoder
-    sets: tuple[Dataset, Dataset]
+    sets: tuple[Dataset, ...]
     sha256: str
+    checkpoint: str
 
     def folder(self, dataset: Dataset) -> Path:
         """Where the features of a data set are kept: named by everything that they depend on."""
@@ -128,7 +137,7 @@ class Evaluation:
 
     @cached_property
     def features(self) -> list[Features]:
-        """Features of both sets, from the cache or extracted into it; to be asked for by all processes."""
+        """Features of the sets, from the cache or extracted into it; to be asked for by all processes."""
         return [self._features(dataset) for dataset in self.sets]
 
     def _features(self, dataset: Dataset) -> Features:
@@ -161,4 +170,5 @@ def prepare(cfg: Config, checkpoint: str, settings: EvaluationSettings) -> Evalu
     encoder = load_encoder(cfg, checkpoint, settings.branch, settings.resize)
     if not settings.final_norm:
         drop_final_norm(encoder.backbone)
-    return Evaluation(cfg, settings, encoder.to(settings.device), build_datasets(cfg), sha256_of_file(checkpoint))
+    sets = build_datasets(cfg) if settings.learns else (build_test_set(cfg), )
+    return Evaluation(cfg, settings, encoder.to(settings.device), sets, sha256_of_file(checkpoint), checkpoint)

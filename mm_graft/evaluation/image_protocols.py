@@ -13,6 +13,7 @@ from mm_graft.evaluation.frozen import Evaluation
 from mm_graft.evaluation.linear_augmented import linear_probe_augmented
 from mm_graft.evaluation.linear_dinov2 import run_linear_dinov2
 from mm_graft.evaluation.protocols import linear_report, percent, run_linear
+from mm_graft.evaluation.zero_shot import run_zero_shot
 
 
 def run_linear_augmented(evaluation: Evaluation) -> dict:
@@ -48,4 +49,4 @@ def augmented_set(evaluation: Evaluation) -> Dataset:
 
 IMAGE_PROTOCOLS: dict[str, Callable[[Evaluation], dict]] = {
     'linear-augmented': run_linear_augmented, 'linear-dinov2': run_linear_dinov2, 'alf': run_attentive_fusion,
-    'probe-depth': run_probe_depth}
+    'probe-depth': run_probe_depth, 'zero-shot': run_zero_shot}

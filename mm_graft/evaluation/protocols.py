@@ -56,6 +56,7 @@ class ProtocolSettings:
         fewshot_share: that share.
         fewshot_per_class: images a class instead of a share.
         shots: images a class of the protocol ``shots``; the first is the headline.
+        class_embeddings: file of the protocol ``zero-shot``, see :mod:`mm_graft.evaluation.zero_shot`.
     """
 
     ks: tuple[int, ...] = (20, 10, 100, 200)
@@ -68,6 +69,7 @@ class ProtocolSettings:
     fewshot_share: float = 0.01
     fewshot_per_class: int | None = None
     shots: tuple[int, ...] = (1, 2, 5)
+    class_embeddings: str | None = None
 
 
 def percent(accuracy: float, total: int) -> dict:

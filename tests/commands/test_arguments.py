@@ -2,7 +2,7 @@ import argparse
 
 import pytest
 
-from mm_graft.commands.arguments import Help, add_overrides, at_least_one, balanced, check_files
+from mm_graft.commands.arguments import Help, add_overrides, at_least_one, balanced, check_files, share
 
 
 def test_numbers_from_one_on_pass():
@@ -13,6 +13,13 @@ def test_numbers_from_one_on_pass():
 def test_other_numbers_and_words_do_not(text):
     with pytest.raises(argparse.ArgumentTypeError, match='expected an integer ≥ 1'):
         at_least_one(text)
+
+
+def test_shares_lie_above_zero_and_reach_one():
+    assert [share(text) for text in ('1', '0.875')] == [1, 0.875]
+    for text in ('0', '1.01', '-0.5', 'nan', 'half'):
+        with pytest.raises(argparse.ArgumentTypeError, match=r'expected a number in \(0, 1\]'):
+            share(text)
 
 
 def test_help_shows_the_defaults_that_there_are():

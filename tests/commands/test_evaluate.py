@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 from PIL import Image
@@ -19,7 +20,7 @@ def test_each_argument_reaches_its_setting():
              '--batch-size', '3', '--workers', '5', '--device', 'cpu', '--strict', '--seeds', '7', '--seed', '11',
              '--ks', '13', '--temperature', '0.5', '--linear-epochs', '17', '--linear-batch-size', '19', '--batch-norm',
              '--select-on-test', '--lr-as-released', '23', '--fewshot-list', 'f', '--fewshot-share', '0.25',
-             '--fewshot-per-class', '29', '--blocks', '31', '37']
+             '--fewshot-per-class', '29', '--class-embeddings', 'e.npz', '--blocks', '31', '37']
     settings = evaluate.settings_of(build_parser('evaluate').parse_args(words))
     protocol, linear = settings.protocol, settings.protocol.linear
     assert (settings.protocols, settings.branch, settings.pool, settings.cache) == (['knn'], 'momentum', 'avg', 'there')
@@ -28,6 +29,7 @@ def test_each_argument_reaches_its_setting():
     assert settings.blocks == (31, 37)
     assert (protocol.ks, protocol.temperature, protocol.seeds, protocol.select_on_test) == ((13, ), 0.5, 7, True)
     assert (protocol.fewshot_list, protocol.fewshot_share, protocol.fewshot_per_class) == ('f', 0.25, 29)
+    assert protocol.class_embeddings == 'e.npz'
     assert (linear.epochs, linear.batch_size, linear.batch_norm, linear.seed) == (17, 19, True, 11)
     assert (linear.as_released, linear.world_size) == (True, 23)
 
@@ -58,3 +60,17 @@ def test_a_checkpoint_and_labeled_folders_are_enough(run, tmp_path):
 def test_a_checkpoint_that_does_not_say_which_images_it_saw_is_refused_by_name(refused, tmp_path):
     assert '`train_dataloader.dataset`' in refused('evaluate', recorded_checkpoint(tmp_path / 'a.pth'), '--cache',
                                                    tmp_path / 'cache')
+
+
+def test_zero_shot_needs_test_images_and_class_embeddings_alone(run, refused, tmp_path):
+    for index in range(6):
+        path = tmp_path / 'val' / ('dark', 'light')[index % 2] / f'{index}.png'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((40, 60, 3), 200 * (index % 2) + index, np.uint8)).save(path)
+    np.savez(tmp_path / 'classes.npz', classes=['dark', 'light'], embeddings=np.eye(2, 16))
+    words = ['evaluate', recorded_checkpoint(tmp_path / 'a.pth'), '--val', tmp_path / 'val', '--protocols', 'zero-shot',
+             '--cache', tmp_path / 'cache', '--workers', 0]
+    told = run(*words, '--class-embeddings', tmp_path / 'classes.npz', '--crop-share', 1)
+    assert re.search(r'zero-shot +\d+\.\d+ .*classes 2', told)
+    assert 'belong together; give both' in refused(*words)
+    assert 'class embeddings no.npz does not exist' in refused(*words, '--class-embeddings', 'no.npz')

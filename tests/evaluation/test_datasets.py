@@ -11,6 +11,7 @@ from mm_graft.evaluation.datasets import (
     augmented_pipeline,
     build_dataset,
     build_datasets,
+    build_test_set,
     class_names,
     dataset_configs,
     image_labels,
@@ -64,6 +65,24 @@ def test_images_are_loaded_by_the_packages_rules_and_none_is_replaced(folder, lo
     (folder / 'test/cat/1.png').write_bytes(b'broken')
     with pytest.raises(BadImageError, match=r'cat/1\.png cannot be used: no known image format'):
         test[4]
+
+
+def test_the_share_of_the_image_that_is_cropped_can_be_chosen(folder):
+    sizes = []
+    for chosen in (None, 1, 0.5):
+        steps = dataset_configs(config(folder, crop_share=chosen))[1]['pipeline']
+        sizes.append((next(step['scale'] for step in steps if 'Cover' in step['type']), steps[-2]['crop_size']))
+    assert sizes == [((19, 19), (16, 16)), ((16, 16), (16, 16)), ((32, 32), (16, 16))]
+    own = dict(dataset=dict(type='CustomDataset', data_root=str(folder), pipeline=[dict(type='PackInputs')]))
+    with pytest.raises(ValueError, match='crop_share=1 would change nothing'):
+        dataset_configs(config(folder, crop_share=1, test_dataloader=own))
+
+
+def test_the_test_set_is_built_without_training_images(folder):
+    shutil.rmtree(folder / 'train' / 'cat')
+    assert class_names(build_test_set(config(folder))) == ('bird', 'cat')
+    with pytest.raises(ValueError, match='differ in'):
+        build_datasets(config(folder))
 
 
 def test_a_configured_test_pipeline_loads_strictly_too_and_wrappers_come_off(folder):
