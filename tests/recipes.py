@@ -83,6 +83,8 @@ RECIPES = {
         ('small', 0.65), ('base', 0.65), ('large', 0.75))},
     'wsp/vit-b_mae2wsp': (4e-4, 0.95, 0.1, 8192, 1, 0.05, 0, None),
     'wsp/vit-b_mae2wsp_freezeout': (4e-4, 0.95, 0.1, 8192, 1, 0.05, 0, GRAFT),
+    'wsp/vit-2b_mae2wsp_fsdp': (4e-4, 0.95, 0.1, 8192, 1, 0.05, 0, None),
+    'wsp/vit-b_finetune_512px': (2e-3, 0.999, 0.05, 1024, 100, 5, 1e-6, 0.65),
     'wsp/vit-l_mae2wsp_grafted': (4e-4, 0.95, 0.1, 8192, 1, 0.05, 0, GRAFT),
     'wsp/vit-b_mae_captions': (2.4e-3, 0.95, 0.05, 4096, 2441, 122, 0, None),  # 10⁷ images once, 5 % of it warm-up
 }

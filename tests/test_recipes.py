@@ -7,77 +7,7 @@ from mm_graft.datasets.transforms.fast_views import FastCrop, FastPhotometric
 from mm_graft.models.data_preprocessors.two_views import TwoViewPreprocessor
 from mm_graft.models.data_preprocessors.views_and_image import ViewsAndImagePreprocessor
 from tests.defaults import defaults
-<<<<<<< HEAD
 from tests.recipes import CONFIGS, RECIPES, read
-=======
-
-CONFIGS = Path(__file__).parents[1] / 'configs'
-GRAFT = [0.1, 0.1, 1.0]  # learning rates of the stages: 1.5e-5, 1.5e-5 and 1.5e-4 a batch of 256
-# learning rate, β₂, weight decay, batch, epochs (or iterations), of them warm-up, last learning rate, depth rule
-RECIPES = {
-    'conmim/conmim_vit-small-p16_16xb128-amp-coslr-300e_in1k': (5e-4, 0.98, 0.05, 2048, 300, 10, 1e-5, None),
-    'conmim/conmim_vit-base-p16_16xb128-amp-coslr-800e_in1k': (5e-4, 0.98, 0.05, 2048, 800, 10, 1e-5, None),
-    'conmim/conmim_vit-large-p16_32xb64-amp-coslr-800e_in1k': (5e-4, 0.98, 0.05, 2048, 800, 10, 1e-5, None),
-    'conmim/conmim_vit-base-p16_16xb128-amp-coslr-40e_yfcc15m': (5e-4, 0.98, 0.05, 2048, 40, 10, 1e-5, None),
-    'conmim/benchmarks/vit-small-p16_conmim-pre_8xb128-amp-coslr-200e_in1k':
-        (4e-3, 0.999, 0.05, 1024, 200, 5, 1e-6, 0.8),
-    'conmim/benchmarks/vit-base-p16_conmim-pre_8xb128-amp-coslr-100e_in1k':
-        (4e-3, 0.999, 0.05, 1024, 100, 20, 1e-6, 0.65),
-    'conmim/benchmarks/vit-large-p16_conmim-pre_16xb64-amp-coslr-50e_in1k':
-        (1e-3, 0.999, 0.05, 1024, 50, 5, 1e-6, 0.75),
-    'conmim/benchmarks/vit-small-p16_conmim-pre_16xb64-amp-coslr-20e_in1k-384px':
-        (1e-3, 0.999, 0.05, 1024, 20, 1, 1e-6, 0.8),
-    'conmim/benchmarks/vit-base-p16_conmim-pre_16xb64-amp-coslr-10e_in1k-384px':
-        (1e-3, 0.999, 0.05, 1024, 10, 1, 1e-6, 0.65),
-    'conmim/benchmarks/vit-large-p16_conmim-pre_32xb32-amp-coslr-5e_in1k-384px':
-        (1e-3, 0.999, 0.05, 1024, 5, 1, 1e-6, 0.75),
-    'conmim/benchmarks/vit-small-p16_conmim-pre_upernet_8xb2-amp-160k_ade20k':
-        (3e-5, 0.999, 0.05, 16, 160000, 1500, 0, 0.9),
-    'conmim/benchmarks/vit-base-p16_conmim-pre_upernet_8xb2-amp-160k_ade20k':
-        (3e-5, 0.999, 0.05, 16, 160000, 1500, 0, 0.9),
-    'conmim/benchmarks/vit-large-p16_conmim-pre_upernet_8xb2-amp-160k_ade20k':
-        (3e-5, 0.999, 0.05, 16, 160000, 1500, 0, 0.95),
-    'eval/finetune_vit-b': (2e-3, 0.999, 0.05, 1024, 100, 5, 1e-6, 0.6),
-    'eval/finetune_vit-l': (2e-3, 0.999, 0.05, 1024, 50, 5, 1e-6, 0.8),
-    'eval/fewshot10_vit-b': (3e-5 * 1022 / 256, 0.999, 0.05, 1022, 200, 5, 1e-6, 0.75),
-    'eval/fewshot10_vit-l': (3e-5 * 1024 / 256, 0.999, 0.05, 1024, 400, 5, 1e-6, 0.65),
-    'eval/probe-depth_vit-b': (2e-3, 0.999, 0.05, 1024, 100, 5, 1e-6, 1.0),
-    'freezeout/localmim-freezeout_vit-base-p16_8xb256-amp-100e_in1k': (1.6e-3, 0.95, 0.05, 2048, 100, 10, 1e-6, None),
-    'graft/vit-b_mae': (2.4e-3, 0.95, 0.05, 4096, 1600, 40, 0, None),
-    'graft/vit-l_mae': (2.4e-3, 0.95, 0.05, 4096, 1600, 40, 0, None),
-    'graft/vit-b_mocov3': (2.4e-3, 0.999, 0.1, 4096, 300, 40, 0, None),
-    'graft/vit-b_joint-mae-mocov3': (2.4e-3, 0.999, 0.1, 4096, 300, 40, 0, None),
-    **{f'graft/vit-b_{name}': (2.4e-3, 0.999, 0.1, 4096, 300, 40, 0, GRAFT) for name in (
-        'mae2mocov3', 'mae2mocov3_freezeout', 'mae2vicreg', 'mae2simsiam', 'mae2byol', 'mae2simclr',
-        'mae2barlowtwins', 'conmim2mocov3')},
-    'graft/vit-l_mae2mocov3': (1.21875e-3, 0.999, 0.1, 2080, 300, 40, 0, GRAFT),
-    'graft/vit-h_mae2mocov3_fsdp': (1.2e-3, 0.999, 0.1, 2048, 300, 40, 0, [0.1, 0.1, 1, 1]),
-    'graft/vit-b_mocov32mae_frozen': (2.4e-3, 0.95, 0.05, 4096, 100, 40, 0, [0, 0, 1]),
-    'localmim/localmim_vit-base-p16_8xb256-amp-coslr-100e_in1k': (1.6e-3, 0.95, 0.05, 2048, 100, 10, 1e-6, None),
-    'localmim/localmim_vit-large-p16_8xb128-accum4-amp-coslr-800e_in1k':
-        (2.4e-3, 0.95, 0.05, 4096, 800, 40, 1e-6, None),
-    'localmim/localmim_swin-base_8xb256-amp-coslr-400e_in1k': (8e-4, 0.95, 0.05, 2048, 400, 40, 0, None),
-    'localmim/vit-base-p16_localmim-pre_8xb128-coslr-100e_in1k': (4e-3, 0.999, 0.05, 1024, 100, 20, 1e-6, 0.75),
-    'localmim/vit-large-p16_localmim-pre_8xb128-coslr-50e_in1k': (3e-3, 0.999, 0.05, 1024, 50, 5, 1e-6, 0.75),
-    'refiner/vit-l_mae_heads': (8e-4, 0.95, 1e-5, 1024, 20, 4, 1e-6, None),
-    'refiner/vit-l_mae_refined': (1.6e-3, 0.95, 0.05, 1024, 30, 4, 1e-6, 0.65),
-    'refiner/vit-h_mae_refined': (8e-4, 0.95, 0.05, 512, 30, 4, 1e-6, 0.65),
-    'refiner/vit-2b_mae_refined_fsdp': (8e-4, 0.95, 0.05, 512, 20, 4, 1e-6, 0.65),
-    **{f'segmentation/vit-{size}-p16_upernet_8xb2-amp-160k_ade20k': (
-        1e-4, 0.999, 0.05, 16, 160000, 1500, 0, decay) for size, decay in (
-        ('small', 0.65), ('base', 0.65), ('large', 0.75))},
-    'wsp/vit-b_mae2wsp': (4e-4, 0.95, 0.1, 8192, 1, 0.05, 0, None),
-    'wsp/vit-b_mae2wsp_freezeout': (4e-4, 0.95, 0.1, 8192, 1, 0.05, 0, GRAFT),
-    'wsp/vit-2b_mae2wsp_fsdp': (4e-4, 0.95, 0.1, 8192, 1, 0.05, 0, None),
-    'wsp/vit-b_finetune_512px': (2e-3, 0.999, 0.05, 1024, 100, 5, 1e-6, 0.65),
-    'wsp/vit-l_mae2wsp_grafted': (4e-4, 0.95, 0.1, 8192, 1, 0.05, 0, GRAFT),
-}
-
-
-@cache
-def read(name: str) -> Config:
-    return Config.fromfile(CONFIGS / f'{name}.py')
->>>>>>> 5a462b8 (Zero-shot by class embeddings, fine-tuned files of others scored with their classifier, ViT-2B and 512 pixels for hashtags)
 
 
 def recipe(cfg: Config) -> tuple:
