@@ -20,6 +20,7 @@ from mmengine.registry import MODELS, init_default_scope
 
 from mm_graft.checkpoints.files import Origin, convert_file
 from tests.docs.small import first_checkpoint, named_checkpoints, small_config
+from tests.shrink import TINY_WIDTH
 
 ROOT = Path(__file__).parents[2]
 # copied, not linked: what a command writes must not land in the checkout
@@ -41,6 +42,7 @@ GIVEN = {
     'dinov2_vits14_pretrain.pth': ('continue/vit_own-images.py', 'mmpretrain'),
     'mae.pth': ('graft/vit-b_mae.py', 'mmpretrain'),
     'graft.pth': ('graft/vit-b_mae2mocov3.py', 'mmpretrain'),
+    'checkpoints/vit_b16_ft_in1k.pt': ('wsp/vit-b_finetune_512px.py', 'mmpretrain'),
 }
 # long commands, and options that make them short
 FEWER = {'evaluate.py': ' --linear-epochs 2', 'experiments.lr_grid': ' --multipliers 0.1 1 --panels 1',
@@ -73,7 +75,8 @@ def made_small(command: str, processes: int = 2) -> str:
             'NNODES=2 NODE_RANK=0 MASTER_ADDR=host PORT=29500 ': '',
             'NNODES=2:4 RDZV_ENDPOINT=host:29400': 'NNODES=1:1 RDZV_ENDPOINT=localhost:0',
             ' FOLDER ': ' data/own ', ' OTHER': ' configs/graft/vit-b_mae.py',
-            '/path/to/images': 'data/own', '/path/to/labelled': 'data/own_labelled', ' PARTITION JOB ': ' gpu test ',
+            '/path/to/images': 'data/own', ' PARTITION JOB ': ' gpu test ',
+            **dict.fromkeys(('/path/to/labelled', '/path/to/labeled', 'data/imagenet'), 'data/own_labelled'),
             ' CONFIG ': ' configs/graft/vit-b_mae2mocov3.py ', ' CHECKPOINT': ' graft.pth', ' DIR': ' work_dirs/out',
             'timm/vit_small_patch14_dinov2.lvd142m': str(ROOT / 'tests/data/hub/dinov2'), ' FILE': ' mae.pth'}.items():
         command = (command + ' ').replace(old, new).strip()
@@ -130,6 +133,7 @@ class Sandbox:
         rows = [f'{{"image": "{index}.jpg", "caption": "a #{"cat" if index % 2 else "dog"}"}}' for index in range(100)]
         (self.folder / 'data/captions/captions.jsonl').write_text('\n'.join(rows))
         (self.folder / 'data/captions/synsets.txt').write_text('n1 cat\nn2 dog\n')
+        np.savez(self.folder / 'classes.npz', classes=['cat', 'dog'], embeddings=np.eye(2, TINY_WIDTH))
 
     def cifar10(self) -> None:
         """CIFAR-10's archive, with two images a class and part."""
@@ -149,7 +153,7 @@ class Sandbox:
 
     def provide(self, command: str) -> None:
         """Make the checkpoints that a command or its config reads and no earlier command has written."""
-        given = re.findall(r'[\w./-]+\.(?:pth(?:\.tar)?|th)\b', command)
+        given = re.findall(r'[\w./-]+\.(?:pth(?:\.tar)?|pt|th)\b', command)
         starting = command.split(' --')[0] if re.search('train|doctor', command) else ''
         for config in re.findall(r'(?:experiments/\w+/)?configs/\S+\.py', starting):
             cfg = Config.fromfile(ROOT / config)
