@@ -53,8 +53,13 @@ class Mutated(SourceFileLoader):
         return compile(self.text, self.path, 'exec', dont_inherit=True)
 
 
+def processor_seconds() -> float:
+    """Of this process and of those that it started and that ended; a busy machine adds none."""
+    return sum(os.times()[:4])
+
+
 class Reach:
-    """pytest plugin: which tests reach which line of a file, and how long each takes."""
+    """pytest plugin: which tests reach which line of a file, and how many seconds of a processor each takes."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.now = str(path), ''
@@ -72,11 +77,11 @@ class Reach:
     def pytest_runtest_protocol(self, item):
         self.now = item.nodeid
         self.coverage.switch_context(item.nodeid)
-        start = time.monotonic()
+        start = processor_seconds()
         try:
             return (yield)
         finally:
-            self.seconds[item.nodeid] = time.monotonic() - start
+            self.seconds[item.nodeid] = processor_seconds() - start
 
     def result(self) -> dict:
         self.coverage.stop()
@@ -100,15 +105,17 @@ class Runner:
             with contextlib.suppress(ImportError):
                 importlib.import_module('.'.join(other.relative_to(root).with_suffix('').parts))
         gc.freeze()
-        self.seconds, self.lines, self.apart, self.deadline = {}, {}, [], 600.
+        self.seconds, self.lines, self.apart, self.limit, self.deadline = {}, {}, [], 600, 3600.
         self.said = os.memfd_create('output')
         with tempfile.TemporaryDirectory() as folder:
             reached = Path(folder, 'reach.json')
+            start = time.monotonic()
             self._need_success(self._fork(self.source, lambda: self._reach(root / path, tests, reached)))
+            self.deadline = 60 + 10 * (time.monotonic() - start)  # of a mutant that waits and computes nothing
             reach = json.loads(reached.read_text())
         self.seconds, self.apart = reach['seconds'], reach['apart']
         self.lines = {int(line): tests for line, tests in reach['lines'].items()}
-        self.deadline = 20 + 5 * sum(self.seconds.values())
+        self.limit = 20 + round(5 * sum(self.seconds.values()))
         self._need_success(self._fork(self.source, lambda: self._run(self._tests(()))))
 
     def outcome(self, text: str, lines: Iterable[int]) -> TestOutcome:
@@ -160,6 +167,7 @@ class Runner:
     def _work(self, text: str, work: Callable[[], int]) -> None:
         os.setsid()
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        resource.setrlimit(resource.RLIMIT_CPU, (self.limit, self.limit))
         os.ftruncate(self.said, 0)
         os.lseek(self.said, 0, os.SEEK_SET)
         os.dup2(self.said, 1)
