@@ -67,6 +67,14 @@ def self_distillation(**changes):
         teacher_temperature=dict(start=0.04, end=0.04), momentum=0.9, end_momentum=0.9), **changes}
 
 
+def differ(model: torch.nn.Module) -> torch.nn.Module:
+    """Let the momentum encoder differ from what it follows, so that a test can tell the two."""
+    with torch.no_grad():
+        for parameter in model.momentum_encoder.module.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    return model
+
+
 def start_from(model: torch.nn.Module, checkpoint: str, **options) -> torch.nn.Module:
     """The model as a run gets it that starts from a checkpoint."""
     from mm_graft.engine.hooks.load_backbone_hook import LoadBackboneHook

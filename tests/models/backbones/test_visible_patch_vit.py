@@ -41,6 +41,19 @@ def test_with_a_full_view_the_taps_are_the_normed_outputs_of_their_blocks(tiny_a
         torch.testing.assert_close(tap, norm(outputs[depth - 1]))
 
 
+def test_visible_patches_come_in_the_order_of_the_noise_each_with_its_own_position(tiny_arch):
+    vit, images, noise = build(tiny_arch), torch.randn(2, 3, 32, 32), torch.rand(2, 64)
+    torch.nn.init.normal_(vit.pos_embed)
+    seen = []
+    vit.layers[0].register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    vit.encode_visible(images, noise)
+    patches = vit.patch_embed(images)[0]
+    for image, order in enumerate(noise.argsort(1)[:, :16].tolist()):
+        expected = [vit.cls_token[0, 0] + vit.pos_embed[0, 0],
+                    *(patches[image, place] + vit.pos_embed[0, 1 + place] for place in order)]
+        torch.testing.assert_close(seen[0][image], torch.stack(expected))
+
+
 def test_unwanted_taps_are_not_computed(tiny_arch):
     taps = build(tiny_arch).encode_visible(torch.randn(1, 3, 32, 32), scales={2})[0]
     assert taps[:2] == [None, None]

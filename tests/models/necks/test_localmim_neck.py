@@ -65,6 +65,32 @@ def test_the_class_token_is_attended_to_but_not_predicted_from():
     assert not torch.equal(neck([taps], restore)[0], neck([other], restore)[0])
 
 
+def test_tokens_are_decoded_in_their_places_and_pooled_by_rows_and_columns():
+    decoder = build(grids=[(2, 8)], scales=(0.5, )).decoders[0]
+    (tokens, restore), (rows, columns) = visible(), decoder.grid
+    places = restore.argsort(1)[:, :4]  # where the visible ones stand
+    embedded = decoder.embed(tokens)
+    whole = decoder.mask_token.expand(2, 17, -1).clone()
+    for image in range(2):
+        for number, place in enumerate(places[image].tolist(), start=1):
+            whole[image, 1 + place] = embedded[image, number]
+    whole[:, 1:] += decoder.pos_embed
+    whole[:, 0] = embedded[:, 0]
+    normed = decoder.norm(decoder.blocks(whole)[:, 1:]).view(2, rows // 2, 2, columns // 2, 2, 8)
+    pooled = normed.mean((2, 4)).flatten(1, 2)  # (2, 1·4, 8)
+    weight, bias = decoder.pred[-1].weight[:, :, 0, 0], decoder.pred[-1].bias
+    torch.testing.assert_close(decoder(tokens, restore), pooled @ weight.T + bias)
+
+
+def test_a_dense_map_is_read_row_by_row():
+    decoder = build(LocalMIMDenseNeck, in_channels=[16], grids=[(2, 4)], scales=(1, )).decoders[0]
+    maps = torch.randn(2, 16, 2, 4)
+    tokens = torch.stack([maps[:, :, row, column] for row in range(2) for column in range(4)], 1)
+    decoded = decoder.norm(decoder.blocks(decoder.embed(tokens) + decoder.pos_embed))
+    weight, bias = decoder.pred[-1].weight[:, :, 0, 0], decoder.pred[-1].bias
+    torch.testing.assert_close(decoder(maps), decoded @ weight.T + bias)
+
+
 def test_a_missing_tap_leaves_its_decoder_alone():
     neck, (taps, restore) = build(), visible()
     preds = neck([None, taps, taps, None], restore)

@@ -153,6 +153,15 @@ def test_batch_statistics_include_the_class_token(views):
     assert mask.shape == (4, 16)
 
 
+@pytest.mark.parametrize(('backbone', 'prefix'), [({}, 1), ({'backbone': {**TIMM, 'reg_tokens': 2}}, 3)])
+def test_patches_are_projected_with_the_class_token_and_keep_their_places(backbone, prefix):
+    model, tokens = build(**backbone), torch.randn(4, prefix + 16, 16)
+    rows = model.neck((tokens.flatten(0, 1), ))[0]
+    for image in range(4):
+        first = image * (prefix + 16) + prefix
+        torch.testing.assert_close(model.project(tokens, model.neck)[image], rows[first:first + 16])
+
+
 def test_without_a_teacher_the_student_makes_the_keys(views):
     model = build(teacher=None)
     torch.testing.assert_close(model.keys(views[1]), model.project(model.backbone(views[1])[-1], model.neck))

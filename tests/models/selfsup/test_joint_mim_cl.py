@@ -6,7 +6,7 @@ from mm_graft.gradients import parameters_by_block, terms_conflict
 from mm_graft.models.ema import cosine_momentum
 from mm_graft.models.selfsup.joint_mim_cl import JointMIMCL
 from tests.defaults import defaults
-from tests.tiny import VIT, contrastive, mae
+from tests.tiny import VIT, contrastive, differ, mae
 
 
 def config(**kwargs):
@@ -36,7 +36,7 @@ def gradients(model, loss):
 
 
 def test_each_loss_is_that_of_its_method_alone(versions):
-    model = build().double()
+    model = differ(build().double())
     versions = [images.double() for images in versions]
     moco = MODELS.build(dict(type='mm_graft.GraftedMoCoV3', backbone=dict(type='mm_graft.GraftViT', **VIT),
                              **contrastive())).double().train()

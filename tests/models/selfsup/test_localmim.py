@@ -117,6 +117,13 @@ def test_whole_images_are_encoded_without_a_mask():
     assert build().extract_feat(torch.randn(1, 3, 32, 32))[0].shape == (1, 65, 16)
 
 
+def test_an_encoder_without_taps_feeds_the_live_decoders_alone():
+    model = build(backbone={'type': 'MAEViT', 'arch': DEEP, 'img_size': 32, 'patch_size': 4})
+    model.live_scales = frozenset({1})
+    preds = model.reconstruct(torch.randn(1, 3, 32, 32))[0]
+    assert [pred is None for pred in preds] == [True, False, True, True]
+
+
 def test_pixels_are_a_target_too():
     model = build(target_generator={'type': 'mm_graft.PixelTarget', 'cells': (1, 2, 4, 8)},
                   neck={**NECK, 'out_channels': [3, 12, 48, 192]})
@@ -163,6 +170,28 @@ def test_a_swin_that_keeps_masked_tokens_has_its_own_scales():
     assert [target.shape for target in targets] == [pred.shape for pred in preds]
     assert mask.float().mean().item() == 0.25
     assert len(model.extract_feat(images)) == 4
+
+
+def test_targets_are_those_of_the_image_itself():
+    images = torch.randn(2, 3, 32, 32)
+    model = build()
+    for target, expected in zip(model.reconstruct(images)[1], model.target_generator(images)):
+        torch.testing.assert_close(target, expected)
+
+
+def test_swin_sees_what_the_mask_leaves_and_all_of_a_whole_image():
+    model, images, samples = swin().eval(), torch.randn(2, 3, 64, 64), masked_samples(2)
+    torch.nn.init.normal_(model.backbone.mask_token)
+    hidden = torch.zeros(64, 64, dtype=torch.bool)
+    hidden[:32, :32] = True
+
+    def predicted(pixels):
+        return torch.cat(model.reconstruct(pixels, samples)[0], 1)
+
+    torch.testing.assert_close(predicted(torch.where(hidden, 7.0, images)), predicted(images))
+    assert not torch.allclose(predicted(torch.where(hidden, images, 7.0)), predicted(images))
+    for pixels in (torch.where(hidden, 7.0, images), torch.where(hidden, images, 7.0)):
+        assert not torch.allclose(model.extract_feat(pixels)[0], model.extract_feat(images)[0])
 
 
 def test_swins_decoders_are_as_deep_as_the_last_block_of_their_stage():

@@ -12,7 +12,7 @@ from mm_graft.models.losses.self_distillation import class_cross_entropy, patch_
 from mm_graft.models.selfsup.self_distillation import SelfDistillation, TeacherTemperature, warmed_up
 from tests.defaults import defaults
 from tests.models.selfsup.conmim_builders import TIMM
-from tests.tiny import VIT, mae_file, self_distillation, start_from
+from tests.tiny import VIT, differ, mae_file, self_distillation, start_from
 
 PLAIN = dict(type='VisionTransformer', **VIT, out_type='raw')
 CONMIM = dict(type='mm_graft.ConMIMViT', **VIT)
@@ -27,14 +27,6 @@ def build(**changes):
 @pytest.fixture
 def views():
     return [torch.randn(4, 3, side, side) for side in (32, 32, 16, 16)]
-
-
-def differ(model):
-    """Let the teacher differ from the student."""
-    with torch.no_grad():
-        for parameter in model.momentum_encoder.module.parameters():
-            parameter += 0.1 * torch.randn_like(parameter)
-    return model
 
 
 def fixed_mask(model):
