@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-import mm_graft.registry  # noqa: F401 - lets `_base_ = 'mmseg::…'` be found
+from mm_graft.commands.configs import load_config
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 GRAFT = [0.1, 0.1, 1.0]  # learning rates of the stages: 1.5e-5, 1.5e-5 and 1.5e-4 a batch of 256
@@ -22,11 +22,11 @@ RECIPES = {
         (4e-3, 0.999, 0.05, 1024, 100, 20, 1e-6, 0.65),
     'conmim/benchmarks/vit-large-p16_conmim-pre_16xb64-amp-coslr-50e_in1k':
         (1e-3, 0.999, 0.05, 1024, 50, 5, 1e-6, 0.75),
-    'conmim/benchmarks/vit-small-p16_conmim-pre_16xb64-amp-coslr-20e_in1k-384px':
+    'conmim/benchmarks/vit-p16_conmim-pre_amp-coslr_in1k-384px size=small':
         (1e-3, 0.999, 0.05, 1024, 20, 1, 1e-6, 0.8),
-    'conmim/benchmarks/vit-base-p16_conmim-pre_16xb64-amp-coslr-10e_in1k-384px':
+    'conmim/benchmarks/vit-p16_conmim-pre_amp-coslr_in1k-384px':
         (1e-3, 0.999, 0.05, 1024, 10, 1, 1e-6, 0.65),
-    'conmim/benchmarks/vit-large-p16_conmim-pre_32xb32-amp-coslr-5e_in1k-384px':
+    'conmim/benchmarks/vit-p16_conmim-pre_amp-coslr_in1k-384px size=large':
         (1e-3, 0.999, 0.05, 1024, 5, 1, 1e-6, 0.75),
     'conmim/benchmarks/vit-small-p16_conmim-pre_upernet_8xb2-amp-160k_ade20k':
         (3e-5, 0.999, 0.05, 16, 160000, 1500, 0, 0.9),
@@ -92,6 +92,8 @@ RECIPES = {
 
 @cache
 def read(name: str) -> Config:
+    """A config by its name, and overrides behind it."""
     if name.startswith('detection/'):
         pytest.importorskip('mmdet', reason='mmdetection is not installed; make test-detection')
-    return Config.fromfile(CONFIGS / f'{name}.py')
+    name, *overrides = name.split()
+    return load_config(str(CONFIGS / f'{name}.py'), dict(word.split('=') for word in overrides))

@@ -12,12 +12,14 @@ from mmengine.dataset import Compose
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
 
-import mm_graft.registry  # noqa: F401 - lets `_base_ = 'mmseg::…'` be found
+from mm_graft.commands.configs import load_config
 from tests.tiny import start_from
 
 ROOT = Path(__file__).parents[1] / 'configs' / 'conmim'
 PRETRAIN = sorted(ROOT.glob('conmim_*.py'))
-FINETUNE = sorted(path for path in ROOT.glob('benchmarks/*.py') if 'upernet' not in path.name)
+LARGE_IMAGES = ROOT / 'benchmarks' / 'vit-p16_conmim-pre_amp-coslr_in1k-384px.py'
+FINETUNE = [(path, {}) for path in sorted(ROOT.glob('benchmarks/*.py')) if 'upernet' not in path.name] + [
+    (LARGE_IMAGES, {'size': size}) for size in ('small', 'large')]
 B = ROOT / 'conmim_vit-base-p16_16xb128-amp-coslr-800e_in1k.py'
 
 
@@ -52,9 +54,9 @@ def test_pre_training_takes_a_step(path):
     assert cfg.param_scheduler[-1].end == cfg.train_cfg.max_epochs == int(path.stem.split('coslr-')[1].split('e_')[0])
 
 
-@pytest.mark.parametrize('path', FINETUNE, ids=lambda path: path.stem)
-def test_fine_tuning_takes_a_step(path):
-    cfg = shrink(Config.fromfile(path))
+@pytest.mark.parametrize(('path', 'override'), FINETUNE, ids=str)
+def test_fine_tuning_takes_a_step(path, override):
+    cfg = shrink(load_config(str(path), override))
     cfg.model.head.update(in_channels=32)
     model = MODELS.build({**cfg.model, 'data_preprocessor': cfg.data_preprocessor})
     model.init_weights()
@@ -74,7 +76,7 @@ def test_fine_tuning_takes_a_step(path):
     assert rates[last - 1] == pytest.approx(cfg.lr * decay)
 
 
-@pytest.mark.parametrize('path', [B, FINETUNE[0], ROOT.parents[1] / 'experiments/cifar10/configs/conmim.py'],
+@pytest.mark.parametrize('path', [B, LARGE_IMAGES, ROOT.parents[1] / 'experiments/cifar10/configs/conmim.py'],
                          ids=lambda path: path.stem)
 def test_absolute_positions_and_the_class_token_are_not_decayed_and_relative_positions_are(path):
     cfg = shrink(Config.fromfile(path))
@@ -109,12 +111,11 @@ def test_both_views_share_crop_and_flip_and_only_the_second_is_perturbed(image):
     assert same[0].equal(same[1])
 
 
-@pytest.mark.parametrize('path', [path for path in FINETUNE if '384px' in path.name], ids=lambda path: path.stem)
-def test_at_384_pixels_the_centre_of_the_image_is_scored_in_its_proportions(path):
+def test_at_384_pixels_the_centre_of_the_image_is_scored_in_its_proportions():
     pixels = np.full((300, 600, 3), 255, np.uint8)
     pixels[:, 150:450] = 0  # the square in the middle
     item = {'img': pixels, 'img_shape': (300, 600), 'ori_shape': (300, 600)}
-    steps = [{**step, '_scope_': 'mmpretrain'} for step in Config.fromfile(path).test_pipeline[1:]]
+    steps = [{**step, '_scope_': 'mmpretrain'} for step in Config.fromfile(LARGE_IMAGES).test_pipeline[1:]]
     seen = Compose(steps)(item)['inputs']
     assert seen.shape == (3, 384, 384)
     assert seen[:, :, 2:-2].max() == 0

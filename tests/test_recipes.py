@@ -37,7 +37,7 @@ def test_the_optimization_is_the_published_one(name):
 
 def test_every_config_is_in_the_table():
     names = {str(path.relative_to(CONFIGS))[:-3] for path in CONFIGS.glob('**/*.py') if '_base_' not in path.parts}
-    assert names == set(RECIPES)
+    assert names == {name.split()[0] for name in RECIPES}
 
 
 CLIPPED = {'conmim/conmim_vit-small': 3.0, 'conmim/conmim_vit-base': 3.0, 'conmim/conmim_vit-large': 1.0, 'dino/': 3.0,
