@@ -28,8 +28,6 @@ train_pipeline = [
 
 train_dataloader = dict(
     batch_size=64,
-    num_workers=8,
-    persistent_workers=True,
     pin_memory=True,
     drop_last=True,
     sampler=dict(type='DefaultSampler', shuffle=True),

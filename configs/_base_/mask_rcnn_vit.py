@@ -57,7 +57,7 @@ test_pipeline = [
 ]
 train_dataloader = dict(
     batch_size=8,
-    num_workers=8,
+    num_workers=8,  # mmdet's own is 2, for two images
     batch_sampler=None,  # all images are padded to one size
     dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
@@ -76,7 +76,7 @@ val_evaluator = dict(
     type='CocoMetric', ann_file='data/coco/annotations/instances_val2017.json', metric=['bbox', 'segm'])
 test_evaluator = val_evaluator
 default_hooks = dict(
-    logger=dict(type='LoggerHook', interval=50),
+    logger=dict(type='LoggerHook'),
     checkpoint=dict(type='mm_graft.SafeCheckpointHook', interval=1, max_keep_ckpts=3),
     rng=dict(type='mm_graft.RNGStateHook'),  # as in runtime.py: interrupted and resumed with the same bits
     preemption=dict(type='mm_graft.PreemptionHook'),

@@ -12,7 +12,7 @@ default_scope = 'mmpretrain'
 default_hooks = dict(
     runtime_info=dict(type='mm_graft.DeferredInfoHook'),  # losses are read from the device when they are logged
     timer=dict(type='IterTimerHook'),
-    logger=dict(type='LoggerHook', interval=100),
+    logger=dict(type='LoggerHook'),
     progress=dict(type='mm_graft.ProgressBarHook'),  # in a terminal
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='mm_graft.SafeCheckpointHook', interval=1, max_keep_ckpts=3, save_last=True),  # whole or none

@@ -17,8 +17,6 @@ train_pipeline = [
 
 train_dataloader = dict(
     batch_size=256,
-    num_workers=8,
-    persistent_workers=True,
     pin_memory=True,
     drop_last=True,
     sampler=dict(type='mm_graft.RareTagSampler', power=0.5),  # inverse square root of a tag's frequency

@@ -8,7 +8,8 @@ from mmengine.dist import all_gather_object, get_rank, get_world_size
 
 from mm_graft.nested import leaves
 
-OF_A_MACHINE = ('data_root', 'work_dir')  # where a node has its data is its own affair
+# where a node has its data and how many cores it has is its own affair
+OF_A_MACHINE = ('data_root', 'work_dir', 'num_workers', 'persistent_workers')
 
 
 def check_agreement(cfg: Config) -> None:

@@ -18,22 +18,12 @@ RANKS = {'pytorch': 'RANK', 'slurm': 'SLURM_PROCID', 'mpi': 'OMPI_COMM_WORLD_RAN
 
 
 def guard_config(cfg: Config) -> None:
-    """Let the host's checkpoints be safe ones, and loaders without workers have none that persist."""
-    follow_workers(cfg)
+    """Let the host's checkpoints be safe ones."""
     hooks = cfg.get('default_hooks') or {}
     saver = hooks.get('checkpoint', {})
     if saver is not None and saver.get('type', 'CheckpointHook') in ('CheckpointHook', 'mmengine.CheckpointHook'):
         safe = {'interval': 1, **saver, 'type': 'mm_graft.SafeCheckpointHook'}
         cfg.default_hooks = {**hooks, 'checkpoint': safe}
-
-
-def follow_workers(cfg: Config) -> None:
-    """Where a loader has no workers, take back what is set for workers only, which torch would refuse."""
-    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
-        loader = cfg.get(name)
-        if isinstance(loader, dict) and not loader.get('num_workers'):
-            loader.persistent_workers = False
-            loader.pop('prefetch_factor', None)
 
 
 def take_folder(cfg: Config) -> None:

@@ -16,6 +16,7 @@ from mmengine.utils.dl_utils import collect_env
 from torch import distributed
 
 from mm_graft.commands.messages import clean_errors
+from mm_graft.commands.run_defaults import settle_loaders
 from mm_graft.host.safe_opening import safe_opening
 
 
@@ -39,8 +40,10 @@ def guarded() -> Iterator[None]:
 def build_runner(cfg: Config) -> Runner:
     """The runner that a config names, or the host's; what it says of the environment and config goes to files.
 
+    Loaders get what the config leaves open, see :mod:`mm_graft.commands.run_defaults`.
     The host prints both, some 250 lines, before anything happens. It writes the config beside the log in any case.
     """
+    chosen = settle_loaders(cfg)
     level = cfg.get('log_level', 'INFO')
     runner_cfg = cfg.copy()
     runner_cfg.log_level = 'WARNING'
@@ -52,6 +55,8 @@ def build_runner(cfg: Config) -> Runner:
         environment = Path(runner.log_dir) / 'environment.txt'
         environment.write_text(''.join(f'{name}: {value}\n' for name, value in collect_env().items()))
         runner.logger.info(f'config and environment: {runner.log_dir}')
+        if chosen:
+            runner.logger.info(chosen)
     return runner
 
 

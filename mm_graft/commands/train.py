@@ -53,6 +53,7 @@ def run(args: argparse.Namespace, inputs: tuple[Config, list[str]]) -> None:
     from mm_graft.commands.components import check_options, check_types, explained
     from mm_graft.commands.data_checks import ClassNamesHook
     from mm_graft.commands.run_checks import BatchSizeHook, check_data
+    from mm_graft.commands.run_defaults import settle_log
     from mm_graft.commands.run_guards import guard_config, guard_run, take_folder
     from mm_graft.commands.running import StartedHook, build_runner, join_processes
     from mm_graft.engine.hooks.sharding_check_hook import ShardingCheckHook
@@ -76,6 +77,8 @@ def run(args: argparse.Namespace, inputs: tuple[Config, list[str]]) -> None:
         for note in notes:
             runner.logger.info(note)
         check_data(runner)
+        if chosen := settle_log(runner):
+            runner.logger.info(chosen)
         check_options(cfg)
         try:
             runner.train()

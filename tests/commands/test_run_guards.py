@@ -7,7 +7,7 @@ from mmengine.config import Config
 from torch.multiprocessing import ProcessRaisedException
 
 from mm_graft.commands.first_look import FirstLookHook
-from mm_graft.commands.run_guards import follow_workers, guard_config, guard_run, take_folder
+from mm_graft.commands.run_guards import guard_config, guard_run, take_folder
 from mm_graft.engine.reliability.due_validation_hook import DueValidationHook
 from tests.own_process import in_processes
 
@@ -78,15 +78,3 @@ def test_each_hook_is_added_once():
     guard_run(runner)
     guard_run(runner)
     assert [type(hook) for hook in runner.hooks] == [FirstLookHook, DueValidationHook]
-
-
-def test_what_is_set_for_workers_follows_their_number():
-    cfg = Config(dict(train_dataloader=dict(num_workers=0, persistent_workers=True, prefetch_factor=2),
-                      val_dataloader=dict(num_workers=2, persistent_workers=True, prefetch_factor=2),
-                      test_dataloader=None))
-    follow_workers(cfg)
-    assert cfg.train_dataloader == dict(num_workers=0, persistent_workers=False)
-    assert cfg.val_dataloader == dict(num_workers=2, persistent_workers=True, prefetch_factor=2)
-    cfg = Config({})
-    guard_config(cfg)
-    assert 'train_dataloader' not in cfg

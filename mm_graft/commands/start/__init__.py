@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mm_graft.commands.arguments import check_files
 from mm_graft.commands.labeled import labeled_folders
+from mm_graft.commands.start.speed import PARTS
 from mm_graft.commands.trackers import add_trackers
 
 
@@ -25,6 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         'work_dirs/start_<name of the folder>)')
     parser.add_argument('--device', choices=('cuda', 'cpu'), help='where it is trained (default: a GPU where there is '
                         'one)')
+    parser.add_argument('--without', nargs='+', default=[], choices=PARTS, help='parts of the fast path on a GPU to '
+                        'leave out: views by OpenCV or in batches, the class token alone in the last block, compiled '
+                        'blocks, fused AdamW')
     add_trackers(parser)
     parser.add_argument('--seed', type=int, default=0, help='of weights, order and views')
     parser.add_argument('--dry-run', action='store_true', help='print the plan, write its configs, and stop')

@@ -4,11 +4,12 @@ from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 
-from mm_graft.commands.configs import set_init
+from mm_graft.commands.configs import content_root, set_init
 from mm_graft.commands.start.plan import Channels, Encoder, Plan, Stage
 
 LEAVES = {'mae': 'graft/vit-s_mae_own-images.py', 'graft': 'graft/vit-s_mae2mocov3_own-images.py',
           'continue': 'continue/vit_own-images.py'}
+FAST = {'mae': 'imagenet_mae_fast.py', 'graft': 'imagenet_two_views_fast.py', 'continue': 'imagenet_two_views_fast.py'}
 TITLES = {'mae': 'MAE on your own images', 'graft': 'Layer grafting on your own images',
           'continue': 'Given weights, continued on your own images'}
 # multiples of the learning rate by number of stages, of which the first divides the blocks
@@ -36,7 +37,7 @@ def stage_config(leaf: Config, plan: Plan, stage: Stage, images: str, work_dir: 
         pin_memory=plan.device == 'cuda')
     cfg.train_dataloader.dataset.data_root = images
     cfg.optim_wrapper.type = 'mm_graft.AutocastOptimWrapper' if plan.autocast else 'OptimWrapper'
-    cfg.optim_wrapper.optimizer.lr = stage.lr
+    cfg.optim_wrapper.optimizer.update(lr=stage.lr, **({} if plan.speed.fused else {'fused': False}))
     cfg.param_scheduler.warmup = stage.warmup
     cfg.train_cfg.max_epochs = stage.epochs
     cfg.auto_scale_lr.base_batch_size = plan.batch_size
@@ -52,10 +53,35 @@ def stage_config(leaf: Config, plan: Plan, stage: Stage, images: str, work_dir: 
         cfg.default_hooks.init.update(resize=True, channels=plan.channels is not None)
     else:
         cfg.default_hooks.pop('init', None)
+    make_fast(cfg, plan, stage)
     SIZES[stage.name](cfg, plan)
     if plan.channels:
         read_channels(cfg, plan, stage, plan.channels)
     return cfg
+
+
+def make_fast(cfg: Config, plan: Plan, stage: Stage) -> None:
+    """Take the parts of the fast path that a plan names: views, the last block, compiled blocks."""
+    speed, size = plan.speed, plan.encoder.image_size
+    reader = speed.reader(stage.name)
+    if reader == 'opencv':
+        base = Config.fromfile(content_root() / 'configs' / '_base_' / FAST[stage.name])
+        cfg.train_dataloader.dataset.pipeline = base.train_pipeline
+    elif reader == 'device':
+        colors = {key: cfg.data_preprocessor[key] for key in ('mean', 'std', 'to_rgb')}
+        cfg.data_preprocessor = dict(type='mm_graft.TwoViewPreprocessor', size=(size, size), **colors)
+        cfg.train_dataloader.dataset.pipeline = [
+            dict(type='mm_graft.TolerantLoadImageFromFile'), *square(size * 8 // 7), dict(type='PackInputs')]
+    if speed.class_token_only and stage.name == 'graft':
+        cfg.model.backbone.class_token_only = True
+    if speed.compiled:
+        cfg.custom_hooks = [*cfg.custom_hooks, dict(type='mm_graft.CompileBlocksHook', check=True)]
+
+
+def square(size: int) -> list[dict]:
+    """The middle of an image, for views that are made on the device."""
+    return [dict(type='mm_graft.ResizeToCover', scale=(size, size), interpolation='bicubic'),
+            dict(type='CenterCrop', crop_size=size)]
 
 
 def encoder_config(backbone: ConfigDict, encoder: Encoder) -> ConfigDict:
@@ -91,8 +117,7 @@ def read_channels(cfg: Config, plan: Plan, stage: Stage, channels: Channels) -> 
     else:
         cfg.data_preprocessor = dict(type='mm_graft.TwoViewPreprocessor', **normalization, jitter=(0.4, 0.4, 0.0, 0.0),
                                      gray_probability=0.0, solarize_probability=(0.0, 0.0))
-        views = [dict(type='mm_graft.ResizeToCover', scale=(size, size), interpolation='bicubic'),
-                 dict(type='CenterCrop', crop_size=size)]
+        views = square(size)
     cfg.train_dataloader.dataset.pipeline = [loader, *views, dict(type='PackInputs')]
 
 
@@ -103,9 +128,7 @@ def size_mae(cfg: Config, plan: Plan) -> None:
         grid=encoder.image_size // encoder.patch_size, patch_size=encoder.patch_size, embed_dim=encoder.width,
         decoder_embed_dim=encoder.width // 2, decoder_depth=4, decoder_num_heads=encoder.heads)
     cfg.model.head.patch_size = encoder.patch_size
-    for step in cfg.train_dataloader.dataset.pipeline:
-        if step.type in ('RandomResizedCrop', 'mm_graft.FastCrop'):
-            step.scale = encoder.image_size
+    set_crops(cfg.train_dataloader.dataset.pipeline, encoder.image_size)
 
 
 def size_graft(cfg: Config, plan: Plan) -> None:
@@ -113,11 +136,18 @@ def size_graft(cfg: Config, plan: Plan) -> None:
     encoder = plan.encoder
     cfg.model.neck.update(in_channels=encoder.width, hid_channels=min(4096, 4 * encoder.width))
     cfg.model.head.predictor.hid_channels = min(4096, 4 * encoder.width)
-    views = next(step for step in cfg.train_dataloader.dataset.pipeline if step.type == 'MultiView')
-    for transforms in views.transforms:
-        for step in transforms:
-            if step.type in ('RandomResizedCrop', 'mm_graft.FastCrop'):
-                step.scale = encoder.image_size
+    set_crops(cfg.train_dataloader.dataset.pipeline, encoder.image_size)
+
+
+def set_crops(node: object, size: int) -> None:
+    """Let all random crops of a pipeline have this size."""
+    if isinstance(node, dict):
+        if node.get('type') in ('RandomResizedCrop', 'mm_graft.FastCrop'):
+            node['scale'] = size
+        node = list(node.values())
+    if isinstance(node, list | tuple):
+        for part in node:
+            set_crops(part, size)
 
 
 SIZES = {'mae': size_mae, 'graft': size_graft, 'continue': size_continued}
@@ -126,7 +156,7 @@ SIZES = {'mae': size_mae, 'graft': size_graft, 'continue': size_continued}
 def write_config(cfg: Config, plan: Plan, stage: Stage, path: Path) -> None:
     """Write a config with the reasons of its choices on top, where a user would change them."""
     reasons = '\n'.join(f'{what + ":":<11}{value} ({why})' for what, value, why in plan.reasons
-                        if what in (stage.name, 'encoder', 'batch', 'precision', 'workers'))
+                        if what not in {other.name for other in plan.stages} - {stage.name})
     text = f'"""{TITLES[stage.name]}, as `mm_graft start` planned it; yours to change.\n\n{reasons}\n\n' \
            f'Again:     mm_graft train {path}\n"""\n\n'
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from mm_graft.channel_files import CHANNEL_EXTENSIONS, stored_channels, to_unit
+from mm_graft.commands.run_defaults import usable_cores
 from mm_graft.commands.start.plan import Channels, Folder, Machine
 from mm_graft.engine.optimizers.autocast_optim_wrapper import has_bfloat16
 from mm_graft.image_files import BadImageError, read_header, read_image_bytes
@@ -95,8 +96,7 @@ def look_at_machine(device: str | None = None) -> Machine:
     """
     device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
     native = has_bfloat16(device)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-    return Machine(device, cores, memory_of(device), matrix_rate(device, native), native)
+    return Machine(device, usable_cores(), memory_of(device), matrix_rate(device, native), native)
 
 
 def memory_of(device: str) -> float:

@@ -5,7 +5,11 @@ choices can be tested for machines that are not at hand.
 """
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, replace
+
+from mm_graft.commands.run_defaults import workers_for
+from mm_graft.commands.start.speed import PLAIN, Speed, choose_rest, choose_views
 
 VISIBLE = 0.25  # share of the patches that MAE encodes
 SHARE_OF_PEAK = 0.4  # of the measured matrix product rate, in a whole training step
@@ -133,6 +137,7 @@ class Plan:
         steps_per_epoch: batches of the folder.
         looked_at: images on which the encoder is measured during training.
         channels: of the folder.
+        speed: how the steps are taken.
     """
 
     encoder: Encoder
@@ -145,6 +150,7 @@ class Plan:
     steps_per_epoch: int
     looked_at: int
     channels: Channels | None = None
+    speed: Speed = PLAIN
 
     @property
     def seconds(self) -> float:
@@ -157,7 +163,8 @@ SMALL = Encoder('deit-small', 384, 12, 6, 224, 16)
 BASE = Encoder('deit-base', 768, 12, 12, 224, 16)
 
 
-def make_plan(folder: Folder, machine: Machine, minutes: float | None = None, given: Encoder | None = None) -> Plan:
+def make_plan(folder: Folder, machine: Machine, minutes: float | None = None, given: Encoder | None = None,
+              without: Collection[str] = ()) -> Plan:
     """Choose encoder, batch, epochs and precision.
 
     Args:
@@ -165,6 +172,7 @@ def make_plan(folder: Folder, machine: Machine, minutes: float | None = None, gi
         machine: what it is trained on.
         minutes: limit for the trainings together; without it two on a CPU, none on a GPU.
         given: the encoder of a checkpoint to continue from: its width and patches are kept, and it is trained once.
+        without: parts of the fast path on a GPU that are switched off.
     """
     if folder.images < 8:
         raise ValueError(f'{folder.images} readable images are too few to learn from; give a folder with at least 8')
@@ -174,8 +182,13 @@ def make_plan(folder: Folder, machine: Machine, minutes: float | None = None, gi
     batch, why_batch = choose_batch(folder, machine, encoder)
     names = ('continue', ) if given else ('mae', 'graft')
     limit = minutes if minutes is not None else (None if machine.device == 'cuda' else BUDGET_CPU)
-    stages = tuple(choose_stage(name, names, folder, machine, encoder, batch, limit) for name in names)
-    workers = choose_workers(folder, machine)
+    on_gpu = machine.device == 'cuda'
+    speed, why_views = choose_views(machine.cores, folder.side, compute_seconds('graft', encoder, machine),
+                                    folder.channels is not None, without) if on_gpu else (PLAIN, '')
+    stages = tuple(choose_stage(name, names, folder, machine, encoder, batch, limit, speed) for name in names)
+    speed, parts = choose_rest(speed, why_views, sum(stage.seconds for stage in stages), given is not None,
+                               without) if on_gpu else (replace(PLAIN, fused='fused' not in without), [])
+    workers = workers_for(machine.cores, on_gpu)
     reasons = (
         ('encoder', f'{encoder.name}, {encoder.image_size}×{encoder.image_size} pixels, patches of '
          f'{encoder.patch_size}', why_encoder),
@@ -184,9 +197,9 @@ def make_plan(folder: Folder, machine: Machine, minutes: float | None = None, gi
            f'{stage.lr:.2g}', why_epochs(limit, minutes)) for stage in stages),
         ('precision', 'bfloat16' if machine.bfloat16 else 'float32',
          'in hardware' if machine.bfloat16 else f'this {machine.device} has no bfloat16 in hardware'),
-        ('workers', str(workers), f'{machine.cores} cores'))
+        ('workers', str(workers), f'{machine.cores} cores'), *parts)
     return Plan(encoder, batch, workers, machine.bfloat16, stages, reasons, machine.device, folder.images // batch,
-                looks(machine)[1], folder.channels)
+                looks(machine)[1], folder.channels, speed)
 
 
 def choose_encoder(folder: Folder, machine: Machine) -> tuple[Encoder, str]:
@@ -223,8 +236,8 @@ def choose_batch(folder: Folder, machine: Machine, encoder: Encoder) -> tuple[in
     return batch, 'four steps an epoch' if folder.images // 4 <= room else f'{machine.memory:.0f} GiB of memory'
 
 
-def seconds_per_image(name: str, encoder: Encoder, machine: Machine) -> float:
-    """A training step's time for one image; backward costs twice the forward pass.
+def compute_seconds(name: str, encoder: Encoder, machine: Machine) -> float:
+    """What the device needs for one image of a training step; backward costs twice the forward pass.
 
     MAE encodes a quarter of the patches and decodes all of them at half the width; the graft encodes two views with
     gradient and two without.
@@ -233,19 +246,24 @@ def seconds_per_image(name: str, encoder: Encoder, machine: Machine) -> float:
     if name == 'mae':
         decoder = replace(encoder, width=encoder.width // 2, blocks=4)
         work = 3 * (encoder.flops(round(VISIBLE * encoder.patches) + 1) + decoder.flops(tokens))
-        views = 1
     else:
-        work, views = (3 * 2 + 2) * encoder.flops(tokens), 2
-    compute = LAUNCH * work / (SHARE_OF_PEAK * machine.flops)
-    reading = (DECODE_SECONDS + 0.002 * views) / max(1, machine.cores - 1)
-    return max(compute, reading) if machine.device == 'cuda' else compute + reading
+        work = (3 * 2 + 2) * encoder.flops(tokens)
+    return LAUNCH * work / (SHARE_OF_PEAK * machine.flops)
+
+
+def seconds_per_image(name: str, folder: Folder, encoder: Encoder, machine: Machine, speed: Speed) -> float:
+    """A training step's time for one image: a GPU computes while the cores read, a CPU does one after the other."""
+    compute = compute_seconds(name, encoder, machine)
+    if machine.device == 'cuda':
+        return max(compute, speed.reading(name, folder.side, machine.cores))
+    return compute + (DECODE_SECONDS + 0.002 * (1 if name == 'mae' else 2)) / max(1, machine.cores - 1)
 
 
 def choose_stage(name: str, names: tuple[str, ...], folder: Folder, machine: Machine, encoder: Encoder, batch: int,
-                 minutes: float | None) -> Stage:
+                 minutes: float | None, speed: Speed) -> Stage:
     """Epochs that fit into a share of the time, or enough images seen, and what follows from them."""
     used = folder.images // batch * batch
-    epoch = used * seconds_per_image(name, encoder, machine)
+    epoch = used * seconds_per_image(name, folder, encoder, machine, speed)
     share = 1.0 if len(names) == 1 else MAE_SHARE if name == 'mae' else 1 - MAE_SHARE
     wanted = min(1600, max(100, math.ceil(VIEWS / used)))
     wanted = wanted if name == 'mae' else math.ceil(wanted / 2)
@@ -264,11 +282,6 @@ def choose_stage(name: str, names: tuple[str, ...], folder: Folder, machine: Mac
 def looks(machine: Machine) -> tuple[int, int]:
     """How often during a training the encoder is measured, and on how many images."""
     return (20, 500) if machine.device == 'cuda' else (4, 48)
-
-
-def choose_workers(folder: Folder, machine: Machine) -> int:
-    """Processes that read images: one core is left to the training."""
-    return min(16, max(1, machine.cores - 1)) if machine.device == 'cuda' else min(2, machine.cores)
 
 
 def why_epochs(limit: float | None, asked: float | None) -> str:

@@ -16,7 +16,7 @@ from mm_graft.commands.start.plan import Encoder, Plan, make_plan
 from mm_graft.commands.trackers import set_trackers
 from mm_graft.files import atomic_write, read_small_json
 
-ASKED = ('images', 'checkpoint', 'minutes', 'device', 'seed', 'tracker')
+ASKED = ('images', 'checkpoint', 'minutes', 'device', 'seed', 'tracker', 'without')
 
 
 def start(args: argparse.Namespace, out: Path) -> None:
@@ -28,7 +28,7 @@ def start(args: argparse.Namespace, out: Path) -> None:
     from mm_graft.commands.start.given import local_weights
     weights = local_weights(args.checkpoint, out)
     if known is None:
-        plan = make_plan(folder, look_at_machine(args.device), args.minutes, encoder_of(weights))
+        plan = make_plan(folder, look_at_machine(args.device), args.minutes, encoder_of(weights), args.without)
         write_plan(plan, args, out, weights)
     stages = [load_config(str(path)) for path in sorted(out.glob('[0-9]_*.py'))]
     if args.dry_run:
@@ -54,7 +54,7 @@ def earlier_call(args: argparse.Namespace, out: Path) -> dict | None:
     if not file.is_file():
         return None
     earlier, asked = read_small_json(file), {name: getattr(args, name) for name in ASKED}
-    changed = [name for name in ASKED if earlier.get(name) != asked[name]]
+    changed = [name for name in ASKED if (earlier.get(name) or None) != (asked[name] or None)]
     if changed:
         differences = ', '.join(f'{name}: {earlier.get(name)} there, {asked[name]} now' for name in changed)
         raise ValueError(f'{out} holds another call ({differences}); give another --out, or remove the folder')

@@ -7,18 +7,20 @@ from mmengine.config import Config
 from mmengine.dataset import default_collate
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS, MODELS, init_default_scope
+from PIL import Image
 
 from mm_graft.commands.configs import content_root
 from mm_graft.commands.start.configs import LEAVES, stage_config, write_config
 from mm_graft.commands.start.plan import Channels, Encoder, Folder, Machine, make_plan
+from mm_graft.commands.start.speed import Speed
 
 PLAN = make_plan(Folder(100, 64), Machine('cpu', cores=2, memory=16, flops=1e11, bfloat16=False))
 
 
-def config(index, tmp_path, weights=None):
-    stage = PLAN.stages[index]
+def config(index, tmp_path, weights=None, plan=PLAN):
+    stage = plan.stages[index]
     leaf = Config.fromfile(content_root() / 'configs' / LEAVES[stage.name])
-    return stage, stage_config(leaf, PLAN, stage, '/images', tmp_path / stage.name, 7, weights)
+    return stage, stage_config(leaf, plan, stage, '/images', tmp_path / stage.name, 7, weights)
 
 
 @pytest.mark.parametrize('index', [0, 1])
@@ -121,3 +123,35 @@ def test_images_of_five_channels_are_loaded_normalized_and_learned_from(index, t
     assert stem.shape[1] == 5
     if index == 0:  # the graft's stem is fixed, as in MoCo v3
         assert all(stem.grad[:, channel].abs().sum() > 0 for channel in range(5))
+
+
+@pytest.mark.parametrize('speed', [Speed('opencv', True, True, True), Speed('device', True, True, True), Speed()])
+@pytest.mark.parametrize('index', [0, 1])
+def test_the_fast_path_of_a_plan_is_in_its_configs_and_takes_a_step(index, speed, tmp_path):
+    for number in range(2):
+        Image.fromarray(np.full((70, 90, 3), 90 * number + 20, np.uint8)).save(tmp_path / f'{number}.png')
+    cfg = config(index, tmp_path, plan=replace(PLAN, speed=speed))[1]
+    kinds = str(cfg.train_dataloader.dataset.pipeline)
+    assert ('FastCrop' in kinds) == (speed.reader(PLAN.stages[index].name) == 'opencv')
+    assert ('FastPhotometric' in kinds) == (speed.views == 'opencv' and index == 1)
+    assert ('TwoViewPreprocessor' in cfg.data_preprocessor.type) == (speed.views == 'device' and index == 1)
+    assert ('CompileBlocksHook' in str(cfg.custom_hooks)) == speed.compiled
+    assert cfg.model.backbone.get('class_token_only', False) == (speed.class_token_only and index == 1)
+    init_default_scope('mmpretrain')
+    cfg.train_dataloader.dataset.data_root = str(tmp_path)
+    dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    model = MODELS.build({**cfg.model, 'data_preprocessor': cfg.data_preprocessor})
+    model.init_weights()
+    data = model.data_preprocessor(default_collate([dataset[0], dataset[1]]), True)
+    views = data['inputs'] if index else [data['inputs']]
+    assert {tuple(view.shape) for view in views} == {(2, 3, 64, 64)}
+    losses = model(**data, mode='loss')
+    assert all(value.isfinite().all() for value in losses.values())
+
+
+def test_a_step_that_is_not_fused_says_so(tmp_path):
+    assert 'fused' not in config(1, tmp_path)[1].optim_wrapper.optimizer
+    cfg = config(1, tmp_path, plan=replace(PLAN, speed=Speed(fused=False)))[1]
+    init_default_scope('mmpretrain')
+    model = MODELS.build({**cfg.model, 'data_preprocessor': cfg.data_preprocessor})
+    assert build_optim_wrapper(model, cfg.optim_wrapper).optimizer.defaults['fused'] is False

@@ -3,7 +3,18 @@ from dataclasses import replace
 
 import pytest
 
-from mm_graft.commands.start.plan import SMALL, Encoder, Folder, Machine, make_plan, patch_for, seconds_per_image
+from mm_graft.commands.start.plan import (
+    SMALL,
+    Channels,
+    Encoder,
+    Folder,
+    Machine,
+    compute_seconds,
+    make_plan,
+    patch_for,
+    seconds_per_image,
+)
+from mm_graft.commands.start.speed import COMPILE_PAYS, Speed
 
 LAPTOP = Machine('cpu', cores=2, memory=16, flops=1e11, bfloat16=False)
 GPU = Machine('cuda', cores=16, memory=24, flops=1.2e14, bfloat16=True)
@@ -86,8 +97,18 @@ def test_a_forward_pass_costs_what_counting_says():
     encoder = Encoder('one', width=2, blocks=1, heads=1, image_size=2, patch_size=1)
     # 3 tokens: qkv 3·2·6, attention 2·3·3·2, projection 3·2·2, MLP 2·3·2·8 multiply-adds
     assert encoder.flops(3) == 2 * (36 + 36 + 12 + 96)
-    assert seconds_per_image('graft', SMALL, GPU) > seconds_per_image('mae', SMALL, GPU)
-    assert seconds_per_image('mae', SMALL, LAPTOP) > seconds_per_image('mae', SMALL, replace(LAPTOP, flops=1e12))
+    assert compute_seconds('graft', SMALL, GPU) > compute_seconds('mae', SMALL, GPU)
+    assert compute_seconds('mae', SMALL, LAPTOP) > compute_seconds('mae', SMALL, replace(LAPTOP, flops=1e12))
+
+
+def test_a_gpu_computes_while_the_cores_read_and_a_cpu_does_one_after_the_other():
+    folder = Folder(10_000, 375)
+    for cores, speed in ((2, Speed('opencv')), (16, Speed('opencv')), (2, Speed('pillow'))):
+        gpu = replace(GPU, cores=cores)
+        compute, reading = compute_seconds('graft', SMALL, gpu), speed.reading('graft', 375, cores)
+        assert seconds_per_image('graft', folder, SMALL, gpu, speed) == max(compute, reading)
+    reading = seconds_per_image('graft', folder, SMALL, LAPTOP, Speed()) - compute_seconds('graft', SMALL, LAPTOP)
+    assert reading == pytest.approx(0.01)
 
 
 def test_too_few_images_and_no_time_are_said():
@@ -109,3 +130,61 @@ def test_every_choice_has_a_reason():
     assert [what for what, _, _ in plan.reasons] == ['encoder', 'batch', 'mae', 'graft', 'precision', 'workers']
     assert 'four steps an epoch' in {what: why for what, _, why in plan.reasons}['batch']
     assert '--minutes 5' in {what: why for what, _, why in plan.reasons}['mae']
+
+
+def lines(plan):
+    return {what: (value, why) for what, value, why in plan.reasons}
+
+
+def test_a_gpu_gets_the_fast_path_and_the_plan_says_why():
+    plan = make_plan(Folder(10_000, 375), GPU)
+    assert plan.speed == Speed('opencv', class_token_only=True, compiled=True, fused=True)
+    found = lines(plan)
+    assert found['views'] == ('opencv', '16 cores make them as fast as the GPU takes them')
+    assert found['last block'][0] == 'class token only'
+    assert found['blocks'] == ('compiled', 'if a first check finds the same numbers')
+    assert found['AdamW'] == ('fused', 'one kernel for all weights')
+
+
+def test_few_cores_or_large_pictures_let_the_gpu_make_the_views():
+    few, large = make_plan(Folder(10_000, 375), replace(GPU, cores=2)), make_plan(Folder(10_000, 3000), GPU)
+    assert few.speed.views == large.speed.views == 'device'
+    assert 'with OpenCV 2 cores need 3.2 ms an image' in lines(few)['views'][1]
+    plain = make_plan(Folder(10_000, 375), replace(GPU, cores=2), without=['views'])
+    assert few.stages[1].seconds < plain.stages[1].seconds
+
+
+@pytest.mark.parametrize(('part', 'speed', 'line'), [
+    ('views', dict(views='pillow'), 'views'), ('class-token-only', dict(class_token_only=False), 'last block'),
+    ('compile', dict(compiled=False), 'blocks'), ('fused', dict(fused=False), 'AdamW')])
+def test_each_part_of_the_fast_path_can_be_switched_off(part, speed, line):
+    plan = make_plan(Folder(10_000, 375), GPU, without=[part])
+    assert plan.speed == replace(Speed('opencv', True, True, True), **speed)
+    assert lines(plan)[line][1] == f'--without {part}'
+    everything = make_plan(Folder(10_000, 375), GPU, without=['views', 'class-token-only', 'compile', 'fused'])
+    assert everything.speed == Speed('pillow', False, False, False)
+
+
+def test_a_short_training_is_not_compiled():
+    for minutes, compiled in ((COMPILE_PAYS / 60 / 2, False), (3 * COMPILE_PAYS / 60, True)):
+        plan = make_plan(Folder(10_000, 375), GPU, minutes)
+        assert plan.speed.compiled is compiled
+    assert 'less than 10 minutes' in lines(make_plan(Folder(10_000, 375), GPU, 5))['blocks'][1]
+
+
+def test_the_last_block_of_given_weights_is_whole_and_their_views_may_be_any():
+    plan = make_plan(Folder(10_000, 375), GPU, given=SMALL)
+    assert not plan.speed.class_token_only
+    assert lines(plan)['last block'] == ('all tokens', 'timm computes this encoder')
+
+
+def test_channels_other_than_rgb_are_viewed_on_the_device():
+    channels = Channels((1.0, ) * 5, (1.0, ) * 5, None, ('.npy', ))
+    assert make_plan(Folder(10_000, 375, channels), GPU, without=['views']).speed.views == 'device'
+
+
+def test_a_machine_without_a_gpu_keeps_what_the_configs_have():
+    plan = make_plan(Folder(10_000, 375), LAPTOP, 60)
+    assert plan.speed == Speed('pillow', class_token_only=False, compiled=False, fused=True)
+    assert not {'views', 'last block', 'blocks', 'AdamW'} & set(lines(plan))
+    assert not make_plan(Folder(10_000, 375), LAPTOP, 60, without=['fused']).speed.fused

@@ -71,11 +71,17 @@ def test_too_few_images_end_in_one_line(tmp_path):
 
 
 def test_another_call_into_the_same_folder_is_named(tmp_path):
-    args = argparse.Namespace(images='a', checkpoint=None, minutes=None, device=None, seed=0, tracker=None)
+    args = argparse.Namespace(images='a', checkpoint=None, minutes=None, device=None, seed=0, tracker=None, without=[])
     assert earlier_call(args, tmp_path) is None
     (tmp_path / 'start.json').write_text(json.dumps({**vars(args), 'plan': {}}))
     assert earlier_call(args, tmp_path)['images'] == 'a'
-    args.seed = 3
+    (tmp_path / 'start.json').write_text(json.dumps({name: value for name, value in vars(args).items()
+                                                     if name != 'without'}))  # by a call before there was this flag
+    assert earlier_call(args, tmp_path)['images'] == 'a'
+    args.without = ['views']
+    with pytest.raises(ValueError, match=r"without: None there, \['views'\] now"):
+        earlier_call(args, tmp_path)
+    args.seed, args.without = 3, []
     with pytest.raises(ValueError, match='seed: 0 there, 3 now'):
         earlier_call(args, tmp_path)
 

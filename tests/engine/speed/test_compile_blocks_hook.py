@@ -7,7 +7,7 @@ from torch._dynamo import reset
 from torch._dynamo.utils import counters
 
 from mm_graft.engine.freezing.freeze_once import freeze_blocks
-from mm_graft.engine.speed.compile_blocks_hook import CompileBlocksHook, compile_blocks
+from mm_graft.engine.speed.compile_blocks_hook import CompileBlocksHook, compile_blocks, fault_of
 from mm_graft.engine.speed.model_hook import apply_configured
 from tests.engine.freezing.freezeout_runs import Spy, mae, make_runner
 from tests.tiny import VIT, classifier, grafted_mocov3
@@ -76,3 +76,47 @@ def test_a_run_with_compiled_blocks_takes_the_steps_of_one_without():
         weights.append(torch.cat([param.detach().flatten() for param in runner.model.parameters()]))
     assert counters['stats']['unique_graphs'] >= 1
     torch.testing.assert_close(*weights)
+
+
+def first_block():
+    return MODELS.build(classifier()).backbone.layers[0]
+
+
+def broken_compiler(graph, inputs):
+    raise RuntimeError('no compiler here')
+
+
+def wrong_compiler(graph, inputs):
+    return lambda *args: tuple(value * 1.01 if value.is_floating_point() else value for value in graph(*args))
+
+
+def test_a_check_finds_what_cannot_be_compiled_and_what_gives_other_numbers():
+    block = first_block()
+    before = {name: value.clone() for name, value in block.state_dict().items()}
+    assert fault_of(block, backend='aot_eager') is None
+    assert 'no compiler here' in fault_of(block, backend=broken_compiler)
+    reset()
+    assert 'compiled, it differs by 0.0' in fault_of(block, backend=wrong_compiler)
+    assert all(param.grad is None for param in block.parameters())
+    for name, value in block.state_dict().items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+
+
+def test_under_autocast_it_may_differ_by_more():
+    block = first_block()
+    with torch.autocast('cpu', torch.bfloat16):
+        assert fault_of(block, backend='aot_eager') is None
+        reset()
+        assert fault_of(block, backend=wrong_compiler) is None
+
+
+@pytest.mark.parametrize(('backend', 'graphs'), [('aot_eager', True), (broken_compiler, False)])
+def test_a_run_whose_check_fails_goes_on_with_plain_blocks_and_says_so(backend, graphs, caplog):
+    hook = CompileBlocksHook(check=True, backend=backend)
+    runner = make_runner(mae(), iterations=1, schedule=dict(warmup=0), hooks=[Spy(lambda runner: None)])
+    warned = []
+    runner.logger.warning = warned.append
+    runner.register_hook(hook)
+    runner.train()
+    assert (counters['stats']['unique_graphs'] > 1) == graphs
+    assert [line.startswith('the blocks are not compiled.') for line in warned] == [True] * (not graphs)
