@@ -9,6 +9,7 @@ import pytest
 
 from mm_graft.commands.configs import load_config
 from mm_graft.commands.main import build_parser
+from tests.docs.forked import run_words
 from tests.docs.papers import ROWS, sections
 from tests.docs.sandbox import Sandbox, made_small
 
@@ -16,18 +17,16 @@ STATES = re.compile(r'(ready|small)\b|(part|not here): \S')
 COMMANDS = [command for row in ROWS for command in row.commands]
 
 
-def parsed(command):
-    """The arguments of a command line, with the launcher taken off."""
+def words_of(command):
+    """The arguments of mm_graft in a command line, with the launcher taken off; None for an experiment."""
     words = shlex.split(command)
     if words[0] == 'tools/dist_train.sh':
         config, devices, *rest = words[1:]
         assert int(devices) > 0
-        words = ['mm_graft', 'train', config, *rest]
-    elif words[0] == 'torchrun':
-        tool = next(index for index, word in enumerate(words) if word.startswith('tools/'))
-        words = ['mm_graft', words[tool].removeprefix('tools/').removesuffix('.py'), *words[tool + 1:]]
-    assert words[0] == 'mm_graft'
-    return build_parser().parse_args(words[1:])
+        return ['train', config, *rest]
+    if words[0] == 'torchrun':
+        return [words[3].removeprefix('tools/').removesuffix('.py'), *words[4:]]
+    return words[1:] if words[0] == 'mm_graft' else None
 
 
 def can_run(command):
@@ -53,9 +52,9 @@ def test_no_row_is_there_twice():
     assert [command for command, count in Counter(COMMANDS).items() if count > 1] == []
 
 
-@pytest.mark.parametrize('command', [command for command in COMMANDS if not command.startswith('python -m')])
+@pytest.mark.parametrize('command', [command for command in COMMANDS if words_of(command)])
 def test_a_command_is_understood_and_its_config_takes_the_overrides(command):
-    args = parsed(command)
+    args = build_parser().parse_args(words_of(command))
     if args.config is not None and can_run(command):
         load_config(args.config, args.cfg_options)
 
@@ -63,10 +62,22 @@ def test_a_command_is_understood_and_its_config_takes_the_overrides(command):
 @pytest.mark.docs
 @pytest.mark.parametrize('title', list(sections()))
 def test_the_commands_of_a_paper_run(title, tmp_path):
+    """In one process each; the pages of configs show the launchers, and tests/docs/test_commands.py runs these."""
     sandbox, failed = Sandbox(tmp_path), []
     for command in dict.fromkeys(made_small(command, processes=1) for row in sections()[title]
-                                 for command in row.commands):
-        done = sandbox.run(command) if can_run(command) else None
-        if done and done.returncode:
-            failed.append(f'{command}\n{done.stdout[-3000:]}')
+                                 for command in row.commands if can_run(command)):
+        status, told = run(sandbox, command)
+        if status != 0:
+            failed.append(f'{command}\n{told[-3000:]}')
     assert not failed, '\n\n'.join(failed)
+
+
+def run(sandbox, command):
+    """The exit status of a command, and what it prints."""
+    words, log = words_of(command.replace('--launcher pytorch', '')), sandbox.folder / 'log.txt'
+    if words is None:
+        done = sandbox.run(command)
+        return done.returncode, done.stdout
+    sandbox.make_room(command)
+    sandbox.provide(command)
+    return run_words(words, sandbox.folder, log), log.read_text()
