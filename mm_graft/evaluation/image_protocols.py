@@ -22,7 +22,8 @@ def run_linear_augmented(evaluation: Evaluation) -> dict:
     results = [
         linear_probe_augmented(
             evaluation.encoder, augmented_set(evaluation), evaluation.features[0].indices.tolist(), evaluation.data,
-            replace(linear, seed=linear.seed + offset), settings.pool, settings.batch_size, settings.workers)
+            replace(linear, seed=linear.seed + offset), settings.pool, settings.batch_size, settings.workers,
+            settings.protocol.select_on_test)
         for offset in range(settings.protocol.seeds)]
     return linear_report(results, evaluation.settings.protocol, len(evaluation.data.test_labels))
 

@@ -36,6 +36,7 @@ def linear_probe_augmented(
     pool: str = 'cls',
     batch_size: int = 256,
     workers: int = 2,
+    select_on_test: bool = False,
 ) -> LinearProbeResult:
     """The grid of :func:`linear_probe` on features of random crops; all processes encode, and all get the result.
 
@@ -52,16 +53,29 @@ def linear_probe_augmented(
         pool: ``'cls'`` or ``'avg'``.
         batch_size: images encoded at once by a process; a step takes ``settings.batch_size``.
         workers: processes that read images.
+        select_on_test: the authors' habit of :func:`linear_probe_selected_on_test`: all training images train, and the
+            best epoch of the best head on the test images is reported.
     """
     generator = torch.Generator().manual_seed(settings.seed)
     kept, held = hold_out(data.train_labels, settings.held_out, generator)
+    rows = torch.arange(len(data.train_labels)) if select_on_test else kept
     sweep = new_sweep(data.train_features, data.num_classes, settings, generator)
-    for epoch in range(settings.epochs):
-        order = kept[torch.randperm(len(kept), generator=generator)]
-        batches = encode_together(encoder, augmented, [indices[row] for row in order.tolist()], pool, batch_size,
-                                  workers, progress=epoch == 0, draws=(settings.seed, epoch))
-        for features, labels in regroup(batches, settings.batch_size):
-            sweep.step(features, labels, half_cosine(epoch, settings.epochs))
+    test = data.test_features, data.test_labels
+
+    def train() -> Iterator[int]:
+        for epoch in range(settings.epochs):
+            order = rows[torch.randperm(len(rows), generator=generator)]
+            batches = encode_together(encoder, augmented, [indices[row] for row in order.tolist()], pool, batch_size,
+                                      workers, progress=epoch == 0, draws=(settings.seed, epoch))
+            for features, labels in regroup(batches, settings.batch_size):
+                sweep.step(features, labels, half_cosine(epoch, settings.epochs))
+            yield epoch + 1
+
+    if select_on_test:
+        results = (choose_head(sweep, settings, test, test, 'test images', epoch) for epoch in train())
+        return max(results, key=lambda result: result.accuracy)
+    for _ in train():
+        pass
     held = held.to(data.train_features.device)
-    return choose_head(sweep, settings, (data.train_features[held], data.train_labels[held]),
-                       (data.test_features, data.test_labels), 'held-out training images', settings.epochs)
+    return choose_head(sweep, settings, (data.train_features[held], data.train_labels[held]), test,
+                       'held-out training images', settings.epochs)

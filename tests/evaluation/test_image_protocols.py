@@ -17,6 +17,12 @@ def test_augmented_linear_probe_reports_its_head_and_repeats_it(run):
     assert (result['base_lr'], result['epoch'], result['heads']) == (1, 2, 2)
 
 
+def test_the_choice_on_test_images_reaches_the_augmented_linear_probe(run):
+    cfg, checkpoint, settings = run
+    settings = replace(settings, protocol=replace(settings.protocol, select_on_test=True))
+    assert IMAGE_PROTOCOLS['linear-augmented'](prepare(cfg, checkpoint, settings))['selected_on'] == 'test images'
+
+
 def test_the_augmented_set_has_the_training_images_in_other_crops(run):
     evaluation = prepare(*run)
     crops = augmented_set(evaluation)

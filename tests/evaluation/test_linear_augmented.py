@@ -1,4 +1,5 @@
 from dataclasses import replace
+from types import SimpleNamespace
 
 import torch
 from mmengine.config import Config
@@ -29,6 +30,37 @@ def test_dark_and_light_crops_are_told_apart_and_the_seed_matters(run):
     assert result.accuracy == 1
     assert result.selected_on == 'held-out training images'
     assert result.lr == result.base_lr * 4 / 256
+
+
+def test_on_request_the_best_epoch_on_the_test_images_is_reported(run, monkeypatch):
+    evaluation, asked = prepare(*run), []
+    linear = replace(run[2].protocol.linear, epochs=3, batch_size=4)
+
+    def choose(sweep, settings, chosen_on, test, selected_on, epoch):
+        asked.append((chosen_on[0] is test[0] is evaluation.data.test_features, selected_on, epoch))
+        return SimpleNamespace(accuracy=[0.3, 0.9, 0.9][epoch - 1], epoch=epoch)
+
+    monkeypatch.setattr('mm_graft.evaluation.linear_augmented.choose_head', choose)
+    found = linear_probe_augmented(evaluation.encoder, augmented_set(evaluation), list(range(12)), evaluation.data,
+                                   linear, workers=0, select_on_test=True)
+    assert found.epoch == 2
+    assert asked == [(True, 'test images', epoch) for epoch in (1, 2, 3)]
+
+
+def test_then_every_training_image_trains(run, monkeypatch):
+    evaluation, seen = prepare(*run), []
+    linear = replace(run[2].protocol.linear, epochs=1, batch_size=4)
+
+    def encode(encoder, augmented, indices, *args, **kwargs):
+        seen.append(sorted(indices))
+        return encode_together(encoder, augmented, indices, *args, **kwargs)
+
+    monkeypatch.setattr('mm_graft.evaluation.linear_augmented.encode_together', encode)
+    for select_on_test in (False, True):
+        linear_probe_augmented(evaluation.encoder, augmented_set(evaluation), list(range(12)), evaluation.data, linear,
+                               workers=0, select_on_test=select_on_test)
+    assert len(seen[0]) < 12
+    assert seen[1] == list(range(12))
 
 
 def crops(evaluation, workers=0, draws=(0, 1)):
