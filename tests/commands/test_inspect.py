@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 
@@ -26,6 +27,21 @@ def test_a_schedule_becomes_a_picture(tmp_path, config, run):
     told = run('inspect', 'schedule', config, '--out', tmp_path / 'deep' / 'F.png', '--iters-per-epoch', 5)
     assert (tmp_path / 'deep' / 'F.png').read_bytes().startswith(b'\x89PNG')
     assert ('depth  0 freezes at epoch 51.4' in told) == (config == FREEZEOUT)
+
+
+def test_a_schedule_is_added_up(tmp_path, run):
+    """Depth i of 12 trains (0.65 + 0.35 i / 12)³ of 40 iterations; a frozen block costs a third of a trained one."""
+    words = ('inspect', 'schedule', 'graft/vit-b_mae2mocov3_freezeout', '--out', tmp_path / 'F.png',
+             '--iters-per-epoch', 4)
+    options = ('--cfg-options', 'max_epochs=10', 'param_scheduler.warmup=0')
+    told = run(*words, '--seconds-per-step', 90, *options).splitlines()
+    frozen_at = dict(re.findall(r'depth +(\d+) freezes at epoch ([\d.]+)', '\n'.join(told)))
+    assert 'rates over 40 iterations (4 an epoch, assumed)' in told[0]
+    assert [frozen_at[depth] for depth in ('0', '1', '11')] == ['2.75', '3.25', '9.25']
+    assert len(frozen_at) == 12
+    assert told[-2].startswith('the whole run: 75.4% of the FLOPs of the encoder without freezing; 63.1% of the')
+    assert told[-1].startswith('expected: 0.75 hours in place of 1.00,')
+    assert 'expected' not in run(*words, *options)
 
 
 def test_the_doctor_prints_everything_and_says_what_to_fix(tmp_path, capsys, run):
