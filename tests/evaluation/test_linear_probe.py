@@ -80,6 +80,7 @@ def test_released_scale_is_the_linear_rule_times_the_world_size():
 def test_the_grid_is_the_authors():
     grid = sweep_grid()
     assert len(grid) == 70
+    assert [rate for rate, _ in grid] == sorted(rate for rate, _ in grid)
     assert [grid[0], grid[1], grid[3], grid[-1]] == [(1e-5, 0), (1e-5, 1e-6), (pytest.approx(3e-5), 1e-6), (90, 1e-6)]
     assert sweep_grid((2, 3), (0.5, )) == [(2, 0.5), (3, 0.5)]
 

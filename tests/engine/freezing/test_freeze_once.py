@@ -20,6 +20,13 @@ def test_stem_and_blocks_no_longer_train_and_the_rest_does():
     assert model.live_scales == {2, 3}
 
 
+def test_all_blocks_may_be_frozen():
+    model = MODELS.build(conmim())
+    freeze_blocks(model, torch.optim.SGD(model.parameters(), 1), 4)
+    assert not any(parameter.requires_grad for parameter in model.backbone.layers.parameters())
+    assert model.neck.fc0.weight.requires_grad
+
+
 def test_a_shared_bias_does_not_keep_frozen_blocks_in_the_backward_pass():
     model = MODELS.build(conmim()).train()
     freeze_blocks(model, torch.optim.SGD(model.parameters(), 1), 2)

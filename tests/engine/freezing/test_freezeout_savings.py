@@ -29,6 +29,14 @@ def run(meter, model, depth, iterations):
         meter.stop()
 
 
+def test_seconds_are_those_between_start_and_stop(monkeypatch):
+    ticks = iter([10, 10.5, 20, 21, 30, 32, 40, 44])  # of four iterations, of which the last two count
+    monkeypatch.setattr('mm_graft.engine.freezing.freezeout_savings.time.perf_counter', lambda: next(ticks))
+    meter = SavingsMeter()
+    run(meter, nn.Linear(4, 8), -1, 4)
+    assert meter.records[-1]['seconds'] == 6.0
+
+
 def test_the_meter_keeps_time_apart_from_the_measured_iteration():
     meter, model = SavingsMeter(), nn.Linear(4, 8)
     run(meter, model, -1, 5)

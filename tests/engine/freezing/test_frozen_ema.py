@@ -13,6 +13,7 @@ from mm_graft.engine.freezing.frozen_ema import (
     stop_averages,
     stop_converged_averages,
 )
+from tests.tiny import grafted_mocov3
 
 
 @pytest.fixture
@@ -80,6 +81,15 @@ def test_a_converged_average_becomes_equal_and_is_no_longer_updated(model):
     assert torch.equal(first.ln1.weight, before[0])
     assert not torch.equal(second.ln1.weight, before[1])
     assert list(model.state_dict()) == keys
+
+
+def test_an_average_that_keeps_a_list_of_what_moves_makes_it_anew():
+    model = MODELS.build(grafted_mocov3())
+    model.momentum_encoder.max_iters = 10
+    model.update_momentum_encoders()
+    assert 'layers.0.ln1.weight' in {name.removeprefix('0.') for name in model.momentum_encoder.moving}
+    assert stop_converged_averages(model, depth_map(model), 1)
+    assert model.momentum_encoder.moving is None
 
 
 def test_a_resumed_run_stops_what_had_converged(model):

@@ -29,6 +29,17 @@ def test_every_group_follows_around_its_own_value_and_rates_stay():
     assert [group['lr'] for group in groups.param_groups] == [1.0] * 3
 
 
+def test_one_that_begins_later_is_as_much_shorter():
+    groups = optimizer(0.04)
+    scheduler = CosineWeightDecay(groups, end_ratio=10, begin=4, end=12, by_epoch=False)
+    seen = []
+    for _ in range(12):
+        seen.append(decays(groups)[0])
+        scheduler.step()
+    assert seen[:5] == pytest.approx([0.04] * 5)
+    assert seen[4:] == pytest.approx([0.04 * cosine_ratio(step, 8, 10) for step in range(8)])
+
+
 def test_epochs_become_iterations_and_the_length_comes_from_the_run():
     groups = optimizer(0.04)
     scheduler = PARAM_SCHEDULERS.build(

@@ -14,6 +14,8 @@ def test_the_levels_have_the_sides_that_their_strides_say():
     maps = build()([torch.randn(2, 16, 4, 6)])
     assert [tuple(level.shape) for level in maps] == [
         (2, 8, 16, 24), (2, 8, 8, 12), (2, 8, 4, 6), (2, 8, 2, 3), (2, 8, 1, 2)]
+    *_, before, last = build()([torch.randn(1, 16, 8, 8)])
+    assert torch.equal(last, before[..., ::2, ::2])
     assert len(build(num_outs=4)([torch.randn(1, 16, 4, 4)])) == 4
 
 

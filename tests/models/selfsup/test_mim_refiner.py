@@ -231,6 +231,11 @@ def test_what_cannot_work_is_said():
         model.loss(views_of(IDS), None)
 
 
+def test_two_global_views_will_do_and_a_head_may_say_its_own_width():
+    assert build().loss(views_of(IDS)[:2], samples(IDS))['loss_block3'].requires_grad
+    assert build(dict(in_channels=8)).heads['block1'].projector[0][0].in_features == 8
+
+
 def test_the_number_of_global_views_matters():
     model = build()
     twin = copy.deepcopy(model)

@@ -178,7 +178,8 @@ def test_every_number_matters(views):
         fixed_mask(model)
         return model.loss(views)
     first = terms()
-    for changes, name in (({'student_temperature': 0.2}, 'loss_class'), ({'patch_weight': 2.0}, 'loss_patch'),
+    for changes, name in (({'student_temperature': 0.2}, 'loss_class'), ({'student_temperature': 0.2}, 'loss_patch'),
+                          ({'patch_weight': 2.0}, 'loss_patch'),
                           ({'koleo_weight': 0.2}, 'loss_koleo'), ({'num_global_views': 1}, 'loss_class'),
                           ({'teacher_temperature': dict(start=0.1, end=0.1)}, 'loss_class'),
                           ({'patch_temperature': dict(start=0.1, end=0.1)}, 'loss_patch')):
@@ -212,6 +213,8 @@ def test_what_cannot_work_is_said(views):
         model.loss(views[:1])
     with pytest.raises(ValueError, match='one Tensor'):
         model.loss(views[0])
+    with pytest.raises(ValueError, match=r'2 view\(s\).*3 of them global'):
+        build(num_global_views=3).loss(views[:2])
     with pytest.raises(ValueError, match='must be of one size'):
         model.loss(views[1:])
     head = dict(type='mm_graft.DINOHead')
