@@ -172,6 +172,16 @@ def test_each_argument_changes_the_image(settings):
     assert (results[1] != results[0]).any()
 
 
+def test_grey_comes_before_blur_and_blur_before_solarizing():
+    transform = fast_views.FastPhotometric(
+        jitter=(0.0, 0.0, 0.0, 0.0), jitter_probability=1.0, gray_probability=1.0, blur_probability=1.0,
+        blur_sigma=(1.5, 1.5), solarize_probability=1.0, solarize_threshold=90)
+    jittered = fast_views.jitter_colors(photo(), 0.0, 0.0, 0.0, 0.0)
+    expected = fast_views.solarize(fast_views.blur(fast_views.gray(jittered), 1.5), 90)
+    found = transform({'img': photo()})['img'].astype(int)
+    assert np.abs(found - expected).mean() < 1  # the order of the jitter's parts rounds differently
+
+
 def test_mirror_images_and_sizes():
     image = photo()
     whole = dict(scale=(75, 100), crop_ratio_range=(1.0, 1.0), aspect_ratio_range=(4 / 3, 4 / 3))

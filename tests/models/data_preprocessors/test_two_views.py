@@ -4,6 +4,7 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 
+from mm_graft.models.data_preprocessors import photometric
 from mm_graft.models.data_preprocessors.two_views import crop_and_flip, crop_boxes
 
 PLAIN = dict(scale=(1.0, 1.0), ratio=(1.0, 1.0), jitter_probability=0.0, gray_probability=0.0,
@@ -79,6 +80,15 @@ def test_the_second_view_has_probabilities_of_its_own(images, name):
     first, second = views(build(**PLAIN | {name: (0.0, 1.0)}), images)
     torch.testing.assert_close(first, images.float(), atol=1e-3, rtol=0)
     assert not torch.allclose(second, first, atol=1e-2)
+
+
+def test_grey_comes_before_blur_and_blur_before_solarizing(images):
+    settings = dict(jitter_probability=1.0, jitter=(0.0, 0.0, 0.0, 0.0), gray_probability=1.0,
+                    blur_probability=(1.0, 1.0), blur_sigma=(1.5, 1.5), solarize_probability=(1.0, 1.0))
+    pixels = photometric.color_jitter(images / 255, 0.0, 0.0, 0.0, 0.0)
+    blurred = photometric.gaussian_blur(photometric.gray(pixels), torch.full((6, ), 1.5), 1.5)
+    for view in views(build(**PLAIN | settings), images):
+        torch.testing.assert_close(view, 255 * photometric.solarize(blurred, 0.5), atol=0.5, rtol=0)
 
 
 def test_grey_images_of_one_channel_are_taken():

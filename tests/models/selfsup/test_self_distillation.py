@@ -220,6 +220,7 @@ def test_what_cannot_work_is_said(views):
     head = dict(type='mm_graft.DINOHead')
     for changes, message in (
             ({'mask_generator': None, 'patch_head': head}, 'there is no mask_generator'),
+            ({'mask_generator': None, 'patch_temperature': dict(start=0.1)}, 'there is no mask_generator'),
             ({'koleo_weight': -1.0}, 'must be ≥ 0'), ({'student_temperature': 0.0}, '> 0'),
             ({'teacher_temperature': dict(start=0.0)}, 'must be positive'),
             ({'teacher_temperature': dict(end=0.0)}, 'must be positive'),
