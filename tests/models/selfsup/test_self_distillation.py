@@ -199,6 +199,7 @@ def test_the_temperature_warms_up_over_a_share_of_the_run(monkeypatch):
     monkeypatch.setattr(MessageHub, 'get_current_instance', lambda: hub)
     schedule = TeacherTemperature(0.04, 0.07, warmup=0.3)
     assert TeacherTemperature(0.04, 0.04)() == 0.04
+    assert TeacherTemperature(0.04, 0.07, warmup=0.0)() == 0.07
     with pytest.raises(RuntimeError, match='give max_iters'):
         schedule()
     hub.update_info('max_iters', 100)
@@ -221,7 +222,8 @@ def test_what_cannot_work_is_said(views):
     for changes, message in (
             ({'mask_generator': None, 'patch_head': head}, 'there is no mask_generator'),
             ({'mask_generator': None, 'patch_temperature': dict(start=0.1)}, 'there is no mask_generator'),
-            ({'koleo_weight': -1.0}, 'must be ≥ 0'), ({'student_temperature': 0.0}, '> 0'),
+            ({'koleo_weight': -1.0}, 'must be ≥ 0'), ({'patch_weight': -1.0}, 'must be ≥ 0'),
+            ({'student_temperature': 0.0}, '> 0'),
             ({'teacher_temperature': dict(start=0.0)}, 'must be positive'),
             ({'teacher_temperature': dict(end=0.0)}, 'must be positive'),
             ({'teacher_temperature': dict(warmup=30)}, 'share of the run'),
