@@ -110,7 +110,7 @@ def run_file(path: Path, args: argparse.Namespace) -> None:
                 if result.test_outcome is not TestOutcome.SURVIVED or not args.again}
         todo = [mutant for mutant in chosen if mutant[0] not in done]
         if todo:
-            runner = Runner(ROOT, path, tests_of(path))
+            runner = Runner(ROOT, path, [*tests_of(path), *(['-k', args.only] if args.only else [])])
             for job, spec, mutated in tqdm(todo, unit='mutant'):
                 outcome = runner.outcome(mutated, range(spec.start_pos[0], spec.end_pos[0] + 1))
                 done[job] = WorkResult(WorkerOutcome.NORMAL, test_outcome=outcome)
@@ -125,6 +125,7 @@ def main() -> None:
     parser.add_argument('--sample', type=int, help='at most so many mutants a file; all by default')
     parser.add_argument('--seed', type=int, default=0, help='of the sample')
     parser.add_argument('--again', action='store_true', help='try survivors of an earlier run again')
+    parser.add_argument('--only', help='of the tests those whose names this fits, as `-k` of pytest; for new tests')
     args = parser.parse_args()
     import_hosts()
     sys.path.insert(0, str(ROOT))
