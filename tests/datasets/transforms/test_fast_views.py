@@ -172,6 +172,33 @@ def test_each_argument_changes_the_image(settings):
     assert (results[1] != results[0]).any()
 
 
+PARTS = ('scale_brightness', 'scale_contrast', 'scale_saturation', 'shift_hue')
+
+
+@pytest.mark.parametrize('part', PARTS)
+@pytest.mark.parametrize(('draw', 'sign'), [(min, -1), (max, 1)])
+def test_each_strength_of_the_jitter_is_that_of_its_own_part(part, draw, sign, monkeypatch):
+    expected = getattr(fast_views, part)(photo(), sign * 0.3 + (part != 'shift_hue'))
+    monkeypatch.setattr(random, 'uniform', lambda low, high: draw(low, high))
+    for other in set(PARTS) - {part}:
+        monkeypatch.setattr(fast_views, other, lambda image, amount: image)
+    found = fast_views.jitter_colors(photo(), *(0.3 * (name == part) for name in PARTS))
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_the_parts_of_the_jitter_come_in_any_order(monkeypatch):
+    orders, called = set(), []
+    for name in PARTS:
+        monkeypatch.setattr(fast_views, name, lambda image, amount, name=name: called.append(name) or image)
+    for seed in range(20):
+        random.seed(seed)
+        called.clear()
+        fast_views.jitter_colors(photo(), 0.4, 0.4, 0.2, 0.1)
+        orders.add(tuple(called))
+    assert len(orders) > 10
+    assert all(sorted(order) == sorted(PARTS) for order in orders)
+
+
 def test_grey_comes_before_blur_and_blur_before_solarizing():
     transform = fast_views.FastPhotometric(
         jitter=(0.0, 0.0, 0.0, 0.0), jitter_probability=1.0, gray_probability=1.0, blur_probability=1.0,

@@ -82,6 +82,14 @@ def test_the_second_view_has_probabilities_of_its_own(images, name):
     assert not torch.allclose(second, first, atol=1e-2)
 
 
+def test_the_kernel_of_the_blur_reaches_as_far_as_the_largest_sigma_asks(images, monkeypatch):
+    seen = []
+    monkeypatch.setattr(photometric, 'gaussian_blur', lambda pixels, sigma, largest: seen.append(
+        (sigma.min() >= 0.5, sigma.max() <= 3.0, largest)) or pixels)
+    views(build(**PLAIN | dict(blur_probability=(1.0, 0.0), blur_sigma=(0.5, 3.0))), images)
+    assert seen == [(True, True, 3.0)]
+
+
 def test_grey_comes_before_blur_and_blur_before_solarizing(images):
     settings = dict(jitter_probability=1.0, jitter=(0.0, 0.0, 0.0, 0.0), gray_probability=1.0,
                     blur_probability=(1.0, 1.0), blur_sigma=(1.5, 1.5), solarize_probability=(1.0, 1.0))
