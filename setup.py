@@ -72,6 +72,7 @@ setup(
         'tests': requirements('tests'),
         'export': requirements('export'),
         'detection': requirements('detection'),
+        'shards': requirements('shards'),
     },
     entry_points={'console_scripts': ['mm_graft = mm_graft.commands.main:main']},
     cmdclass={'build_py': BuildPy},

@@ -111,7 +111,9 @@ class TagIndex:
 
 
 @dataclass
-class _Builder:
+class IndexBuilder:
+    """Collects the rows of an index one by one, and counts what they are."""
+
     label_set: LabelSet
     places: array = field(default_factory=lambda: array('q'))
     starts: array = field(default_factory=lambda: array('q', [0]))
@@ -121,6 +123,7 @@ class _Builder:
     first_broken: list[str] = field(default_factory=list)
 
     def add(self, place: int, tags: list[str]) -> None:
+        """A row at a place, with its tags."""
         labels, unmapped = self.label_set.labels_of(tags)
         self.seen.update(tags=len(tags), unmapped=len(unmapped), untagged=not tags,
                          unlabeled=bool(tags) and not labels)
@@ -133,11 +136,13 @@ class _Builder:
             self.starts.append(len(self.labels))
 
     def skip(self, reason: str) -> None:
+        """A row that cannot be used."""
         self.seen['broken'] += 1
         if len(self.first_broken) < NAMED:
             self.first_broken.append(f'line {self.seen["rows"]}: {reason}')
 
     def finish(self) -> TagIndex:
+        """The index of the rows so far."""
         names = ('rows', 'broken', 'untagged', 'unlabeled', 'tags', 'unmapped')
         counts = {**{name: self.seen[name] for name in names}, 'kept': len(self.places),
                   'most_unmapped': self.unmapped.most_common(REPORTED), 'first_broken': self.first_broken}
@@ -179,7 +184,7 @@ def shown(value: object) -> str:
 
 def build_index(path: str | Path, label_set: LabelSet, parse: Parse, text_key: str, image_key: str) -> TagIndex:
     """Read a file of captions once and note the rows that have a label; rows that cannot be used are counted."""
-    builder, place = _Builder(label_set), 0
+    builder, place = IndexBuilder(label_set), 0
     for line in read_lines(path):
         builder.seen['rows'] += 1
         try:

@@ -71,16 +71,24 @@ class TaggedImages(BaseDataset):
         self._fully_initialized = True
 
     def _load_or_build(self, labels: LabelSet, label_file: Path) -> TagIndex:
-        key = index_key(self.ann_file, label_file, self.wordnet, self.image_key, self.text_key, self._columns)
-        folder = Path(self.cache_dir or Path(self.ann_file).parent) / f'{Path(self.ann_file).name}.index-{key}'
+        folder = self.index_folder(label_file)
         if folder.is_dir():
             try:
                 return TagIndex.load(folder, len(labels.names))
             except (OSError, ValueError) as error:
                 print_log(f'the index of {self.ann_file} is rebuilt: {error}', logger='current',
                           level=logging.WARNING)
-        build_index(self.ann_file, labels, self.parse, self.text_key, self.image_key).save(folder)
+        self.build_index(labels).save(folder)
         return TagIndex.load(folder, len(labels.names))
+
+    def index_folder(self, label_file: Path) -> Path:
+        """Where the index is kept; another one for other contents and settings."""
+        key = index_key(self.ann_file, label_file, self.wordnet, self.image_key, self.text_key, self._columns)
+        return Path(self.cache_dir or Path(self.ann_file).parent) / f'{Path(self.ann_file).name}.index-{key}'
+
+    def build_index(self, labels: LabelSet) -> TagIndex:
+        """Read the file through."""
+        return build_index(self.ann_file, labels, self.parse, self.text_key, self.image_key)
 
     @property
     def counts(self) -> dict:

@@ -44,7 +44,8 @@ class RNGStateHook(Hook):
         self.samples = place_samples(loader, seed[0], runner.rank, runner.world_size)
         saved = runner.message_hub.runtime_info.get(PLACE) if runner.iter else None
         self.place = {'epoch': runner.epoch, 'began_at': runner.iter, 'batch_size': loader.batch_sampler.batch_size,
-                      'world_size': runner.world_size, 'sampler_seed': getattr(self.samples.sampler, 'seed', None)}
+                      'world_size': runner.world_size, 'images': len(loader.dataset),
+                      'sampler_seed': getattr(self.samples.sampler, 'seed', None)}
         if saved:
             self._find_place(runner, saved)
         runner.message_hub.update_info(PLACE, self.place)  # from here on checkpoints carry it
@@ -55,12 +56,13 @@ class RNGStateHook(Hook):
         if saved['epoch'] != runner.epoch or saved['began_at'] == runner.iter:
             return
         self.place['began_at'] = saved['began_at']
-        changed = [name for name in ('batch_size', 'world_size') if saved[name] != self.place[name]]
+        changed = [name for name in ('batch_size', 'world_size', 'images')
+                   if saved.get(name, self.place[name]) != self.place[name]]
         if changed or type(runner.train_dataloader.batch_sampler) is not BatchSampler:
             raise ValueError(
                 f'this checkpoint is from the middle of an epoch, with {saved}; it can be resumed with the same batch '
-                f'size and number of processes and a plain batch sampler (changed: {changed or "the batch sampler"}); '
-                'otherwise resume from the checkpoint of an epoch')
+                'size, number of processes and of images, and a plain batch sampler (changed: '
+                f'{changed or "the batch sampler"}); otherwise resume from the checkpoint of an epoch')
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Begin the epoch, or go on in its middle."""

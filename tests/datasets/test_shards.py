@@ -1,0 +1,116 @@
+import io
+import json
+import pickle
+import tarfile
+
+import numpy as np
+import pytest
+from mmengine.fileio import get
+from PIL import Image
+
+from mm_graft.datasets import shards as module
+from mm_graft.datasets.shards import Shards, cache_name, read_member
+
+
+def picture(value: int) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.full((8, 8, 3), value, np.uint8)).save(file, 'png')
+    return file.getvalue()
+
+
+def write_shard(path, files: dict[str, bytes], mode: str = 'w') -> None:
+    with tarfile.open(path, mode) as shard:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            shard.addfile(member, io.BytesIO(content))
+
+
+SAMPLES = {'a/0.png': picture(1), 'a/0.txt': '#Dog, müde'.encode(), 'a/1.json': json.dumps({'text': ['sea']}).encode(),
+           'a/1.PNG': picture(2), f'{"long" * 60}.jpg': picture(3), f'{"long" * 60}.txt': b'#sea'}
+
+
+@pytest.fixture
+def shard(tmp_path):
+    write_shard(tmp_path / '0.tar', SAMPLES)
+    return tmp_path / '0.tar'
+
+
+def test_every_sample_has_the_place_of_its_image_and_its_text(shard, tmp_path):
+    rows = list(Shards([str(shard)], tmp_path).rows(0, 'text'))
+    assert [text for _, text in rows] == ['#Dog, müde', ['sea'], '#sea']
+    assert [read_member(str(shard), place) for place, _ in rows] == [picture(value) for value in (1, 2, 3)]
+
+
+def test_samples_that_lack_something_say_what(tmp_path):
+    write_shard(tmp_path / '0.tar', {'a.txt': b'#dog', 'b.png': picture(1), 'c.png': picture(1), 'c.json': b'{}',
+                                     'd.png': picture(1), 'd.json': b'[]', 'e.png': picture(1), 'e.txt': b'\xff',
+                                     'nothing': b'', 'f.png': picture(1), 'f.txt': b'#dog'})
+    texts = [text for _, text in Shards([str(tmp_path / '0.tar')], tmp_path).rows(0, 'text')]
+    assert all(isinstance(text, ValueError) for text in texts[:5])
+    for text, reason in zip(texts, ("no image among ['.txt']", 'neither .txt nor .json', "there is no 'text'",
+                                    'must be an object', 'decode')):
+        assert reason in str(text)
+    assert texts[5:] == ['#dog']
+
+
+def test_the_hosts_backends_read_a_member(shard, tmp_path):
+    place = next(Shards([str(shard)], tmp_path).rows(0, 'text'))[0]
+    assert get(f'shard://{shard}#{place}') == picture(1)
+
+
+def test_a_member_that_is_not_there_or_is_cut_is_an_error(shard, tmp_path):
+    place = list(Shards([str(shard)], tmp_path).rows(0, 'text'))[1][0]
+    with pytest.raises(OSError, match=f'no member at byte {place + 512}'):
+        read_member(str(shard), place + 512)
+    shard.write_bytes(shard.read_bytes()[:place + 520])
+    with pytest.raises(OSError, match='ends in the member'):
+        read_member(str(shard), place)
+
+
+def test_a_list_is_a_text_with_braces_or_a_sequence(tmp_path):
+    assert Shards('s/{00..02}.tar', tmp_path).urls == ['s/00.tar', 's/01.tar', 's/02.tar']
+    assert Shards(('b', 'a'), tmp_path).urls == ['b', 'a']
+    with pytest.raises(ValueError, match='names no shard'):
+        Shards([], tmp_path)
+
+
+@pytest.mark.parametrize('content', [b'no tar', None])
+def test_what_is_no_plain_tar_file_is_named(content, tmp_path):
+    if content is None:
+        write_shard(tmp_path / '0.tar', SAMPLES, 'w:gz')
+    else:
+        (tmp_path / '0.tar').write_bytes(content)
+    with pytest.raises(ValueError, match=r'0\.tar is no whole tar file without compression'):
+        list(Shards([str(tmp_path / '0.tar')], tmp_path).rows(0, 'text'))
+
+
+def test_a_store_is_asked_once_and_shards_of_one_name_do_not_meet(shard, tmp_path):
+    (tmp_path / 'other').mkdir()
+    write_shard(tmp_path / 'other' / '0.tar', {'z.png': picture(9), 'z.txt': b'#z'})
+    urls = [f'pipe:cat {path} && echo >> {tmp_path}/asked' for path in (shard, tmp_path / 'other' / '0.tar')]
+    shards = pickle.loads(pickle.dumps(Shards(urls, tmp_path / 'kept')))
+    paths = [shards.path(number) for number in (0, 1, 0)]
+    assert paths[0] == paths[2] != paths[1]
+    assert [next(shards.rows(number, 'text'))[1] for number in (0, 1)] == ['#Dog, müde', '#z']
+    assert (tmp_path / 'asked').read_text() == '\n\n'
+    assert cache_name('s3://a/0.tar') != cache_name('s3://b/0.tar')
+
+
+def test_a_shard_that_cannot_be_fetched_is_named(tmp_path):
+    with pytest.raises(OSError, match='shard pipe:false cannot be fetched'):
+        Shards(['pipe:false'], tmp_path).path(0)
+
+
+def test_an_index_depends_on_local_files_and_on_names(shard, tmp_path):
+    before = Shards([str(shard), 'pipe:x'], tmp_path).facts()
+    assert before == Shards([str(shard), 'pipe:x'], tmp_path).facts()
+    assert before != Shards([str(shard), 'pipe:y'], tmp_path).facts()
+    shard.write_bytes(shard.read_bytes() + bytes(512))
+    assert before != Shards([str(shard), 'pipe:x'], tmp_path).facts()
+
+
+def test_without_webdataset_the_error_has_the_line_that_installs_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, 'find_spec', lambda name: None)
+    with pytest.raises(ValueError, match='pip install webdataset'):
+        Shards('0.tar', tmp_path)
