@@ -1,7 +1,8 @@
 """The methods on Fashion-MNIST, at equal images and at equal FLOPs, seed by seed.
 
 Trains MAE, then on top of it the graft and the refiner, and the others from nothing; scores each encoder by kNN, a
-linear probe, 1 % of the labels and ten images a class. What is finished is not repeated, what was interrupted resumes.
+linear probe and 1 % of the labels, which are ten images a class. What is finished is not repeated, what was
+interrupted resumes.
 Results: OUT/results.json; python -m experiments.methods.report makes the page's tables and figures of it.
 """
 
@@ -71,7 +72,7 @@ def score(checkpoint: Path, out: Path, seed: int) -> dict[str, dict[str, float]]
     """Percent of the test images that are right, on frozen features after the final norm, by pool and protocol."""
     cfg = Config.fromfile(CONFIGS['graft'])  # every row has its encoder
     once = settings_for(out / 'features', seed)
-    draws = replace(once, protocols=('fewshot-1', 'shots'), protocol=replace(once.protocol, seeds=DRAWS, shots=(10, )))
+    draws = replace(once, protocols=('fewshot-1', ), protocol=replace(once.protocol, seeds=DRAWS))
     found = {}
     for pool in POOLS:
         reports = [evaluate(cfg, str(checkpoint), replace(each, pool=pool))['protocols'] for each in (once, draws)]

@@ -22,7 +22,7 @@ from mm_graft.evaluation.report import write_json
 
 DOCS = ROOT / 'docs'
 RESULTS = 'results/fashion_mnist.json'
-SCORES = {'knn': 'kNN', 'linear': 'linear', 'fewshot-1': '1 %', 'shots': '10 a class'}
+SCORES = {'knn': 'kNN', 'linear': 'linear', 'fewshot-1': '1 %'}
 POOLS = {'cls': 'class token', 'avg': 'mean of patches'}
 STAGES = ('heads', 'refined')
 
@@ -31,7 +31,7 @@ def write_results(out: Path, length: Length, batch: int) -> dict:
     """Collect what is there into OUT/results.json: every row's cost, and its scores by seed, pool and protocol."""
     found = {}
     for name, row in rows(length, out).items():
-        seeds = {path.stem.rpartition('_')[2]: json.loads(path.read_text())
+        seeds = {path.stem.rpartition('_')[2]: read_scores(path)
                  for path in sorted(out.glob(f'scores_{name}_*.json'))
                  if path.stem.removeprefix(f'scores_{name}_').isdigit()}
         if seeds:
@@ -44,6 +44,12 @@ def write_results(out: Path, length: Length, batch: int) -> dict:
                'rows': found, 'neighbors_of_the_same_class': curves}
     write_json(out / 'results.json', results)
     return results
+
+
+def read_scores(path: Path) -> dict[str, dict[str, float]]:
+    """Percentages of one encoder, by pool and score."""
+    found = json.loads(path.read_text())
+    return {pool: {score: round(found[pool][score], 3) for score in SCORES} for pool in POOLS}
 
 
 def values(row: dict, pool: str, score: str) -> list[float]:
