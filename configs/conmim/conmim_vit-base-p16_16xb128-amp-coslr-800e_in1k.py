@@ -4,7 +4,8 @@ Paper:    Yi et al., Masked Image Modeling with Denoising Contrast, ICLR 2023 (a
 Command:  tools/dist_train.sh configs/conmim/conmim_vit-base-p16_16xb128-amp-coslr-800e_in1k.py 16
           300 epochs, as in the ablations: --cfg-options max_epochs=300
 Devices:  16 A100, about 3 days (paper, appendix A); how they share the batch of 2048 is our choice
-Expected: fine-tuned 83.7 at 224, 85.3 at 384 (paper, Table 1); 83.5 with 300 epochs. Not run here
+Expected: fine-tuned 83.7 at 224, 85.3 at 384 (paper, Table 1, by the recipes of benchmarks); 83.5 with 300 epochs.
+          Not run here
 Differs:  no command of the authors for ViT-B is public. Gradient clipping at 3 is the paper's; the code has none by
           default. The authors train in fp16 with a scaler, here bf16 without.
 """

@@ -4,7 +4,8 @@ Paper:    Yi et al., Masked Image Modeling with Denoising Contrast, ICLR 2023 (a
 Command:  tools/dist_train.sh configs/conmim/conmim_vit-large-p16_32xb64-amp-coslr-800e_in1k.py 32
           the authors' own command, 1600 epochs at 7.5e-4: the override in README.md
 Devices:  32 A100 × 64 images, 5 days (paper, appendix A)
-Expected: fine-tuned 85.2 at 224, 86.3 at 384; after 1600 epochs 85.5 and 86.5 (paper, Table 3). Not run here
+Expected: fine-tuned 85.2 at 224, 86.3 at 384; after 1600 epochs 85.5 and 86.5 (paper, Table 3, by the recipes of
+          benchmarks). Not run here
 Differs:  the only command that the authors published (README of TencentARC/ConMIM@4263955) is for 1600 epochs at
           7.5e-4; this is the paper's Table 11, 5e-4 and 800 epochs. Layer scale 1e-5 and clipping at 1 are those of
           the command. They train in fp16 with a scaler, here bf16 without.

@@ -3,7 +3,7 @@
 Paper:    Yi et al., Masked Image Modeling with Denoising Contrast, ICLR 2023 (arXiv 2205.09616), Table 11
 Command:  tools/dist_train.sh configs/conmim/conmim_vit-small-p16_16xb128-amp-coslr-300e_in1k.py 16
 Devices:  16 A100, less than a day (paper, appendix A); how they share the batch of 2048 is our choice
-Expected: fine-tuned 82.0 at 224, 83.9 at 384 (paper, Table 2). Not run here
+Expected: fine-tuned 82.0 at 224, 83.9 at 384 (paper, Table 2, by the recipes of benchmarks). Not run here
 Differs:  no command of the authors for ViT-S is public, and their code cannot make the masks of 16-pixel cells of the
           paper's ViT-S. Layer scale 0.1 is the default of the code, the paper gives none.
 """

@@ -6,7 +6,8 @@ Needs:    pip install "mm_graft[detection]" or make setup-detection, see docs/de
           teacher of a pre-training, by --init FILE; a fine-tuned model for the row
           with intermediate fine-tuning
 Batch:    8 GPUs × 8 images (the layout is our choice); time: not reported
-Expected: box / mask AP 47.8 / 42.5, with intermediate fine-tuning 48.7 / 43.6 (Table 5); not run here
+Expected: box / mask AP 47.8 / 42.5, with intermediate fine-tuning 48.7 / 43.6 (paper, Table 5, by this recipe as far
+          as it is published); not run here
 Differs:  the authors released no code for detection; Table 14 prints 1e-4 as the learning rate while §5.3 says that it
           was tuned; layer decay, window, warm-up and the pyramid's norm are not published
 """

@@ -5,7 +5,8 @@ Command:  tools/dist_train.sh configs/detection/mask-rcnn_conmim-vit-small-p16_8
 Needs:    pip install "mm_graft[detection]" or make setup-detection, see docs/detection.md; COCO 2017 in data/coco; the
           teacher of a pre-training, or another file by --init FILE
 Batch:    8 GPUs × 8 images (the layout is our choice); time: not reported
-Expected: box / mask AP 45.8 / 41.0 after 300 epochs (Table 5); not run here
+Expected: box / mask AP 45.8 / 41.0 after 300 epochs (paper, Table 5, by this recipe as far as it is published); not
+          run here
 Differs:  as mask-rcnn_conmim-vit-base-p16_8xb8-25e_coco.py; absolute positions start fresh, as pre-training has none
 """
 

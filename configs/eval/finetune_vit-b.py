@@ -5,7 +5,8 @@ Command:  tools/dist_train.sh configs/eval/finetune_vit-b.py 8
           partial fine-tuning: the override in README.md
 Needs:    a checkpoint of a ViT in any layout that is known here, or `--init FILE`
 Devices:  8 GPUs × 128 images (the authors, by their command); time: not reported
-Expected: 83.9; from MoCo v3 83.2 (paper, Table 3, whose 83.6 for MAE is of MAE's own recipe); not run here
+Expected: top-1 83.9; from MoCo v3 83.2 (paper, Table 3, by this recipe; its 83.6 for MAE is of MAE's own recipe); not
+          run here
 Differs:  bf16 without a gradient scaler instead of fp16 with one
 """
 

@@ -4,7 +4,8 @@ Paper:    Jiang et al., Layer Grafted Pre-training, ICLR 2023 (arXiv 2302.14138)
 Command:  tools/dist_train.sh configs/eval/probe-depth_vit-b.py 8
 Needs:    a checkpoint of a ViT in any layout that is known here, or `--init FILE`
 Devices:  8 GPUs × 128 images; time: not reported
-Expected: after block 9: 78.1 (MoCo v3) and 77.8 (MAE) with one new block (paper, Table 5); not run here
+Expected: top-1 after block 9: 78.1 (MoCo v3) and 77.8 (MAE) with one new block (paper, Table 5, by this recipe); not
+          run here
 Differs:  bf16 without a gradient scaler instead of fp16 with one
 Note:     other depths and numbers: `model.backbone.out_indices=[11] model.neck.num_blocks=2` is block 12 with two new
           ones. Without new blocks: mm_graft evaluate --protocols probe-depth. The new norm starts at 1 and 0; the

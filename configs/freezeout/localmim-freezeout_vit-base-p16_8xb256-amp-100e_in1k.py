@@ -6,7 +6,8 @@ Source:   utkutpcgl/ViTFreeze@30e80f9, whose code differs from the text (see REA
 Command:  tools/dist_train.sh configs/freezeout/localmim-freezeout_vit-base-p16_8xb256-amp-100e_in1k.py 8
           other t0, unscaled rates, and the control without freezing: the overrides in README.md
 Devices:  1 V100, 0.42 GPU hours an epoch against 0.48 without freezing (paper, Table 1)
-Expected: fine-tuned 82.5 (paper, Table 2); not run here
+Expected: fine-tuned 82.5 (paper, Table 2, by LocalMIM's recipe, of a run by their code with a weight decay of 1e-5,
+          see README.md); not run here
 """
 
 _base_ = ['../_base_/localmim_vit.py', '../_base_/imagenet_mae.py', '../_base_/runtime.py', '../_base_/adamw_cosine.py']

@@ -3,7 +3,7 @@
 Paper:    Jiang et al., Layer Grafted Pre-training, ICLR 2023 (arXiv 2302.14138), §2.2 and Table 1
 Command:  tools/dist_train.sh configs/graft/vit-b_joint-mae-mocov3.py 64
 Devices:  not reported; as for configs/graft/vit-b_mae2mocov3.py, each image three times
-Expected: linear 68.4, 1 % 47.6, fine-tuning 81.0 (paper, Table 1); not run here
+Expected: linear 68.4, 1 % 47.6, fine-tuning 81.0 (paper, Table 1, by its protocols); not run here
 Note:     the paper adds the losses and trains for 300 epochs; the rest of the recipe is not published and is MoCo v3's
           here. The conflict of Figures 1 and 8 is logged; mm_graft analyze conflict draws it, of the epochs that stay
 """

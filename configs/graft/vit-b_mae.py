@@ -3,7 +3,7 @@
 Paper:    He et al., Masked Autoencoders Are Scalable Vision Learners, CVPR 2022 (arXiv 2111.06377)
 Command:  tools/dist_train.sh configs/graft/vit-b_mae.py 8
 Devices:  8 GPUs × 512 images (our choice); the authors took 42 hours for 800 epochs of ViT-L on 64 V100
-Expected: fine-tuned 83.6 after 1600 epochs (paper, Table 3); not run here
+Expected: fine-tuned 83.6 after 1600 epochs (paper, Table 3, by MAE's own recipe); not run here
 Then:     tools/dist_train.sh configs/graft/vit-b_mae2mocov3.py 64 --init work_dirs/vit-b_mae/epoch_1600.pth
 Note:     the host's position table is MoCo v3's, the transpose of the authors'; it goes along in the checkpoint
 """

@@ -5,7 +5,7 @@ Command:  tools/dist_train.sh configs/graft/vit-b_mae2mocov3.py 64
           lower stages frozen, or on LocalMIM: the overrides in README.md
 Needs:    mae_pretrain_vit_base.pth of facebookresearch/mae (or configs/graft/vit-b_mae.py), or `--init FILE`
 Devices:  64 V100 × 64 images (the authors); time: not reported
-Expected: linear 77.7, 1 % 65.5, 10 % 77.8, fine-tuning 83.9 (paper, Tables 2 and 3); not run here
+Expected: linear 77.7, 1 % 65.5, 10 % 77.8, fine-tuning 83.9 (paper, Tables 2 and 3, by its protocols); not run here
 """
 
 _base_ = [

@@ -5,8 +5,8 @@ Command:  tools/dist_train.sh configs/graft/vit-b_mae2vicreg.py 64
           its baseline, VICReg from random weights: the override in README.md
 Needs:    mae_pretrain_vit_base.pth of facebookresearch/mae (or configs/graft/vit-b_mae.py), or `--init FILE`
 Devices:  not reported; as for configs/graft/vit-b_mae2mocov3.py
-Expected: linear 74.9, fine-tuning 83.6; VICReg from random weights, 100 epochs: 70.1 and 81.2 (paper, Table 4); not
-          run here
+Expected: linear 74.9, fine-tuning 83.6; VICReg from random weights, 100 epochs: 70.1 and 81.2 (paper, Table 4, by its
+          protocols); not run here
 Note:     epochs and learning rates of this graft are not published; those of the MoCo v3 graft stand in
 """
 

@@ -6,7 +6,8 @@ Source:   facebookresearch/moco-v3@c349e6e, CONFIG.md
 Command:  tools/dist_train.sh configs/graft/vit-b_mocov3.py 64
           ViT-L: the override in README.md; the authors publish no command for it
 Devices:  64 GPUs × 64 images (our choice); time: not reported
-Expected: linear 76.7, 1 % 63.4, 10 % 75.4, fine-tuning 83.2 (grafting, Tables 2 and 3); not run here
+Expected: linear 76.7, 1 % 63.4, 10 % 75.4, fine-tuning 83.2 (the paper of grafting, Tables 2 and 3, by its
+          protocols); not run here
 Differs:  bf16 without a gradient scaler instead of fp16 with one
 Note:     weight decay acts on all parameters, those of one dimension too, as in the authors' code
 """

@@ -4,7 +4,8 @@ Paper:    Jiang et al., Layer Grafted Pre-training, ICLR 2023 (arXiv 2302.14138)
 Command:  tools/dist_train.sh configs/graft/vit-b_mocov32mae_frozen.py 8
 Needs:    vit-b-300ep.pth.tar of facebookresearch/moco-v3 (or MoCo v3 of your own), or `--init FILE`
 Devices:  not reported; as for configs/graft/vit-b_mae.py
-Expected: linear 65.5, 1 % 32.5, fine-tuning 82.5 (paper, Table 1); the wrong order, that is the point; not run here
+Expected: linear 65.5, 1 % 32.5, fine-tuning 82.5 (paper, Table 1, by its protocols); the wrong order, that is the
+          point; not run here
 Note:     how many blocks the paper froze is not stated; its Figure 2 draws two of three stages. The upper blocks start
           from MoCo v3 too, the decoder is new, and the recipe is MAE's for 100 epochs
 """

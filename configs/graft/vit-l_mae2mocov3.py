@@ -6,7 +6,7 @@ Command:  tools/dist_train.sh configs/graft/vit-l_mae2mocov3.py 80
 Needs:    mae_pretrain_vit_large.pth of facebookresearch/mae (or configs/graft/vit-l_mae.py), or
           `--init FILE`
 Devices:  80 V100 × 26 images (the authors); time: not reported
-Expected: linear 81.0, 1 % 69.3, 10 % 80.1, fine-tuning 85.9 (paper, Tables 2 and 3); not run here
+Expected: linear 81.0, 1 % 69.3, 10 % 80.1, fine-tuning 85.9 (paper, Tables 2 and 3, by its protocols); not run here
 Note:     the paper calls the anchor an l2 distance; the authors' code sums absolute differences (p=1, the default)
 """
 

@@ -4,7 +4,7 @@ Paper:    Wang et al., Masked Image Modeling with Local Multi-Scale Reconstructi
 Source:   huawei-noah/Efficient-Computing@225ddd2, Self-supervised/LocalMIM/Swin
 Command:  tools/dist_train.sh configs/localmim/localmim_swin-base_8xb256-amp-coslr-400e_in1k.py 8
 Devices:  8 GPUs × 256 images; time: not reported
-Expected: unknown: the authors' Swin-B, 84.1 fine-tuned, drops hidden windows. Not run here
+Expected: unknown: the authors' Swin-B, fine-tuned 84.1 by their recipe, drops hidden windows. Not run here
 Differs:  bf16 without a gradient scaler instead of fp16 with one;
           hidden windows are encoded as mask tokens, not dropped; another mask for every image, not one a batch
 """

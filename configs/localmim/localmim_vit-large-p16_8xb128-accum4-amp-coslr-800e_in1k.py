@@ -4,7 +4,7 @@ Paper:    Wang et al., Masked Image Modeling with Local Multi-Scale Reconstructi
 Source:   huawei-noah/Efficient-Computing@225ddd2, Self-supervised/LocalMIM/ViT
 Command:  tools/dist_train.sh configs/localmim/localmim_vit-large-p16_8xb128-accum4-amp-coslr-800e_in1k.py 8
 Devices:  8 GPUs × 128 images, 4 steps accumulated; 1.0 GPU hours an epoch (authors; they name no GPU)
-Expected: fine-tuned 85.8 (authors' README); not run here
+Expected: fine-tuned 85.8 (authors' README, by the recipe of this folder); not run here
 Differs:  bf16 without a gradient scaler instead of fp16 with one
 Note:     the warm-up of 40 epochs is that of the authors' 1600-epoch recipe; the targets depend on the seed
 """

@@ -7,8 +7,8 @@ Command:  tools/dist_train.sh configs/localmim/vit-base-p16_localmim-pre_8xb128-
 Needs:    a checkpoint of configs/localmim/localmim_vit-base-p16_8xb256-amp-coslr-100e_in1k.py,
           or the authors', or `--init FILE`
 Devices:  8 GPUs × 128 images; time: not reported
-Expected: 83.3 (authors' README), 83.2 (arXiv 2312.02194, Table 2), after 1600 epochs 84.0 (authors' README); not
-          run here
+Expected: top-1, by this recipe, 83.3 (authors' README), 83.2 (arXiv 2312.02194, Table 2), after 1600 epochs 84.0
+          (authors' README); not run here
 Differs:  bf16 without a gradient scaler instead of fp16 with one
 """
 

@@ -6,7 +6,7 @@ Command:  tools/dist_train.sh configs/localmim/vit-large-p16_localmim-pre_8xb128
 Needs:    a checkpoint of configs/localmim/localmim_vit-large-p16_8xb128-accum4-amp-coslr-800e_in1k.py,
           or the authors', or `--init FILE`
 Devices:  8 GPUs × 128 images; time: not reported
-Expected: 85.8 (authors' README); not run here
+Expected: top-1 85.8 (authors' README, by this recipe); not run here
 Differs:  bf16 without a gradient scaler instead of fp16 with one
 Note:     batch and final rate are those of ViT-B; for ViT-L only the other numbers are known to us
 """

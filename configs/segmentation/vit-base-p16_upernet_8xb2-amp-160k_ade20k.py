@@ -6,7 +6,7 @@ Command:  tools/dist_train.sh configs/segmentation/vit-base-p16_upernet_8xb2-amp
 Needs:    a pre-training checkpoint, ours or the authors', which may also be given by
           --init FILE --cfg-options default_hooks.init.branch=momentum
 Devices:  8 GPUs × 2 images; time: not reported
-Expected: mIoU 48.7 (paper, Table 6, which does not print the size of the backbone). Not run here
+Expected: mIoU 48.7 (paper, Table 6, by its recipe, which does not print the size of the backbone). Not run here
 Differs:  the authors published no configuration; this is mmseg's for MAE with a plain ViT and bf16 that is on
 """
 

@@ -7,7 +7,8 @@ Command:  tools/dist_train.sh configs/wsp/vit-2b_mae2wsp_fsdp.py 64
 Needs:    data/captions/ (see configs/_base_/tagged_images.py); MAE of that size, such as vit_2b14.pt of
           facebookresearch/maws, or `--init FILE`
 Devices:  64 GPUs × 64 images, accumulated twice (our choice); time: not reported
-Expected: linear 88.1, zero-shot 82.1 on ImageNet-1k after 3 billion images (the authors' model card); not run here
+Expected: linear 88.1, zero-shot 82.1 on ImageNet-1k after 3 billion images (the authors' model card, by their
+          protocols); not run here
 Recipe:   as in vit-b_mae2wsp.py: usual values, not checked against the paper's appendix
 """
 

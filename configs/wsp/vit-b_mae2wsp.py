@@ -7,7 +7,8 @@ Command:  tools/dist_train.sh configs/wsp/vit-b_mae2wsp.py 32
 Needs:    data/captions/ (see configs/_base_/tagged_images.py); mae_pretrain_vit_base.pth of facebookresearch/mae, or
           configs/wsp/vit-b_mae_captions.py on the same images, or `--init FILE`
 Devices:  32 GPUs × 256 images (our choice); time: not reported
-Expected: linear 83.3, zero-shot 74.9 on ImageNet-1k after 3 billion images (the authors' model card); not run here
+Expected: linear 83.3, zero-shot 74.9 on ImageNet-1k after 3 billion images (the authors' model card, by their
+          protocols); not run here
 Recipe:   the paper's text, as far as it was at hand, fixes the order (MAE, then WSP), hashtags as WordNet synsets,
           cross-entropy and one epoch; batch, rate, decay and warm-up are the usual ones of hashtag pre-training
           for ViTs, not checked against the paper's appendix

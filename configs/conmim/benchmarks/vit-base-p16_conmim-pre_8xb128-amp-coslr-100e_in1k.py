@@ -6,7 +6,7 @@ Command:  tools/dist_train.sh configs/conmim/benchmarks/vit-base-p16_conmim-pre_
 Needs:    a pre-trained model, or `--init FILE`: of this package (its teacher is taken), or the authors'
           checkpoint_copy-N.pth with --cfg-options default_hooks.init.branch=base
 Devices:  batch 1024; split over 8 devices (our choice for S and L); time: not reported
-Expected: top-1 83.7 (paper, Table 1). Not run here
+Expected: top-1 83.7 (paper, Table 1, by this recipe). Not run here
 Differs:  the learning rate is that of the authors' command. They train in fp16 with DeepSpeed, here bf16.
 """
 

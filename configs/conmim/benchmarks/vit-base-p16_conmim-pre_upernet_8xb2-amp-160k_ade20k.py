@@ -6,7 +6,7 @@ Needs:    the model fine-tuned on ImageNet; without intermediate fine-tuning the
           --init FILE --cfg-options default_hooks.init.branch=momentum, or the authors'
           checkpoint_copy-N.pth, which is the teacher, without the branch
 Devices:  batch 16; time: not reported
-Expected: mIoU 46.0 without and 49.8 with intermediate fine-tuning (paper, Table 4). Not run here
+Expected: mIoU 46.0 without and 49.8 with intermediate fine-tuning (paper, Table 4, by this recipe). Not run here
 Differs:  the paper chooses the learning rate among 1e-5, 3e-5, 5e-5 and 7e-5 and does not say which; 3e-5 is ours, as
           are the width of the heads and the tapped blocks (BEiT's). Relative positions are resized bilinearly, as it
           says.

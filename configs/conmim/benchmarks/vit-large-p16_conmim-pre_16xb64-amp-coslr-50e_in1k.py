@@ -5,7 +5,7 @@ Command:  tools/dist_train.sh configs/conmim/benchmarks/vit-large-p16_conmim-pre
 Needs:    a pre-trained model, or `--init FILE`: of this package (its teacher is taken), or the authors'
           checkpoint_copy-N.pth with --cfg-options default_hooks.init.branch=base
 Devices:  batch 1024; split over 16 devices (our choice for S and L); time: not reported
-Expected: top-1 85.5; 85.2 after 800 epochs (paper, Table 3). Not run here
+Expected: top-1 85.5; 85.2 after 800 epochs (paper, Table 3, by this recipe). Not run here
 Differs:  the paper chooses the learning rate among 1e-3, 2e-3 … 5e-3 (Table 12) and does not say which; 1e-3 is ours.
 """
 
