@@ -44,6 +44,7 @@ RECIPES = {
     **{f'detection/mask-rcnn_{name}_8xb8-25e_coco': (1e-4, 0.999, 0.1, 64, 25, 1, 0, 0.75) for name in (
         'conmim-vit-base-p16', 'conmim-vit-small-p16', 'timm-vit-base-p16', 'vit-base-p16',
         'vit-base-p16_simple-pyramid')},
+    'detection/mask-rcnn_vit-base-p16_8xb8-25e_lvis': (1e-4, 0.999, 0.1, 64, 25, 1, 0, 0.75),
     'dino/dino_vit-small-p16_8xb64-amp-coslr-100e_in1k': (1e-3, 0.999, 0.04, 512, 100, 10, 1e-6, None),
     'dino/vit-b_mae2ibot': (6e-4, 0.999, 0.04, 1024, 100, 10, 1e-6, GRAFT),
     'dino/vit-s_ibot_own-images': (1.25e-4, 0.999, 0.04, 64, 100, 10, 1e-6, [1.0, 1.0, 1.0]),

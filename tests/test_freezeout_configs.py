@@ -6,6 +6,8 @@ import pytest
 from mmengine.config import Config
 
 from mm_graft.analysis.schedule_plot import simulate
+from mm_graft.commands.configs import load_config
+from mm_graft.engine.freezing.freezeout_savings import run_cost
 
 ROOT = Path(__file__).parents[1]
 FREEZEOUT = ROOT / 'configs/freezeout/localmim-freezeout_vit-base-p16_8xb256-amp-100e_in1k.py'
@@ -29,6 +31,37 @@ def test_layers_freeze_when_t0_says_and_start_at_the_rate_that_it_says(t0, rates
     peak = 1.6e-3 / t0**3 if rates == 'scaled' else 1.6e-3
     assert max(run.rates['depth 0']) == pytest.approx(peak, rel=1e-3)
     assert max(run.rates['depth 2, global rate']) == pytest.approx(1.6e-3, rel=1e-3)
+
+
+BY_THE_CODE = {'param_scheduler.convention': 'vitfreeze_code', 'optim_wrapper.paramwise_cfg.custom_keys': None,
+               'optim_wrapper.optimizer.weight_decay': 1e-5}  # a row of the README
+
+
+def test_the_row_by_the_authors_code_warms_up_together_jumps_and_takes_decoders_along():
+    cfg = tiny(FREEZEOUT, t0=0.8)
+    code = load_config(str(FREEZEOUT), BY_THE_CODE)
+    code.model = cfg.model
+    text, run = simulate(cfg, 10), simulate(code, 10)
+    # warm-up of 10 epochs, then t_i of the 90 that follow: the freezing points of the authors' logs
+    assert [run.frozen_at[depth] for depth in (0, 2, 4, 10)] == pytest.approx([56.08, 62.08, 68.59, 91.30], abs=.1)
+    assert [text.frozen_at[depth] for depth in (0, 2, 4, 10)] == pytest.approx([51.20, 57.87, 65.10, 90.33], abs=.11)
+    stem, top = run.rates['depth 0'], run.rates['depth 12']
+    assert stem[:100] == pytest.approx(top[:100])  # to the base rate, all of them
+    assert (stem[99], stem[100], top[100]) == pytest.approx((0.99 * 1.6e-3, 1.6e-3 / 0.8**3, 1.6e-3))
+    assert {'depth 2, global rate', 'depth 10, global rate'} <= set(text.rates)
+    assert not any('global' in label for label in run.rates if label != 'depth 13')
+    assert code.optim_wrapper.optimizer.weight_decay == 1e-5
+
+
+@pytest.mark.parametrize(('options', 'percent'), [
+    # of the encoder, by hand: 1 - ⅔·(1 - mean of t_1 … t_12); cubic 0.8: a mean of 0.75846
+    ({}, 83.90), (BY_THE_CODE, 85.51), ({'t0': 0.85}, 87.52), ({'t0': 0.75}, 80.52), ({'t0': 0.7}, 77.38),
+    ({'t0': 0.5, 'param_scheduler.schedule': 'linear'}, 84.72)])
+def test_the_encoders_flops_of_the_rows_are_those_of_the_formula(options, percent):
+    cfg = load_config(str(FREEZEOUT), options or None)
+    cfg.model = tiny(FREEZEOUT).model
+    run = simulate(cfg, 100)
+    assert 100 * run_cost(run.frozen_at, 12, 100).flops == pytest.approx(percent, abs=.02)
 
 
 def test_the_control_stops_in_the_middle_of_the_same_schedule():

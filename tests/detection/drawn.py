@@ -14,7 +14,7 @@ from mm_graft.datasets.masks_to_coco import masks_to_coco
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / 'configs' / 'detection').glob('*.py'))
-PLAIN, = (path for path in CONFIGS if path.name.startswith('mask-rcnn_vit-base-p16_8xb8'))
+PLAIN = ROOT / 'configs' / 'detection' / 'mask-rcnn_vit-base-p16_8xb8-25e_coco.py'
 CLASSES = ('square', 'disc')
 ARCH = dict(embed_dims=16, num_layers=4, num_heads=2, feedforward_channels=32)
 SMALL = {
