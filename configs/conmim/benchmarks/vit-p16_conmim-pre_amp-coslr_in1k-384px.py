@@ -5,7 +5,7 @@ Command:  tools/dist_train.sh configs/conmim/benchmarks/vit-p16_conmim-pre_amp-c
           ViT-S on 16 devices, ViT-L on 32: --cfg-options size=small, size=large
 Needs:    the fine-tuned model of the config at 224 pixels, or `--init FILE`; its classifier is taken too
 Devices:  batch 1024; split over 16 or 32 devices (our choice); time: not reported
-Expected: top-1 83.9 (S), 85.3 (B), 86.5 (L; 86.3 after 800 epochs) (paper, Tables 1 to 3). Not run here
+Expected: top-1 83.9 (S), 85.3 (B), 86.5 (L; 86.3 after 800 epochs) (paper, Tables 1 to 3, by this recipe). Not run here
 Differs:  the paper adds 10 % of the epochs at 384 as BEiT does, and gives the same learning rates for both sizes
           without saying which; 1e-3, the lowest of them, and a warm-up of one epoch are ours. The relative positions
           are resized.
