@@ -42,7 +42,7 @@ GIVEN = {
     'dinov2_vits14_pretrain.pth': ('continue/vit_own-images.py', 'mmpretrain'),
     'mae.pth': ('graft/vit-b_mae.py', 'mmpretrain'),
     'graft.pth': ('graft/vit-b_mae2mocov3.py', 'mmpretrain'),
-    'checkpoints/vit_b16_ft_in1k.pt': ('wsp/vit-b_finetune_512px.py', 'mmpretrain'),
+    'checkpoints/vit_b16_ft_in1k.pth': ('wsp/vit-b_finetune_512px.py', 'mmpretrain'),
 }
 # long commands, and options that make them short
 FEWER = {'evaluate.py': ' --linear-epochs 2', 'experiments.lr_grid': ' --multipliers 0.1 1 --panels 1',
