@@ -109,6 +109,8 @@ def run_file(path: Path, args: argparse.Namespace) -> None:
         done = {job: result for job, result in db.results
                 if result.test_outcome is not TestOutcome.SURVIVED or not args.again}
         todo = [mutant for mutant in chosen if mutant[0] not in done]
+        if args.only and any(job not in dict(db.results) for job, _, _ in todo):
+            raise ValueError(f'--only {args.only!r} is for survivors, but some mutants of {path} were not tried yet')
         if todo:
             runner = Runner(ROOT, path, [*tests_of(path), *(['-k', args.only] if args.only else [])])
             for job, spec, mutated in tqdm(todo, unit='mutant'):
