@@ -58,6 +58,7 @@ def test_weight_decay_rises_tenfold_in_self_distillation_and_nowhere_else():
         name: [10.0] for name in RECIPES if name.startswith('dino/')}
 
 
+IMAGENET = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
 CROP = dict(type='RandomResizedCrop', scale=224, backend='pillow')
 FLIP = dict(type='RandomFlip', prob=0.5)
 JITTER = dict(type='ColorJitter', brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1)
@@ -84,6 +85,7 @@ STRONG = [{**FAST, 'blur_probability': 0.1, 'solarize_probability': 0.2}]
 VIEWS = {
     'imagenet_mae': [{**CROP, 'crop_ratio_range': (0.2, 1.0), **BICUBIC}, FLIP],
     'imagenet_mae_fast': [fast_crop(0.2, **BICUBIC)],
+    'tagged_images': [{**CROP, **BICUBIC}, FLIP],
     'imagenet_two_views': [dict(type='MultiView', num_views=[1, 1], transforms=[
         [SMALL, color(), GRAY, blur(1.0), FLIP], [SMALL, color(), GRAY, blur(0.1), SOLARIZE, FLIP]])],
     'imagenet_two_views_fast': [dict(type='MultiView', num_views=[1, 1], transforms=[
@@ -103,8 +105,7 @@ def test_the_views_are_the_published_ones(name):
     cfg = read(f'_base_/{name}')
     pipeline = [step.to_dict() for step in cfg.train_dataloader.dataset.pipeline]
     assert pipeline[1:-1] == VIEWS[name]
-    assert cfg.data_preprocessor.mean == [123.675, 116.28, 103.53]
-    assert cfg.data_preprocessor.std == [58.395, 57.12, 57.375]
+    assert (cfg.data_preprocessor.mean, cfg.data_preprocessor.std) == IMAGENET
     assert cfg.data_preprocessor.to_rgb
 
 
@@ -132,6 +133,35 @@ def test_views_of_the_fast_transforms_and_the_device_are_those_of_moco_v3():
         **jitter, 'to_rgb': False, 'size': None, 'scale': (0.08, 1.0), 'ratio': square, 'flip_probability': 0.5,
         'blur_probability': (1.0, 0.1), 'solarize_probability': (0.0, 0.2)}
     assert defaults(ViewsAndImagePreprocessor)['image_scale'] == (0.2, 1.0)
+
+
+def test_rare_tags_are_shown_by_the_inverse_root_of_their_frequency():
+    assert read('wsp/vit-b_mae2wsp').train_dataloader.sampler.power == 0.5
+
+
+def test_the_graft_is_fine_tuned_on_images_around_one_half_and_others_on_imagenets_mean():
+    for name, mean, std in (('eval/finetune_vit-b', [127.5] * 3, [127.5] * 3),
+                            ('localmim/vit-base-p16_localmim-pre_8xb128-coslr-100e_in1k', *IMAGENET)):
+        cfg = read(name)
+        assert (cfg.data_preprocessor.mean, cfg.data_preprocessor.std) == (mean, std), name
+        pipeline = cfg.train_dataloader.dataset.pipeline
+        assert pipeline[1].to_dict() == {**CROP, **BICUBIC}
+        assert pipeline[2].prob == 0.5
+
+
+NO_DECAY = {'decay_mult': 0.0}
+
+
+def test_class_token_and_positions_are_not_decayed_where_the_authors_do_not():
+    optional = {**NO_DECAY, 'optional': True}
+    for name, keys in {
+            'conmim/conmim_vit-base-p16_16xb128-amp-coslr-800e_in1k': {'cls_token': NO_DECAY, 'pos_embed': optional},
+            'segmentation/vit-base-p16_upernet_8xb2-amp-160k_ade20k': {'cls_token': NO_DECAY, 'pos_embed': NO_DECAY},
+            'conmim/benchmarks/vit-base-p16_conmim-pre_upernet_8xb2-amp-160k_ade20k': {
+                'cls_token': NO_DECAY, 'pos_embed': optional},
+            'conmim/benchmarks/vit-base-p16_conmim-pre_8xb128-amp-coslr-100e_in1k': {
+                'cls_token': NO_DECAY, 'pos_embed': optional}}.items():
+        assert read(name).optim_wrapper.paramwise_cfg.custom_keys.to_dict() == keys, name
 
 
 def test_the_last_probabilities_of_fine_tuning_are_mixup_cutmix_erasing_and_smoothing():
@@ -183,7 +213,10 @@ MODELS = {
     'localmim/localmim_swin-base_8xb256-amp-coslr-400e_in1k': {
         'backbone.drop_path_rate': 0.0, 'neck.grids': [28, 14, 7, 7], 'neck.embed_dims': [64, 128, 128, 128],
         'neck.num_heads': 4, 'target_generator.nbins': 18, 'target_generator.cells': [8, 16, 32, 32]},
-    'refiner/vit-l_mae_refined': {'num_global_views': 2, 'momentum': 0.9999, 'head.loss.temperature': 0.2},
+    **{f'refiner/vit-{name}': {
+        'num_global_views': 2, 'momentum': 0.9999, 'head.loss.temperature': temperature, 'head.queue.num_neighbors': 20,
+        'head.queue.length': 65536} for name, temperature in (
+            ('l_mae_refined', 0.2), ('h_mae_refined', 0.3), ('2b_mae_refined_fsdp', 0.35))},
     'dino/dino_vit-small-p16_8xb64-amp-coslr-100e_in1k': {
         'momentum': 0.996, 'student_temperature': 0.1, 'teacher_temperature': dict(start=0.04, end=0.04),
         'num_global_views': 2, 'targets.type': 'mm_graft.Centering', 'head.hid_channels': 2048,
@@ -193,6 +226,15 @@ MODELS = {
         'teacher_temperature': dict(start=0.04, end=0.07, warmup=0.3), 'backbone.stop_grad_conv1': True},
     'dino/vit-s_ibot_own-images': {
         'momentum': 0.9995, 'head.out_channels': 8192, 'koleo_weight': 0.1, 'mask_generator.ratio': [0.1, 0.5]},
+    'refiner/vit-l_mae_heads': {
+        'train_encoder': False, 'momentum': None, 'backbone.out_indices': list(range(16, 24)),
+        'head.queue.length': 65536, 'head.queue.num_neighbors': 1, 'head.loss.pairs': 'published',
+        'head.hid_channels': 2048, 'head.out_channels': 256, 'head.predictor_channels': 4096},
+    **{f'segmentation/vit-{size}-p16_upernet_8xb2-amp-160k_ade20k': {
+        'backbone.out_indices': taps, 'neck.rescales': [4, 2, 1, 0.5], 'decode_head.pool_scales': [1, 2, 3, 6],
+        'decode_head.num_classes': 150, 'decode_head.loss_decode.loss_weight': 1.0, 'auxiliary_head.in_index': 2,
+        'auxiliary_head.channels': 256, 'auxiliary_head.loss_decode.loss_weight': 0.4, 'test_cfg.crop_size': [512, 512],
+        'test_cfg.stride': [341, 341]} for size, taps in (('base', [3, 5, 7, 11]), ('large', [7, 11, 15, 23]))},
     'wsp/vit-b_mae2wsp': {
         'backbone.stop_grad_conv1': False, 'head.num_classes': 28000, 'head.loss.type': 'mm_graft.TagCrossEntropyLoss'},
     'wsp/vit-b_mae_captions': {'backbone.mask_ratio': 0.75, 'neck.decoder_depth': 8, 'head.norm_pix': True},

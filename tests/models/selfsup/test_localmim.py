@@ -179,6 +179,19 @@ def test_targets_are_those_of_the_image_itself():
         torch.testing.assert_close(target, expected)
 
 
+def test_the_mask_of_a_wide_image_has_its_rows_and_columns():
+    model = build(backbone={'type': 'mm_graft.VisiblePatchViT', 'arch': DEEP, 'img_size': (16, 32), 'patch_size': 4,
+                            'taps': (1, 3, 5, 6)}, neck={**NECK, 'grids': [(4, 8)] * 4})
+    images, mask = torch.randn(1, 3, 16, 32), model.reconstruct(torch.randn(1, 3, 16, 32))[2]
+    assert mask.shape == (1, 4, 8)
+    torch.manual_seed(1)
+    preds, _, mask = model.reconstruct(images)
+    hidden = mask.repeat_interleave(4, 1).repeat_interleave(4, 2)[:, None]
+    torch.manual_seed(1)
+    others = model.reconstruct(torch.where(hidden, 9.0, images))[0]
+    assert all(torch.equal(*pair) for pair in zip(preds, others))
+
+
 def test_swin_sees_what_the_mask_leaves_and_all_of_a_whole_image():
     model, images, samples = swin().eval(), torch.randn(2, 3, 64, 64), masked_samples(2)
     torch.nn.init.normal_(model.backbone.mask_token)
