@@ -55,12 +55,12 @@ def launch(work: Callable, *arguments: object) -> mp.Process:
     return process
 
 
-def status_of(process: mp.Process) -> int:
+def status_of(process: mp.Process, seconds: float = SECONDS) -> int:
     """How a process ended; raises if it is not done in time."""
-    process.join(SECONDS)
+    process.join(seconds)
     if process.is_alive():
         process.kill()
-        raise TimeoutError(f'process {process.pid} is not done after {SECONDS} s')
+        raise TimeoutError(f'process {process.pid} is not done after {seconds} s')
     return process.exitcode
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from mmpretrain.registry import MODELS
 from PIL import Image
 
@@ -112,6 +113,7 @@ def test_the_branch_is_the_encoder_that_is_looked_at(place, name, monkeypatch):
     def export(backbone, path, size):
         torch.save({'state_dict': {f'backbone.{key}': value for key, value in backbone.state_dict().items()}}, path)
 
+    monkeypatch.setattr(Figure, 'savefig', lambda *args, **kwargs: None)
     monkeypatch.setattr(onnx_export, 'export_onnx', export)
     monkeypatch.setattr(onnx_export, 'largest_difference', lambda *args: 0.0)
     found = []

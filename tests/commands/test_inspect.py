@@ -34,13 +34,14 @@ def test_a_schedule_is_added_up(tmp_path, run):
     words = ('inspect', 'schedule', 'graft/vit-b_mae2mocov3_freezeout', '--out', tmp_path / 'F.png',
              '--iters-per-epoch', 4)
     options = ('--cfg-options', 'max_epochs=10', 'param_scheduler.warmup=0')
-    told = run(*words, '--seconds-per-step', 90, *options).splitlines()
-    frozen_at = dict(re.findall(r'depth +(\d+) freezes at epoch ([\d.]+)', '\n'.join(told)))
-    assert 'rates over 40 iterations (4 an epoch, assumed)' in told[0]
+    told = run(*words, '--seconds-per-step', 90, *options)
+    frozen_at = dict(re.findall(r'depth +(\d+) freezes at epoch ([\d.]+)', told))
+    assert 'rates over 40 iterations (4 an epoch, assumed)' in told
     assert [frozen_at[depth] for depth in ('0', '1', '11')] == ['2.75', '3.25', '9.25']
     assert len(frozen_at) == 12
-    assert told[-2].startswith('the whole run: 75.4% of the FLOPs of the encoder without freezing; 63.1% of the')
-    assert told[-1].startswith('expected: 0.75 hours in place of 1.00,')
+    lines = told.splitlines()
+    assert lines[-2].startswith('the whole run: 75.4% of the FLOPs of the encoder without freezing; 63.1% of the')
+    assert lines[-1].startswith('expected: 0.75 hours in place of 1.00,')
     assert 'expected' not in run(*words, *options)
 
 

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from tests.own_process import launch, status_of
 
+SECONDS = 600
+
 
 def run_words(words: Sequence[str], folder: Path, log: Path) -> int:
     """The exit status of a command line that runs in ``folder``; ``log`` gets what it prints."""
-    return status_of(launch(run_command, list(words), str(folder), str(log)))
+    return status_of(launch(run_command, list(words), str(folder), str(log)), SECONDS)
 
 
 def run_command(rank: int, words: list[str], folder: str, log: str) -> None:

@@ -45,7 +45,8 @@ GIVEN = {
     'checkpoints/vit_b16_ft_in1k.pth': ('wsp/vit-b_finetune_512px.py', 'mmpretrain'),
 }
 # long commands, and options that make them short
-FEWER = {'evaluate.py': ' --linear-epochs 2', 'experiments.lr_grid': ' --multipliers 0.1 1 --panels 1',
+FEWER = {'evaluate.py': ' --linear-epochs 2', 'analyze conflict': ' --batch-size 4', 'analyze vic': ' --batch-size 4',
+         'experiments.lr_grid': ' --multipliers 0.1 1 --panels 1',
          'experiments.partial_finetuning': ' --frozen 0 6'}
 SRUN = r'''#!/usr/bin/env bash
 while [[ $1 == -* ]]; do [[ $1 == -p ]] && shift; shift; done

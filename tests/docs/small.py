@@ -6,7 +6,7 @@ from mmengine.config import Config
 
 from tests.shrink import shrink, shrink_swin
 
-FEW = list(range(0, 64, 2))  # of the labeled training images; half of them are of each class
+FEW = list(range(0, 64, 4))  # of the labeled training images; half of them are of each class
 ONE_EPOCH = (re.compile(r'(epoch|iter)_\d+\.pth'), r'\1_1.pth')
 
 
