@@ -180,7 +180,7 @@ def _tiff_header(content: bytes) -> Header:
 
 
 def check_bounds(header: Header, content: bytes, max_pixels: int) -> None:
-    """See that an image is worth decoding, and, where a decoder would not say it, that the file does not end early.
+    """Check that an image is worth decoding, and, where a decoder would not say it, that the file does not end early.
 
     Raises:
         BadImageError: it is not.

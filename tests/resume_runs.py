@@ -109,7 +109,7 @@ def free_port() -> int:
 
 def attempt(config: Path, work_dir: Path, how: dict) -> dict:
     """Start the run or go on with it, and interrupt it: ``how`` has the iteration, seconds, or that it is writing."""
-    from mm_graft.checkpoints.intact import newest_intact, training_iteration
+    from mm_graft.checkpoints.intact import newest_intact, training_meta
     processes, port = [], free_port()
     for rank in range(how.get('processes', 1)):
         processes.append(os.fork())
@@ -127,7 +127,7 @@ def attempt(config: Path, work_dir: Path, how: dict) -> dict:
             os.killpg(process, signal.SIGKILL)  # processes of its loader
     path, _ = newest_intact(work_dir) if work_dir.is_dir() else (None, None)
     reached = work_dir / 'reached'
-    return {**how, 'status': statuses[0], 'statuses': statuses, 'saved': training_iteration(path) if path else 0,
+    return {**how, 'status': statuses[0], 'statuses': statuses, 'saved': training_meta(path)['iter'] if path else 0,
             'reached': int(reached.read_text() or 0) if reached.is_file() else 0}
 
 

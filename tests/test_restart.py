@@ -74,7 +74,7 @@ def test_a_group_that_keeps_shards_is_interrupted_and_ends_with_the_same_bits(tm
     run_undisturbed(config, tmp_path / 'whole')
     stopped = run(config, tmp_path / 'again', MAX_RESTARTS='1')
     if code:  # torchrun itself was asked to stop
-        assert 'asks to stop: saved iteration' in stopped.stdout, stopped.stdout[-3000:]
+        assert 'requested a stop: saved iteration' in stopped.stdout, stopped.stdout[-3000:]
         stopped = run(config, tmp_path / 'again', MAX_RESTARTS='1')
     assert stopped.returncode == 0, stopped.stdout[-3000:]
     assert f'resume from {tmp_path}/again/{"stopped" if code else "epoch_1"}.pth' in stopped.stdout
@@ -96,7 +96,7 @@ def test_a_signal_to_torchrun_saves_and_the_run_goes_on_with_resume(tmp_path):
     config = tmp_path / 'config.py'
     config.write_text(CONFIG.replace("'KilledOnce'", "'KilledOnce', iteration=1, name='SIGTERM', parent=True"))
     stopped = run(config, tmp_path / 'run')
-    assert 'asks to stop: saved iteration 10' in stopped.stdout, stopped.stdout[-3000:]
+    assert 'requested a stop: saved iteration 10' in stopped.stdout, stopped.stdout[-3000:]
     assert stopped.returncode != 0  # so says torchrun, whatever its processes do
     resumed = run(config, tmp_path / 'run', MAX_RESTARTS='1')
     assert resumed.returncode == 0, resumed.stdout[-3000:]

@@ -111,8 +111,8 @@ def test_a_signal_ends_the_run_clean_and_loses_nothing(runs):
     folder, results = runs
     attempt = results['terminated'][0]
     assert (attempt['status'], attempt['saved']) == (0, 8)
-    assert 'SIGTERM asks to stop: saved iteration 8' in log(folder, 'terminated')
-    assert 'go on in epoch 2 after 3 of its iterations' in log(folder, 'terminated')
+    assert 'SIGTERM requested a stop: saved iteration 8' in log(folder, 'terminated')
+    assert 'continuing in epoch 2 after 3 of its iterations' in log(folder, 'terminated')
     assert [(attempt['status'], attempt['saved']) for attempt in results['twice'][:2]] == [(0, 3), (0, 5)]
 
 
@@ -144,8 +144,8 @@ def test_two_processes_agree_when_to_stop_and_one_of_them_saves(groups):
     assert [(results[name][0]['statuses'], results[name][0]['saved']) for name in GROUPS if name != 'whole'] == [
         ([0, 0], 9), ([0, 0], 3), ([70, -9], 5)]
     assert results['both are asked'][1]['saved'] == 9
-    assert log(folder, 'one is asked').count('another process asks to stop: saved iteration 9') == 1
-    assert log(folder, 'both are asked').count('asks to stop: saved') == 2
+    assert log(folder, 'one is asked').count('another process requested a stop: saved iteration 9') == 1
+    assert log(folder, 'both are asked').count('requested a stop: saved') == 2
 
 
 def assert_nothing_lost(folder, result, epochs):

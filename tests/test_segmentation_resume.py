@@ -48,7 +48,7 @@ def test_a_segmentation_run_that_is_asked_to_stop_ends_with_the_same_bits(tmp_pa
     (tmp_path / 'whole').mkdir()
     (tmp_path / 'whole' / 'killed').touch()
     train(config, tmp_path / 'whole')
-    assert 'SIGTERM asks to stop: saved iteration 4' in train(config, tmp_path / 'run')
+    assert 'SIGTERM requested a stop: saved iteration 4' in train(config, tmp_path / 'run')
     assert 'resumed epoch: 0, iter: 4' in train(config, tmp_path / 'run')
     left, right = (torch.load(tmp_path / name / 'iter_6.pth', weights_only=False) for name in ('whole', 'run'))
     for key, value in left['state_dict'].items():

@@ -23,7 +23,7 @@ class Proposal:
     Attributes:
         pool: the features whose kNN is best, on which the rest stands.
         best_block: depth of the best block, from 1.
-        taps: blocks for the refiner's heads, from 0, as ``out_indices`` takes them.
+        out_indices: blocks for the refiner's heads, from 0, as a backbone takes them.
         graft_depth: blocks to keep as they are, or to train slowly; those above are trained.
         freeze_first: blocks that can be frozen from the start.
         freeze_order: depths in the order in which the rest may stop (0 is the stem), as FreezeOut does from below.
@@ -32,14 +32,14 @@ class Proposal:
 
     pool: str
     best_block: int
-    taps: list[int]
+    out_indices: list[int]
     graft_depth: int
     freeze_first: int
     freeze_order: list[int]
     reason: str
 
 
-def spread_taps(first: int, last: int, most: int = MOST_HEADS) -> list[int]:
+def spread_blocks(first: int, last: int, most: int = MOST_HEADS) -> list[int]:
     """At most ``most`` blocks, from 0, evenly from ``first`` to ``last`` with both ends."""
     return np.unique(np.linspace(first, last, min(most, last - first + 1)).round().astype(int)).tolist()
 
@@ -56,7 +56,7 @@ def propose(curves: Curves) -> Proposal:
     knn = np.asarray(curves[pool]['knn'])
     last, best = len(knn) - 1, int(knn.argmax())
     fall = float(knn[best] - knn[last])
-    taps = spread_taps(best, last) if fall >= CLEAR else [last]
+    heads = spread_blocks(best, last) if fall >= CLEAR else [last]
     graft_depth = min(best + 1, last)
     half = knn[0] + (knn[best] - knn[0]) / 2
     freeze_first = int(np.flatnonzero(knn[:best + 1] >= half)[0]) if best else 0
@@ -64,22 +64,22 @@ def propose(curves: Curves) -> Proposal:
               f'the last block is as good (within {CLEAR:g} points): one head')
     reason = (f'kNN of the {pool} is best at block {best + 1} of {last + 1} ({knn[best]:.1f} %), and {fallen}; half of '
               f'its rise is done after block {freeze_first}')
-    return Proposal(pool, best + 1, taps, graft_depth, freeze_first, list(range(graft_depth + 1)), reason)
+    return Proposal(pool, best + 1, heads, graft_depth, freeze_first, list(range(graft_depth + 1)), reason)
 
 
 def draw_layers(found: Mapping[str, Curves], proposals: Mapping[str, Proposal]) -> Figure:
     """A panel for each measure, a line for each encoder and pool; rings mark the proposed heads."""
     figure = Figure(figsize=(5 * len(TITLES), 4), layout='constrained')
     for axes, (measure, title) in zip(figure.subplots(1, len(TITLES)), TITLES.items()):
-        for index, (label, curves) in enumerate(found.items()):
+        for number, (label, curves) in enumerate(found.items()):
             for pool, style in zip(curves, ('-', '--')):
                 values = curves[pool][measure]
-                axes.plot(range(1, len(values) + 1), values, style, color=f'C{index}', label=f'{label}, {pool}')
+                axes.plot(range(1, len(values) + 1), values, style, color=f'C{number}', label=f'{label}, {pool}')
             proposal = proposals[label]
             values = curves[proposal.pool][measure]
-            axes.plot([tap + 1 for tap in proposal.taps], [values[tap] for tap in proposal.taps], 'o', mfc='none',
-                      color=f'C{index}')
-            axes.axvline(proposal.graft_depth + 0.5, color=f'C{index}', lw=0.6, ls=':')
+            axes.plot([index + 1 for index in proposal.out_indices],
+                      [values[index] for index in proposal.out_indices], 'o', mfc='none', color=f'C{number}')
+            axes.axvline(proposal.graft_depth + 0.5, color=f'C{number}', lw=0.6, ls=':')
         axes.set_xlabel('block')
         axes.set_ylabel(title)
         axes.xaxis.get_major_locator().set_params(integer=True)

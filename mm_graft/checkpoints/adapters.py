@@ -33,7 +33,7 @@ def merge_adapters(tensors: StateDict) -> StateDict:
     for layer in layers:
         parts = [tensors.get(f'{layer}{part}') for part in ('weight', 'lora_down', 'lora_up', 'lora_scale')]
         if any(part is None for part in parts):
-            raise ValueError(f'the adapter {layer}lora_… is not whole; it needs {layer}weight, lora_down, lora_up and '
+            raise ValueError(f'the adapter {layer}lora_… is incomplete; it needs {layer}weight, lora_down, lora_up and '
                              'lora_scale, as a checkpoint of a run has them')
         result[f'{layer}weight'] = merged_weight(*parts)
     return result

@@ -50,8 +50,7 @@ def architecture_of(file: CheckpointFile, layout: str | None = None, branch: str
     if STEM not in encoder or f'{FIRST}ln1.weight' not in encoder:
         raise ValueError('it is not a plain ViT; give the config of its encoder')
     if norms_behind(encoder, ''):
-        raise ValueError("its norms stand behind the blocks' parts, which no ViT of timm has; give a config with "
-                         'mm_graft.PostNormViT')
+        raise ValueError('it has post-norm blocks, which no ViT of timm has; give a config with mm_graft.PostNormViT')
     facts = read_facts(file, layout, len(encoder[STEM]))
     family = FAMILIES.get(facts.beside.family) or FAMILIES.get(layout, DEFAULT)
     assumed = []

@@ -49,12 +49,12 @@ class Archive:
         if any(name.startswith('code/') or name == 'constants.pkl' for name in self.records):
             raise UnsafePickleError('the code of a TorchScript archive')
         if reason := self._oddity(file, entries):
-            raise zipfile.BadZipFile(f'no archive of PyTorch\'s: {reason}')
+            raise zipfile.BadZipFile(f'not a PyTorch archive: {reason}')
         self.digests: dict[str, str] = {}
         if RECORD in self.records:
             self.digests = json.loads(self.read(RECORD))
             if self.digests.keys() | {RECORD} != self.records.keys():
-                raise zipfile.BadZipFile('it has not the records that its digest names')
+                raise zipfile.BadZipFile('its records are not those that its digest lists')
 
     def _oddity(self, file: BinaryIO, entries: list[zipfile.ZipInfo]) -> str | None:
         """What two readers could understand in two ways, and what is larger than the file."""

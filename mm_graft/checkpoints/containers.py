@@ -1,4 +1,4 @@
-"""Which of the dictionaries in a file is the state dict, and what stands beside it."""
+"""Finding the state dict among the dictionaries of a file."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,12 +21,11 @@ class CheckpointFile:
     """The content of a file.
 
     Attributes:
-        path: the file.
         tensors: of the state dict, by name.
         content: all of the file.
-        rest: what else there is: name → what it is.
-        container: where the state dict stands; empty at the top level.
-        is_average: whether it is that of a moving average.
+        rest: other entries: name → what it is.
+        container: key of the state dict; empty at the top level.
+        is_average: whether it is a moving average.
     """
 
     path: str | Path
@@ -38,7 +37,7 @@ class CheckpointFile:
 
 
 def read_file(path: str | Path, container: str | None = None, branch: str = 'base') -> CheckpointFile:
-    """The tensors of a file, and what stands beside them; see :func:`mm_graft.checkpoints.reading.read_content`.
+    """The tensors of a file, and the other entries; see :func:`mm_graft.checkpoints.reading.read_content`.
 
     Args:
         path: the file.
@@ -84,13 +83,13 @@ def choose(path: str | Path, content: object, branch: str) -> str:
 
 
 def holds_tensors(content: object, key: str) -> bool:
-    """Whether something under a key is a state dict."""
+    """Whether a value is a state dict."""
     inside = content.get(key) if isinstance(content, dict) else None
     return isinstance(inside, dict) and any(isinstance(value, Tensor) for value in inside.values())
 
 
 def beside(content: dict, key: object) -> str:
-    """What something beside the state dict is."""
+    """Description of an entry beside the state dict."""
     return "averaged weights, which branch='momentum' takes" if key in AVERAGES and holds_tensors(content, key) \
         else 'beside the state dict'
 
@@ -101,7 +100,7 @@ def kind(value: object) -> str:
 
 
 def describe(content: object) -> str:
-    """What a file has instead of tensors."""
+    """Description of a file without tensors, for a message."""
     if not isinstance(content, dict):
         return f'it holds a {kind(content)}'
     keys = [f'{key} (a {kind(value)})' for key, value in list(content.items())[:8]]
@@ -118,7 +117,7 @@ def read_checkpoint(path: str | Path, container: str | None = None) -> StateDict
 
 
 def provenance_of(content: object) -> dict | None:
-    """The record that a conversion of this package left in a file's content, wherever its format has room for one."""
+    """The provenance that a conversion of this package recorded in a file."""
     record = getattr(content, 'metadata', {}).get(PROVENANCE) or getattr(content, PROVENANCE, None)
     if isinstance(content, dict):
         record = content.get(PROVENANCE) or record

@@ -120,7 +120,7 @@ def convert_model(state_dict: StateDict, source: str | None, target: str, branch
 
     Raises:
         ValueError: unknown or wrong layout, a tensor that fits no rule, an encoder that the target cannot hold or that
-            is not whole.
+            is incomplete.
     """
     return write_model(read_model(state_dict, source, branch, prefix), target)
 
@@ -129,7 +129,7 @@ def write_model(model: Converted, target: str) -> Converted:
     """A model of mmpretrain in another layout, with all parts that it can hold.
 
     Raises:
-        ValueError: unknown layout, or an encoder that it cannot hold or that is not whole.
+        ValueError: unknown layout, or an encoder that it cannot hold or that is incomplete.
     """
     if target not in LAYOUT_NAMES:
         raise ValueError(f'unknown layout {target!r}; choose one of {sorted(LAYOUT_NAMES)}')
@@ -137,7 +137,7 @@ def write_model(model: Converted, target: str) -> Converted:
     if target == MMPRETRAIN:
         return model
     if target not in ('refiner', 'data2vec2') and norms_behind(model.backbone):
-        raise ValueError(f"{target}'s layout has no place for an encoder whose norms stand behind the blocks' parts; "
+        raise ValueError(f"{target}'s layout has no place for an encoder with post-norm blocks; "
                          'choose mmpretrain, data2vec2 or refiner')
     if target != 'localmim':
         model = plain_encoder(model, BASE)
@@ -147,7 +147,7 @@ def write_model(model: Converted, target: str) -> Converted:
     names = names_without(LAYOUTS[target].prefix, written.backbone)
     forms = (target, 'timm-dinov3') if target == 'timm' else (target, )
     if not any(LAYOUTS[form].shows(names, only_shown=True) for form in forms):
-        raise ValueError(f'this is no encoder of {LAYOUTS[target].title}; choose timm, mae or mmpretrain instead')
+        raise ValueError(f'this is not an encoder of {LAYOUTS[target].title}; choose timm, mae or mmpretrain instead')
     left_out = {model.sources.get(name, name): reason for name, reason in written.dropped.items()}
     return Converted(written.backbone, {**model.dropped, **left_out})
 
@@ -171,10 +171,10 @@ def _without_mask_token(model: Converted) -> Converted:
 
 
 def check_encoder(backbone: StateDict) -> None:
-    """See that an encoder of mmpretrain's is whole: under its names, its blocks complete, alike and of one width."""
+    """Check that an encoder of mmpretrain's is whole: under its names, its blocks complete, alike and of one width."""
     strange = [name for name in backbone if not HOST_NAMES.fullmatch(name) and not FOREIGN_PARTS.fullmatch(name)]
     if strange:
-        raise ValueError(f'{len(strange)} tensors belong to no ViT or Swin that is known here, first {strange[:3]}')
+        raise ValueError(f'{len(strange)} tensors belong to no known ViT or Swin, first {strange[:3]}')
     blocks: dict[int, dict[str, tuple]] = {}
     for name, tensor in backbone.items():
         if match := BLOCK_TENSOR.match(name):
@@ -182,21 +182,21 @@ def check_encoder(backbone: StateDict) -> None:
     missing = sorted(set(range(max(blocks, default=0) + 1)) - set(blocks)) if blocks else []
     if missing:
         raise ValueError(f'block {missing[0]} of the encoder is missing though there is a block {max(blocks)}; '
-                         'the file is not whole')
+                         'the file is incomplete')
     for index, shapes in sorted(blocks.items()):
         different = {name for name in {**shapes, **blocks[0]} if shapes.get(name) != blocks[0].get(name)}
         if different:
             name = min(different)
             raise ValueError(f'layers.{index}.{name} has shape {shapes.get(name)}, in block 0 it has '
-                             f'{blocks[0].get(name)}; the file is not whole')
+                             f'{blocks[0].get(name)}; the file is incomplete')
     if parts := lacking(backbone):
-        raise ValueError(f'the encoder lacks {", ".join(parts[:3])}; the file is not whole')
+        raise ValueError(f'the encoder lacks {", ".join(parts[:3])}; the file is incomplete')
     if not blocks:
         return
     hidden, taken = (blocks[0].get(f'ffn.layers.{part}.weight') for part in ('0.0', '1'))
     if hidden and taken and hidden[0] != taken[-1]:
         raise ValueError(f'the feed-forward part makes {hidden[0]} numbers and takes {taken[-1]}: it is gated '
-                         '(SwiGLU), which no ViT that is known here is')
+                         '(SwiGLU), which no known ViT is')
     width = blocks[0].get('ln1.weight', (None,))[-1]
     for name in ('cls_token', 'pos_embed', 'patch_embed.projection.bias', 'ln1.weight'):
         if name in backbone and backbone[name].shape[-1] != width:

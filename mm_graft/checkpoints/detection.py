@@ -1,4 +1,4 @@
-"""Which layout a checkpoint has, and below which prefix: by what a layout must have, and by nothing being left over."""
+"""Detecting the layout of a checkpoint and its prefix: required names must be there, and no name may be left over."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -53,7 +53,7 @@ MOMENTUM_WORD = re.compile(r'(^|[._])(momentum|teacher|target|ema|averaged?|slow
 
 
 class Place(NamedTuple):
-    """Where an encoder stands in a checkpoint: its layout, and what stands before each name."""
+    """Layout and prefix of an encoder in a checkpoint."""
 
     layout: str
     root: str
@@ -75,13 +75,13 @@ def detect_layout(tensors: Mapping[str, object]) -> str:
 
 def locate(tensors: Mapping[str, object], branch: str = 'base', layout: str | None = None,
            prefix: str | None = None) -> Place:
-    """The layout of a checkpoint's tensors, and what stands before their names (``module.``, ``model.``, …).
+    """The layout of a checkpoint's tensors, and the prefix of their names (``module.``, ``model.``, …).
 
     Args:
         tensors: by name.
-        branch: ``'momentum'`` looks below prefixes such as ``teacher.`` first, ``'base'`` below others.
-        layout: as which the file is to be read; detected if None. Then nothing else is looked at.
-        prefix: that it must be; found if None.
+        branch: ``'momentum'`` prefers prefixes such as ``teacher.``, ``'base'`` others.
+        layout: the only one to try; all if None.
+        prefix: the only one to try; all if None.
     """
     names = [name for name, value in without_adapters(tensors).items() if not is_number(name, value)]
     if layout not in (None, *LAYOUT_NAMES):
@@ -109,12 +109,12 @@ def locate(tensors: Mapping[str, object], branch: str = 'base', layout: str | No
 
 
 def below(names: Iterable[str], root: str) -> list[str]:
-    """What follows ``root`` in the names that begin with it."""
+    """Names that begin with ``root``, without it."""
     return [name[len(root):] for name in names if name.startswith(root)]
 
 
 def roots(names: list[str], layout: str) -> Iterator[str]:
-    """What stands before the name of the patch embedding, the shortest first."""
+    """Prefixes of the patch embedding's name, the shortest first."""
     probes = (BASE + STEM, STEM) if layout == MMPRETRAIN else (LAYOUTS[layout].names.to_foreign(BASE + STEM), )
     seen = set()
     for probe in probes:
@@ -132,7 +132,7 @@ def is_part(place: Place, other: Place) -> bool:
 
 
 def shortcomings(names: list[str], layout: str) -> list[str]:
-    """What keeps names from being those of a layout: ``no place for NAME`` and ``lacks NAME``."""
+    """Why names do not fit a layout: ``no place for NAME`` and ``lacks NAME``."""
     if layout == MMPRETRAIN:
         inside = below(names, BASE) if any(name.startswith(BASE) for name in names) else names
         strange = [name for name in inside if not HOST_NAMES.fullmatch(name)]
@@ -146,7 +146,7 @@ def shortcomings(names: list[str], layout: str) -> list[str]:
 
 
 def lacking(encoder: Iterable[str]) -> list[str]:
-    """What an encoder in mmpretrain's names must have and has not: stem, whole blocks, a norm."""
+    """Required names of mmpretrain's that an encoder lacks: stem, parts of blocks, a norm."""
     encoder = set(encoder)
     missing = [] if STEM in encoder else [STEM]
     if any(name.startswith('stages.') for name in encoder):
@@ -164,7 +164,7 @@ def lacking(encoder: Iterable[str]) -> list[str]:
 
 
 def explain(names: list[str]) -> str:
-    """Why names are those of no layout: the one that comes nearest, and what is wrong with it."""
+    """The error message for names of no layout: the nearest one, and what does not fit."""
     attempts = [(shortcomings(below(names, root), layout), layout, root)
                 for layout in TRIED for root in [*roots(names, layout)] or ['']]
     problems, layout, root = min(attempts, key=lambda attempt: len(attempt[0]))

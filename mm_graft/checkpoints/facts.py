@@ -1,4 +1,4 @@
-"""What is not stored in any tensor: heads, activation, grid …, as far as a file or what lies beside it states them."""
+"""Facts that no tensor stores (heads, activation, grid …), from metadata in a file or in JSON files beside it."""
 
 import re
 from collections.abc import Mapping
@@ -31,12 +31,9 @@ class Facts(NamedTuple):
     """What is stated about an encoder; None where nothing is.
 
     Attributes:
-        heads: of each attention.
-        activation: of the feed-forward parts.
-        grid: rows and columns of patches that its positions are for.
-        source: where it is stated.
-        eps: of the layer norms.
-        beside: what JSON files beside it say.
+        grid: rows and columns of patches of the position table.
+        source: where the facts are stated.
+        beside: settings in JSON files beside the weights.
     """
 
     heads: int | None = None
@@ -48,13 +45,7 @@ class Facts(NamedTuple):
 
 
 def read_facts(file: CheckpointFile, layout: str, width: int) -> Facts:
-    """What is stated by the record of a conversion, a run's config, a training's arguments, or a ``config.json``.
-
-    Args:
-        file: the file.
-        layout: of its encoder.
-        width: of its encoder.
-    """
+    """The facts in a conversion's record, a run's config, a training's arguments, or a ``config.json``."""
     names = {size: heads for size, heads in (HEADS_OF_MOCOV3 if layout in ('mocov3', 'graft') else HEADS).items()
              if WIDTHS[size] == width}  # a name says nothing about a model that was built narrower
     facts = Facts()
@@ -66,7 +57,7 @@ def read_facts(file: CheckpointFile, layout: str, width: int) -> Facts:
 
 
 def from_record(file: CheckpointFile) -> Facts:
-    """What the conversion that wrote a file knew."""
+    """Facts recorded by the conversion that wrote a file."""
     record = provenance_of(file.content) or {}
     grid = record.get('grid') if record.get('grid_known') != 'assumed' else None
     grid = tuple(grid) if isinstance(grid, list) and len(grid) == 2 and all(map(_whole, grid)) else None
@@ -75,7 +66,7 @@ def from_record(file: CheckpointFile) -> Facts:
 
 
 def from_config(file: CheckpointFile) -> Facts:
-    """What the config says with which a run of MMEngine wrote a file; it is not executed."""
+    """Facts in the config that MMEngine stored in a file, which is parsed and not executed."""
     meta = file.content.get('meta') if isinstance(file.content, dict) else None
     cfg = parse_config(meta.get('cfg')) if isinstance(meta, dict) else None
     model = cfg.get('model') if cfg else None
@@ -94,7 +85,7 @@ def from_config(file: CheckpointFile) -> Facts:
 
 
 def from_timm(backbone: dict, preprocessor: object) -> Facts:
-    """What the ViT of timm has that a config names; it is built without weights."""
+    """Facts of the timm ViT that a config names, built without weights."""
     import_scope('mm_graft')
     try:
         with torch.device('meta'):
@@ -111,7 +102,7 @@ def from_timm(backbone: dict, preprocessor: object) -> Facts:
 
 
 def from_sidecar(path: str | Path, names: Mapping[str, int]) -> Facts:
-    """What the ``config.json`` of Hugging Face, timm or OpenCLIP says that lies beside a file."""
+    """Facts in the ``config.json`` of Hugging Face, timm or OpenCLIP beside a file."""
     beside = settings_beside(path)
     vision = beside.vision
     heads = _whole(vision.get('num_attention_heads')) or by_name(beside.model, names)
@@ -122,7 +113,7 @@ def from_sidecar(path: str | Path, names: Mapping[str, int]) -> Facts:
 
 
 def from_arguments(content: object, names: Mapping[str, int]) -> Facts:
-    """What the arguments of a training or the name of an architecture say."""
+    """Facts in the arguments of a training, or in the name of an architecture."""
     if not isinstance(content, dict):
         return Facts()
     if heads := by_name(content.get('arch'), names):
@@ -140,13 +131,13 @@ def from_arguments(content: object, names: Mapping[str, int]) -> Facts:
 
 
 def by_name(name: object, heads: Mapping[str, int]) -> int | None:
-    """Heads of a named ViT."""
+    """Number of heads of a named ViT."""
     match = NAMED.search(name) if isinstance(name, str) else None
     return heads.get(match[1]) if match else None
 
 
 def heads_of(backbone: nn.Module) -> int | None:
-    """Heads of a backbone's first attention."""
+    """Number of heads of a backbone's first attention."""
     found = (getattr(module, 'num_heads', None) for module in backbone.modules())
     return next((heads for heads in found if type(heads) is int), None)
 

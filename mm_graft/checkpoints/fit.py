@@ -1,4 +1,4 @@
-"""Bring the tensors of an encoder under the names and onto the grid of a particular backbone."""
+"""Fitting the tensors of an encoder to the names and the grid of a particular backbone."""
 
 import re
 from collections.abc import Mapping
@@ -35,8 +35,8 @@ class Fitted:
 
     Attributes:
         tensors: name → tensor.
-        dropped: name → why the backbone does not take it.
-        fresh: names that the file does not have and that keep the backbone's initial values.
+        dropped: name → why it was not used.
+        fresh: names that the file lacks, which keep their initial values.
     """
 
     tensors: StateDict
@@ -96,7 +96,7 @@ def names_of_timm(own: StateDict, encoder: StateDict) -> StateDict:
 
 
 def spread_table(tensors: StateDict, own: StateDict) -> StateDict:
-    """The shared table in every block, if the backbone wants it so."""
+    """The shared table copied into every block, if the backbone has tables there."""
     shared = next((name for name in (SHARED, f'timm_model.{SHARED}') if name in tensors and name not in own), None)
     blocks = [name for name in own if BLOCK_TABLE.match(name.removeprefix('timm_model.'))]
     if shared is None or not blocks:

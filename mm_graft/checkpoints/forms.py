@@ -26,7 +26,7 @@ def fuse_qkv(model: StateDict) -> None:
         elif part == 'bias' and thirds['k'] is None and len(found) == 2:
             model[f'{start}q_bias'], model[f'{start}v_bias'] = found
         else:
-            raise ValueError(f'{start}{part} has {len(found)} of its three parts; the file is not whole')
+            raise ValueError(f'{start}{part} has {len(found)} of its three parts; the file is incomplete')
 
 
 def split_qkv(model: StateDict) -> None:
@@ -124,7 +124,7 @@ def fuse_pool(model: StateDict) -> None:
 
 
 def check_stem(model: StateDict) -> None:
-    """See that patches are embedded by a convolution."""
+    """Check that patches are embedded by a convolution."""
     stem = model.get(f'{BASE}patch_embed.projection.weight')
     if stem is not None and stem.ndim != 4:
         raise ValueError('its patches are embedded by a matrix, as those of images of any aspect (NaFlex) are; use the '

@@ -63,7 +63,7 @@ def write_hub_folder(origin: Origin, folder: str | Path, form: str = 'hf', grid:
 def choose_form(model: Converted) -> str:
     """The layout of Hugging Face's that holds an encoder."""
     if norms_behind(model.backbone):
-        raise ValueError("transformers have no encoder whose norms stand behind the blocks' parts")
+        raise ValueError("transformers has no encoder with post-norm blocks")
     reasons = []
     for form in FORMS:
         try:
@@ -90,7 +90,7 @@ def config_of_form(form: str, model: Converted, facts: Facts, grid: Grid | None)
     family = FAMILIES.get(own, Family(((0.5, ) * 3, ) * 2))
     activation = facts.activation or ('silu' if 'use_gated_mlp' in special else family.activation)
     if facts.heads is None or activation is None or grid is None:
-        raise ValueError("config.json wants the encoder's heads, activation and image size, not all of which the "
+        raise ValueError("config.json needs the encoder's heads, activation and image size, not all of which the "
                          'source states; put a config.json beside it, or convert a run\'s checkpoint')
     width, channels, patch, _ = encoder[STEM].shape
     hidden = next(len(encoder[name]) for part in ('layers.0.0', 'w12', 'fc1_x')

@@ -46,15 +46,6 @@ def corruption_reason(path: str | Path) -> str | None:
     return name and f'has weights that are NaN or infinite, first {name}'
 
 
-def training_iteration(path: str | Path) -> int | None:
-    """The iteration from which a run can continue with a file; None for a file that holds weights alone.
-
-    Raises:
-        CheckpointError: it cannot be opened, or not without running code from it.
-    """
-    return (training_meta(path) or {}).get('iter')
-
-
 def training_meta(path: str | Path) -> dict | None:
     """``meta`` of a file from which a run can go on; None for a file that holds weights alone.
 

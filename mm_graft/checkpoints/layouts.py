@@ -22,13 +22,13 @@ NAME_INDEX = (re.compile(r'.*relative_position_index$'), 'follows from the grid'
 
 @dataclass
 class Converted:
-    """What a conversion gave, and what was left out.
+    """Result of a conversion.
 
     Attributes:
         backbone: name → tensor; of the encoder alone, or of the whole model.
         dropped: name in the source → why it is not part of the result.
         sources: name in the result → name in the source, where that is another.
-        neck: what ``neck.*`` of the model is.
+        neck: what ``neck.*`` of the model is, for the reasons in ``dropped``.
     """
 
     backbone: StateDict = field(default_factory=dict)
@@ -42,17 +42,16 @@ class Layout:
     """A foreign layout.
 
     Attributes:
-        title: whose it is.
-        names: foreign names and those of mmpretrain's model.
-        dropped: patterns of foreign names that no other layout has a place for, with the reason.
+        title: of the authors or library, for messages.
+        names: map between foreign names and mmpretrain's.
+        dropped: patterns of foreign names that no other layout can hold, with the reason.
         neck: what its tensors outside the encoder are.
-        container: key of the file under which its authors keep the state dict; None for a bare one.
-        prefix: what their files put before every name.
-        shown_by: foreign names of which a file must have each, to be of this layout.
-        hidden_by: foreign names of which it must have none.
-        after_read, after_write: what is not a mere renaming, if anything; called with what was read and what was made
-            of it.
-        before_write: what changes mmpretrain's form in place, before it is renamed.
+        container: key of the state dict in the authors' files; None for a bare one.
+        prefix: of every name in their files.
+        shown_by: patterns that a file of this layout must all have.
+        hidden_by: patterns of which it must have none.
+        after_read, after_write: conversions beyond renaming, called with input and output.
+        before_write: conversion of mmpretrain's form in place, before renaming.
     """
 
     title: str
@@ -68,7 +67,7 @@ class Layout:
     before_write: Callable[[StateDict], None] | None = None
 
     def shows(self, names: Iterable[str], only_shown: bool = False) -> bool:
-        """Whether names that fit this layout are of it and not of another that they fit too."""
+        """Whether names that fit this layout belong to it rather than to another that they fit too."""
         names = list(names)
 
         def has(part: str) -> bool:
@@ -88,7 +87,7 @@ class Layout:
 
         Args:
             state_dict: name → tensor.
-            root: what stands before every name of the model; names without it are dropped.
+            root: prefix of the model's names; others are dropped.
         """
         result, unknown = Converted(neck=self.neck), []
         for name, tensor in state_dict.items():
@@ -137,7 +136,7 @@ class Layout:
 
 
 def is_number(name: str, value: object) -> bool:
-    """Whether something at the top of a state dict is a counter or the like, and no weight."""
+    """Whether a top-level entry of a state dict is a counter or the like and not a weight."""
     return '.' not in name and isinstance(value, Tensor) and value.numel() == 1
 
 

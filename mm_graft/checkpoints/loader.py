@@ -26,17 +26,15 @@ BESIDE = re.compile(r'(heads?|head_dist|fc|classifier|lm_head|projectors?|predic
 
 @dataclass(frozen=True)
 class Coverage:
-    """What a load did.
+    """Report of a load.
 
     Attributes:
-        path: the file.
-        layout: its layout.
-        loaded: tensors that went into the backbone.
+        loaded: number of tensors loaded into the backbone.
         dropped: names in the file that are not part of the backbone, with the reason.
-        fresh: names of the backbone that no such file has, and that kept their initial values.
-        assumed: what the file does not state and was taken as the backbone has it.
-        verified: by what the file is known to be what was written.
-        differs: what the backbone has otherwise than the file states, and that changes features by little.
+        fresh: names of the backbone that such files lack, which kept their initial values.
+        assumed: facts that the file does not state, taken from the backbone.
+        verified: digest or checksums by which the file was verified.
+        differs: settings in which the backbone differs slightly from what the file states.
     """
 
     path: str
@@ -76,11 +74,11 @@ def backbone_tensors(
             algorithm around it.
         path: the file.
         layout: of the file, see ``LAYOUT_NAMES``; detected if None.
-        branch: ``'base'``, or ``'momentum'`` for the slowly moving encoder of a contrastive checkpoint.
+        branch: ``'base'``, or ``'momentum'`` for the momentum encoder of a contrastive checkpoint.
         resize: interpolate position embeddings and tables of relative positions to the backbone's grid.
-        prefix: what stands before the names of the encoder's model in the file; found if None.
-        container: key of the file under which the state dict stands; found if None.
-        grid: rows and columns of patches that the file's positions are for, where it does not say.
+        prefix: of the names in the file; found if None.
+        container: key of the state dict in the file; found if None.
+        grid: rows and columns of patches of the file's position table, where it does not say.
         channels: adapt the patch projection to the backbone's number of input channels, see
             :func:`mm_graft.checkpoints.fit.adapt_stem`.
 
@@ -96,7 +94,7 @@ def fit_file(
     backbone: nn.Module, file: CheckpointFile, layout: str | None = None, branch: str = 'base', resize: bool = False,
     prefix: str | None = None, grid: Grid | None = None, channels: bool = False,
 ) -> tuple[StateDict, Coverage]:
-    """As :func:`backbone_tensors`, of a file that is read already.
+    """As :func:`backbone_tensors`, for a file that has been read.
 
     Raises:
         CheckpointError: the file is of another method, or of another size.
@@ -171,7 +169,7 @@ def under_own_names(own: StateDict, tensors: StateDict, branch: str, prefix: str
 
 
 def check_facts(backbone: nn.Module, facts: Facts, source: SourceGrid | None) -> tuple[str, ...]:
-    """What is assumed because the file does not state it.
+    """Facts that are assumed because the file does not state them.
 
     Raises:
         ValueError: the file states something else than the backbone has.

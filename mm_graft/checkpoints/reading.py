@@ -1,4 +1,4 @@
-"""Read checkpoint files without running code from them, within bounds, and never damaged."""
+"""Reading checkpoint files: verified, bounded, and without running code from them."""
 
 import os
 import pickle
@@ -26,10 +26,10 @@ class CheckpointError(ValueError):
 
 
 def read_content(source: str | Path | BinaryIO, tensors: bool = True, device_of: Callable | None = None) -> object:
-    """What a file holds; nothing in it can run code, and what is damaged is refused.
+    """The content of a file; nothing in it can run code, and damaged files are refused.
 
-    Known by their content, not by their name: PyTorch's archives, its files of before 1.6, and safetensors. Values are
-    built of plain types, tensors, NumPy's arrays and the host's logs and configs; an object of any other class is an
+    The format is detected from the content: PyTorch's archives, its files from before 1.6, and safetensors. Values are
+    plain types, tensors, NumPy's arrays and the host's logs and configs; an object of any other class is an
     :class:`mm_graft.checkpoints.unpickler.Inert`, and a call of anything else is an error.
 
     Args:
@@ -151,7 +151,7 @@ def _read_safetensors(file: BinaryIO) -> StateDict:
 
 
 def integrity(path: str | Path) -> str:
-    """By what a file is known to be what was written.
+    """Digest or checksums by which a file was verified.
 
     Raises:
         CheckpointError: no such file, or damaged.

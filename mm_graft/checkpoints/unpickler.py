@@ -223,7 +223,7 @@ def describe(function: object) -> str:
 
 
 def check_harmless(name: str) -> None:
-    """See that a name is that of a class of data.
+    """Check that a name is that of a class of data.
 
     Raises:
         UnsafePickleError: it is a function's, or of the standard library.

@@ -1,4 +1,4 @@
-"""Processes that train together were started in the same way."""
+"""Checking that the processes of a run were started with the same settings."""
 
 import hashlib
 import sys
@@ -13,9 +13,9 @@ OF_A_MACHINE = ('data_root', 'work_dir', 'num_workers', 'persistent_workers')
 
 
 def check_agreement(cfg: Config) -> None:
-    """See that all processes have the same settings; otherwise the main process says which differ, and all end.
+    """Check that all processes have the same settings; otherwise all exit, and the main one says which differ.
 
-    A rate that differs is averaged away silently, a batch that differs ends in the communication library.
+    Different learning rates would silently be averaged; different batch sizes fail in the communication library.
 
     Raises:
         ValueError: in the main process; names process, key and both values.

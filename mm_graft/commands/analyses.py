@@ -145,8 +145,8 @@ def layers(args: Namespace, entries: list[AnalyzedModel]) -> None:
     models = {label: {'curves': found[label], 'proposal': asdict(proposals[label])} for label in found}
     for label, proposal in proposals.items():
         print(f'{label}: {proposal.reason}')
-        print(f'  heads out_indices={proposal.taps}, graft above block {proposal.graft_depth}, freeze the stem and the '
-              f'first {proposal.freeze_first}')
+        print(f'  heads out_indices={proposal.out_indices}, graft above block {proposal.graft_depth}, freeze the stem '
+              f'and the first {proposal.freeze_first}')
     save(args, models, draw_layers(found, proposals), train_images=len(rows[0]), test_images=len(rows[1]))
 
 

@@ -95,7 +95,7 @@ def add_launcher(parser: argparse.ArgumentParser) -> None:
 
 
 def check_files(what: str, *paths: str) -> None:
-    """See that input files exist, before anything slow begins.
+    """Check that input files exist, before anything slow begins.
 
     Raises:
         FileNotFoundError: the first that does not.

@@ -14,23 +14,17 @@ WORLD_SIZE = {'pytorch': 'WORLD_SIZE', 'slurm': 'SLURM_NTASKS', 'mpi': 'OMPI_COM
 
 
 def processes(cfg: Config) -> int:
-    """How many train together, as their launcher tells each of them."""
+    """Number of processes, from the launcher's environment variables."""
     return int(os.environ.get(WORLD_SIZE.get(cfg.get('launcher'), ''), 1))
 
 
 def accumulation(cfg: Config) -> int:
-    """Iterations of an optimizer step."""
+    """Iterations per optimizer step."""
     return value_at(cfg, 'optim_wrapper.accumulative_counts') or 1
 
 
-def effective_batch(cfg: Config) -> int | None:
-    """Images of an optimizer step, None if the loader does not say."""
-    batch = value_at(cfg, 'train_dataloader.batch_size') or value_at(cfg, 'train_dataloader.batch_sampler.batch_size')
-    return batch * processes(cfg) * accumulation(cfg) if batch else None
-
-
 def share_batch(cfg: Config, batch_size: int) -> str:
-    """Give every process its share of an effective batch; a line that says so."""
+    """Set each process's share of an effective batch; returns a line for the log."""
     shares = processes(cfg) * accumulation(cfg)
     if not isinstance(batch_size, int) or batch_size < 1 or batch_size % shares:
         raise ValueError(f'--cfg-options batch_size={batch_size} cannot be shared by {processes(cfg)} processes with '
@@ -40,6 +34,6 @@ def share_batch(cfg: Config, batch_size: int) -> str:
 
 
 def scale_by_effective_batch(cfg: Config) -> None:
-    """Let the host, which scales the learning rate by the images of one iteration, count those of a step."""
+    """Make the host, which scales the learning rate by the images of an iteration, count those of a step."""
     if (cfg.get('auto_scale_lr') or {}).get('enable'):
         cfg.auto_scale_lr.base_batch_size /= accumulation(cfg)

@@ -88,7 +88,7 @@ def loader(args: argparse.Namespace, cfg: Config) -> None:
 
 
 def check_table(args: argparse.Namespace) -> None:
-    """See that the benchmarks are there."""
+    """Check that the benchmarks are there."""
     content_root()
 
 

@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check(args: argparse.Namespace) -> None:
-    """See that there are reports."""
+    """Check that there are reports."""
     check_files('report', *args.runs, *(args.kept or []))
 
 

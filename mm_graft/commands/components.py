@@ -54,7 +54,7 @@ def check_types(cfg: Config) -> None:
 
 
 def check_options(cfg: Config) -> None:
-    """See that no class which takes any option was given a misspelling of one that it knows."""
+    """Check that no class which takes any option was given a misspelling of one that it knows."""
     for place, part in _parts(cfg):
         classes = registered(part.get('type'))
         for option in part:

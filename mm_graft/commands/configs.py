@@ -117,7 +117,7 @@ def set_init(cfg: Config, checkpoint: str) -> None:
 
 
 def check_paths(cfg: Config) -> None:
-    """See that the data and checkpoints that a training reads exist, before anything is built.
+    """Check that the data and checkpoints that a training reads exist, before anything is built.
 
     Raises:
         FileNotFoundError: names the key, the path and what to do.
@@ -126,12 +126,12 @@ def check_paths(cfg: Config) -> None:
     for key, value in leaves(cfg):
         if CHECKPOINT_KEY.search(key) and _is_path(value) and not Path(value).exists():
             raise FileNotFoundError(
-                f'checkpoint {value} ({key}) does not exist; put it there, or say where it is by '
+                f'checkpoint {value} ({key}) does not exist; put it there, or give its path with '
                 f'--cfg-options {key}=/path/to/file.pth')
 
 
 def check_folders(cfg: Config, *loaders: str) -> None:
-    """See that the folders exist from which these loaders read.
+    """Check that the folders exist from which these loaders read.
 
     Raises:
         FileNotFoundError: names the key, the path and what to do.
@@ -139,7 +139,7 @@ def check_folders(cfg: Config, *loaders: str) -> None:
     for key, value in (leaf for name in loaders for leaf in leaves(cfg.get(name), name)):
         if key.endswith('.data_root') and _is_path(value) and not Path(value).is_dir():
             raise FileNotFoundError(
-                f'data folder {value} ({key}) does not exist; put the data there, or say where it is by '
+                f'data folder {value} ({key}) does not exist; put the data there, or give its path with '
                 f'--cfg-options {key}=/path/to/data')
 
 

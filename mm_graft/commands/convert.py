@@ -33,7 +33,7 @@ def layout_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check_source(args: argparse.Namespace) -> None:
-    """See that the file exists."""
+    """Check that the file exists."""
     check_files('checkpoint', args.source)
 
 
@@ -99,7 +99,7 @@ def onnx(args: argparse.Namespace, cfg: Config) -> None:
     print(f'{args.target}: any batch, {size[0]} × {size[1]} pixels; differs from PyTorch by {worst:.1e}')
     if not worst <= 1e-4:  # NaN too
         Path(args.target).unlink()
-        raise ValueError(f'{args.target} did not compute what the checkpoint does and is removed')
+        raise ValueError(f'{args.target} did not reproduce the outputs of the checkpoint and was removed')
 
 
 def _add_origin(parser: argparse.ArgumentParser) -> None:

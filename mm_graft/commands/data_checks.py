@@ -1,4 +1,4 @@
-"""What the data sets of a run leave out, and whether they mean the same by a label."""
+"""Which images the data sets of a run leave out, and whether their labels mean the same classes."""
 
 import logging
 from collections import Counter
@@ -18,7 +18,7 @@ from mm_graft.image_folders import list_images, shorten
 
 
 class ClassNamesHook(Hook):
-    """Refuse to test or resume a model with data whose classes are not those that it was trained on.
+    """Refuse to test or resume a model on data with other classes than it was trained on.
 
     Args:
         loader: ``'test_dataloader'``, or ``'train_dataloader'``, which counts in a resumed run only: what a new run
@@ -29,14 +29,14 @@ class ClassNamesHook(Hook):
         self.loader = loader
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Compare by name."""
+        """Compare class names."""
         trained = ((checkpoint.get('meta') or {}).get('dataset_meta') or {}).get('classes')
         if trained and (self.loader == 'test_dataloader' or asked_to_resume(runner)):
             number_by_name({'the checkpoint': trained, self.loader: getattr(runner, self.loader).dataset})
 
 
 def check_data_sets(sets: Mapping[str, Dataset]) -> None:
-    """See that data sets, by the name of their loader, leave no image out silently, and have the same classes."""
+    """Check that data sets (by loader) silently leave out no image, and have the same classes."""
     for loader, dataset in sets.items():
         check_folder(loader, innermost(dataset))
     number_by_name(sets)
@@ -50,7 +50,7 @@ def innermost(dataset: Dataset) -> Dataset:
 
 
 def check_folder(loader: str, dataset: Dataset) -> None:
-    """Say what the host's ``CustomDataset`` leaves out of a folder."""
+    """Report the images of a folder that the host's ``CustomDataset`` leaves out."""
     if not isinstance(dataset, CustomDataset) or isinstance(dataset, ImageFolder) or dataset.ann_file:
         return
     if not isinstance(get_file_backend(dataset.img_prefix, enable_singleton=True), LocalBackend):
@@ -65,7 +65,7 @@ def check_folder(loader: str, dataset: Dataset) -> None:
         phantoms = [name for name in dataset.folder_to_idx if name not in read]
         if phantoms:
             raise ValueError(
-                f'{loader}: {type(dataset).__name__} takes folders for classes of which it reads no image: '
+                f'{loader}: {type(dataset).__name__} counts folders as classes from which it reads no image: '
                 f'{shorten(phantoms)}' + (f' (left out: {endings})' if left else '') + f'; {remedy} reads every format '
                 'that can be decoded, and no hidden or empty folders')
     if left:
@@ -74,7 +74,7 @@ def check_folder(loader: str, dataset: Dataset) -> None:
 
 
 def number_by_name(sets: Mapping[str, Dataset | tuple[str, ...]]) -> None:
-    """See that all sets have the classes of the first; an `ImageFolder` with some of them is numbered as the first."""
+    """Check that all sets have the classes of the first; an `ImageFolder` with only some takes over its numbers."""
     named = {name: (dataset, classes_of(dataset)) for name, dataset in sets.items()}
     named = {name: pair for name, pair in named.items() if pair[1]}
     if len(named) < 2:

@@ -1,7 +1,7 @@
-"""A look at the first samples of each loader, before the first epoch: what would otherwise be an error of torch's.
+"""Checks on the first samples of each loader, before the first epoch.
 
-A wrong size or mask shows in the loss, in words that name no key and no file; of the validation set it shows after the
-first epoch. Samples are read in the main process, and no random number that the run draws is used up.
+A wrong size or mask would fail in the loss with an error that names no key and no file, and in the validation set only
+after the first epoch. Samples are read in the main process, without advancing the run's random state.
 """
 
 import random
@@ -26,15 +26,15 @@ from mm_graft.models.grids import check_divides
 
 
 class FirstLookHook(Hook):
-    """Look before a training loads or writes anything, see :func:`first_look`."""
+    """Runs :func:`first_look` before a training loads or writes anything."""
 
     def before_run(self, runner: Runner) -> None:
-        """Look."""
+        """Check."""
         first_look(runner)
 
 
 def first_look(runner: Runner) -> None:
-    """Read two samples of each loader, and masks, and see that they suit each other and the model."""
+    """Read two samples of each loader, and masks; check that they fit each other and the model."""
     loaders = {'train_dataloader': runner.train_dataloader}
     if runner.val_loop is not None:
         loaders['val_dataloader'] = runner.val_loop.dataloader
@@ -56,7 +56,7 @@ def first_look(runner: Runner) -> None:
 
 @contextmanager
 def untouched_generators() -> Iterator[None]:
-    """Leave the random generators as they were, whatever is drawn."""
+    """Restore the random state afterwards."""
     states = random.getstate(), np.random.get_state()  # noqa: NPY002 (the generator that transforms draw from)
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices):
@@ -68,7 +68,7 @@ def untouched_generators() -> Iterator[None]:
 
 
 def first_samples(name: str, loader: DataLoader) -> list:
-    """The first and the last sample of a loader's data set; none of a data set without places."""
+    """The first and the last sample of a loader's data set; none of one that cannot be indexed."""
     if not hasattr(loader.dataset, '__getitem__') or not hasattr(loader.dataset, '__len__'):
         return []
     samples = []
@@ -108,7 +108,7 @@ def images_of(batch: object) -> list[Tensor]:
 
 
 def check_sizes(name: str, model: nn.Module, inputs: list[Tensor]) -> None:
-    """See that images have the channels of the backbone, divide into its patches, and, if hidden, its very size."""
+    """Check that images have the backbone's channels, divide into its patches and, if it hides some, its size."""
     stem = stem_of(model)
     if stem is None:
         return
@@ -121,13 +121,13 @@ def check_sizes(name: str, model: nn.Module, inputs: list[Tensor]) -> None:
         height, width = image.shape[2:]
         if hides(model) and len(inputs) == 1 and isinstance(size, tuple) and (height, width) != size:
             raise ValueError(f'{name} gives images of {height}×{width}, but model.backbone.img_size is '
-                             f'{size[0]}×{size[1]}, to which masks and decoder are bound; give both the same')
+                             f'{size[0]}×{size[1]}, on which masks and decoder depend; give both the same')
         if stem.kernel_size == stem.stride:
             check_divides((height, width), stem.stride)
 
 
 def stem_of(model: nn.Module) -> nn.Conv2d | None:
-    """The convolution by which the backbone embeds patches; None of a kind that is not known."""
+    """The convolution that embeds patches; None if the backbone is of an unknown kind."""
     try:
         backbone = find_backbone(model)[1]
     except ValueError:
@@ -137,7 +137,7 @@ def stem_of(model: nn.Module) -> nn.Conv2d | None:
 
 
 def other_channels(name: str, channels: int, stem: nn.Conv2d) -> str:
-    """What to say of images of so many channels."""
+    """The error message for images of so many channels."""
     return (f'{name} gives images of {channels} channels, but model.backbone takes {stem.in_channels}; set '
             'model.backbone.in_channels, or the color of the loading')
 
@@ -149,7 +149,7 @@ def hides(model: nn.Module) -> bool:
 
 
 def check_parts(model: nn.Module) -> None:
-    """See that something is hidden and something is seen, and that decoder, head and encoder have the same patches."""
+    """Check that some patches are hidden and some visible, and that decoder, head and encoder agree on them."""
     backbone, neck, head = (getattr(model, name, None) for name in ('backbone', 'neck', 'head'))
     ratio = getattr(backbone, 'mask_ratio', None)
     if isinstance(ratio, float | int) and not 0 < ratio < 1:
@@ -170,7 +170,7 @@ def check_parts(model: nn.Module) -> None:
 
 
 def check_single_images(model: nn.Module, loader: DataLoader) -> None:
-    """See that no batch of one image meets a batch norm over vectors, which has no variance then."""
+    """Check that no batch of a single image reaches a batch norm over vectors, which would have no variance."""
     size = getattr(loader.batch_sampler, 'batch_size', None) or loader.batch_size
     norms = [name for name, module in model.named_modules() if isinstance(module, nn.BatchNorm1d)
              or (isinstance(module, SyncBatchNorm) and get_world_size() == 1 and not name.startswith('backbone'))]

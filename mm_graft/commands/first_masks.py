@@ -1,4 +1,4 @@
-"""What the first masks of a segmentation data set hold, against its classes and the heads that learn them."""
+"""The first masks of a segmentation data set, checked against its classes and the model's heads."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ LOOKED_AT = 64  # masks
 
 
 def check_masks(loader: str, model: nn.Module, dataset: Dataset) -> None:
-    """See that masks have two dimensions and values that the heads know, and that no class is taken for nothing."""
+    """Check that masks are two-dimensional with values that the heads know, and that no class is ignored."""
     classes = tuple((getattr(dataset, 'metainfo', None) or {}).get('classes') or ())
     heads = heads_of(model)
     for key, head in heads.items():
@@ -44,10 +44,10 @@ def check_masks(loader: str, model: nn.Module, dataset: Dataset) -> None:
 
 
 def check_zero_label(loader: str, dataset: Dataset, seen: set[int], ignored: set[int], classes: int) -> None:
-    """See that ``reduce_zero_label`` (0 is nothing, 1 the first class) is not set where 0 is a class.
+    """Check that ``reduce_zero_label`` (0 is nothing, 1 the first class) is not set where 0 is a class.
 
-    Then the last class never occurs, though all others do. Where that is so of masks that are right, the data set's
-    ``metainfo.zero_label_checked`` says it.
+    A sign of it is that only the last class never occurs. If such masks are right, set the data set's
+    ``metainfo.zero_label_checked``.
     """
     metainfo = getattr(dataset, 'metainfo', None) or {}
     if not getattr(dataset, 'reduce_zero_label', False) or classes < 2 or metainfo.get('zero_label_checked'):

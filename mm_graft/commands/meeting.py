@@ -1,6 +1,6 @@
-"""Processes that are to work together tell each other that they are there, or why they will not come.
+"""A rendezvous before the processes of a run join their group: each reports that it is ready, or why it failed.
 
-Those that have joined a group wait in it; half an hour, by PyTorch's default, for one that failed before it joined.
+Processes that joined would wait, half an hour by PyTorch's default, for one that failed before it could join.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _held = []  # stores: the main process's is the server, until it ends
 
 
 def meet(launcher: str) -> None:
-    """Wait until all processes that a launcher has started have come this far."""
+    """Wait until all processes of the launcher have reached this call."""
     if not starts_several(launcher):
         return
     rank, world, deadline = own_place(), int(os.environ['WORLD_SIZE']), time.monotonic() + 60 * MINUTES
@@ -38,19 +38,19 @@ def meet(launcher: str) -> None:
                 let_others_read(store, world)
                 raise ValueError(reason)
             if time.monotonic() > deadline:
-                raise ValueError(f'of {world} processes {came} came within {MINUTES:g} minutes; see what the others '
-                                 'said')
+                raise ValueError(f'only {came} of {world} processes connected within {MINUTES:g} minutes; see the logs '
+                                 'of the others')
             time.sleep(0.1)
             came = store.add(CAME, 0)
     except RuntimeError as error:  # of the store
         raise ValueError(f'process {rank} of {world} did not reach process 0 at {os.environ["MASTER_ADDR"]}:'
-                         f'{os.environ["MASTER_PORT"]} within {MINUTES:g} minutes, or has lost it; see what that said'
+                         f'{os.environ["MASTER_PORT"]} within {MINUTES:g} minutes, or lost the connection; see its log'
                          ) from error
 
 
 @contextmanager
 def telling_others(launcher: str) -> Iterator[None]:
-    """Let the processes that wait in :func:`meet` end with the reason for which this one fails."""
+    """If this process fails, end those that wait in :func:`meet` with its reason."""
     try:
         yield
     except INPUT_ERRORS as error:
@@ -61,7 +61,7 @@ def telling_others(launcher: str) -> Iterator[None]:
 
 
 def tell_failure(reason: str) -> None:
-    """Say that this process will not come."""
+    """Report that this process failed, and why."""
     world = int(os.environ['WORLD_SIZE'])
     store = open_store(SECONDS_TO_TELL)
     store.set(FAILED, f'process {own_place()} of {world} has failed: {reason}')
@@ -69,7 +69,7 @@ def tell_failure(reason: str) -> None:
 
 
 def let_others_read(store: PrefixStore, world: int) -> None:
-    """Note that this process knows of a failure; whose store it is stays until all know, or for a while."""
+    """Acknowledge a failure; the process that serves the store stays until all have, or a timeout."""
     deadline, read = time.monotonic() + SECONDS_TO_TELL, store.add(READ, 1)
     while is_server() and read < world and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -77,7 +77,7 @@ def let_others_read(store: PrefixStore, world: int) -> None:
 
 
 def starts_several(launcher: str) -> bool:
-    """Whether other processes are to join this one."""
+    """Whether this process is one of several."""
     if launcher == 'slurm':
         from mm_graft.commands.running import slurm_to_torch
         slurm_to_torch()
@@ -86,7 +86,7 @@ def starts_several(launcher: str) -> bool:
 
 
 def own_place() -> int:
-    """Number of this process."""
+    """Rank of this process."""
     return int(os.environ['RANK'])
 
 
@@ -96,7 +96,7 @@ def is_server() -> bool:
 
 
 def open_store(seconds: float) -> PrefixStore:
-    """The store of all processes, in the place where their group will have one too; of this start of theirs."""
+    """The store shared by all processes of this launch, at the address of their future group."""
     from torch.distributed import PrefixStore, TCPStore
     _held.append(TCPStore(os.environ['MASTER_ADDR'], int(os.environ['MASTER_PORT']), is_master=is_server(),
                           timeout=timedelta(seconds=seconds), wait_for_workers=False, multi_tenant=True))

@@ -1,4 +1,4 @@
-"""How a command ends: errors of its inputs and Ctrl-C in one line, faults of the program with a traceback."""
+"""How a command ends: input errors and Ctrl-C in one line, bugs with a traceback."""
 
 import os
 import signal
@@ -23,10 +23,10 @@ class ReportedError(Exception):
 
 @contextmanager
 def clean_errors() -> Iterator[None]:
-    """Turn an error of the inputs into one line on stderr and exit status 1, Ctrl-C into one line and status 130.
+    """Turn input errors into one line on stderr and exit status 1, Ctrl-C into one line and status 130.
 
-    A :class:`ReportedError` keeps its traceback, and every error does if the environment has MM_GRAFT_TRACEBACK=1. A
-    second Ctrl-C ends the process at once, whatever it is cleaning up.
+    A :class:`ReportedError` keeps its traceback, as does every error with MM_GRAFT_TRACEBACK=1. A second Ctrl-C ends
+    the process at once.
     """
     listening = signal.getsignal(signal.SIGINT) is signal.default_int_handler and current_thread() is main_thread()
     if listening:
@@ -49,7 +49,7 @@ def clean_errors() -> Iterator[None]:
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, without line breaks; where in the code it was raised if it says nothing or only a key."""
+    """The message of an error in one line; with its place in the code if the message is empty or only a key."""
     message = error.args[0] if isinstance(error, KeyError) and error.args else error
     text = ' '.join(str(message).split())
     if text and not (isinstance(error, KeyError) and ' ' not in text):

@@ -93,7 +93,7 @@ def read(path: Path, variables: Mapping[str, object]) -> Config:
 
 
 def check_variable(cfg: Config, path: Path, key: str, value: object) -> None:
-    """See that another value of a variable is of its kind and changes what a Runner reads."""
+    """Check that another value of a variable is of its kind and changes what a Runner reads."""
     old, given = value_at(cfg, key), f'--cfg-options {key}={value}'
     if None not in (old, value) and _kind(old) != _kind(value):
         raise ValueError(f'{given}: expected {_kind(old)}, such as {old!r}')
@@ -112,7 +112,7 @@ def changes(before: Config, after: Config) -> list[str]:
 
 
 def check_keys(cfg: Config, keys: Iterable[str]) -> None:
-    """See that dotted keys begin with a variable of the config or with what a Runner reads."""
+    """Check that dotted keys begin with a variable of the config or with what a Runner reads."""
     for key in keys:
         top, *rest = key.split('.')
         if top not in RUNNER_KEYS and top not in cfg:
@@ -123,7 +123,7 @@ def check_keys(cfg: Config, keys: Iterable[str]) -> None:
 
 
 def check_place(cfg: Config, key: str) -> None:
-    """See that a dotted key can be set: what is on the way to it holds other values."""
+    """Check that a dotted key can be set: what is on the way to it holds other values."""
     node, passed = cfg, []
     for part in key.split('.'):
         if isinstance(node, list | tuple):

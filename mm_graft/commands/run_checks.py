@@ -1,4 +1,4 @@
-"""What would go wrong in a run, or go on silently wrong, and can be seen before its first step."""
+"""What would fail in a run, or be silently wrong, and can be seen before its first step."""
 
 from mmengine.config import Config
 from mmengine.dist import get_world_size
@@ -17,7 +17,7 @@ CLASS_KEYS = ('model.head.num_classes', 'data_preprocessor.num_classes', 'model.
 
 
 class BatchSizeHook(Hook):
-    """Say, where the log of a run begins, that its learning rate is meant for batches of another size."""
+    """Warn at the start of the log if the learning rate is meant for batches of another size."""
 
     def before_train(self, runner: Runner) -> None:
         """Compare, as ``--auto-scale-lr`` does, the images of an optimizer step."""
@@ -35,7 +35,7 @@ class BatchSizeHook(Hook):
 
 
 def check_data(runner: Runner) -> None:
-    """See that training images make a batch, have the classes of the validation images, and fit classifier and grid."""
+    """Check that training images fill a batch, share the validation classes, and fit classifier and grid."""
     if runner.train_loop is None:
         return
     check_length(runner)
@@ -47,7 +47,7 @@ def check_data(runner: Runner) -> None:
 
 
 def check_length(runner: Runner) -> None:
-    """See that an epoch has a step; without one the host's schedules fail with other words."""
+    """Check that an epoch has a step; without one the host's schedules fail with other words."""
     loader, batch = runner.train_dataloader, batch_size(runner.train_dataloader)
     if not isinstance(runner.train_loop, EpochBasedTrainLoop) or not batch or len(loader):
         return
@@ -60,7 +60,7 @@ def check_length(runner: Runner) -> None:
 
 
 def check_classes(cfg: Config, metainfo: dict) -> None:
-    """See that every class of the training images has a place in the classifier and in the mixing of labels."""
+    """Check that every class of the training images has a place in the classifier and in the mixing of labels."""
     classes = len(metainfo.get('classes') or ())
     numbers = {key: number for key in CLASS_KEYS if isinstance(number := value_at(cfg, key), int)}
     if any(number < classes for number in numbers.values()):

@@ -1,4 +1,4 @@
-"""What every training has around it, whatever its config says: its folder to itself, and hooks that watch over it."""
+"""Guards of every training, whatever its config says: a locked folder, and hooks that check the run."""
 
 import os
 import sys
@@ -18,7 +18,7 @@ RANKS = {'pytorch': 'RANK', 'slurm': 'SLURM_PROCID', 'mpi': 'OMPI_COMM_WORLD_RAN
 
 
 def guard_config(cfg: Config) -> None:
-    """Let the host's checkpoints be safe ones."""
+    """Use safe checkpoints in place of the host's."""
     hooks = cfg.get('default_hooks') or {}
     saver = hooks.get('checkpoint', {})
     if saver is not None and saver.get('type', 'CheckpointHook') in ('CheckpointHook', 'mmengine.CheckpointHook'):
@@ -27,13 +27,11 @@ def guard_config(cfg: Config) -> None:
 
 
 def take_folder(cfg: Config) -> None:
-    """In the main process, keep the run's folder for this process and see that it belongs to this run.
-
-    Comes before anything is written there. Where the processes are joined all of them end, and the main one says why.
+    """Lock the run's folder from the main process before anything is written, and check that it is of this run.
 
     Raises:
-        ValueError: another process is at work in it, or it has the checkpoints of another run.
-        SystemExit: so it is, in the other processes.
+        ValueError: another process uses it, or it has the checkpoints of another run.
+        SystemExit: the same, in the other processes.
     """
     main = not int(os.environ.get(RANKS.get(cfg.get('launcher'), ''), 0))
     answer = [_refusal(cfg) if main else None]
@@ -58,7 +56,7 @@ def _refusal(cfg: Config) -> Exception | None:
 
 
 def guard_run(runner: Runner) -> None:
-    """Add the hooks that a run needs to keep its promises; processes that the host joined must agree."""
+    """Add the hooks that every run needs; processes that the host joined must agree."""
     check_agreement(runner.cfg)
     for kind in (FirstLookHook, DueValidationHook):
         if not any(isinstance(hook, kind) for hook in runner.hooks):

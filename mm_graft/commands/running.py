@@ -21,27 +21,26 @@ from mm_graft.host.safe_opening import safe_opening
 
 
 class StartedHook(Hook):
-    """Remember that an iteration was made: from then on an error is no matter of the inputs."""
+    """Records that an iteration was completed: later errors are not input errors."""
 
     started = False
 
     def after_train_iter(self, runner: Runner, **kwargs: object) -> None:
-        """Note it."""
+        """Record it."""
         self.started = True
 
 
 @contextmanager
 def guarded() -> Iterator[None]:
-    """For programs beside the commands: errors of the inputs in one line, and no file runs code."""
+    """For programs other than the commands: one-line input errors, and no code run from files."""
     with clean_errors(), safe_opening():
         yield
 
 
 def build_runner(cfg: Config) -> Runner:
-    """The runner that a config names, or the host's; what it says of the environment and config goes to files.
+    """The runner that a config names, or the host's; environment and config go to files, not to the log.
 
     Loaders get what the config leaves open, see :mod:`mm_graft.commands.run_defaults`.
-    The host prints both, some 250 lines, before anything happens. It writes the config beside the log in any case.
     """
     chosen = settle_loaders(cfg)
     level = cfg.get('log_level', 'INFO')
@@ -61,7 +60,7 @@ def build_runner(cfg: Config) -> Runner:
 
 
 def join_processes(cfg: Config) -> None:
-    """Let several processes train without a GPU; the host's launcher and wrapper ask for one."""
+    """Join several processes that train without a GPU, which the host's launcher and wrapper require."""
     if cfg.launcher not in ('pytorch', 'slurm') or get_device() != 'cpu':
         return
     if cfg.launcher == 'slurm':
@@ -76,7 +75,7 @@ def slurm_to_torch() -> None:
     """Set PyTorch's environment variables (rank, world size, master) from those of a Slurm step."""
     for theirs, ours in {'SLURM_PROCID': 'RANK', 'SLURM_NTASKS': 'WORLD_SIZE', 'SLURM_LOCALID': 'LOCAL_RANK'}.items():
         if theirs not in os.environ:
-            raise ValueError(f'{theirs} is not in the environment; start by tools/slurm_train.sh, or by srun')
+            raise ValueError(f'{theirs} is not in the environment; start with tools/slurm_train.sh, or with srun')
         os.environ[ours] = os.environ[theirs]
     if 'MASTER_ADDR' not in os.environ:
         nodes = subprocess.run(['scontrol', 'show', 'hostnames', os.environ['SLURM_NODELIST']], check=True, text=True,

@@ -98,7 +98,7 @@ class TagIndex:
         return index
 
     def check(self, num_labels: int) -> None:
-        """See that the parts fit each other."""
+        """Check that the parts fit each other."""
         places, starts, labels = self.places, self.starts, self.labels
         fits = (
             (places.dtype, starts.dtype, labels.dtype) == (np.int64, np.int64, np.int32)

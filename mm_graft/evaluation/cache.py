@@ -70,7 +70,7 @@ def save_features(folder: Path, features: Tensor, labels: Tensor, indices: Tenso
     finite = features.isfinite().all(dim=1)
     if not finite.all():
         raise ValueError(f'the features of {int((~finite).sum())} of {len(features)} images are NaN or infinite; is '
-                         'the checkpoint sound?')
+                         'the checkpoint corrupt?')
     with atomic_folder(folder) as part:
         for name, array in zip(ARRAYS, (features, labels, indices)):
             np.save(part / f'{name}.npy', array.numpy())
@@ -85,7 +85,7 @@ def load_features(folder: Path, num_images: int) -> Features | None:
     try:
         return _read(folder, num_images)
     except (OSError, ValueError, TypeError) as error:
-        print_log(f'the features kept in {folder} are extracted again: {error}', logger='current',
+        print_log(f'extracting the features cached in {folder} again: {error}', logger='current',
                   level=logging.WARNING)
         return None
 
@@ -95,7 +95,7 @@ def _read(folder: Path, num_images: int) -> Features:
     written = meta.get('sha256') if isinstance(meta, dict) else None
     if not isinstance(written, dict) or any(written.get(name) != sha256_of_file(folder / f'{name}.npy')
                                             for name in ARRAYS):
-        raise ValueError('they are not as they were written')
+        raise ValueError('they do not match their checksums')
     features, labels, indices = (torch.from_numpy(np.load(folder / f'{name}.npy', mmap_mode='c')) for name in ARRAYS)
     bad = [BadImage(*image) for image in meta['bad']]
     if not (features.ndim == 2 and len(features) == len(labels) == len(indices) == num_images - len(bad)
@@ -118,8 +118,8 @@ def load_result(path: Path) -> dict | None:
         kept = read_small_json(path)
         if isinstance(kept, dict) and kept.get('sha256') == cache_key(result=kept.get('result')):
             return kept['result']
-        problem = 'it is not as it was written'
+        problem = 'it does not match its checksum'
     except (OSError, ValueError) as error:
         problem = str(error)
-    print_log(f'the score kept in {path} is computed again: {problem}', logger='current', level=logging.WARNING)
+    print_log(f'computing the score cached in {path} again: {problem}', logger='current', level=logging.WARNING)
     return None

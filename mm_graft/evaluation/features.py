@@ -117,7 +117,7 @@ def labels_of(data_samples: Iterable) -> Tensor:
 def check_features(
     train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, num_classes: int | None = None,
 ) -> int:
-    """See that features and labels of two sets fit each other, and return the number of classes.
+    """Check that features and labels of two sets fit each other, and return the number of classes.
 
     Args:
         train: (N, D).
@@ -134,7 +134,7 @@ def check_features(
             f'{len(train)} training and {len(test)} test features, {len(train_labels)} and {len(test_labels)} labels; '
             'give one label each')
     if not (train.isfinite().all() and test.isfinite().all()):
-        raise ValueError('features are NaN or infinite; is the checkpoint sound?')
+        raise ValueError('features are NaN or infinite; is the checkpoint corrupt?')
     labels = torch.cat([train_labels.cpu(), test_labels.cpu()])
     num_classes = num_classes or int(labels.max()) + 1
     if labels.min() < 0 or labels.max() >= num_classes:

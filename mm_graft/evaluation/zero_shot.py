@@ -94,7 +94,7 @@ def projection_of(checkpoint: str | Path) -> Tensor | None:
 
 
 def check_classes(wanted: Sequence[str], given: Sequence[str], path: str | Path) -> None:
-    """See that embeddings are of the test set's classes, row by row.
+    """Check that embeddings are of the test set's classes, row by row.
 
     Raises:
         ValueError: some are missing, or others, or in another order.

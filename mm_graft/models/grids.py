@@ -16,7 +16,7 @@ SQUARE_ONLY = {
 
 
 def check_divides(size: Sequence[int], patch: int | Sequence[int]) -> None:
-    """See that patches cover an image of ``size`` = (height, width) without a rest."""
+    """Check that patches cover an image of ``size`` = (height, width) without a rest."""
     sides = (patch, patch) if isinstance(patch, int) else tuple(patch)
     if any(side % step for side, step in zip(size, sides)):
         raise ValueError(f'patches of {sides[0]}×{sides[1]} pixels do not divide an image of {size[0]}×{size[1]}; '
@@ -24,7 +24,7 @@ def check_divides(size: Sequence[int], patch: int | Sequence[int]) -> None:
 
 
 def check_grids(model: nn.Module) -> None:
-    """See that encoder and decoders speak of one grid, and that a grid that is not square is built right."""
+    """Check that encoder and decoders speak of one grid, and that a grid that is not square is built right."""
     grid = grid_of(find_backbone(model)[1])
     for name, module in model.named_modules():
         kind = type(module).__name__

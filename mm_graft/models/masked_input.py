@@ -11,14 +11,14 @@ from mm_graft.models.masking import replace_hidden
 
 
 def check_tokens(backbone: nn.Module) -> None:
-    """See that a backbone gives its class token and all patch tokens."""
+    """Check that a backbone gives its class token and all patch tokens."""
     if getattr(backbone, 'out_type', None) != 'raw' or getattr(find_backbone(backbone)[1], 'cls_token', None) is None:
         raise ValueError(f'{type(backbone).__name__} must return the class token and all patch tokens; '
                          "set out_type='raw' and keep the class token")
 
 
 def check_grid(backbone: nn.Module, mask_generator: object) -> None:
-    """See that masks are of the backbone's grid."""
+    """Check that masks are of the backbone's grid."""
     grid, own = tuple(getattr(mask_generator, 'grid', backbone.patch_resolution)), tuple(backbone.patch_resolution)
     if grid != own:
         raise ValueError(f'masks of {grid[0]} × {grid[1]} patches do not fit an encoder of {own[0]} × {own[1]}; '

@@ -41,7 +41,7 @@ def path_number(path: str | None) -> int:
 
 
 def check_ids(pairs: Sequence[tuple[int, int]], paths: dict[int, str | None]) -> None:
-    """See that ids tell images apart.
+    """Check that ids tell images apart.
 
     Args:
         pairs: id and :func:`path_number` of each sample of the whole batch.

@@ -1,7 +1,7 @@
 import pytest
 from matplotlib.figure import Figure
 
-from mm_graft.analysis.layers import draw_layers, propose, spread_taps
+from mm_graft.analysis.layers import draw_layers, propose, spread_blocks
 
 
 def curve(*knn):
@@ -11,7 +11,7 @@ def curve(*knn):
 def test_where_the_last_blocks_fall_each_of_them_gets_a_head():
     found = propose({'class token': curve(10, 20, 40, 70, 75, 72, 68, 60)})
     assert found.best_block == 5
-    assert found.taps == [4, 5, 6, 7]
+    assert found.out_indices == [4, 5, 6, 7]
     assert found.graft_depth == 5
     assert found.freeze_first == 3  # 70 is the first of at least 42.5
     assert found.freeze_order == [0, 1, 2, 3, 4, 5]
@@ -20,20 +20,20 @@ def test_where_the_last_blocks_fall_each_of_them_gets_a_head():
 
 def test_where_they_do_not_the_last_block_gets_the_only_head():
     found = propose({'class token': curve(10, 30, 50, 69.5, 70, 69.5)})
-    assert found.taps == [5]
+    assert found.out_indices == [5]
     assert 'one head' in found.reason
-    assert propose({'class token': curve(10, 30, 50, 69.5, 71, 69.5)}).taps == [4, 5]
+    assert propose({'class token': curve(10, 30, 50, 69.5, 71, 69.5)}).out_indices == [4, 5]
 
 
 def test_a_curve_that_rises_to_the_end_leaves_the_last_block_above_the_graft():
     found = propose({'class token': curve(10, 20, 30, 40)})
-    assert (found.best_block, found.graft_depth, found.taps) == (4, 3, [3])
+    assert (found.best_block, found.graft_depth, found.out_indices) == (4, 3, [3])
     assert found.freeze_first == 2
 
 
 def test_a_curve_that_only_falls_freezes_nothing():
     found = propose({'class token': curve(40, 30, 20)})
-    assert (found.best_block, found.graft_depth, found.freeze_first, found.taps) == (1, 1, 0, [0, 1, 2])
+    assert (found.best_block, found.graft_depth, found.freeze_first, found.out_indices) == (1, 1, 0, [0, 1, 2])
 
 
 def test_the_better_pool_is_followed():
@@ -45,7 +45,7 @@ def test_the_better_pool_is_followed():
 @pytest.mark.parametrize(('first', 'last', 'taps'), [(20, 23, [20, 21, 22, 23]), (3, 3, [3]),
                                                      (10, 23, [10, 12, 14, 16, 17, 19, 21, 23])])
 def test_at_most_eight_heads_are_spread_evenly_with_both_ends(first, last, taps):
-    assert spread_taps(first, last) == taps
+    assert spread_blocks(first, last) == taps
 
 
 def test_the_picture_has_a_line_for_each_pool_and_rings_at_the_heads():

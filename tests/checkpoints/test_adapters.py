@@ -31,5 +31,5 @@ def test_without_adapters_nothing_changes():
 def test_an_adapter_that_is_not_whole_is_refused(part):
     tensors = adapted()
     del tensors[part]
-    with pytest.raises(ValueError, match=r'the adapter a\.lora_… is not whole'):
+    with pytest.raises(ValueError, match=r'the adapter a\.lora_… is incomplete'):
         merge_adapters(tensors)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from mmengine.fileio import get_file_backend
 
-from mm_graft.checkpoints.intact import ATOMIC, corruption_reason, newest_intact, training_iteration
+from mm_graft.checkpoints.intact import ATOMIC, corruption_reason, newest_intact, training_meta
 from mm_graft.checkpoints.reading import CheckpointError, first_non_finite, integrity
 from tests.damages import DAMAGES, fuzz, small_checkpoint
 
@@ -84,11 +84,11 @@ def test_one_flipped_bit_in_the_weights_is_seen_and_its_record_named(tmp_path):
 
 
 def test_a_run_goes_on_from_training_states_only(tmp_path):
-    assert training_iteration(state(tmp_path / 'a.pth', 7)) == 7
+    assert training_meta(state(tmp_path / 'a.pth', 7))['iter'] == 7
     torch.save({'state_dict': {}, 'meta': {'iter': 7}}, tmp_path / 'best.pth')
     torch.save({'w': torch.zeros(1)}, tmp_path / 'weights.pth')
-    assert training_iteration(tmp_path / 'best.pth') is None
-    assert training_iteration(tmp_path / 'weights.pth') is None
+    assert training_meta(tmp_path / 'best.pth') is None
+    assert training_meta(tmp_path / 'weights.pth') is None
 
 
 class Exploit:
@@ -103,7 +103,7 @@ class Exploit:
 def test_looking_for_a_checkpoint_runs_no_code(tmp_path):
     state(tmp_path / 'evil.pth', 9, evil=Exploit(tmp_path / 'ran'))
     with pytest.raises(CheckpointError, match=r'evil\.pth would run code'):
-        training_iteration(tmp_path / 'evil.pth')
+        training_meta(tmp_path / 'evil.pth')
     path, wrong = newest_intact(tmp_path)
     assert path is None
     assert 'would run code' in wrong[tmp_path / 'evil.pth']

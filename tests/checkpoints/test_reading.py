@@ -28,7 +28,7 @@ from mm_graft.checkpoints import (
 from mm_graft.checkpoints.containers import read_file
 from mm_graft.checkpoints.digest import of_tensors
 from mm_graft.checkpoints.files import read_provenance
-from mm_graft.checkpoints.intact import corruption_reason, newest_intact, training_iteration
+from mm_graft.checkpoints.intact import corruption_reason, newest_intact, training_meta
 from mm_graft.checkpoints.reading import read_content, read_pickle
 from tests.damages import DAMAGES, damage
 from tests.hostile_files import extension_registered, write_hostile_files
@@ -147,7 +147,7 @@ def test_the_hostile_files_do_run_where_nothing_holds_them(hostile):
 
 ROUTES = {
     'read_content': read_content, 'read_checkpoint': read_checkpoint, 'read_provenance': read_provenance,
-    'training_iteration': training_iteration,
+    'training_meta': training_meta,
     'open file': lambda path: read_content(path.open('rb')),
     'load_backbone': lambda path: load_backbone(torch.nn.Linear(1, 1), path),
     'convert_file': lambda path: convert_file(Origin(path), path.parent / 'out.pth', 'timm'),
@@ -235,7 +235,7 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / 'a.pth')
     for path, reason in ((tmp_path / 'a.pth', 'a pipe'), ('/dev/zero', 'a device'), (tmp_path, 'a folder'),
                          (tmp_path / 'none', 'does not exist')):
-        for reader in (read_checkpoint, training_iteration, read_provenance):
+        for reader in (read_checkpoint, training_meta, read_provenance):
             with pytest.raises(CheckpointError, match=f'{path}.* {reason}'):
                 reader(path)
     path, wrong = newest_intact(tmp_path)

@@ -90,5 +90,5 @@ def test_data2vec_refined_has_the_same_features_as_data2vec(tmp_path):
 
 def test_encoders_with_the_norms_behind_are_refused_where_they_are_in_front():
     for kind in ('mae', 'timm', 'mocov3'):
-        with pytest.raises(ValueError, match='has no place for an encoder whose norms stand behind'):
+        with pytest.raises(ValueError, match='has no place for an encoder with post-norm blocks'):
             convert_model(data2vec(), None, kind)

@@ -1,7 +1,7 @@
 import pytest
 from mmengine.config import Config
 
-from mm_graft.commands.batches import effective_batch, processes, scale_by_effective_batch, share_batch
+from mm_graft.commands.batches import processes, scale_by_effective_batch, share_batch
 
 
 def config(batch=8, steps=None, **keys):
@@ -21,19 +21,10 @@ def test_each_launcher_says_how_many_processes_there_are(launcher, number):
     assert processes(config()) == 1
 
 
-def test_a_step_has_the_images_of_all_processes_and_accumulated_iterations():
-    assert effective_batch(config()) == 8
-    assert effective_batch(config(launcher='pytorch')) == 64
-    assert effective_batch(config(launcher='pytorch', steps=3)) == 192
-    assert effective_batch(Config(dict(train_dataloader=dict(batch_sampler=dict(batch_size=5))))) == 5
-    assert effective_batch(Config({})) is None
-
-
 def test_an_effective_batch_is_shared():
     cfg = config(launcher='pytorch', steps=2)
     assert share_batch(cfg, 64) == 'train_dataloader.batch_size = 4 (batch_size / 16)'
     assert cfg.train_dataloader.batch_size == 4
-    assert effective_batch(cfg) == 64
 
 
 @pytest.mark.parametrize('batch', [0, -16, 24, 1.5])
@@ -45,8 +36,7 @@ def test_what_cannot_be_shared_is_refused(batch):
 def test_the_host_scales_by_the_images_of_a_step():
     cfg = config(steps=4, auto_scale_lr=dict(base_batch_size=4096, enable=True))
     scale_by_effective_batch(cfg)
-    host = cfg.train_dataloader.batch_size / cfg.auto_scale_lr.base_batch_size
-    assert host == effective_batch(cfg) / 4096
+    assert cfg.auto_scale_lr.base_batch_size == 4096 / 4
     for scaling in (dict(base_batch_size=4096), dict(base_batch_size=4096, enable=False)):
         cfg = config(steps=4, auto_scale_lr=scaling)
         scale_by_effective_batch(cfg)

@@ -56,7 +56,7 @@ def test_one_that_fails_before_ends_the_others_with_its_reason(tmp_path, failing
 
 
 @pytest.mark.parametrize(('missing', 'message'), [
-    (2, 'of 3 processes 2 came within 0.05 minutes; see what the others said'),
+    (2, 'only 2 of 3 processes connected within 0.05 minutes; see the logs of the others'),
     (0, 'did not reach process 0 at 127.0.0.1:')])
 def test_one_that_does_not_come_is_waited_for_so_long(tmp_path, missing, message):
     said = together(tmp_path, missing=missing)

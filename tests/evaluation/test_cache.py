@@ -70,7 +70,7 @@ def test_features_that_are_not_as_they_were_written_are_named_and_not_used(tmp_p
     damage(save(tmp_path / 'key'), name)
     assert load_features(tmp_path / 'key', 5) is None
     line, = said
-    assert f'the features kept in {tmp_path / "key"} are extracted again: ' in line
+    assert f'extracting the features cached in {tmp_path / "key"} again: ' in line
 
 
 @pytest.mark.parametrize('num_images', [4, 6])
@@ -98,7 +98,7 @@ def test_a_score_comes_back_unless_it_was_changed(tmp_path, said):
         path.write_text(text)
         assert load_result(path) is None
     assert len(said) == 4
-    assert all(f'the score kept in {path} is computed again' in line for line in said)
+    assert all(f'computing the score cached in {path} again' in line for line in said)
 
 
 def build(folder, **options):

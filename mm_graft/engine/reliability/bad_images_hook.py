@@ -1,4 +1,4 @@
-"""Bad images are counted by file, over all processes, and stay counted when a run is resumed."""
+"""Counting bad images by file, over all processes and across resumes."""
 
 from collections.abc import Iterator
 
@@ -15,13 +15,13 @@ KEY = 'bad_images'
 
 @HOOKS.register_module()
 class BadImagesHook(Hook):
-    """Count which files of the training set were bad as one, in all processes, and keep them in checkpoints.
+    """Count the bad files of the training set over all processes, and keep them in checkpoints.
 
-    The loader (``mm_graft.TolerantLoadImageFromFile``) has the set, of hashes of paths, and the limit. Processes tell
-    each other of theirs at the end of an epoch and every ``interval`` iterations.
+    The loader (``mm_graft.TolerantLoadImageFromFile``) holds the set, as hashes of paths, and the limit. Processes
+    exchange theirs at the end of an epoch and every ``interval`` iterations.
 
     Args:
-        interval: iterations between two such meetings.
+        interval: iterations between two exchanges.
     """
 
     def __init__(self, interval: int = 1000) -> None:
@@ -29,18 +29,18 @@ class BadImagesHook(Hook):
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None,
                          outputs: dict | None = None) -> None:
-        """Let all processes have the files of all."""
+        """Exchange bad files between processes."""
         due = self.every_n_train_iters(runner, self.interval) or self.end_of_epoch(runner.train_dataloader, batch_idx)
         if due and get_world_size() > 1:
             share_bad_files(runner.train_dataloader.dataset)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Note them."""
+        """Record the bad files."""
         checkpoint[KEY] = sorted({hash_ for loader in tolerant_loaders(runner.train_dataloader.dataset)
                                   for hash_ in loader.bad_files.hashes()})
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Go on from those of a resumed run."""
+        """Take over the bad files of a resumed run."""
         if not asked_to_resume(runner) or KEY not in checkpoint:
             return
         for loader in tolerant_loaders(runner.train_dataloader.dataset):

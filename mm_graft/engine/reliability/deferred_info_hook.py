@@ -1,4 +1,4 @@
-"""Losses that are read from the device when somebody looks, not at every iteration."""
+"""Losses that are read from the device when they are logged, not at every iteration."""
 
 import torch
 from mmengine.hooks import LoggerHook, RuntimeInfoHook
@@ -10,17 +10,16 @@ from mm_graft.registry import HOOKS
 
 @HOOKS.register_module()
 class DeferredInfoHook(RuntimeInfoHook):
-    """The host's ``RuntimeInfoHook``, without waiting for the device at every iteration.
+    """The host's ``RuntimeInfoHook``, without a device synchronization at every iteration.
 
-    The host reads each term of the loss by itself after each iteration, so the next one is not prepared before the
-    device has finished. Here the terms (and the gradient norm of ``mm_graft.AutocastOptimWrapper``) stay where they are
-    and are read together when they are due: where ``LoggerHook`` writes, at the end of an epoch, before validation and
-    into a checkpoint. The history is the same, number by number; between two readings it lags behind.
+    The host reads each loss term after each iteration and so waits for the device. Here the terms (and the gradient
+    norm of ``mm_graft.AutocastOptimWrapper``) stay on the device and are read together when ``LoggerHook`` writes, at
+    the end of an epoch, before validation and for a checkpoint. The history is the same; between reads it lags behind.
 
-    It takes the host's place: ``default_hooks=dict(runtime_info=dict(type='mm_graft.DeferredInfoHook'))``.
+    It replaces the host's hook: ``default_hooks=dict(runtime_info=dict(type='mm_graft.DeferredInfoHook'))``.
 
     Args:
-        interval: iterations between two readings; that of the run's ``LoggerHook`` if None.
+        interval: iterations between two reads; that of the run's ``LoggerHook`` if None.
     """
 
     def __init__(self, interval: int | None = None) -> None:
@@ -62,17 +61,17 @@ class DeferredInfoHook(RuntimeInfoHook):
         self.pending = []
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """A checkpoint holds the whole history."""
+        """Put the complete history into the checkpoint."""
         self.read(runner)
         if 'message_hub' in checkpoint:
             checkpoint['message_hub'] = runner.message_hub.state_dict()
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Whoever validates may look at the training's history."""
+        """Make the history complete for validation."""
         self.read(runner)
 
     def after_train(self, runner: Runner) -> None:
-        """Nothing stays behind."""
+        """Read what is left."""
         self.read(runner)
         if hasattr(runner.optim_wrapper, 'keep_norm'):
             runner.optim_wrapper.keep_norm = None

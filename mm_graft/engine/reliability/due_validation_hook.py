@@ -1,4 +1,4 @@
-"""Validations that an interruption took away are made up for when the run resumes."""
+"""A validation that an interruption prevented is run when training resumes."""
 
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
@@ -10,7 +10,7 @@ from mm_graft.registry import HOOKS
 
 
 def validation_is_due(runner: Runner) -> bool:
-    """Whether the loop makes a validation at the place where a run is, between two epochs or iterations."""
+    """Whether the loop validates at the current position, between two epochs or iterations."""
     loop = runner.train_loop
     if runner.val_loop is None or not runner.iter:
         return False
@@ -26,17 +26,17 @@ def validation_is_due(runner: Runner) -> bool:
 
 @HOOKS.register_module()
 class DueValidationHook(Hook):
-    """Make up for a validation that was due where a run resumes and that was not completed.
+    """Run a validation that was due where a run resumes and was not completed.
 
-    The host validates after it has saved, so a run that is stopped or killed in a validation would go on without it;
-    after the last epoch there would be no final result and no ``save_best``. Which validations came to their end
-    `SafeCheckpointHook` notes in the run's folder; without that hook nothing is made up for. A finished run is told so.
+    The host validates after saving, so a run that is stopped or killed during a validation would resume without it;
+    after the last epoch there would be no final result and no ``save_best``. `SafeCheckpointHook` records completed
+    validations in the run's folder; without it this hook does nothing. A finished run says so.
     """
 
     priority = 'LOWEST'
 
     def before_train(self, runner: Runner) -> None:
-        """Make up for a validation, after all others are ready to train."""
+        """Validate, after all other hooks are ready to train."""
         self.saver = next((hook for hook in runner.hooks if isinstance(hook, SafeCheckpointHook)), None)
         if self.saver is None or self.saver.run is None:
             return

@@ -1,7 +1,7 @@
-"""Gradients that are half accumulated where a checkpoint is written go with it, so that a resume takes the same step.
+"""Partly accumulated gradients are saved in checkpoints, so that a resumed run takes the same step.
 
-An epoch need not end with a step: with ``accumulative_counts=2`` and five iterations it does not. The host writes the
-checkpoint all the same, and its resumed run takes a step with the gradients of one iteration instead of two.
+With ``accumulative_counts=2`` an epoch of five iterations ends within a step. The host saves a checkpoint all the same,
+and its resumed run takes that step with the gradients of one iteration instead of two.
 """
 
 import torch
@@ -18,16 +18,15 @@ HOST_WARNING = 'the gradient of some iterations is lost'
 
 
 def at_step(runner: Runner) -> bool:
-    """Whether no gradients are half accumulated."""
+    """Whether the last iteration completed an optimizer step."""
     wrapper = runner.optim_wrapper
     return isinstance(wrapper, OptimWrapperDict) or wrapper.should_update()
 
 
 def gather_gradients(runner: Runner) -> dict[str, Tensor]:
-    """Half-accumulated gradients by the names of their parameters, on the CPU of the main process; all have to call it.
+    """Accumulated gradients by parameter name, on the CPU of the main process; a collective call.
 
-    Processes with copies of the model accumulate each its own. Their mean takes the place of all of them, here and in
-    the run, which does not change the step: it is made of the mean in any case.
+    Replicas accumulate their own. They are replaced by the mean, also in the run, which does not change the step.
     """
     if at_step(runner):
         return {}

@@ -1,4 +1,4 @@
-"""Steps that numbers out of range would spoil are left out, named and counted."""
+"""Skipping optimizer steps whose loss or gradients are not finite; they are logged and counted."""
 
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ def not_finite(tensors: list[Tensor]) -> Tensor:
 
 
 class Readback:
-    """Numbers (N,) on their way from the device; to read them waits for what the device did before, and no longer.
+    """Numbers (N,) copied from the device without blocking; reading them waits only for the copy.
 
     Args:
         numbers: of the type int64.
@@ -64,17 +64,17 @@ class Step(NamedTuple):
 
 @HOOKS.register_module()
 class NonFiniteGuardHook(Hook):
-    """Leave out the optimizer's step where the loss or a gradient is not finite, and stop after several in a row.
+    """Skip optimizer steps whose loss or gradients are not finite, and stop after several in a row.
 
-    Weights and the optimizer's state stay as they were before the step; iteration and schedules go on. The log names
-    the terms of the loss and the parameters. After ``patience`` such steps in a row the state is saved as
-    ``stopped.pth`` (if the run has a `SafeCheckpointHook`) and the run ends with an error. All processes decide alike.
-    Statistics of batch norm are updated in the forward pass and not taken back.
+    Weights and optimizer state are unchanged by a skipped step; iteration and schedules advance. The log names the loss
+    terms and parameters. After ``patience`` skipped steps in a row the state is saved as ``stopped.pth`` (with a
+    `SafeCheckpointHook`) and the run fails. All processes take the same decision. Batch norm statistics, which the
+    forward pass updates, are not restored.
 
-    Cost: the gradients are read once. PyTorch's fused optimizers leave a step out on the device by themselves, so with
-    them (``fused=True``) the host learns of it one step later, and waits for the device only while the last known step
-    was not finite. With others it waits for one boolean before each step. A gradient scaler (``AmpOptimWrapper``) finds
-    its scale by leaving steps out itself; there only losses are counted.
+    Cost: one read of the gradients. PyTorch's fused optimizers (``fused=True``) skip steps on the device, so the CPU
+    learns of it one step later and waits for the device only while the last known step was not finite; with others it
+    waits for one boolean before each step. A gradient scaler (``AmpOptimWrapper``) skips steps to find its scale; there
+    only losses are counted.
 
     Args:
         patience: number of steps in a row.
@@ -88,7 +88,7 @@ class NonFiniteGuardHook(Hook):
         self.patience = patience
 
     def before_train(self, runner: Runner) -> None:
-        """Stand between backward pass and step."""
+        """Insert the check between backward pass and step."""
         self.named = dict(unwrap(runner.model).named_parameters())
         self.losses: list[Tensor] = []
         self.terms: list[tuple[str, Tensor]] = []
@@ -117,7 +117,7 @@ class NonFiniteGuardHook(Hook):
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None,
                          outputs: dict | None = None) -> None:
-        """Name what was not finite, and stop if it persists."""
+        """Log what was not finite, and stop if it persists."""
         self.terms += [(name, value.detach()) for name, value in (outputs or {}).items() if isinstance(value, Tensor)]
         if self.judged is None:
             return  # gradients accumulate
@@ -145,7 +145,7 @@ class NonFiniteGuardHook(Hook):
         terms = dict.fromkeys(name for name, value in step.terms if not value.isfinite().all())
         names = [name for name, bad in zip(step.names, step.bad.tolist()) if bad]
         shown = ', '.join(names[:5]) + (', …' if len(names) > 5 else '')
-        message = (f'iteration {step.iteration}: step left out, {self.in_a_row} in a row, {total} in all; not finite: '
+        message = (f'iteration {step.iteration}: step skipped, {self.in_a_row} in a row, {total} in all; not finite: '
                    f'losses {", ".join(terms) or "none"}; gradients of {len(names)} of {len(self.named)} parameters '
                    f'({shown})')
         runner.logger.warning(message)

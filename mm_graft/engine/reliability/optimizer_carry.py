@@ -1,7 +1,7 @@
-"""Optimizer and schedules of a resumed run: as they were built now, with the state and at the place of the saved ones.
+"""Optimizer and schedules of a resumed run: built from the new settings, with the saved state and position.
 
-The host's and PyTorch's way (``load_state_dict``) goes by position and puts the saved settings of the groups over the
-new ones; PyTorch's ``get_optimizer_state_dict`` knows names but keeps the saved settings too.
+``load_state_dict`` of the host and of PyTorch matches groups by position and overwrites the new settings with the saved
+ones; PyTorch's ``get_optimizer_state_dict`` matches by name but keeps the saved settings too.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ Names = list[list[str]]  # of the parameters of each group
 
 
 class Built(NamedTuple):
-    """An optimizer and its schedules as today's settings make them, untouched."""
+    """An optimizer and its schedules, newly built from the current settings."""
 
     wrapper: OptimWrapper
     schedules: Sequence[_ParamScheduler]
@@ -30,7 +30,7 @@ class Built(NamedTuple):
 
 
 class Saved(NamedTuple):
-    """What a checkpoint has of them; the names, if it says them."""
+    """Their counterparts in a checkpoint; names None if it has none."""
 
     optimizer: dict
     schedules: Sequence[dict]
@@ -103,6 +103,6 @@ def state_by_name(optimizer: dict, old: Names, new: Names) -> dict[int, dict]:
     without = [name for name in names if name not in state]
     if state and without:
         print_log(f'the checkpoint has no state of the optimizer for {len(without)} of {len(names)} parameters '
-                  f'({", ".join(without[:3])}{", …" if without[3:] else ""}); those that train begin without',
+                  f'({", ".join(without[:3])}{", …" if without[3:] else ""}); those that train start with none',
                   logger='current')
     return {index: state[name] for index, name in enumerate(names) if name in state}

@@ -1,4 +1,4 @@
-"""A run that is asked to go saves its state first."""
+"""Saving the state of a run when its scheduler, or Ctrl-C, ends it."""
 
 import atexit
 import os
@@ -24,7 +24,7 @@ ONE_SIGNAL = 5.0  # seconds
 
 
 def shared_batches(loader: DataLoader) -> int:
-    """How many batches of a loader every process has for sure; only of the host's sampler that is known."""
+    """Batches of a loader that every process is sure to have; known for the host's sampler, else 0."""
     if not isinstance(loader.sampler, DefaultSampler):
         return 0
     return len(loader.dataset) // (get_world_size() * (loader.batch_size or 1))
@@ -32,24 +32,22 @@ def shared_batches(loader: DataLoader) -> int:
 
 @HOOKS.register_module()
 class PreemptionHook(Hook):
-    """Save and leave with status 0 when a scheduler asks to (slurm's warning, ``scancel``, torchrun's end), or Ctrl-C.
+    """Save the state and exit with status 0 on a signal: Slurm's warning, ``scancel``, torchrun's shutdown, Ctrl-C.
 
-    A first signal is answered with a line at once. After the iteration in which it arrives (with gradient accumulation
-    after the one that makes the step) the state is saved as ``stopped.pth``, and ``--resume`` goes on with the next
-    iteration; in the last iteration the run comes to its own end. A second signal ends the process at once. torchrun
-    and srun pass on what their processes may have got already, so there a repetition within seconds is the same signal.
-    Needs :class:`SafeCheckpointHook`, which writes and finds the file; a run without any checkpoints is left alone.
+    The first signal is acknowledged at once. At the end of that iteration (with gradient accumulation, of that
+    optimizer step) the state is saved as ``stopped.pth``, from which ``--resume`` continues; a run in its last
+    iteration finishes normally. A second signal ends the process at once; torchrun and srun forward signals that a
+    process may already have received, so under them a repetition within seconds counts as the same signal. Needs
+    :class:`SafeCheckpointHook`; a run without checkpoints is not affected.
 
-    Several processes have to stop at the same iteration: every ``interval`` iterations they reduce one byte between
-    CPUs (gloo), so that no device waits.
-
-    During validation, signals are handled between batches; in distributed runs, only after
-    batches that every rank has. The state is that after the last iteration of training; a resumed run begins with that
-    validation (`DueValidationHook`).
+    All processes stop at the same iteration: every ``interval`` iterations they reduce one byte over gloo, so that no
+    device waits. During validation, signals are handled between batches; in distributed runs, only after batches that
+    every rank has. The saved state is that of the last training iteration; a resumed run first repeats the validation
+    (`DueValidationHook`).
 
     Args:
-        signals: names of the signals. After SIGINT (Ctrl-C) the status is 130, so that no script goes on.
-        interval: after how many iterations several processes ask each other; one process does at each.
+        signals: names of the signals. After SIGINT (Ctrl-C) the exit status is 130, so that scripts stop.
+        interval: iterations between two such reductions; a single process reacts at once.
     """
 
     priority = 'LOWEST'
@@ -63,7 +61,7 @@ class PreemptionHook(Hook):
         self.agreed, self.earlier = False, {}
 
     def before_train(self, runner: Runner) -> None:
-        """Listen."""
+        """Install the signal handlers."""
         self.agreed, self.earlier, self.received = False, {}, None
         self.passed_on = any(name in os.environ for name in ('TORCHELASTIC_RUN_ID', 'SLURM_PROCID'))
         self.group = distributed.new_group(backend='gloo') if get_world_size() > 1 else None
@@ -82,11 +80,11 @@ class PreemptionHook(Hook):
         atexit.register(end_loader_processes)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:
-        """Come before what PyTorch does at exit: it waits five seconds for each process of its loader."""
+        """Register before PyTorch's exit handler, which waits five seconds for each loader process."""
         self._come_first('training')
 
     def before_val_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:
-        """As above, for the other loader."""
+        """The same for the validation loader."""
         self._come_first('validation')
 
     def _come_first(self, loader: str) -> None:
@@ -111,19 +109,19 @@ class PreemptionHook(Hook):
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None,
                          outputs: dict | None = None) -> None:
-        """Save and leave, if it is time."""
+        """Save and exit, if a stop was requested."""
         self.agreed = self.agreed or self._asked(self.every_n_train_iters(runner, self.interval))
         if self.agreed and at_step(runner) and runner.iter + 1 < runner.max_iters:
             self._leave(runner, runner.iter + 1)
 
     def before_val(self, runner: Runner) -> None:
-        """Leave before a validation begins."""
+        """Exit before a validation begins."""
         if self.earlier and self._asked(True):
             self._leave(runner, runner.iter)
 
     def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: object = None,
                        outputs: object = None) -> None:
-        """Leave within a validation, with the weights that are trained."""
+        """Exit within a validation, with the trained weights (not the average)."""
         if not self.earlier:
             return
         due = (batch_idx + 1) % self.interval == 0 and batch_idx < shared_batches(runner.val_dataloader)
@@ -135,8 +133,8 @@ class PreemptionHook(Hook):
 
     def _leave(self, runner: Runner, iterations: int) -> None:
         path = self.checkpoints.save_after(runner, iterations)
-        runner.logger.warning(f'{self.received.name if self.received else "another process"} asks to stop: saved '
-                              f'iteration {iterations} to {path}; go on with --resume')
+        runner.logger.warning(f'{self.received.name if self.received else "another process"} requested a stop: saved '
+                              f'iteration {iterations} to {path}; continue with --resume')
         raise SystemExit(128 + signal.SIGINT if self.received == signal.SIGINT else 0)
 
     def _asked(self, due: bool) -> bool:
@@ -149,7 +147,7 @@ class PreemptionHook(Hook):
         return bool(asked)
 
     def after_train(self, runner: Runner) -> None:
-        """Listen no more."""
+        """Restore the earlier signal handlers."""
         for number, handler in self.earlier.items():
             signal.signal(number, handler)
         self.earlier = {}

@@ -1,8 +1,8 @@
-"""What a resumed run is asked to do now, against what the run of its checkpoint was built from: the one place for both.
+"""Resuming with changed settings: what the config asks for now against what the checkpoint was made with.
 
-The host lets the checkpoint win without a word. Here a checkpoint is rewritten, while it is loaded, into the one that a
-run with today's settings would have written at the same place; the log names what changed. What cannot go on is refused
-with both values and the way out. Where nothing changed nothing is touched, and the run goes on with the same bits.
+The host silently lets the checkpoint win. Here the loaded checkpoint is rewritten into the one that a run with the new
+settings would have saved at this point, and the log names the changes. What cannot be continued is an error with both
+values and the remedy. Without changes nothing is touched, and the run continues bit for bit.
 """
 
 import re
@@ -35,13 +35,13 @@ OF_THIS_START = ('cfg', 'seed', 'experiment_name', 'mmengine_version')  # what t
 
 
 def adopt(runner: Runner, checkpoint: dict, path: str, folder: str) -> None:
-    """Rewrite a checkpoint that is about to be resumed for the run that is asked for, and log what changed.
+    """Rewrite a loaded checkpoint for the settings of the resuming run, and log the changes.
 
     Args:
-        runner: about to resume; optimizer and schedules are built, and untouched.
-        checkpoint: what was read.
-        path: where from.
-        folder: where the run's own checkpoints go.
+        runner: about to resume; optimizer and schedules are newly built.
+        checkpoint: its content.
+        path: of the checkpoint.
+        folder: of the run's own checkpoints.
     """
     check_kind(checkpoint, path)
     found = config_changes(runner, checkpoint)
@@ -58,7 +58,7 @@ def adopt(runner: Runner, checkpoint: dict, path: str, folder: str) -> None:
 
 
 def check_kind(checkpoint: dict, path: str) -> None:
-    """See that a file holds the state of a training."""
+    """Check that a file holds the state of a training."""
     missing = [name for name in ('meta', 'state_dict', 'optimizer', 'message_hub') if name not in checkpoint]
     if missing or not isinstance(checkpoint['meta'].get('iter'), int):
         raise ValueError(f'{path} holds no state of a training ({", ".join(missing) or "meta.iter"} is missing); to '
@@ -84,24 +84,21 @@ def refuse_other_runs(found: list[Change], path: str) -> None:
     for change in sorted(found, key=lambda change: len(change.key)):
         kinds = [str(value).rpartition('.')[2] for value in change[1:]]
         if ANOTHER_RUN.fullmatch(change.key) and kinds[0] != kinds[1]:
-            raise ValueError(f'{path} cannot go on with another {change}; {WAY_OUT}')
+            raise ValueError(f'{path} cannot continue with a changed {change}; {WAY_OUT}')
 
 
 def restore_trained_weights(runner: Runner, checkpoint: dict) -> None:
-    """Take the weights that were trained where the run had the host's ``EMAHook`` and has it no longer.
-
-    The hook saves the averaged ones as the model's.
-    """
+    """Use the trained weights, not the averages that the host's ``EMAHook`` saves as the model's, if it is gone."""
     if 'ema_state_dict' not in checkpoint or any(isinstance(hook, EMAHook) for hook in runner.hooks):
         return
     for name, value in checkpoint.pop('ema_state_dict').items():
         if name.startswith('module.'):
             checkpoint['state_dict'][name.removeprefix('module.')] = value
-    runner.logger.warning('this run averages its weights no longer (EMAHook); it goes on from those that were trained')
+    runner.logger.warning('the config has no EMAHook any more: continuing from the trained weights, not their average')
 
 
 def check_fit(model: object, state: dict, path: str) -> None:
-    """See that a model has the parameters and buffers of a state dict and no others."""
+    """Check that a model has the parameters and buffers of a state dict and no others."""
     own = {name: tuple(value.shape) for name, value in model.state_dict().items() if hasattr(value, 'shape')}
     saved = {name.removeprefix('module.'): tuple(value.shape) for name, value in state.items()
              if hasattr(value, 'shape')}
@@ -128,8 +125,8 @@ def settle_place(runner: Runner, checkpoint: dict, path: str) -> list[Change]:
         if length != place.epoch_length:
             found.append(Change('iterations of an epoch', place.epoch_length, length))
     if found and (place.within_epoch or not place.epoch_length):
-        raise ValueError(f'{path} is from the middle of an epoch and cannot go on with another {found[0]}, which would '
-                         'repeat images and leave out others; keep it, or resume from the checkpoint of an epoch')
+        raise ValueError(f'{path} is from the middle of an epoch and cannot continue with a changed {found[0]}, which '
+                         'would repeat images and skip others; keep it, or resume from the end of an epoch')
     for change in found:
         if change.key == 'randomness.seed':
             meta['seed'] = asked
@@ -142,11 +139,11 @@ def settle_place(runner: Runner, checkpoint: dict, path: str) -> list[Change]:
 
 
 def settle_gradients(runner: Runner, checkpoint: dict, found: list[Change]) -> None:
-    """Leave out gradients that are half accumulated if another number of iterations makes a step now."""
+    """Drop accumulated gradients if the number of iterations in a step has changed."""
     change = next((change for change in found if STEP.search(change.key)), None)
     if change and checkpoint.pop(GRADIENTS, None):
-        runner.logger.warning('the gradients of the step that was half accumulated are left out, as its iterations are '
-                              f'others now: {change}')
+        runner.logger.warning('gradients accumulated for the interrupted step are dropped, since a step now has other '
+                              f'iterations: {change}')
 
 
 def saved_place(runner: Runner, checkpoint: dict) -> Place:
@@ -159,14 +156,14 @@ def saved_place(runner: Runner, checkpoint: dict) -> Place:
 
 
 def check_end(runner: Runner, checkpoint: dict, found: list[Change], path: str) -> None:
-    """See that there is something left to do, or that what is done is what is asked for."""
+    """Check that the checkpoint is not beyond the end of the run, nor at its end with changed training settings."""
     place, total = saved_place(runner, checkpoint), runner.max_iters
     if place.epoch_length and not place.within_epoch:
         done, total, unit, key = place.epochs, runner.max_epochs, 'epochs', 'train_cfg.max_epochs'
     else:
         done, unit, key = checkpoint['meta']['iter'], 'iterations', 'the length of the run'
     if done > total:
-        raise ValueError(f'{path} has {done} {unit} behind it, but {key} is {total} now; let the run be at least as '
+        raise ValueError(f'{path} has finished {done} {unit}, but {key} is now {total}; train at least as '
                          'long, or resume from an earlier checkpoint')
     trained = [change for change in found if TRAINING.match(change.key)]
     if done == total and trained:
@@ -175,7 +172,7 @@ def check_end(runner: Runner, checkpoint: dict, found: list[Change], path: str) 
 
 
 def settle_hub(runner: Runner, checkpoint: dict, found: list[Change], at_home: bool) -> None:
-    """Let hooks read back from the message hub only what is still true."""
+    """Keep in the message hub only what still holds."""
     info, now = checkpoint['message_hub']['runtime_info'], runner.message_hub.runtime_info
     info.update({key: now[key] for key in OF_THIS_START if key in now})
     if not at_home:  # the best file of the other folder would be removed for a better one, and others by their names
@@ -186,11 +183,11 @@ def settle_hub(runner: Runner, checkpoint: dict, found: list[Change], at_home: b
     if best and other_score:
         for key in best:
             del info[key]
-        runner.logger.warning(f'the best score so far counts no longer: changed {other_score[0]}')
+        runner.logger.warning(f'best score reset: changed {other_score[0]}')
 
 
 def settle_optimizers(runner: Runner, checkpoint: dict, found: list[Change]) -> list[Change]:
-    """Let optimizers and schedules be those that were built, with the state and at the place of the saved ones."""
+    """Give the newly built optimizers and schedules the saved state and position."""
     several = isinstance(runner.optim_wrapper, OptimWrapperDict)
     wrappers = dict(runner.optim_wrapper.items()) if several else {'': runner.optim_wrapper}
     optimizers = checkpoint['optimizer'] if several else {'': checkpoint['optimizer']}

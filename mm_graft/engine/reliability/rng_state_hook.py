@@ -1,4 +1,4 @@
-"""Randomness and order of data that a resumed run shares with an uninterrupted one."""
+"""The same random numbers and data order in a resumed run as in an uninterrupted one."""
 
 from mmengine.dist import broadcast_object_list
 from mmengine.hooks import Hook
@@ -15,29 +15,28 @@ PLACE = 'place_in_data'
 
 @HOOKS.register_module()
 class RNGStateHook(Hook):
-    """Make the randomness of a run a function of seed and place alone, and resume it at any iteration.
+    """Derive all randomness from seed and position, and resume at any iteration.
 
-    The host saves no state of a random generator, so masks, drop path and augmentations of a resumed run are others
-    than those of an uninterrupted one; and it resumes an epoch only at its beginning. Here
+    The host saves no random state, so masks, drop path and augmentations of a resumed run differ from those of an
+    uninterrupted one; and it can resume an epoch only at its start. Here
 
-    - all generators of a process start each iteration from a hash of seed, rank and iteration;
-    - those that a data set's transforms draw from start each sample from a hash of seed, epoch and the sample's
-      position in the order of all processes: neither the number of workers nor that of processes changes a sample;
-    - a checkpoint from the middle of an epoch goes on with the next batch of this epoch; no image of those before it is
-      loaded.
+    - all generators of a process are seeded before each iteration by a hash of seed, rank and iteration;
+    - those of the data set's transforms are seeded before each sample by a hash of seed, epoch and the sample's global
+      position, so that a sample depends neither on the number of workers nor on that of processes;
+    - a checkpoint from the middle of an epoch continues with the next batch, without loading the earlier images.
 
-    Weights, optimizer, schedules, EMA and scaler are restored by their own means, so a run that was killed anywhere
-    and resumed from its last checkpoint ends with the same bits on a CPU, and on a GPU as far as its kernels are
-    deterministic. The cost is that of seeding three generators, tens of microseconds per sample and iteration.
+    Together with weights, optimizer, schedules, EMA and scaler, which have their own state, a run that was killed
+    anywhere and resumed from its last checkpoint ends with the same bits on a CPU, and on a GPU as far as its kernels
+    are deterministic. Seeding costs tens of microseconds per sample and iteration.
 
-    Holds for loops by epoch, and for loops by iteration with the host's ``InfiniteSampler``. The Runner's seed differs
-    between ranks if the config says ``diff_rank_seed=True``.
+    For epoch-based loops, and iteration-based ones with the host's ``InfiniteSampler``. The Runner's seed differs
+    between ranks only with ``diff_rank_seed=True``.
     """
 
     priority = 'VERY_HIGH'
 
     def before_train(self, runner: Runner) -> None:
-        """Give every sample its place, and find the one at which to go on."""
+        """Number the samples, and find the position to continue from."""
         seed = [runner.seed]
         broadcast_object_list(seed)  # the main process's, for samples
         loader = runner.train_dataloader
@@ -65,7 +64,7 @@ class RNGStateHook(Hook):
                 f'{changed or "the batch sampler"}); otherwise resume from the checkpoint of an epoch')
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Begin the epoch, or go on in its middle."""
+        """Start the epoch, or continue in its middle."""
         if not isinstance(runner.train_loop, EpochBasedTrainLoop):
             return  # one epoch, in which the host's loop skips what was seen
         if self.place['epoch'] != runner.epoch:
@@ -73,7 +72,7 @@ class RNGStateHook(Hook):
         done = runner.iter - self.place['began_at']
         self.samples.begin(runner.epoch, done * self.place['batch_size'])
         if done:
-            runner.logger.info(f'go on in epoch {runner.epoch + 1} after {done} of its iterations')
+            runner.logger.info(f'continuing in epoch {runner.epoch + 1} after {done} of its iterations')
             count_batches_from(runner.train_loop, done)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:

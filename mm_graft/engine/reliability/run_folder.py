@@ -1,8 +1,8 @@
-"""A run's folder: which run its files belong to, and which process is at work in it.
+"""A run's folder: which run its files belong to, and which process uses it.
 
-A run begins without ``--resume``, or with ``--resume FILE``; it has an identity, which stands in ``run.json`` and in
-its checkpoints. ``--resume`` alone goes on with the run of ``run.json``, and from that run's files only. (The host
-takes whatever file ``last_checkpoint`` names.)
+A run starts without ``--resume``, or with ``--resume FILE``, and has an identity, which is stored in ``run.json`` and
+in its checkpoints. ``--resume`` alone continues the run of ``run.json``, from its own files only. (The host takes
+whatever file ``last_checkpoint`` names.)
 """
 
 import fcntl
@@ -37,10 +37,10 @@ class Record(NamedTuple):
 
 
 def hold_folder(folder: str | Path) -> None:
-    """Keep a folder for this process until it ends; again and again, if it likes.
+    """Lock a folder for this process until it ends; may be called repeatedly.
 
-    The lock is the process's (``fcntl``): neither a killed process nor its children, the loader's, can leave it behind.
-    Where the file system has no locks nothing is noticed.
+    The lock (``fcntl``) belongs to the process, so neither a killed process nor its loader's children can leave it
+    behind. File systems without locks go unprotected.
 
     Raises:
         ValueError: another process has it; names that one.
@@ -56,7 +56,7 @@ def hold_folder(folder: str | Path) -> None:
         os.close(descriptor)
         with suppress(OSError, ValueError):
             error.filename = read_small_text(folder / LOCK, 1000)
-        raise ValueError(f'another run is at work in {folder} ({error.filename or "unknown process"}); give this one '
+        raise ValueError(f'another run is using {folder} ({error.filename or "unknown process"}); give this one '
                          'another --work-dir, or end that one first') from error
     except OSError:
         return
@@ -74,7 +74,7 @@ def read_record(folder: str | Path) -> Record | None:
     except FileNotFoundError:
         return None
     except (LookupError, TypeError) as error:
-        raise ValueError(f'{path} is no record of a run; remove it and give --resume FILE') from error
+        raise ValueError(f'{path} is not the record of a run; remove it and give --resume FILE') from error
 
 
 def write_record(folder: str | Path, record: Record) -> None:
@@ -114,16 +114,16 @@ def asked_run(folder: str | Path, resume: bool, load_from: str | None) -> Record
         at_home = resume and Path(began_from).parent == Path(folder).resolve()
         again = resume and record is not None and record.began_from == began_from
         if files and not at_home and not again:
-            raise ValueError(f'{folder} has the checkpoints of a run ({some}); go on with it by --resume, give another '
+            raise ValueError(f'{folder} has the checkpoints of a run ({some}); continue it with --resume, give another '
                              '--work-dir, or remove them')
         return new_run(began_from)
     if record is None:
         runs = set(files.values())
         if len(runs) > 1:
-            raise ValueError(f'{folder} has checkpoints of several runs ({some}); say which is meant by --resume FILE')
+            raise ValueError(f'{folder} has checkpoints of several runs ({some}); choose one with --resume FILE')
         return None if runs == {None} else Record(*runs) if runs else new_run()
     if files and record.run not in files.values() and record.began_from is None:
-        raise ValueError(f'{folder} has checkpoints of another run only ({some}); go on with that one by --resume '
+        raise ValueError(f'{folder} has checkpoints of another run only ({some}); continue that one with --resume '
                          'FILE, or remove them')
     return record
 

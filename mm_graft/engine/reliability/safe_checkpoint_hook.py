@@ -1,4 +1,4 @@
-"""Checkpoints that a crash cannot spoil."""
+"""Checkpoints that survive crashes."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -30,21 +30,20 @@ STOPPED = 'stopped.pth'
 
 @HOOKS.register_module()
 class SafeCheckpointHook(CheckpointHook):
-    """The host's hook, with checkpoints that are written whole, checked before a resume, and never all removed.
+    """The host's hook with atomic writes, verification before a resume, and at least one checkpoint kept at all times.
 
-    - A file is written under another name, flushed to the disk and renamed, so a name never belongs to half a file.
-    - A run that resumes by itself continues from the newest intact file of its own: its content matches the digest in
-      it (without one, PyTorch's checksums), and its weights are finite. Another is named in a warning, and the one
-      before is taken. The main process looks, the others are told. What is asked of the run now holds
-      (:mod:`.resumed_settings`).
+    - A file is written under a temporary name, flushed to disk and renamed, so that no name refers to half a file.
+    - ``--resume`` continues from the newest intact file of the run: its content matches its digest (or PyTorch's
+      checksums where there is none), and its weights are finite. Damaged files are named in warnings and skipped.
+      Changed settings take effect (:mod:`.resumed_settings`).
     - A folder belongs to one run and to one process at a time (:mod:`.run_folder`).
     - The host deletes the oldest file before it writes the next one, so at least two are kept; ``max_keep_ckpts=1``
       means 2.
     - The epochs (iterations) in ``keep`` are never deleted, and do not count for ``max_keep_ckpts``: what a figure over
       the training needs of a finished run.
-    - Gradients that are half accumulated go with a checkpoint (:mod:`.gradient_carry`).
-    - What cannot be written (full disk, read-only folder) ends the run with the path, the reason and the file to resume
-      from.
+    - Partly accumulated gradients are saved (:mod:`.gradient_carry`).
+    - A checkpoint that cannot be written (full disk, read-only folder) ends the run with path, reason and the file to
+      resume from.
 
     Args:
         keep: epochs, or iterations with ``by_epoch=False``, whose checkpoints stay.
@@ -157,18 +156,18 @@ class SafeCheckpointHook(CheckpointHook):
             return given
         path, damaged = (None, {}) if given else newest_intact(self.folder, run and run.run)
         for file, reason in damaged.items():
-            runner.logger.warning(f'checkpoint {file} {reason}; it is left alone')
+            runner.logger.warning(f'checkpoint {file} {reason}; skipped')
         if path is None and damaged:
-            raise CheckpointError(f'no checkpoint in {self.folder} is whole; remove {", ".join(map(str, damaged))} to '
-                                  'start anew')
+            raise CheckpointError(f'no checkpoint in {self.folder} is intact; remove {", ".join(map(str, damaged))} to '
+                                  'start over')
         given = given or (path is None and run and run.began_from)
         if given and (reason := corruption_reason(given)):
             other, _ = newest_intact(Path(given).parent)
-            remedy = f'the newest whole one beside it is {other}' if other else 'there is no whole one beside it'
+            remedy = f'the newest intact one beside it is {other}' if other else 'there is no intact one beside it'
             raise CheckpointError(f'checkpoint {given} {reason}; {remedy}')
         path = given or path
         runner.logger.info(f'resume from {path}, verified by {integrity(path)}' if path else
-                           f'no checkpoint in {self.folder}; the run starts anew')
+                           f'no checkpoint in {self.folder}; starting from the beginning')
         return str(path) if path else None
 
     @contextmanager
@@ -206,5 +205,5 @@ def clear_write_errors(folder: str | Path) -> Iterator[None]:
         yield
     except OSError as error:
         last, _ = newest_intact(folder)
-        raise OSError(f'no checkpoint could be written to {folder} ({error}); the newest whole one is {last}: make '
+        raise OSError(f'no checkpoint could be written to {folder} ({error}); the newest intact one is {last}: make '
                       'room or choose another folder, and start again with --resume') from error

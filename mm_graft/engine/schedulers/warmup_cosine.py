@@ -21,7 +21,7 @@ def warmup_cosine(step: float, warmup: float, total: float, min_ratio: float = 0
 
 
 def check_warmup(warmup: float, end: float, unit: str = 'epochs') -> None:
-    """See that a run is longer than its warm-up, in the unit in which the user wrote both."""
+    """Check that a run is longer than its warm-up, in the unit in which the user wrote both."""
     if end <= 0:
         raise ValueError(f'a run of {end:g} {unit} trains nothing; set train_cfg.max_{unit}')
     if not 0 <= warmup < end:

@@ -147,7 +147,7 @@ class MIMRefiner(HasMomentumEncoder, BaseSelfSupervisor):
 
 
 def check_views(inputs: Sequence[Tensor], num_global: int) -> None:
-    """See that a batch has as many views as are needed."""
+    """Check that a batch has as many views as are needed."""
     if not isinstance(inputs, list | tuple) or len(inputs) < num_global:
         given = f'{len(inputs)} views' if isinstance(inputs, list | tuple) else f'one {type(inputs).__name__}'
         raise ValueError(f'{given} of each image came, but {num_global} global ones are needed; use MultiView in the '

@@ -107,7 +107,7 @@ REFUSED = {
     'seed': ({'randomness.seed': 1}, r'middle of an epoch.*randomness\.seed: 0 → 1.*checkpoint of an epoch'),
     'batch': ({'train_dataloader.batch_size': 2}, r'middle of an epoch.*iterations of an epoch: 4 → 8'),
     'images': ({'train_dataloader.dataset.count': 20}, r'middle of an epoch.*iterations of an epoch: 4 → 5'),
-    'too short': ({'train_cfg.max_epochs': 2}, r'has 10 iterations behind it, but the length of the run is 8 now'),
+    'too short': ({'train_cfg.max_epochs': 2}, r'has finished 10 iterations, but the length of the run is now 8'),
 }
 
 
@@ -141,7 +141,7 @@ def test_after_an_epoch_another_seed_holds_and_is_named(whole, tmp_path):
 def test_a_finished_run_has_no_place_for_other_settings(whole, tmp_path):
     with pytest.raises(ValueError, match=r'end of a finished run of 4 epochs.*optimizer\.lr: 0\.01 → 0\.5.*longer'):
         run(tmp_path / 'on', {'optim_wrapper.optimizer.lr': 0.5}, resume=str(whole / 'epoch_4.pth'))
-    with pytest.raises(ValueError, match=r'has 4 epochs behind it, but train_cfg\.max_epochs is 3 now'):
+    with pytest.raises(ValueError, match=r'has finished 4 epochs, but train_cfg\.max_epochs is now 3'):
         run(tmp_path / 'on', {'train_cfg.max_epochs': 3}, resume=str(whole / 'epoch_4.pth'))
     runner, _ = run(tmp_path / 'on', {'train_dataloader.num_workers': 1}, resume=str(whole / 'epoch_4.pth'))
     assert runner.iter == 4 * LENGTH

@@ -44,7 +44,7 @@ def test_one_process_at_a_time_is_at_work_in_a_folder_and_not_what_a_dead_one_ha
     said = mp.get_context('forkserver').Queue()
     process = launch(held, tmp_path / 'run', said)
     child = said.get(timeout=60)
-    with pytest.raises(ValueError, match=rf'another run is at work in .*run \(process {process.pid} on .*--work-dir'):
+    with pytest.raises(ValueError, match=rf'another run is using .*run \(process {process.pid} on .*--work-dir'):
         hold_folder(tmp_path / 'run')
     hold_folder(tmp_path / 'other')
     process.kill()
@@ -93,7 +93,7 @@ def test_a_run_does_not_begin_among_the_files_of_another(tmp_path):
     file = checkpoint(tmp_path / 'run' / 'epoch_1.pth', 'a')
     checkpoint(tmp_path / 'other' / 'epoch_9.pth', 'b')
     for resume, load_from in ((False, None), (False, file), (True, file)):
-        with pytest.raises(ValueError, match=r'other has the checkpoints of a run \(epoch_9\.pth\); go on with it by'):
+        with pytest.raises(ValueError, match=r'other has the checkpoints of a run \(epoch_9\.pth\); continue it with'):
             asked_run(tmp_path / 'other', resume, load_from)
     torch.save({'state_dict': {}}, tmp_path / 'weights.pth')
     assert asked_run(tmp_path, resume=False, load_from=file)

@@ -78,7 +78,7 @@ def test_a_damaged_last_state_is_named_and_the_one_before_is_used(folder, monkey
 def test_where_nothing_is_whole_the_run_does_not_start_anew_by_itself(folder):
     for path in folder.glob('*.pth'):
         cut(path)
-    with pytest.raises(CheckpointError, match=r'no checkpoint in .* is whole; remove .*epoch_1\.pth.* to start anew'):
+    with pytest.raises(CheckpointError, match=r'no checkpoint in .* is intact; remove .*epoch_1\.pth.* to start over'):
         resumed(folder)
 
 
