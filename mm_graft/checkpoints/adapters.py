@@ -20,7 +20,7 @@ def merged_weight(weight: Tensor, down: Tensor, up: Tensor, scale: Tensor | floa
 
 
 def without_adapters(tensors: Mapping[str, object]) -> dict[str, object]:
-    """What is no part of an adapter."""
+    """The tensors that belong to no adapter."""
     return {name: tensor for name, tensor in tensors.items() if not ADAPTER.match(name)}
 
 

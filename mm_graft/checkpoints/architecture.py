@@ -1,4 +1,4 @@
-"""The ViT of timm that a checkpoint is of, as a config of ``mm_graft.TimmViT``: from its tensors and what is stated."""
+"""The config of ``mm_graft.TimmViT`` for the ViT in a checkpoint, from its tensors and metadata."""
 
 import math
 from collections.abc import Iterable
@@ -35,7 +35,7 @@ class Architecture(NamedTuple):
 
 def architecture_of(file: CheckpointFile, layout: str | None = None, branch: str = 'base',
                     prefix: str | None = None) -> Architecture:
-    """The architecture of the encoder in a file; what it does not state is assumed and said.
+    """The architecture of the encoder in a file; facts that it does not state are assumed and reported.
 
     Raises:
         ValueError: there is no encoder of a ViT in it, or it does not say what must be known.
@@ -78,7 +78,7 @@ def architecture_of(file: CheckpointFile, layout: str | None = None, branch: str
 
 
 def named(file: CheckpointFile, beside: Settings) -> Architecture:
-    """The model whose name stands beside the weights; heads, activation and norms are timm's."""
+    """The timm model that a file beside the weights names."""
     stems = (tensor for name, tensor in file.tensors.items() if name.endswith('patch_embed.proj.weight'))
     size = beside.arguments.get('img_size') or beside.vision.get('image_size')
     arguments = {name: value for name, value in beside.arguments.items() if name not in ('img_size', *LEFT_OUT)}

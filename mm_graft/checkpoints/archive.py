@@ -23,7 +23,7 @@ END = 22  # bytes of the end of an archive that has no comment
 
 
 class DamagedRecordError(zipfile.BadZipFile):
-    """A record of an archive is not what was written."""
+    """A damaged record of an archive."""
 
     def __init__(self, record: str, reason: str, tensors: list[str] = ()) -> None:
         self.record, self.reason = record, reason
@@ -32,7 +32,7 @@ class DamagedRecordError(zipfile.BadZipFile):
 
 
 class Archive:
-    """The records of a zip archive, each of which is compared with its checksum as it is read.
+    """The records of a zip archive, each verified against its checksum as it is read.
 
     Args:
         file: the file.
@@ -57,7 +57,7 @@ class Archive:
                 raise zipfile.BadZipFile('its records are not those that its digest lists')
 
     def _oddity(self, file: BinaryIO, entries: list[zipfile.ZipInfo]) -> str | None:
-        """What two readers could understand in two ways, and what is larger than the file."""
+        """Ambiguities that readers could resolve differently, and sizes larger than the file."""
         size = file.seek(0, os.SEEK_END)
         file.seek(-END, os.SEEK_END)
         if file.read(4) != b'PK\5\6' or min(entry.header_offset for entry in entries) != 0:

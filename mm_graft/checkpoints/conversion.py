@@ -17,7 +17,7 @@ BLOCK_TENSOR = re.compile(r'^layers\.(\d+)\.(.+)$')
 
 def read_model(state_dict: StateDict, layout: str | None = None, branch: str = 'base',
                prefix: str | None = None) -> Converted:
-    """A state dict of any known layout as a model of mmpretrain (``backbone.*`` and what stands beside it).
+    """A state dict of any known layout as a model of mmpretrain (``backbone.*``, ``neck.*`` …).
 
     Args:
         state_dict: the content of the file.
@@ -159,7 +159,7 @@ def norms_behind(names: Iterable[str], start: str = BASE) -> bool:
 
 
 def names_without(prefix: str, names: Iterable[str]) -> list[str]:
-    """Names without what a layout puts before them."""
+    """Names without the prefix of a layout."""
     return [name.removeprefix(prefix) for name in names]
 
 
@@ -171,7 +171,7 @@ def _without_mask_token(model: Converted) -> Converted:
 
 
 def check_encoder(backbone: StateDict) -> None:
-    """Check that an encoder of mmpretrain's is whole: under its names, its blocks complete, alike and of one width."""
+    """Check that an encoder in mmpretrain's names is complete, with equal blocks of one width."""
     strange = [name for name in backbone if not HOST_NAMES.fullmatch(name) and not FOREIGN_PARTS.fullmatch(name)]
     if strange:
         raise ValueError(f'{len(strange)} tensors belong to no known ViT or Swin, first {strange[:3]}')

@@ -125,7 +125,7 @@ def roots(names: list[str], layout: str) -> Iterator[str]:
 
 
 def is_part(place: Place, other: Place) -> bool:
-    """Whether an encoder is that of a model, or one of the two, which the other place has as a whole."""
+    """Whether an encoder is part of the model, possibly with two encoders, at the other place."""
     parts = ('base_encoder.', 'momentum_encoder.') if other.layout in ('mocov3', 'graft') else ('', )
     inside = other.layout in ('mocov3', 'graft', MMPRETRAIN) and place.root != other.root
     return inside and place.root.startswith(tuple(other.root + part for part in parts))

@@ -1,4 +1,4 @@
-"""Digests of what a checkpoint holds, which its writer puts into it and its reader computes again.
+"""Digests of the content of checkpoints, written into them and verified when they are read.
 
 PyTorch's archives get one more record: the SHA-256 of every other. Those are the pickle, in which names, types, shapes
 and everything that is no tensor stand, and the bytes of each storage. PyTorch reads such an archive as any other.

@@ -28,7 +28,7 @@ ACTIVATIONS = {'gelu': 'gelu', 'GELU': 'gelu', 'gelu_python': 'gelu', 'gelu_new'
 
 
 class Facts(NamedTuple):
-    """What is stated about an encoder; None where nothing is.
+    """Facts about an encoder; None where not stated.
 
     Attributes:
         grid: rows and columns of patches of the position table.

@@ -49,7 +49,7 @@ class Origin:
     grid: Grid | None = None
 
     def read(self) -> 'Source':
-        """The model in mmpretrain's names, a record of where it comes from, and what is stated about it.
+        """The model in mmpretrain's names, its provenance, and the stated facts.
 
         Raises:
             CheckpointError: the file is unusable or of another layout.
@@ -82,7 +82,7 @@ class Origin:
 
 
 class Source(NamedTuple):
-    """What was read: the model in mmpretrain's names, the record of its origin, and what no tensor stores."""
+    """A model in mmpretrain's names, its provenance, and the facts that no tensor stores."""
 
     model: Converted
     record: dict
@@ -91,7 +91,7 @@ class Source(NamedTuple):
 
 @contextmanager
 def naming(path: str | Path) -> Iterator[None]:
-    """Let an error about a checkpoint name it."""
+    """Add the path of the checkpoint to errors."""
     try:
         yield
     except (ValueError, TypeError, RuntimeError, LookupError) as error:
@@ -99,7 +99,7 @@ def naming(path: str | Path) -> Iterator[None]:
 
 
 def convert_file(origin: Origin, target: str | Path, to: str, grid: Grid | None = None) -> dict:
-    """Write a checkpoint in another layout; returns the record of provenance that stands in the new file.
+    """Write a checkpoint in another layout; returns the provenance that is recorded in the new file.
 
     Args:
         origin: the source.

@@ -21,7 +21,7 @@ POSITIONS = ('pos_embed', 'decoder_pos_embed')
 
 
 class SourceGrid(NamedTuple):
-    """Rows and columns, and how they are known: ``'given'``, ``'recognized'``, ``'stated'`` or ``'assumed'``."""
+    """Rows and columns, and their origin: ``'given'``, ``'recognized'``, ``'stated'`` or ``'assumed'``."""
 
     grid: Grid
     how: str

@@ -13,7 +13,7 @@ RUN = 'run_id'  # in `meta`: which run a checkpoint is of
 
 
 class AtomicBackend(LocalBackend):
-    """The host's local files, but written whole or not at all, and checkpoints with a digest of their content.
+    """The host's local backend with atomic writes, and digests in checkpoints.
 
     For ``backend_args=dict(backend='mm_graft.atomic')``, e.g. of a ``CheckpointHook``.
     """
@@ -58,7 +58,7 @@ def training_meta(path: str | Path) -> dict | None:
 
 
 def newest_intact(folder: str | Path, run: str | None = None) -> tuple[Path | None, dict[Path, str]]:
-    """The intact checkpoint in a folder from which a run goes on furthest, and what is wrong with others.
+    """The most advanced intact checkpoint of a folder, and the damage of others.
 
     The order is that of epochs and iterations in the files; names, times and the host's note ``last_checkpoint`` do not
     count. Of damaged files the unreadable ones are named and those that would have been preferred.

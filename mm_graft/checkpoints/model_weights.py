@@ -1,4 +1,4 @@
-"""Which tensors of a file a whole model, or a part of one, starts from: all that matter, or an error.
+"""Choosing the tensors of a file from which a model, or a part of one, starts: complete, or an error.
 
 The host loads what fits and drops the rest without a word, by ``load_from`` as by ``init_cfg``.
 """
@@ -26,7 +26,7 @@ def fitting(own: dict[str, Tensor], state: dict) -> list[str]:
 
 
 def choose_weights(model: nn.Module, state: dict, path: str, complete: bool) -> tuple[dict[str, Tensor], str]:
-    """The tensors of a file that a model takes, all of its backbone or an error, and a line that says what they are.
+    """The tensors of a file for a model (at least its whole backbone, or an error), and a line for the log.
 
     Where the model's own names do not cover its backbone, the file is read in any known layout: for the backbone alone,
     or, if the model has to be complete, for the backbone and the linear classifier behind it.
@@ -86,7 +86,7 @@ def with_classifier(model: nn.Module, path: str) -> tuple[dict[str, Tensor], str
 
 
 def choose_part(part: nn.Module, path: str, prefix: str | None = None) -> tuple[dict[str, Tensor], str]:
-    """The same for a part of a model, or a whole one, as ``init_cfg=dict(type='Pretrained', …)`` asks for.
+    """The same for ``init_cfg=dict(type='Pretrained', …)`` of a model or a part of one.
 
     A model with a ``backbone`` follows :func:`choose_weights`. Of anything else every tensor has to be in the file,
     under its own names or, for an encoder, in any known layout.

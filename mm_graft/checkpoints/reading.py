@@ -77,7 +77,7 @@ def _read_shards(index: str | Path, tensors: bool, device_of: Callable | None) -
 
 
 def read_pickle(source: str | Path | BinaryIO) -> object:
-    """What a pickle without tensors holds, as :func:`read_content` builds it.
+    """The content of a pickle without tensors, as :func:`read_content` builds it.
 
     Raises:
         CheckpointError: no such file, no regular one, damaged, or not safe to open.
@@ -90,7 +90,7 @@ def read_pickle(source: str | Path | BinaryIO) -> object:
 
 @contextmanager
 def _opened(source: str | Path | BinaryIO) -> Iterator[tuple[BinaryIO, object]]:
-    """A file and how to call it; what goes wrong with it becomes an error that names it."""
+    """The open file and its name; errors become a CheckpointError that names it."""
     named = isinstance(source, str | Path)
     name = source if named else getattr(source, 'name', 'given as an open file')
     file = _open(source) if named else source

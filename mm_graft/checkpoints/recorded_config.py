@@ -22,7 +22,7 @@ NUMBERS = {'inf': float('inf'), 'nan': float('nan')}
 
 
 class Missing:
-    """What a config does not have."""
+    """A missing value of a config."""
 
     def __repr__(self) -> str:
         return 'not set'
@@ -76,7 +76,7 @@ def recorded_config(path: str | Path) -> Config | None:
 
 
 def _types(settings: dict) -> Iterator[tuple[str, object]]:
-    """What is to be built of models and data: dotted key and name."""
+    """Types of models and data in a config: dotted key and name."""
     for key, part in settings.items():
         if key in BUILT:
             yield from ((f'{place}.type', node['type']) for place, node in nodes(part, key)

@@ -25,13 +25,13 @@ def grid_of(backbone: nn.Module) -> Grid | None:
 
 
 def table_grids(backbone: nn.Module) -> dict[str, Grid]:
-    """The grids of the tables of relative positions that have one of their own, such as a window's, by their names."""
+    """The grids of tables of relative positions that have their own (windows), by name."""
     return {f'{name}.relative_position_bias_table': tuple(module.grid) for name, module in backbone.named_modules()
             if hasattr(module, 'relative_position_bias_table') and hasattr(module, 'grid')}
 
 
 def square_grid(count: int) -> Grid | None:
-    """The square grid of so many patches, if there is one."""
+    """The square grid with this number of patches, if there is one."""
     side = math.isqrt(max(count, 0))
     return (side, side) if side and side**2 == count else None
 

@@ -1,4 +1,4 @@
-"""What lies beside weights in JSON files, and what an encoder of each family is when nothing says otherwise."""
+"""Settings in JSON files beside weights, and defaults of each family of encoders."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ OPENAI = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.275777
 
 
 class Family(NamedTuple):
-    """What is not stored in any tensor of a family's files.
+    """Defaults of a family for facts that no tensor stores.
 
     Attributes:
         pixels: mean and standard deviation of each channel (RGB, in 0…1) by which its images are normalized.
@@ -46,7 +46,7 @@ FAMILIES: dict[str, Family] = {
 
 @dataclass(frozen=True)
 class Settings:
-    """What the JSON files beside weights say, in one form; None where they say nothing.
+    """The settings in the JSON files beside weights; None where not stated.
 
     Attributes:
         source: the file that says it.

@@ -169,7 +169,7 @@ def read_archive(file: BinaryIO, tensors: bool = True, device_of: Callable | Non
 
 
 class _TensorNames(Reader):
-    """Finds under which names the tensors of a storage stand in a file."""
+    """Finds the names of the tensors of a storage."""
 
     def _view(self, storage: Storage, *_: object) -> Inert:
         return Inert('tensor', (f'data/{storage.key}', ))

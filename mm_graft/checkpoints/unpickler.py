@@ -37,7 +37,7 @@ class UnsafePickleError(pickle.UnpicklingError):
 
 
 class Name:
-    """A name in a pickle, and never what it names."""
+    """A global name in a pickle, which is never resolved."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -47,7 +47,7 @@ class Name:
 
 
 class Inert:
-    """Stands in for an object of a class that is not built: its class by name, and what was kept in it.
+    """A record of an object whose class is not built: class name and content.
 
     Attributes:
         name: module and name of the class.
@@ -106,20 +106,20 @@ class PlainUnpickler(pickle._Unpickler):
             raise UnsafePickleError(f'the opcode {bytes([code])!r}, which PyTorch does not write') from error
 
     def persistent_load(self, pid: object) -> object:
-        """What stands outside the pickle."""
+        """An object outside the pickle."""
         if self.load_persistent is None:
             raise UnsafePickleError('a persistent id')
         return self.load_persistent(pid)
 
     def find_class(self, module: str, name: str) -> object:
-        """A name as itself, or the plain value that is known by it."""
+        """The :class:`Name`, or the plain value registered for it."""
         if len(module) + len(name) > MAX_NAME:
             raise pickle.UnpicklingError('an absurdly long name')
         full = f'{MODULES.get(module, module)}.{name}'
         return self.values[full] if full in self.values else Name(full)
 
     def call(self, function: object, args: object) -> None:
-        """Push what a call gives."""
+        """Push the result of a call."""
         if not isinstance(function, Name) or not isinstance(args, tuple):
             raise UnsafePickleError(describe(function))
         builder = self.builders.get(function.name)
@@ -189,7 +189,7 @@ class PlainUnpickler(pickle._Unpickler):
 
 
 class _BoundedReader:
-    """Reads of a file that end where it ends, and of single bytes (opcodes are such) only so many."""
+    """A reader that stops at the end of the file and after a maximum of opcodes (single bytes)."""
 
     def __init__(self, file: BinaryIO, remaining: int) -> None:
         self.file, self.remaining, self.opcodes = file, remaining, 0
@@ -214,7 +214,7 @@ class _BoundedReader:
 
 
 def describe(function: object) -> str:
-    """What is called, for a message: a name, also where a pickle makes it up of several."""
+    """The name of what a pickle calls, for messages; also of nested attributes."""
     if not isinstance(function, Name | Inert):
         return f'a call of a {type(function).__name__}'
     if isinstance(function, Inert) and function.name == 'builtins.getattr' and len(function.args) == 2:

@@ -1,4 +1,4 @@
-"""Encoders that people have and that are no plain ViT with a layout here: by what one knows them, and the way out."""
+"""Common encoders that are not supported: how to recognize them, and what to use instead."""
 
 import re
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ KINDS = tuple(Unsupported(tuple(names), what, way_out) for names, what, way_out 
 
 
 def known_as(names: Sequence[str]) -> str:
-    """What names show that have no layout, and what to do; empty where nothing is known of them."""
+    """The kind of encoder that names belong to, and a remedy; empty if unknown."""
     for kind in KINDS:
         if all(any(re.search(part, name) for name in names) for part in kind.names):
             return f'it is {kind.what}: {kind.way_out}'

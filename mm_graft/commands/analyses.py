@@ -73,7 +73,7 @@ def save(args: Namespace, models: dict, figure: object, **settings) -> None:
 
 
 def _whole_model(args: Namespace) -> None:
-    """Refuse an option that has no meaning for what runs the whole model."""
+    """Refuse ``--branch`` for analyses that run the whole model."""
     if args.branch != 'base':
         raise ValueError(f'--branch {args.branch} picks an encoder of a checkpoint, and {args.analysis} runs the whole '
                          'model; leave it out')
@@ -100,7 +100,7 @@ def conflict(args: Namespace, entries: list[AnalyzedModel]) -> None:
 
 
 def attention_distance(args: Namespace, entries: list[AnalyzedModel]) -> None:
-    """Mean distance from a patch to what it attends to."""
+    """Mean attention distance."""
     found, count = {}, 0
     for entry, encoder in zip(entries, encoders_of(args, entries).values()):
         batches = list(pixel_batches(args, entries[0].cfg, encoder))
@@ -132,7 +132,7 @@ def vic(args: Namespace, entries: list[AnalyzedModel]) -> None:
 
 
 def layers(args: Namespace, entries: list[AnalyzedModel]) -> None:
-    """What every block is worth, and what to try first."""
+    """Scores of every block, and proposals that follow from them."""
     sets = build_datasets(entries[0].cfg)
     rows = [at_most(image_labels(dataset), count, args.seed)
             for dataset, count in zip(sets, (args.train_images, args.test_images))]
@@ -196,7 +196,7 @@ def patch_retrieval(args: Namespace, entries: list[AnalyzedModel]) -> None:
 
 
 def reconstruction(args: Namespace, entries: list[AnalyzedModel]) -> None:
-    """What is seen, hidden and predicted, a picture for each checkpoint."""
+    """Visible, hidden and predicted patches, a picture for each checkpoint."""
     _whole_model(args)
     models = {}
     args.out.mkdir(parents=True, exist_ok=True)

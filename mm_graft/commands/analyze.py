@@ -129,7 +129,7 @@ def run(name: str, args: argparse.Namespace, entries: list[AnalyzedModel]) -> No
 
 
 def entries_of(args: argparse.Namespace) -> list[AnalyzedModel]:
-    """What is looked at, each under a name of its own."""
+    """The models to analyze, under unique names."""
     if wrong := [words for words in args.also if len(words) > 2]:
         raise ValueError(f'--also {" ".join(wrong[0])}: give one checkpoint, or a config and a checkpoint; repeat '
                          '--also for more')

@@ -1,4 +1,4 @@
-"""What the commands share in reading their arguments. Nothing here imports torch or MMEngine: errors come at once."""
+"""Parsing shared by the commands. Nothing here imports torch or MMEngine, so that errors appear at once."""
 
 import argparse
 import re
@@ -26,7 +26,7 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Sequence[str] | None = None,
                          namespace: argparse.Namespace | None = None) -> tuple[argparse.Namespace, list[str]]:
-        """Options first, then what is left as positional arguments; argparse calls this for each of the two."""
+        """Parse options first, then positional arguments; argparse calls this once for each."""
         if self._again or self._subparsers:
             return super().parse_known_args(args, namespace)
         self._again = True
@@ -45,7 +45,7 @@ class Options(dict):
 
 
 class Overrides(argparse.Action):
-    """``--cfg-options key=value …`` of OpenMMLab, a dict; what is no ``key=value`` is an error of the command line."""
+    """``--cfg-options key=value …`` of OpenMMLab, a dict; anything but ``key=value`` is a usage error."""
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Sequence[str],
                  option_string: str | None = None) -> None:
@@ -136,7 +136,7 @@ def share(text: str) -> float:
 
 
 def refuse(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> NoReturn:
-    """End with the arguments that a command does not know, and the options that are called alike."""
+    """Exit with the unknown arguments and the options of similar names."""
     known = re.findall(r'(?<!\w)--?[a-z][\w-]*', parser.format_help())
     near = [found for word in unknown for found in get_close_matches(word.split('=')[0], known, 1)]
     parser.error(f'unknown arguments: {" ".join(unknown)}' + (f'; did you mean {", ".join(near)}?' if near else ''))

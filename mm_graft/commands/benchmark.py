@@ -112,7 +112,7 @@ def _add_result(parser: argparse.ArgumentParser) -> None:
 
 
 def _find_benchmarks() -> None:
-    """Make ``import benchmarks`` work: they stand beside the package, or in what a wheel carries."""
+    """Make ``import benchmarks`` work, from the checkout or from a wheel."""
     sys.path.insert(0, str(content_root()))
 
 
@@ -123,7 +123,7 @@ def _quiet() -> None:
 
 
 def _show(result: dict, path: Path | None) -> None:
-    """Print a result as a table, a column per config, and write it where that was asked for."""
+    """Print a result as a table, a column per config, and write it to ``path`` if given."""
     from prettytable import PrettyTable
 
     from mm_graft.evaluation.report import write_json
@@ -139,7 +139,7 @@ def _show(result: dict, path: Path | None) -> None:
 
 
 def _cells(result: dict) -> dict[str, object]:
-    """The texts of a column by the name of their row; what is nested deeper is a column of its own."""
+    """The cells of a column by row name; anything nested deeper is another column's."""
     flat = {}
     for key, value in result.items():
         for name, item in (value if isinstance(value, dict) else {'': value}).items():

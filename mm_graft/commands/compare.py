@@ -1,4 +1,4 @@
-"""Evaluations side by side: a table, and with --plot a picture; with --kept what was gained against what was kept."""
+"""Evaluations side by side: a table, and with --plot a picture; with --kept gain against forgetting."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""Errors of building what a config names, in the config's own terms: which key, which class, what was meant."""
+"""Errors of building from a config, in its own terms: which key, which class, what was meant."""
 
 import re
 from collections.abc import Iterator

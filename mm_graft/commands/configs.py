@@ -1,4 +1,4 @@
-"""Configs by path or by name, read with what the command line overrides, and the files that they name.
+"""Reading configs by path or name with overrides, and checking the files that they refer to.
 
 A name that leads nowhere is an error before MMEngine is imported.
 """
@@ -25,7 +25,7 @@ CHECKPOINT_KEY = re.compile(
 
 
 def content_root() -> Path:
-    """The folder with ``configs/`` and ``benchmarks/``: the checkout, or what a wheel carries in ``mm_graft/.mim``.
+    """The folder with ``configs/`` and ``benchmarks/``: the checkout, or ``mm_graft/.mim`` of a wheel.
 
     Raises:
         FileNotFoundError: neither has them.
@@ -76,7 +76,7 @@ def load_config(name: str, options: dict | None = None, notes: list[str] | None 
 
 
 def config_for(checkpoint: str, name: str | None = None, options: dict | None = None) -> Config:
-    """The config for a checkpoint: the one that is given, else what the file says of how it was made.
+    """The config for a checkpoint: the given one, else the one recorded in or inferred from the file.
 
     Args:
         checkpoint: the file.
@@ -98,7 +98,7 @@ def config_for(checkpoint: str, name: str | None = None, options: dict | None = 
 
 
 def run_name(cfg: Config, checkpoint: str) -> str:
-    """What a run is called: by its config's file, or by the folder that it recorded, or by the checkpoint."""
+    """Name of a run, from its config file, its recorded work dir, or the checkpoint."""
     return Path(cfg.filename or cfg.get('work_dir') or checkpoint).stem
 
 
@@ -109,7 +109,7 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
 
 
 def set_init(cfg: Config, checkpoint: str) -> None:
-    """Let a run start from a checkpoint, or from random weights if it is ``'none'``; the branch stays the config's."""
+    """Set the initial weights: a checkpoint, or random for ``'none'``; the branch stays the config's."""
     from mmengine.config import ConfigDict
     hooks = cfg.setdefault('default_hooks', ConfigDict())
     hooks.init = ConfigDict({'type': 'mm_graft.LoadBackboneHook', **hooks.get('init', {})})

@@ -38,7 +38,7 @@ def check_source(args: argparse.Namespace) -> None:
 
 
 def layout(args: argparse.Namespace, inputs: None) -> None:
-    """Convert, and say what was left out."""
+    """Convert, and print the tensors that were left out."""
     from mm_graft.checkpoints import convert_file, write_hub_folder
     to_folder = args.to == 'hf' or (args.to.startswith('hf-') and not Path(args.target).suffix)
     convert = write_hub_folder if to_folder else convert_file

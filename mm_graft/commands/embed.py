@@ -16,7 +16,7 @@ FORMATS = ('.npz', '.parquet')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What is encoded, by what, and what is kept of it."""
+    """Images, encoder and output."""
     add_checkpoint(parser)
     parser.add_argument('images', help='folder of images, in any depth of sub-folders')
     parser.add_argument('--out', type=Path, required=True, help='file ending in .npz or .parquet')
@@ -44,7 +44,7 @@ def check(args: argparse.Namespace) -> Config:
 
 
 def run(args: argparse.Namespace, cfg: Config) -> None:
-    """Encode batch by batch; an interrupted call continues after the last whole part."""
+    """Encode batch by batch; an interrupted call continues after the last complete part."""
     import torch
 
     from mm_graft.commands.embedding import embed

@@ -1,4 +1,4 @@
-"""What a machine has for training, what is wrong with it, and what to do about that."""
+"""The doctor: what this machine offers for training, its problems, and their fixes."""
 
 import importlib
 import os
@@ -18,7 +18,7 @@ DISK = 5 * 2**30
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the report. ``ok`` is None for what is only told; ``fix`` says what to do where it is False."""
+    """One line of the report; ``ok`` is None for mere information, ``fix`` the remedy where it is False."""
 
     name: str
     value: str
@@ -134,7 +134,7 @@ def check_models() -> Check:
 
 
 def count_images(folder: str | Path) -> str:
-    """What training would use of a folder, what it would pass over, and what of a sample cannot be read.
+    """Images of a folder that training would use and skip, and unreadable ones in a sample.
 
     Raises:
         FileNotFoundError: no such folder, or no image in it.

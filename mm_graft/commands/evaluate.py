@@ -20,7 +20,7 @@ PROTOCOLS = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What is evaluated, on what, and the settings of each protocol."""
+    """Checkpoint, data, and the settings of each protocol."""
     add_checkpoint(parser)
     add_labeled(parser)
     parser.add_argument('--protocols', nargs='+', default=['knn', 'linear', 'fewshot-1'], choices=PROTOCOLS,

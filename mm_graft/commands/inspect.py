@@ -1,4 +1,4 @@
-"""Inspect what a training would do: parameters and their rates, the schedule, and the machine that would run it."""
+"""Inspect a training before it runs: parameters and learning rates, the schedule, and the machine."""
 
 from __future__ import annotations
 
@@ -112,11 +112,11 @@ def doctor_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check_nothing(args: argparse.Namespace) -> None:
-    """What is wrong is in the doctor's report, and does not end it."""
+    """Problems go into the doctor's report and do not end it."""
 
 
 def doctor(args: argparse.Namespace, inputs: None) -> None:
-    """Print what there is and what to fix; status 1 if anything is wrong."""
+    """Print the report; exit status 1 if anything is wrong."""
     from mm_graft.commands.environment import examine
     checks = examine(args.config, args.data, args.work_dir, args.cfg_options)
     wrong = [check for check in checks if check.ok is False]

@@ -37,7 +37,7 @@ def labeled_folders(labels: str, val: str | None = None) -> tuple[Path, Path | N
 
 
 def use_labeled(cfg: Config, labels: str | None, val: str | None) -> Config:
-    """Let a config read labeled images from folders, for the test transform that follows from its encoder.
+    """Make a config read labeled images from folders, with the test transform of its encoder.
 
     Raises:
         FileNotFoundError: a folder that was given does not exist.

@@ -69,7 +69,7 @@ def apply(cfg: Config, path: Path | None, options: Mapping[str, object]) -> tupl
 
 
 def as_path(cfg: Config, key: str, value: object, options: Mapping[str, object]) -> object:
-    """The value of an override, as it was written where it is a path: of a folder called 2024, or with a comma."""
+    """The value of an override; for a path its original text, for a folder named 2024 or with a comma."""
     text, old = getattr(options, 'texts', {}).get(key, ''), value_at(cfg, key)
     path = PATH.search(key) or (isinstance(old, str) and '/' in old)
     return text if path and text[:1] not in ('', '[', '(') and value is not None else value
@@ -93,7 +93,7 @@ def read(path: Path, variables: Mapping[str, object]) -> Config:
 
 
 def check_variable(cfg: Config, path: Path, key: str, value: object) -> None:
-    """Check that another value of a variable is of its kind and changes what a Runner reads."""
+    """Check that the new value of a variable has its type and changes anything that a Runner reads."""
     old, given = value_at(cfg, key), f'--cfg-options {key}={value}'
     if None not in (old, value) and _kind(old) != _kind(value):
         raise ValueError(f'{given}: expected {_kind(old)}, such as {old!r}')
@@ -123,7 +123,7 @@ def check_keys(cfg: Config, keys: Iterable[str]) -> None:
 
 
 def check_place(cfg: Config, key: str) -> None:
-    """Check that a dotted key can be set: what is on the way to it holds other values."""
+    """Check that a dotted key can be set: every parent is a dict or a long enough list."""
     node, passed = cfg, []
     for part in key.split('.'):
         if isinstance(node, list | tuple):

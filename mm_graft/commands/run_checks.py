@@ -1,4 +1,4 @@
-"""What would fail in a run, or be silently wrong, and can be seen before its first step."""
+"""Checks before the first step for what would fail in a run or be silently wrong."""
 
 from mmengine.config import Config
 from mmengine.dist import get_world_size

@@ -1,4 +1,4 @@
-"""What the doctor finds in a config's data and schedule: batches, warm-up, classes, images that cannot be read."""
+"""The doctor's checks of a config: batches, warm-up, classes, unreadable images."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""What the commands share once the inputs are checked: processes and the runner."""
+"""Starting processes and runner, shared by the commands."""
 
 import os
 import subprocess

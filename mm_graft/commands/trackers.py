@@ -24,7 +24,7 @@ def add_trackers(parser: argparse.ArgumentParser) -> None:
 
 
 def set_trackers(cfg: Config, names: Sequence[str] | None) -> None:
-    """Let a run log to these and no others; the log and its file of scalars stay."""
+    """Set the trackers of a run, replacing others; the text log and the file of scalars stay."""
     if not names:
         return
     for name in names:

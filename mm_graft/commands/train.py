@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check(args: argparse.Namespace) -> tuple[Config, list[str]]:
-    """The config as it will be run, and what the command line changed in it; its data and checkpoints exist."""
+    """The final config, and notes on what the command line changed; checks that data and checkpoints exist."""
     notes, options = [], args.cfg_options or {}
     cfg = merge_args(load_config(args.config, options, notes), args)
     asked, base = options.get('batch_size'), (cfg.get('auto_scale_lr') or {}).get('base_batch_size')

@@ -1,4 +1,4 @@
-r"""Attentive probing over all layers: one learned query attends to what every block of a frozen encoder gives.
+r"""Attentive probing over all layers: one learned query attends to the outputs of all blocks of a frozen encoder.
 
 Attentive layer fusion (Ciernik, Morik et al., ICML 2026, arXiv 2601.09322;
 ``lciernik/attentive-layer-fusion@ef86a87``). The tokens x are class token and mean of patches of each block; with a

@@ -1,4 +1,4 @@
-"""An encoder that ends after one of its blocks: what the features of that depth are worth."""
+"""An encoder truncated after one of its blocks, to evaluate the features of that depth."""
 
 from copy import deepcopy
 from math import ceil

@@ -1,4 +1,4 @@
-"""Features and scores on disk: found again by all that they depend on, and used only as they were written."""
+"""A cache of features and scores, keyed by everything that they depend on, with checksums."""
 
 import hashlib
 import json
@@ -42,7 +42,7 @@ class Features:
 
 
 def sha256_of_dataset(dataset: Dataset) -> str:
-    """SHA-256 of what a host data set holds: labels, and names, sizes and times of files or the pixels in memory.
+    """SHA-256 of a host data set: labels, and names, sizes and times of files, or the pixels in memory.
 
     Of the times one is that of the last change of a file's content or name, which nothing sets back; ``cp -p`` and
     ``rsync -t`` do that with the other.
@@ -66,7 +66,7 @@ def cache_key(**parts: object) -> str:
 
 
 def save_features(folder: Path, features: Tensor, labels: Tensor, indices: Tensor, bad: list[BadImage]) -> None:
-    """Write a folder whole or not at all, in place of one that is there."""
+    """Write a folder atomically, replacing an existing one."""
     finite = features.isfinite().all(dim=1)
     if not finite.all():
         raise ValueError(f'the features of {int((~finite).sum())} of {len(features)} images are NaN or infinite; is '

@@ -28,7 +28,7 @@ def _short(run: str | Path) -> str:
 
 
 def _warnings(reports: dict[str, dict]) -> list[str]:
-    """What makes numbers incomparable: other test images, or a head chosen on them."""
+    """Notes on reports that cannot be compared: different test images, or a head chosen on them."""
     lines = []
     tests = {(report.get('data', {}).get('test', {}).get('root'), report.get('data', {}).get('test', {}).get('images'))
              for report in reports.values()}

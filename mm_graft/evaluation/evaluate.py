@@ -85,7 +85,7 @@ def protocol_result(name: str, evaluation: Evaluation) -> dict:
 
 
 def describe(dataset: Dataset, features: Features) -> dict:
-    """What the report says about a data set."""
+    """The entry of a data set in the report."""
     return {
         'type': type(dataset).__name__, 'root': str(getattr(dataset, 'data_root', '')), 'images': len(features.labels),
         'classes': len(class_names(dataset)) or int(features.labels.max()) + 1, 'from_cache': features.from_cache,

@@ -25,7 +25,7 @@ MAX_ITERATIONS = 10000
 
 @dataclass(frozen=True)
 class FewShotResult:
-    """What a fitted classifier says.
+    """Result of a fitted classifier.
 
     Attributes:
         accuracy: fraction of test rows that are right.

@@ -1,4 +1,4 @@
-"""What an evaluation works on: encoder, data sets, and their features, extracted when first asked for."""
+"""The state of an evaluation: encoder, data sets, and their features, extracted lazily."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -33,7 +33,7 @@ LEARN_NOTHING = ('zero-shot', )
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """What is evaluated, and how.
+    """Settings of an evaluation.
 
     Attributes:
         protocols: names out of ``PROTOCOLS``.
@@ -137,7 +137,7 @@ class Evaluation:
 
     @cached_property
     def features(self) -> list[Features]:
-        """Features of the sets, from the cache or extracted into it; to be asked for by all processes."""
+        """Features of the sets, from the cache or extracted into it; a collective call."""
         return [self._features(dataset) for dataset in self.sets]
 
     def _features(self, dataset: Dataset) -> Features:

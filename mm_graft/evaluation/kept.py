@@ -1,4 +1,4 @@
-"""What an encoder gained on new images against what it kept of old ones, both since the weights it started from."""
+"""Gain on new images against forgetting of old ones, both relative to the initial weights."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ FRAME = dict(color='#999999', linewidth=0.8, zorder=0)
 
 
 def compare_kept(new: Sequence[str | Path], old: Sequence[str | Path], plot: str | Path | None = None) -> str:
-    """Table, and with ``plot`` a figure, of what each run gained and kept; the first run is the start.
+    """Table, and with ``plot`` a figure, of gain and forgetting of each run; the first run is the start.
 
     Args:
         new: folders of ``mm_graft evaluate --out`` on the new images, one a run.
@@ -39,7 +39,7 @@ def compare_kept(new: Sequence[str | Path], old: Sequence[str | Path], plot: str
 
 
 def run_names(folders: Sequence[str | Path]) -> list[str]:
-    """Names of the folders, or their whole paths where two have the same."""
+    """Names of the folders, or full paths where names repeat."""
     short = [Path(folder).name for folder in folders]
     return short if len(set(short)) == len(short) else [str(folder) for folder in folders]
 

@@ -38,7 +38,7 @@ def effective_rank(spectrum: Tensor) -> float:
 
 
 def rank_me(features: Tensor) -> float:
-    """RankMe of features (N, D), as they are: neither centered nor scaled."""
+    """RankMe of features (N, D), neither centered nor scaled."""
     return effective_rank(torch.linalg.svdvals(features.double()))
 
 

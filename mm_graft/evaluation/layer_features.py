@@ -1,4 +1,4 @@
-"""What every block of a plain ViT gives: its class token, and the mean of its patches."""
+"""Features of every block of a plain ViT: class token and mean of the patches."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,7 +53,7 @@ def final_norm(backbone: nn.Module) -> nn.Module:
 
 
 def drop_final_norm(backbone: nn.Module) -> None:
-    """Let the backbone give what leaves its last block: features before the final norm."""
+    """Replace the final norm by an identity, for features before it."""
     vit = find_backbone(backbone)[1]
     names = [name for name in FINAL_NORMS if isinstance(getattr(vit, name, None), nn.LayerNorm)]
     if not names:

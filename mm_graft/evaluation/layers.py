@@ -1,4 +1,4 @@
-"""What every block of an encoder is worth: kNN, a linear classifier and RankMe on class token and mean of patches.
+"""Evaluating every block of an encoder: kNN, linear and RankMe on class token and mean of patches.
 
 Features are those that leave a block, before any norm, standardized for kNN and behind a batch norm for the linear
 classifier, since their scale differs from block to block. MIM-Refiner's starting point is such a curve: in encoders of
@@ -27,7 +27,7 @@ LINEAR = LinearProbeSettings(tuple(sweep_grid((0.01, 0.1, 1), (0, ))), epochs=30
 
 def features_of_blocks(encoder: Encoder, dataset: Dataset, rows: list[int], batch_size: int,
                        workers: int) -> tuple[Tensor, Tensor]:
-    """What every block gives for the images ``rows`` of a data set, (N, L, 2 or 1, D), and their labels (N,)."""
+    """Features of every block for the images ``rows`` of a data set, (N, L, 2 or 1, D), and their labels (N,)."""
     batches = encode_batches(encoder, read_images(dataset, rows, batch_size, workers), 'all-blocks', progress=True)
     features, labels = zip(*((part.cpu(), part_labels) for part, part_labels, _ in batches if len(part_labels)))
     per_block = 2 if num_prefix_tokens(encoder.backbone) else 1

@@ -52,7 +52,7 @@ class MomentumSweep(LinearSweep):
 
 
 def inputs_of(features: Tensor) -> dict[str, Tensor]:
-    """The four kinds of features in what the last four class tokens and the last mean of patches are, (N, 5·D)."""
+    """DINOv2's four kinds of features, from the last four class tokens and the mean of patches, (N, 5·D)."""
     width = features.shape[1] // (LAST + 1)
     last = slice((LAST - 1) * width, LAST * width)
     return {

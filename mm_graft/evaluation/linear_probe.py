@@ -1,4 +1,4 @@
-"""Linear probing: the whole grid of learning rates and weight decays trained at once as one batched head.
+"""Linear probing: a grid of learning rates and weight decays, trained at once as one batched head.
 
 Layer Grafted Pre-training and MoCo v3 train a linear classifier on frozen features by SGD without warm-up, its learning
 rate following a half cosine that changes once an epoch. The authors train 70 classifiers side by side: base rates

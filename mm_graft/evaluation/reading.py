@@ -24,7 +24,7 @@ class BadImage(NamedTuple):
 
 
 class ImageBatch(NamedTuple):
-    """What the host packs of some images, their indices in the data set (B,), and those that were left out."""
+    """Packed images, their indices in the data set (B,), and the images that were skipped."""
 
     inputs: list[Tensor]
     data_samples: list

@@ -28,7 +28,7 @@ OTHER_HEAD = re.compile(r'(?:^|\.)(?:visual\.head\.(?!proj\.weight)|visual\.attn
 
 
 class ZeroShotHead(NamedTuple):
-    """Projection (D, E) of features, None where they are compared as they are, and embeddings (C, E) of the classes."""
+    """Projection (D, E) of features, None if there is none, and embeddings (C, E) of the classes."""
 
     projection: Tensor | None
     classes: Tensor

@@ -1,4 +1,4 @@
-"""Freezing a prefix: what an event of FreezeOut does to a model, and the same outside a run."""
+"""Freezing a prefix, by an event of FreezeOut or outside a run."""
 
 from torch import nn
 from torch.optim import Optimizer

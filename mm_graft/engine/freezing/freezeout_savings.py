@@ -20,7 +20,7 @@ def encoder_step_cost(frozen_blocks: int, num_blocks: int) -> float:
 
 
 class RunCost(NamedTuple):
-    """What a run with frozen prefixes does of the same run without, as shares.
+    """Cost of a run with frozen prefixes, as shares of the same run without.
 
     Attributes:
         flops: of the encoder.

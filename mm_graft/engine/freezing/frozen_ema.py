@@ -21,7 +21,7 @@ class Copy(NamedTuple):
 
 
 def prefix_copies(model: nn.Module, depths: DepthMap, depth: int) -> list[Copy]:
-    """What the moving averages inside a model still copy at ``depth`` or below.
+    """Parameters at ``depth`` or below that moving averages inside a model still follow.
 
     It understands MMEngine's averages, which walk a plain dict ``avg_parameters``: what leaves that dict is no longer
     updated, and the state dict keeps every key.
@@ -66,7 +66,7 @@ def stop_converged_averages(model: nn.Module, depths: DepthMap, depth: int) -> b
 
 
 def refresh_averages(model: nn.Module) -> None:
-    """Lets averages that keep a list of what still moves (``mm_graft.models.ema``) make it anew."""
+    """Rebuild the lists of moving parameters of averages (``mm_graft.models.ema``)."""
     for average in model.modules():
         if hasattr(average, 'forget_pairs'):
             average.forget_pairs()

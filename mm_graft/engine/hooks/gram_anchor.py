@@ -1,4 +1,4 @@
-r"""A pull towards what an encoder knew: its patches stay as alike to each other as they were.
+r"""The Gram anchor: patches keep the similarities that they had at the start.
 
 .. math::
     L_\mathrm{gram} = \frac{w}{B N^2} \sum_{i=1}^B \lVert X_i X_i^\top - Y_i Y_i^\top \rVert_F^2
@@ -125,7 +125,7 @@ class GramAnchor(Hook):
         return self.weight * torch.stack(distances).mean()
 
     def _patches(self, own: Tensor, start: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens (B, P + N, D) without the P that stand for no patch."""
+        """Tokens (B, P + N, D) without the P prefix tokens."""
         side = patch_projection(self.start).kernel_size
         count = images.shape[-2] // side[0] * (images.shape[-1] // side[1])
         if own.shape[1] != start.shape[1] or own.shape[1] < count:

@@ -55,7 +55,7 @@ class LoadBackboneHook(Hook):
                       'channels': channels}
 
     def before_train(self, runner: Runner) -> None:
-        """Load, unless the run goes on from a checkpoint of its own."""
+        """Load, unless the run resumes."""
         if self.checkpoint is None or runner.iter > 0:
             return
         model = unwrap(runner.model)
@@ -77,7 +77,7 @@ class LoadBackboneHook(Hook):
 
 
 def load_part(module: nn.Module, name: str, checkpoint: str) -> None:
-    """Fill a module from what a checkpoint of MMEngine holds under the same name; what it has beyond is reported.
+    """Load a part of the model from the same part of an MMEngine checkpoint; unused tensors are reported.
 
     Raises:
         CheckpointError: a tensor is not in the file, or has another shape.

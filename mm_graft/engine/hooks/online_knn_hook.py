@@ -57,7 +57,7 @@ class OnlineKNNHook(Hook):
         self.start = 0.0
 
     def before_train(self, runner: Runner) -> None:
-        """Build what evaluates, and look up the encoder: what is wrong is known before the first epoch."""
+        """Build the probe and look up the encoder, so that errors come before the first epoch."""
         refuse_sharding('OnlineKNNHook, which calls the encoder by itself,', sharding_of(runner))
         self._encoder(runner)
         with random_state_kept():

@@ -49,7 +49,7 @@ class ProgressBarHook(Hook):
         self.bar.update(1)
 
     def numbers(self, runner: Runner) -> dict[str, str]:
-        """What stands beside the bar."""
+        """The numbers beside the bar."""
         scalars = runner.message_hub.log_scalars
         start, first = self.since
         loader = runner.train_dataloader

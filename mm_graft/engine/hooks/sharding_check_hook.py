@@ -1,4 +1,4 @@
-"""Averages that would silently stand still where parameters are sharded."""
+"""Refusing averages that would silently not move where parameters are sharded."""
 
 from mmengine.hooks import Hook
 from mmengine.model import BaseAveragedModel

@@ -8,7 +8,7 @@ from mm_graft.registry import HOOKS
 
 
 def group_name(group: dict) -> str | None:
-    """What a param group is called in the log: ``stage2`` or ``depth05``; None if it has neither."""
+    """Name of a param group in the log: ``stage2`` or ``depth05``; None if it has neither."""
     if group.get('depth') is not None:
         return f'depth{group["depth"]:02d}'
     if group.get('stage') is not None:

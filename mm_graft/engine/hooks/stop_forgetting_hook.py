@@ -1,4 +1,4 @@
-"""The end of a run whose encoder forgets what it knew."""
+"""Stopping a run whose encoder forgets."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ KEPT = 'kept.pth'
 
 @HOOKS.register_module()
 class StopForgettingHook(Hook):
-    """Stop a run when a score falls by more than a stated amount below what the weights of the start had.
+    """Stop a run when a score falls more than ``max_drop`` below that of the initial weights.
 
     The score is of a ``mm_graft.OnlineKNNHook`` with ``at_start=True`` on images that the encoder should not forget. A
     run that was stopped stays so when it is resumed, unless ``max_drop`` was raised.

@@ -1,4 +1,4 @@
-"""``custom_keys``: settings of the parameters in whose names a key stands, as MMEngine's but checked.
+"""``custom_keys``: settings of the parameters whose names contain a key, as in MMEngine but checked.
 
 A key with ``optional=True`` may fit nothing, for parameters that only some settings of a model have; a key that is None
 is left out, which is how a config takes back one of its base's.
@@ -20,7 +20,7 @@ OF_SCHEDULES = ('global_rate', )  # see mm_graft.FreezeOutLR
 
 
 def fitting_keys(name: str, keys: Iterable[str]) -> list[str]:
-    """Those of ``keys`` that stand in ``name``, the longest last; ``layers.1`` does not stand in ``layers.10``.
+    """Those of ``keys`` that ``name`` contains, the longest last; ``layers.10`` does not contain ``layers.1``.
 
     It does stand in ``layers.5.ffn.layers.1.weight``, mmpretrain's name of an MLP's second layer: for a block write
     ``backbone.layers.1``.

@@ -43,7 +43,7 @@ def kinds_of(name: str, owner: nn.Module) -> set[str]:
 
 
 def check_kinds(chosen: object) -> None:
-    """Refuse what is no choice of kinds."""
+    """Refuse an unknown choice of kinds."""
     if isinstance(chosen, str) or not isinstance(chosen, Sequence) or not chosen:
         raise ValueError(f'train_only={chosen!r} must be a list of kinds of {list(KINDS)}')
     if unknown := [kind for kind in chosen if kind not in KINDS]:

@@ -45,7 +45,7 @@ class Readback:
 
 
 class Step(NamedTuple):
-    """What is known of one step; tensors are on the device.
+    """Record of one step; tensors are on the device.
 
     Attributes:
         iteration: the one that took it.

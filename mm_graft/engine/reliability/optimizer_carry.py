@@ -45,7 +45,7 @@ def parameter_names(wrapper: OptimWrapper, model: nn.Module) -> Names:
 
 
 def carry_over(built: Built, saved: Saved, place: Place, fresh_scaler: bool) -> tuple[Saved, list[Change]]:
-    """State dicts for what was built, and the settings that changed; what is saved itself if none did.
+    """State dicts for the new objects, and the changed settings; the saved ones themselves if none changed.
 
     Args:
         built: brought to ``place`` if a setting changed.

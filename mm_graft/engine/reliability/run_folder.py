@@ -66,7 +66,7 @@ def hold_folder(folder: str | Path) -> None:
 
 
 def read_record(folder: str | Path) -> Record | None:
-    """What is known of the run in a folder; None where nothing is."""
+    """The record of the run in a folder; None if there is none."""
     path = Path(folder, RECORD)
     try:
         content = read_small_json(path, 2**16)
@@ -94,7 +94,7 @@ def run_files(folder: str | Path) -> dict[Path, str | None]:
 
 
 def asked_run(folder: str | Path, resume: bool, load_from: str | None) -> Record | None:
-    """The run that is asked for: that of the folder, or a new one.
+    """The requested run: that of the folder, or a new one.
 
     Args:
         folder: where its checkpoints are or will be.

@@ -93,7 +93,7 @@ class SafeCheckpointHook(CheckpointHook):
     before_val = before_test = lambda self, runner: self._opening.close()
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Before a resume, let the checkpoint be one of the run that is asked for."""
+        """Before a resume, adapt the checkpoint to the settings of this run."""
         if not asked_to_resume(runner) or self.run is None:
             return
         try:
@@ -104,7 +104,7 @@ class SafeCheckpointHook(CheckpointHook):
         self.gradients = saved_gradients(runner, checkpoint)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Add which run it is, and what a resume needs to tell parameters by name."""
+        """Add the identity of the run, and the parameter names that a resume needs."""
         if self.run is not None:
             checkpoint['meta'][RUN] = self.run.run
         record_names(runner, checkpoint)
@@ -116,7 +116,7 @@ class SafeCheckpointHook(CheckpointHook):
         return self.save_after(runner, runner.iter + 1)
 
     def save_after(self, runner: Runner, iterations: int) -> str:
-        """Save a state in which so many iterations are done."""
+        """Save the state after a number of completed iterations."""
         path = Path(self.out_dir, STOPPED)
         with self._gradients_of(runner), clear_write_errors(self.out_dir):
             runner.save_checkpoint(self.out_dir, STOPPED, by_epoch=False, backend_args=self.backend_args,
@@ -132,7 +132,7 @@ class SafeCheckpointHook(CheckpointHook):
             write_record(self.folder, self.run)
 
     def _begin(self, runner: Runner) -> tuple[Record | None, str | None, Exception | None]:
-        """Which run this is, the file to resume from or None, and what is wrong or None."""
+        """The record of this run, the file to resume from or None, and an error or None."""
         try:
             with clear_write_errors(self.folder):
                 for folder in {runner.work_dir, str(self.folder)}:
@@ -172,7 +172,7 @@ class SafeCheckpointHook(CheckpointHook):
 
     @contextmanager
     def _gradients_of(self, runner: Runner) -> Iterator[None]:
-        """Let what is saved have the gradients that are half accumulated; all processes come here."""
+        """Add the accumulated gradients to what is saved meanwhile; a collective call."""
         before, self.gradients = self.gradients, gather_gradients(runner)
         try:
             yield

@@ -14,7 +14,7 @@ from mm_graft.host.schedule_position import MOVING, jump_to, steps_taken
 
 
 class Place(NamedTuple):
-    """How far a run is: whole epochs, iterations in all, and iterations of an epoch (0 in a loop by iterations)."""
+    """Position of a run: completed epochs, total iterations, and iterations per epoch (0 in iteration-based loops)."""
 
     epochs: int
     iterations: int
@@ -31,7 +31,7 @@ class Place(NamedTuple):
 
 
 def are_as_saved(schedules: Sequence[_ParamScheduler], saved: Sequence[dict], place: Place) -> bool:
-    """Whether saved schedules had the settings of newly built ones and stand at this place."""
+    """Whether saved schedules have the settings of the new ones and are at this position."""
     return len(schedules) == len(saved) and all(
         _settings(schedule.state_dict()) == _settings(state) and steps_taken(state) == place.steps(schedule)
         for schedule, state in zip(schedules, saved))

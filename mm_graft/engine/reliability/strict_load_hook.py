@@ -32,7 +32,7 @@ def take_pretrained(model: nn.Module) -> list[tuple[nn.Module, dict]]:
 
 
 def initialize_strictly(runner: Runner) -> None:
-    """Let ``init_cfg=dict(type='Pretrained', …)``, wherever it stands in the model, follow the rule of ``load_from``.
+    """Load every ``init_cfg=dict(type='Pretrained', …)`` of the model as strictly as ``load_from``.
 
     The host and its backbones load what fits, and drop the rest. A run that resumes from a checkpoint of its own needs
     none of these files and opens none.

@@ -48,7 +48,7 @@ def block_policy(param_dtype: str | None) -> MixedPrecisionPolicy:
 
 
 def shard_model(model: nn.Module, param_dtype: str | None = None) -> nn.Module:
-    """Cut a whole model that is equal in all processes, in place; names, shapes and state-dict keys stay.
+    """Shard a model that is equal in all processes, in place; names, shapes and state-dict keys stay.
 
     Each block is gathered for itself just before it runs, everything else with the whole model. What is loaded into the
     model from now on is cut by itself.
@@ -75,7 +75,7 @@ def shard_model(model: nn.Module, param_dtype: str | None = None) -> nn.Module:
 
 @contextmanager
 def full_state(model: nn.Module, optimizer: Optimizer) -> Iterator[None]:
-    """Let the state dicts of model and optimizer be full in the main process; all processes have to come here."""
+    """Make the state dicts of model and optimizer full in the main process; a collective call."""
     weights, moments = full_state_dict(model.state_dict()), full_state_dict(optimizer.state_dict())
     handles = [model.register_state_dict_post_hook(lambda module, state, *_: state.update(weights)),
                optimizer.register_state_dict_post_hook(lambda optimizer, state: moments)]
@@ -141,7 +141,7 @@ class FullyShardedRunner(Runner):
 
     def resume(self, filename: str, resume_optimizer: bool = True, resume_param_scheduler: bool = True,
                map_location: str = 'default') -> None:
-        """As the host does, except that the whole state is read to the CPU."""
+        """As the host, but reading the state to the CPU."""
         if self.sharded and map_location == 'default':
             map_location = 'cpu'
         super().resume(filename, resume_optimizer, resume_param_scheduler, map_location)
