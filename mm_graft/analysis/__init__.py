@@ -1,1 +1,1 @@
-"""What the layers learnt: functions of any module and loss."""
+"""Analyses of what layers learn, for any module and loss."""

@@ -18,7 +18,7 @@ VEIL = 0.45  # opacity of a mask
 
 
 class Objects(NamedTuple):
-    """What stands in one image, in the pixels of its file.
+    """The objects of one image, in pixels of its file.
 
     Attributes:
         boxes: left, top, right, bottom, (N, 4).
@@ -44,7 +44,7 @@ def truth(dataset: Dataset, index: int) -> Objects:
 
 @torch.no_grad()
 def predict(model: nn.Module, sample: dict, threshold: float) -> Objects:
-    """What a detector finds in one sample of a data set with a score of at least ``threshold``, best first."""
+    """Detections in one sample with scores of at least ``threshold``, best first."""
     result = model.test_step({'inputs': [sample['inputs']], 'data_samples': [sample['data_samples']]})[0]
     found = result.pred_instances
     order = found.scores.argsort(descending=True, stable=True)
@@ -55,7 +55,7 @@ def predict(model: nn.Module, sample: dict, threshold: float) -> Objects:
 
 
 def colors(count: int) -> list[tuple[int, ...]]:
-    """A color for each of so many classes, in 0…255, for data sets that have none."""
+    """``count`` colors in 0…255, for data sets without a palette."""
     shades = colormaps['gist_rainbow'](np.linspace(0, 1, count, endpoint=False))
     return [tuple(shade[:3]) for shade in (255 * shades).astype(int).tolist()]
 

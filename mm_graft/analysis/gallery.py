@@ -1,4 +1,4 @@
-"""Which images an encoder holds for alike: each query beside its nearest neighbors, before and after training."""
+"""A gallery of queries and their nearest neighbors, before and after training."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ SIDE = 0.9  # inches of a picture
 
 
 def nearest_images(features: np.ndarray, queries: Sequence[int], k: int = 5) -> np.ndarray:
-    """The k images most alike to each query by cosine similarity, the query itself left out: (queries, k).
+    """The k nearest images of each query by cosine similarity, without the query itself: (queries, k).
 
     Args:
         features: of all images, (N, D).

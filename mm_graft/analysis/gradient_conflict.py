@@ -24,7 +24,7 @@ class Line(NamedTuple):
 
 
 def conflict_over_batches(model: nn.Module, measure: Callable[[object], Conflict], batches: Iterable) -> np.ndarray:
-    """Cosines (num_batches, num_blocks) of a model that stays as it is.
+    """Cosines (num_batches, num_blocks); the model is not changed.
 
     Args:
         model: the algorithm; set its mode before (the paper measures a run in training, so ``model.train()``).
@@ -51,7 +51,7 @@ def median_line(cosines: np.ndarray) -> Line:
 
 
 def conflict_summary(cosines: np.ndarray) -> dict:
-    """What goes into a JSON file: all values, and per block quartiles and the share that is negative."""
+    """For a JSON file: all values, and per block the quartiles and the negative share."""
     columns = [column[np.isfinite(column)] for column in cosines.T]
     slope, intercept = median_line(cosines)
     return {

@@ -1,4 +1,4 @@
-"""From what every block is worth to a picture, and to blocks to begin with: heads, graft, freezing.
+"""Plotting the scores of every block, and proposing blocks for heads, graft and freezing.
 
 The proposals are rules of thumb on one curve of one data set, not results: they say what to try first.
 """

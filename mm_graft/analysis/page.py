@@ -30,7 +30,7 @@ footer { margin-top: 3rem; font-size: .85rem } code { font-size: .9em; overflow-
 
 @dataclass
 class Section:
-    """A heading and what stands below it.
+    """A heading and its content.
 
     Attributes:
         title: of the section.
@@ -84,7 +84,7 @@ def render_table(rows: list[list]) -> str:
 
 
 def render_cell(cell: object) -> str:
-    """Numbers with four digits and to the right, all else as it is."""
+    """Numbers with four digits, aligned right; everything else as text."""
     if isinstance(cell, float):
         return f'<td class="number">{cell:.4g}</td>'
     return f'<td{" class=number" if isinstance(cell, int) else ""}>{escape(str(cell))}</td>'

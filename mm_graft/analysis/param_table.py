@@ -1,4 +1,4 @@
-"""What the optimizer does with each parameter of a model."""
+"""A table of learning rate, decay and depth of each parameter."""
 
 from collections import defaultdict
 from copy import deepcopy

@@ -1,4 +1,4 @@
-"""What an encoder tells apart within an image: the first three principal components of its patch tokens as colors."""
+"""The first three principal components of an image's patch tokens as colors."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Which patches an encoder holds for alike: nearest patches in other images (ConMIM Fig. 4)."""
+"""Nearest patches in other images (ConMIM Fig. 4)."""
 
 from pathlib import Path
 from typing import NamedTuple

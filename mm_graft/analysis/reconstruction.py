@@ -1,4 +1,4 @@
-"""What a masked-image model sees, hides, predicts and should predict, as arrays that can be drawn.
+"""Input, mask, prediction and target of a masked-image model, as arrays to draw.
 
 Understood are models with a method ``reconstruct(images) → (predictions, targets, mask)``, a scale each (LocalMIM), and
 the host's MAE: ``backbone``, ``neck`` and a ``head`` that patchifies.
@@ -127,7 +127,7 @@ def read_images(paths: Sequence[str | Path], size: tuple[int, int], channels: in
 
 
 def read_channels(path: str | Path, channels: int, value_range: tuple[float, float] | None) -> np.ndarray:
-    """An image of so many channels, (H, W, C)."""
+    """An image with ``channels`` channels, (H, W, C)."""
     try:
         image = decode_channels(read_image_bytes(str(path)), value_range)
     except BadImageError as error:
@@ -157,7 +157,7 @@ def visible_channels(picture: np.ndarray) -> np.ndarray:
 
 @torch.no_grad()
 def reconstruct(model: nn.Module, images: np.ndarray) -> list[Reconstruction]:
-    """Hide parts of images (B, H, W, C), 0…255, with the global random state, and let the model fill them in."""
+    """Hide parts of images (B, H, W, C), 0…255, by the global random state, and reconstruct them."""
     preprocessor = model.data_preprocessor
     mean, std = (getattr(preprocessor, name).cpu().flatten() for name in ('mean', 'std'))  # (C, ) each, or (1, )
     pixels = (torch.from_numpy(images).float() - mean) / std  # (B, H, W, C)

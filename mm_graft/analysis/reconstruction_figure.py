@@ -1,4 +1,4 @@
-"""Draw reconstructions: above the image and the predictions, below what was visible and the targets."""
+"""Drawing reconstructions: image and predictions above, visible patches and targets below."""
 
 from collections.abc import Sequence
 

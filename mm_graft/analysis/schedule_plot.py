@@ -27,7 +27,7 @@ class RunLength:
 
     @property
     def unit(self) -> str:
-        """What the time axis counts."""
+        """Unit of the time axis."""
         return 'iteration' if self.epoch is None else 'epoch'
 
     def time(self, iteration: float) -> float:
@@ -79,7 +79,7 @@ def build_schedulers(cfg: Config, optim_wrapper: OptimWrapper, length: RunLength
 
 
 def group_labels(optim_wrapper: OptimWrapper) -> list[str]:
-    """What each param group is called in the figure; groups that differ in weight decay alone share a name."""
+    """Labels of param groups in the figure; groups that differ only in weight decay share one."""
     labels = []
     for group in optim_wrapper.optimizer.param_groups:
         depth, stage = group.get('depth', group.get('layer_id')), group.get('stage')

@@ -1,4 +1,4 @@
-"""Variance, invariance and covariance of what the blocks give for two views (paper Fig. 6).
+"""Variance, invariance and covariance of the blocks' features of two views (paper Fig. 6).
 
 Conventions of the authors' code (``VITA-Group/layerGraftedPretraining_ICLR23@f1862e1``, ``utils/pretrain.py``), which
 differ from VICReg's loss: rows are scaled to length 1, and the covariance is not divided by the width.

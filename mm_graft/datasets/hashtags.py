@@ -1,4 +1,4 @@
-"""From the text beside an image to labels: hashtags, and what they mean in a vocabulary or in WordNet.
+"""From captions to labels: hashtags, matched with a vocabulary or WordNet.
 
 Weakly supervised pre-training reads its labels off captions (Singh et al. 2023, arXiv 2303.13496, §3): the hashtags are
 taken out, mapped to WordNet synsets, and each synset is one label.
@@ -28,7 +28,7 @@ def normalize_tag(name: str) -> str:
 
 @dataclass(frozen=True)
 class LabelSet:
-    """What is a label, and which tags mean it.
+    """Labels, and the tags that stand for them.
 
     Attributes:
         names: name of every label; its place is the label's number.

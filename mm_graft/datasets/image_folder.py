@@ -13,7 +13,7 @@ from mm_graft.registry import DATASETS
 
 @DATASETS.register_module()
 class ImageFolder(CustomDataset):
-    """The host's ``CustomDataset``, which says at the start what it uses and what it passes over, and why.
+    """The host's ``CustomDataset``, which reports at the start which files it uses and skips, and why.
 
     How we differ: every format that can be decoded is read, in any case of the ending; hidden folders, and folders
     without an image, are no classes; ``classes`` are *names*: an image's label is the place of its folder's name in

@@ -1,4 +1,4 @@
-"""Where each tagged image stands in a file of captions, and its labels: a few bytes an image, shared by all processes.
+"""Offset and labels of each tagged image in a caption file: a few bytes per image, shared by all processes.
 
 The file is read once, line by line; its text never lies in memory. What stays are three arrays on disk that every
 process maps: 8 bytes for the place of a row, 8 for the beginning of its labels and 4 for each label, so a hundred
@@ -69,7 +69,7 @@ class TagIndex:
         return self.labels[self.starts[row]:self.starts[row + 1]]
 
     def save(self, folder: Path) -> None:
-        """Write the folder whole or not at all, in place of one that is there."""
+        """Write the folder atomically, replacing an existing one."""
         with atomic_folder(folder) as part:
             for name in ARRAYS:
                 np.save(part / f'{name}.npy', getattr(self, name))

@@ -92,7 +92,7 @@ class TaggedImages(BaseDataset):
 
     @property
     def counts(self) -> dict:
-        """What the file holds; see :class:`mm_graft.datasets.tag_index.TagIndex`."""
+        """Counts of the file; see :class:`mm_graft.datasets.tag_index.TagIndex`."""
         return self.index.counts
 
     def __len__(self) -> int:

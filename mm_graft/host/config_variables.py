@@ -1,4 +1,4 @@
-"""Variables of config files get other values while MMEngine reads them, so that what is derived from them follows.
+"""Overriding variables of config files while MMEngine reads them, so that derived values follow.
 
 MMEngine runs the text of each file of a config's inheritance and merges what they assign; it has no way in for values
 from outside. Replaced is the step that prepares a file's text (``Config._substitute_predefined_vars``).

@@ -9,7 +9,7 @@ from torch import nn
 
 
 def after_init_weights(model: nn.Module, then: Callable[[], None]) -> None:
-    """Let the next ``init_weights`` of a model, which need not have any, be followed by a call; only that one."""
+    """Call ``then`` after the next ``init_weights`` of a model, and only that one."""
     initialize = getattr(model, 'init_weights', None)
 
     def init_weights() -> None:

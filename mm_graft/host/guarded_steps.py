@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def has_scaler(wrapper: OptimWrapper) -> bool:
-    """Whether a gradient scaler leaves steps out by itself."""
+    """Whether a gradient scaler skips steps itself."""
     return isinstance(wrapper, AmpOptimWrapper)
 
 
@@ -47,7 +47,7 @@ def guard_steps(wrapper: OptimWrapper, backward: Callable[[Tensor], None], judge
 
 
 def unguard_steps(wrapper: OptimWrapper) -> None:
-    """Leave a wrapper as it was."""
+    """Undo :func:`guard_steps`."""
     for name in ('backward', 'step'):
         vars(wrapper).pop(name, None)
     vars(wrapper.optimizer).pop('found_inf', None)

@@ -16,7 +16,7 @@ answered: set[int] = set()  # numbers of the signals that this process answers
 
 
 def ignore_signals(worker: int, numbers: tuple[int, ...], before: Callable[[int], None] | None) -> None:
-    """Let a process of the data loader live until its parent ends it, though a scheduler signals the whole group."""
+    """Make a loader process ignore signals that a scheduler sends to the whole group."""
     if before is not None:
         before(worker)
     for number in numbers:
@@ -24,7 +24,7 @@ def ignore_signals(worker: int, numbers: tuple[int, ...], before: Callable[[int]
 
 
 def outlive_signals(loader: DataLoader) -> DataLoader:
-    """Let the processes of a loader that has none yet ignore what this process answers; returns the loader."""
+    """Make the future processes of a loader ignore the signals that this process handles; returns the loader."""
     if answered:
         loader.worker_init_fn = partial(ignore_signals, numbers=tuple(sorted(answered)), before=loader.worker_init_fn)
     return loader

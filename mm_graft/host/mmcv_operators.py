@@ -65,7 +65,7 @@ def _pool(features: Tensor, rois: Tensor, size: tuple[int, int], scale: float, r
 
 
 class Operators(ModuleType):
-    """Stands in for ``mmcv._ext``."""
+    """A substitute for ``mmcv._ext``."""
 
     nms = staticmethod(nms)
     roi_align_forward = staticmethod(roi_align_forward)
@@ -85,7 +85,7 @@ class Operators(ModuleType):
 
 
 def install() -> bool:
-    """Put the operators in the place of ``mmcv._ext``, unless that exists; whether they stand there.
+    """Install the operators as ``mmcv._ext`` unless that exists; returns whether they are in use.
 
     Raises:
         ImportError: parts of mmdet are imported already, and have found no operators.

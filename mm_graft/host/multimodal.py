@@ -25,7 +25,7 @@ def too_new() -> str | None:
 
 
 def leave_out_multimodal() -> None:
-    """Let mmpretrain register placeholders for its multimodal models, unless they are imported already."""
+    """Make mmpretrain register placeholders for its multimodal models, unless they are imported."""
     installed = too_new()
     if installed is None or 'mmpretrain.models' in sys.modules:
         return

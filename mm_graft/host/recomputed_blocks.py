@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 
 def recompute(block: nn.Module) -> None:
-    """Let a block recompute its activations in the backward pass instead of keeping them, in place.
+    """Make a block recompute its activations in the backward pass, in place.
 
     Where nothing is differentiated (no gradients wanted, or a frozen block behind a frozen prefix) it runs as before.
     """

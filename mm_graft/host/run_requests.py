@@ -1,4 +1,4 @@
-"""What a run was asked for, which MMEngine's Runner keeps to itself and says nowhere.
+"""Requests of a run that MMEngine's Runner keeps in private attributes.
 
 A config would say it, but a Runner may be built without one; and before it loads, another file has to be put in the
 place of the one that was asked for, where that is damaged or none was named.
@@ -18,10 +18,10 @@ def file_to_load(runner: Runner) -> str | None:
 
 
 def resume_from(runner: Runner, path: str | None) -> None:
-    """Let a run that has not begun resume from this file; None: let it start from scratch."""
+    """Make a run that has not started resume from this file; None: start from scratch."""
     runner._resume, runner._load_from = path is not None, path
 
 
 def asked_seed(runner: Runner) -> int | None:
-    """The seed that the run was asked for; None: any."""
+    """The requested seed; None: any."""
     return runner._randomness_cfg.get('seed')

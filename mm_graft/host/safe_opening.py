@@ -41,7 +41,7 @@ def load(f: str | Path | BinaryIO, map_location: object = None, *args: object, *
 
 
 def _devices(map_location: object) -> Callable[[str], torch.device | None] | None:
-    """Device in a file → the one that is wanted; None stands for the CPU."""
+    """Device in a file → the requested one; None is the CPU."""
     if isinstance(map_location, str | torch.device | int):
         device = torch.device(map_location)
         return None if device.type == 'cpu' else lambda _: device
@@ -68,7 +68,7 @@ def _load_sent_storage(content: bytes, torch_load: Callable = torch.load) -> obj
 
 
 class _ReaderImports(MetaPathFinder):
-    """Gives the hosts' readers of pickles the safe one as they are imported."""
+    """Replaces the hosts' pickle readers as they are imported."""
 
     def __init__(self, protect: Callable[[ModuleType], None]) -> None:
         self.protect = protect
@@ -84,7 +84,7 @@ class _ReaderImports(MetaPathFinder):
 
 @contextmanager
 def safe_opening() -> Iterator[None]:
-    """Let no file run code, whoever opens it: ``torch.load`` and the hosts' readers of pickles are replaced.
+    """Replace ``torch.load`` and the hosts' pickle readers, so that no file can run code.
 
     May be nested.
     """

@@ -1,4 +1,4 @@
-"""Which sample comes where in a run, and what it draws.
+"""Order of samples in a run, and their random numbers.
 
 PyTorch's loaders seed their workers and not the samples, and hand a data set bare indices: so a sampler, a data set's
 way of taking a batch, and the host's way of skipping what was seen are replaced.
@@ -15,7 +15,7 @@ ITERATION, SAMPLE = 0, 1  # keeps the two kinds of seeds apart
 
 
 class PositionedIndex(int):
-    """The index of a sample, for whoever looks it up, that also knows its place in the run.
+    """The index of a sample that also carries its position in the run.
 
     Attributes:
         place: number of the pass over the data, and position in it.
@@ -48,11 +48,11 @@ class PositionedSampler(Sampler):
         self.first = 0
 
     def begin(self, passes: int, first: int) -> None:
-        """Let the next pass be this one, without the first indices of this process."""
+        """Set the next pass, skipping the first indices of this process."""
         self.passes, self.first = passes, first
 
     def begin_at(self, num_samples: int) -> None:
-        """Let an endless pass begin later."""
+        """Start an endless pass later."""
         self.first = num_samples
 
     def __iter__(self) -> Iterator[PositionedIndex]:
@@ -84,7 +84,7 @@ class SeededSamples:
 
 
 def place_samples(loader: DataLoader, seed: int, rank: int, world_size: int) -> PositionedSampler:
-    """Let a loader, before its first batch, seed every sample by its place; returns what says where a pass begins."""
+    """Make a loader seed every sample by its position; returns the object that sets where a pass begins."""
     sampler = getattr(loader.batch_sampler, 'sampler', None)
     if sampler is None:
         raise ValueError('the seeds of samples follow from their places in a sampler, but the batches of this loader '

@@ -15,7 +15,7 @@ def steps_taken(state: dict) -> int:
 
 
 def jump_to(schedule: _ParamScheduler, steps: int) -> None:
-    """Put a schedule, and with it the groups of its optimizer, where it is after so many steps."""
+    """Move a schedule, and the groups of its optimizer, to its position after a number of steps."""
     schedule._global_step = steps
     if steps >= schedule.begin:
         schedule.last_step = min(steps, schedule.end - 1) - schedule.begin

@@ -1,4 +1,4 @@
-"""Where in a run MMEngine's loops are: what they count for themselves and tell nobody.
+"""Private counters of MMEngine's loops.
 
 A loop by epochs counts the batches of an epoch from 0 also where some of them were done before; a loop settles how
 often it validates when it starts; a Runner does not say whether it will train.
@@ -21,12 +21,12 @@ def settle_validation_interval(loop: BaseLoop) -> int:
 
 
 def count_batches_from(loop: EpochBasedTrainLoop, done: int) -> None:
-    """Let a loop take the first batch that comes for the one after ``done`` batches of its epoch."""
+    """Make a loop count its next batch as the one after ``done`` batches of its epoch."""
     loop.run_iter = partial(_run_later_iter, loop, done)
 
 
 def count_batches_anew(loop: BaseLoop) -> None:
-    """Let a loop count from 0, as the host's do."""
+    """Make a loop count from 0, as the host does."""
     vars(loop).pop('run_iter', None)
 
 

@@ -1,4 +1,4 @@
-"""What a method with a momentum encoder or teacher inherits."""
+"""The mixin of methods with a momentum encoder or teacher."""
 
 from collections.abc import Iterator
 
@@ -50,7 +50,7 @@ class HasMomentumEncoder:
                 yield module, _joined(self, module.sources)
 
     def start_momentum_encoders(self) -> None:
-        """Make each average a copy of what it follows; to be called after writing weights by other means."""
+        """Make each average a copy of what it follows; call it after setting weights by other means."""
         for average, source in self.momentum_encoders():
             average.copy_from(source)
 

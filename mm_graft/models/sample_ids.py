@@ -1,4 +1,4 @@
-"""Which image a sample is, and of which class: what a method that remembers images asks of the data."""
+"""Identity and class of a sample, for methods that remember images."""
 
 from collections.abc import Sequence
 from hashlib import blake2b
@@ -34,7 +34,7 @@ def sample_ids(data_samples: Sequence[DataSample] | None, device: torch.device |
 
 
 def path_number(path: str | None) -> int:
-    """A number that stands for a path in every process, of 64 bits."""
+    """A 64-bit hash of a path, the same in every process."""
     if path is None:
         return NO_PATH
     return int.from_bytes(blake2b(str(path).encode(), digest_size=8).digest(), signed=True)

@@ -122,7 +122,7 @@ class SupportQueue(nn.Module):
         self.pushed += count
 
     def _agree(self) -> None:
-        """Take over the main process's queue, once in the life of a process."""
+        """Copy the main process's queue, once per process."""
         if not self._agreed and get_world_size() > 1:
             for buffer in self.buffers():
                 broadcast(buffer, 0)

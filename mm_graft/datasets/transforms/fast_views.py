@@ -90,7 +90,7 @@ def blur(image: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def solarize(image: np.ndarray, threshold: int = 128) -> np.ndarray:
-    """Invert what is at or above the threshold."""
+    """Invert pixels at or above the threshold."""
     return through_table(image, np.where(threshold <= LEVELS, 255 - LEVELS, LEVELS))
 
 
@@ -185,7 +185,7 @@ def jitter_colors(image: np.ndarray, brightness: float, contrast: float, saturat
 
 
 def check_probabilities(**probabilities: float) -> None:
-    """Raise a ValueError for what is no probability."""
+    """Check that values are probabilities."""
     for name, value in probabilities.items():
         if not 0 <= value <= 1:
             raise ValueError(f'probability of {name} is {value}; choose one in [0, 1]')

@@ -45,7 +45,7 @@ class SharedSet:
         return False
 
     def hashes(self) -> list[int]:
-        """What is in the set, sorted."""
+        """The hashes, sorted."""
         return sorted(self.table[self.table != 0].tolist())
 
 
@@ -85,7 +85,7 @@ class LoadImageFromFile(HostLoader):
                 'ori_shape': size}
 
     def bad_image(self, path: str, reason: str) -> None:
-        """What is done with an image that cannot be used; None as the sample leaves it to the data set."""
+        """Handle an unusable image; None makes the data set choose another."""
         if not self.ignore_empty:
             raise BadImageError(f'image {path} cannot be used: {reason}')
 

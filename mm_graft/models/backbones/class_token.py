@@ -24,6 +24,6 @@ def attend_from_first(attention, x: Tensor) -> Tensor:
 
 
 def class_token_through(block: TransformerEncoderLayer, tokens: Tensor) -> Tensor:
-    """What a block of the host makes of the first of (B, N, D): (B, 1, D)."""
+    """The first token of a host block's output for tokens (B, N, D): (B, 1, D)."""
     first = tokens[:, :1] + attend_from_first(block.attn, block.ln1(tokens))
     return block.ffn(block.ln2(first), identity=first)

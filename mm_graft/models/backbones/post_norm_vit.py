@@ -46,5 +46,5 @@ class PostNormViT(GraftViT):
 
     @property
     def output_norm(self) -> nn.Module:
-        """The norm that the last block's output leaves, which stands in for a final norm."""
+        """The last norm of the last block, in place of a final norm."""
         return self.layers[-1].ln2

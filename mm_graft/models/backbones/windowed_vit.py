@@ -35,7 +35,7 @@ def attend_in_windows(attend: Callable[[Tensor], Tensor], x: Tensor, size: int |
 
 
 class WindowedAttention(MultiheadAttention):
-    """The host's attention within windows of a map (B, rows, columns, D); drop path leaves out whole images.
+    """The host's attention within windows of a map (B, rows, columns, D); drop path drops whole images.
 
     Args:
         window: side of a window in tokens; None attends to the whole map.
@@ -74,7 +74,7 @@ class WindowedBiasedAttention(BiasedAttention):
 
 def choose_windows(count: int, window_size: int, global_blocks: Sequence[int] | None,
                    out_indices: Sequence[int]) -> list[int | None]:
-    """Side of the windows of each block; None for the blocks that attend to the whole map."""
+    """Side of the windows of each block; None for blocks with global attention."""
     if window_size < 1:
         raise ValueError(f'window_size={window_size} holds no token; choose at least 1')
     chosen = list(out_indices if global_blocks is None else global_blocks)

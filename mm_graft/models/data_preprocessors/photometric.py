@@ -1,4 +1,4 @@
-"""Photometric augmentation of a batch on its device, every image with parameters of its own.
+"""Photometric augmentation of a batch on its device, with random parameters per image.
 
 Images are (B, C, H, W) in [0, 1]; saturation and hue are for three channels (RGB) alone. The operations and ranges are
 torchvision's and PIL's (brightness, contrast, saturation as blends; hue as a rotation in YIQ instead of HSV; solarize
@@ -77,5 +77,5 @@ def gaussian_blur(images: Tensor, sigma: Tensor, largest: float) -> Tensor:
 
 
 def solarize(images: Tensor, threshold: float) -> Tensor:
-    """Invert what is at or above the threshold."""
+    """Invert pixels at or above the threshold."""
     return torch.where(images >= threshold, 1 - images, images)

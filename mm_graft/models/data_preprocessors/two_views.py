@@ -105,7 +105,7 @@ class TwoViewPreprocessor(ChannelPreprocessor):
 
     def augment(self, images: Tensor, size: tuple[int, int], scale: tuple[float, float], blur_probability: float,
                 solarize_probability: float) -> Tensor:
-        """Crop, mirror and recolour images in [0, 1], each with parameters of its own."""
+        """Crop, flip and color-jitter images in [0, 1], with random parameters per image."""
         count = len(images)
         boxes = crop_boxes(count, scale, self.ratio, images)
         flip = torch.rand(count, device=images.device) < self.flip_probability

@@ -38,7 +38,7 @@ class ViewsAndImagePreprocessor(TwoViewPreprocessor):
         return result
 
     def crop(self, images: Tensor) -> Tensor:
-        """Images (B, C, H, W), each with a crop and a flip of its own."""
+        """Images (B, C, H, W), with a random crop and flip per image."""
         boxes = crop_boxes(len(images), self.image_scale, self.ratio, images)
         flip = torch.rand(len(images), device=images.device) < self.flip_probability
         return crop_and_flip(images, boxes, flip, self.image_size or self.size or images.shape[-2:])

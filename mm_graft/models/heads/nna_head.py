@@ -1,4 +1,4 @@
-"""MIM-Refiner's head: projector, predictor and queue of its own on the features of one block."""
+"""MIM-Refiner's head: projector, predictor and queue on the features of one block."""
 
 from collections.abc import Sequence
 from itertools import pairwise

@@ -71,7 +71,7 @@ def pair_losses(projections: Tensor, neighbors: Tensor, predictions: Tensor, tem
 
 
 def mean_over_pairs(losses: Tensor, pairs: Pairs) -> Tensor:
-    """Mean of the entries (i, j) of ``losses`` (G, V), each as often as it stands in ``pairs``."""
+    """Mean of the entries (i, j) of ``losses`` (G, V), each as often as it is in ``pairs``."""
     weights = torch.zeros_like(losses)
     for i, j in pairs:
         weights[i, j] += 1

@@ -1,1 +1,1 @@
-"""Which patches are hidden: masks made for a whole batch on its device."""
+"""Masks, generated for a whole batch on its device."""

@@ -1,1 +1,1 @@
-"""What stands between encoder and head."""
+"""Modules between encoder and head."""

@@ -40,7 +40,7 @@ def rescaling_layers(scale: float, channels: int) -> tuple[list[nn.Module], int]
 
 
 class ScaleDecoder(BaseModule):
-    """What the two decoders share; every argument as in `LocalMIMNeck`, of one scale."""
+    """Base of the two decoders; arguments as in `LocalMIMNeck`, for one scale."""
 
     def __init__(self, in_channels: int, out_channels: int, grid: tuple[int, int], scale: float, embed_dims: int,
                  num_heads: int, depth: int, mlp_ratio: float, norm_cfg: dict):

@@ -63,7 +63,7 @@ class ConMIM(HasMomentumEncoder, BaseSelfSupervisor):
         return projected.unflatten(0, tokens.shape[:2])[:, self.backbone.num_extra_tokens:]
 
     def queries(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The student's projections (B, N, C), and which of them are queries: what was hidden, or all."""
+        """The student's projections (B, N, C), and which are queries: those of hidden patches, or all."""
         if self.mask_generator is not None:
             mask = self.mask_generator(len(images), images.device)
             return self.project(encode_masked(self.backbone, images, mask, self.mask_token), self.neck), mask

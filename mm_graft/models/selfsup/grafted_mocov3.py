@@ -56,6 +56,6 @@ class GraftedMoCoV3(HasMomentumEncoder, MoCoV3):
 
 
 def project_views(neck: nn.Module, features: Tensor) -> tuple[Tensor, Tensor]:
-    """Project the features of two views, each as a batch of its own: (2B, D) → 2 × (B, C)."""
+    """Project the features of two views as separate batches: (2B, D) → 2 × (B, C)."""
     first, second = features.chunk(2)
     return neck((first, ))[0], neck((second, ))[0]

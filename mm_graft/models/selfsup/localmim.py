@@ -63,11 +63,11 @@ class LocalMIM(BaseSelfSupervisor):
         self.live_scales = scales
 
     def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:
-        """Features of whole images, nothing hidden: what the encoder gives when called by itself."""
+        """Features of images with nothing hidden, as the encoder gives them."""
         return self.backbone(inputs) if hasattr(self.backbone, 'encode_visible') else self.backbone(inputs, mask=None)
 
     def encode(self, inputs: Tensor) -> tuple[list[Tensor | None], Tensor, Tensor]:
-        """What the decoders read, the mask (B, N), True = hidden, and the order that restores the patches."""
+        """Inputs of the decoders, the mask (B, N), True = hidden, and the order that restores the patches."""
         if hasattr(self.backbone, 'encode_visible'):
             return self.backbone.encode_visible(inputs, scales=self.live_scales)
         latent, mask, ids_restore = self.backbone(inputs)

@@ -38,7 +38,7 @@ FLAT_ULPS = 16  # a Sobel sum has eight terms of up to twice the image's largest
 
 
 def sobel_gradients(images: Tensor) -> tuple[Tensor, Tensor]:
-    """(g_x, g_y) of every channel by itself; (B, C, H, W) → twice (B, C, H, W)."""
+    """(g_x, g_y) of every channel; (B, C, H, W) → 2 × (B, C, H, W)."""
     padded = F.pad(images, (1, 1, 1, 1), mode='reflect')
     rows = padded[..., :-2, :] + 2 * padded[..., 1:-1, :] + padded[..., 2:, :]  # (B, C, H, W+2)
     columns = padded[..., :-2] + 2 * padded[..., 1:-1] + padded[..., 2:]  # (B, C, H+2, W)

@@ -1,4 +1,4 @@
-"""Pixels as targets at several scales: the patches of an image, each standardized by itself.
+"""Pixels as targets at several scales: the patches of an image, each standardized.
 
     t = (p - mean(p)) / √(var(p) + 10⁻⁶),   var with n - 1          (MAE, arXiv:2111.06377, §4.2)
 
