@@ -113,7 +113,7 @@ def check_fit(model: object, state: dict, path: str) -> None:
 
 
 def settle_place(runner: Runner, checkpoint: dict, path: str) -> list[Change]:
-    """Convert the finished iterations to the new batch size and accumulation, and use the seed of the new command."""
+    """Convert finished iterations to the new length of an epoch, and use the seed of the new command."""
     meta, info = checkpoint['meta'], checkpoint['message_hub']['runtime_info']
     found = []
     seed, asked = meta.get('seed'), asked_seed(runner)
