@@ -6,7 +6,8 @@ Command:  tools/train.py configs/graft/vit-s_mocov3_own-images.py --cfg-options 
               train_dataloader.dataset.data_root=/path/to/images
 Devices:  one GPU of 24 GB or more, or a CPU for trying; the learning rate is for a batch of 256, else --auto-scale-lr
 Expected: nothing is published for this setting; not run here
-Note:     to compare with a graft at equal images seen, train for its epochs and those of its MAE
+Note:     to compare with a graft at equal images seen, train for its epochs and those of its MAE. Images in any depth
+          of sub-folders; no labels are read
 """
 
 _base_ = [
@@ -25,7 +26,8 @@ model = dict(backbone=dict(arch='deit-small'), neck=dict(in_channels=384))
 train_dataloader = dict(
     batch_size=batch_size,
     dataset=dict(
-        _delete_=True, type='CustomDataset', data_root='data/own', with_label=False, pipeline=_base_.train_pipeline))
+        _delete_=True, type='mm_graft.ImageFolder', data_root='data/own', with_label=False,
+        pipeline=_base_.train_pipeline))
 
 optim_wrapper = dict(
     optimizer=dict(lr=base_lr * batch_size / 256, weight_decay=0.1),

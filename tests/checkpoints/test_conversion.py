@@ -111,7 +111,7 @@ def test_an_encoder_must_be_whole_and_of_one_width():
     for missing in ('ln1.weight', 'patch_embed.projection.weight'):
         with pytest.raises(ValueError, match=f'lacks {missing}'):
             check_encoder({name: tensor for name, tensor in backbone().items() if name != missing})
-    with pytest.raises(ValueError, match=r"belong to no ViT or Swin that is known here, first \['layers.0.ada"):
+    with pytest.raises(ValueError, match=r"belong to no known ViT or Swin, first \['layers.0.ada"):
         check_encoder(backbone(**{'layers.0.adapter': torch.zeros(1)}))
 
 

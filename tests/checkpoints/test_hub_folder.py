@@ -73,7 +73,7 @@ def test_positions_are_interpolated_on_request(tmp_path):
 def test_what_transformers_cannot_hold_and_what_is_not_known_is_refused(tmp_path):
     model = timm.create_model('vit_tiny_patch16_224', num_classes=0, **SMALL)
     torch.save(model.state_dict(), tmp_path / 'bare.pth')
-    with pytest.raises(CheckpointError, match="wants the encoder's heads, activation and image size"):
+    with pytest.raises(CheckpointError, match="needs the encoder's heads, activation and image size"):
         write_hub_folder(Origin(tmp_path / 'bare.pth'), tmp_path / 'new')
     state = timm.create_model('vit_base_patch16_clip_224', num_classes=0, qk_norm=True, **SMALL).state_dict()
     torch.save(state, tmp_path / 'normed.pth')

@@ -57,7 +57,7 @@ def test_checkpoints_that_go_elsewhere_are_looked_for_there(tmp_path):
     hooks = dict(checkpoint=dict(out_dir=str(tmp_path / 'out')))
     with pytest.raises(ValueError, match=r'out/run has the checkpoints of a run'):
         take_folder(run(tmp_path / 'run', default_hooks=hooks))
-    with pytest.raises(ProcessRaisedException, match='another run is at work'):
+    with pytest.raises(ProcessRaisedException, match='another run is using'):
         in_processes(take, run(tmp_path / 'other' / 'run', default_hooks=hooks))
 
 

@@ -83,7 +83,7 @@ def test_features_of_another_data_set_are_not_used(tmp_path, said, num_images):
 def test_features_that_are_no_numbers_are_not_kept(tmp_path, value):
     features = torch.ones(4, 3)
     features[2, 1] = value
-    with pytest.raises(ValueError, match='the features of 1 of 4 images are NaN or infinite; is the checkpoint sound'):
+    with pytest.raises(ValueError, match='1 of 4 images are NaN or infinite; is the checkpoint corrupt'):
         save(tmp_path / 'key', features)
     assert not (tmp_path / 'key').exists()
 

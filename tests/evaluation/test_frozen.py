@@ -80,7 +80,7 @@ def test_weights_that_are_no_numbers_are_named(run):
     cfg, checkpoint, settings = run
     evaluation = prepare(cfg, checkpoint, settings)
     torch.nn.init.constant_(evaluation.encoder.backbone.cls_token, float('nan'))
-    with pytest.raises(ValueError, match='12 of 12 images are NaN or infinite; is the checkpoint sound'):
+    with pytest.raises(ValueError, match='12 of 12 images are NaN or infinite; is the checkpoint corrupt'):
         evaluation.features
 
 

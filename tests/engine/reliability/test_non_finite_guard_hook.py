@@ -96,7 +96,7 @@ def test_a_step_that_is_not_finite_changes_nothing_and_names_what_was(tmp_path, 
     assert weights(runner).isfinite().all()
     assert steps_made(runner) == {4}
     assert hook.counts.tolist() == [0, 2]
-    assert [text for text in warnings if 'left out' in text] == [
+    assert [text for text in warnings if 'skipped' in text] == [
         f'iteration {iteration}: step skipped, 1 in a row, {total} in all; not finite: losses loss, loss_wild; '
         'gradients of 1 of 2 parameters (wild)' for iteration, total in ((2, 1), (4, 2))]
 
@@ -113,7 +113,7 @@ def test_the_step_left_out_is_as_if_the_batch_had_not_been(tmp_path):
 def test_a_fused_optimizer_names_each_step_by_its_own_iteration(tmp_path, warnings, fused):
     runner, hook = train(tmp_path, {0: float('nan'), 1: 7.0, 3: float('inf'), 5: float('nan')}, fused=fused)
     runner.train()
-    assert [text.split(';')[0] for text in warnings if 'left out' in text] == [
+    assert [text.split(';')[0] for text in warnings if 'skipped' in text] == [
         'iteration 0: step skipped, 1 in a row, 1 in all', 'iteration 1: step skipped, 2 in a row, 2 in all',
         'iteration 3: step skipped, 1 in a row, 3 in all', 'iteration 5: step skipped, 1 in a row, 4 in all']
     assert next(text for text in warnings if 'iteration 1:' in text).endswith(
@@ -210,7 +210,7 @@ def test_every_element_counts(value, bad, place):
 def test_of_accumulated_iterations_all_terms_are_named(tmp_path, warnings):
     runner, _ = train(tmp_path, {2: float('nan')}, optim_wrapper={'accumulative_counts': 2})
     runner.train()
-    assert [text.split(';')[0] for text in warnings if 'left out' in text] == [
+    assert [text.split(';')[0] for text in warnings if 'skipped' in text] == [
         'iteration 3: step skipped, 1 in a row, 1 in all']
     assert any('losses loss, loss_wild;' in text for text in warnings)
 

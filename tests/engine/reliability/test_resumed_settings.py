@@ -95,16 +95,16 @@ def test_moments_stay_with_their_parameters(begun, tmp_path):
 
 
 REFUSED = {
-    'method': ({'model': grafted_mocov3()}, r"another model\.type: 'MAE' → 'mm_graft\.GraftedMoCoV3'; resume with"),
+    'method': ({'model': grafted_mocov3()}, r"changed model\.type: 'MAE' → 'mm_graft\.GraftedMoCoV3'; resume with"),
     'optimizer': ({'optim_wrapper.optimizer': dict(type='SGD', lr=0.1)},
-                  r"another optim_wrapper\.optimizer\.type: 'AdamW' → 'SGD'"),
+                  r"changed optim_wrapper\.optimizer\.type: 'AdamW' → 'SGD'"),
     'loop': ({'train_cfg': dict(type='IterBasedTrainLoop', max_iters=20), 'param_scheduler': None},
-             r"another train_cfg\.type: 'EpochBasedTrainLoop' → 'IterBasedTrainLoop'"),
+             r"changed train_cfg\.type: 'EpochBasedTrainLoop' → 'IterBasedTrainLoop'"),
     'width': ({'model': mae() | {'neck': mae()['neck'] | {'decoder_embed_dim': 16}}},
               r'of another model: neck\.\S+ has the shape \(.*\), here \(.*more; resume with the config'),
     'depth': ({'model': mae() | {'neck': mae()['neck'] | {'decoder_depth': 2}}},
               r'neck\.decoder_blocks\.1\.\S+ is not in it'),
-    'seed': ({'randomness.seed': 1}, r'middle of an epoch.*randomness\.seed: 0 → 1.*checkpoint of an epoch'),
+    'seed': ({'randomness.seed': 1}, r'middle of an epoch.*randomness\.seed: 0 → 1.*from the end of an epoch'),
     'batch': ({'train_dataloader.batch_size': 2}, r'middle of an epoch.*iterations of an epoch: 4 → 8'),
     'images': ({'train_dataloader.dataset.count': 20}, r'middle of an epoch.*iterations of an epoch: 4 → 5'),
     'too short': ({'train_cfg.max_epochs': 2}, r'has finished 10 iterations, but the length of the run is now 8'),
@@ -164,7 +164,7 @@ def test_a_run_that_averages_no_longer_goes_on_from_what_was_trained(tmp_path):
     assert not torch.equal(saved['state_dict'][name], saved['ema_state_dict'][f'module.{name}'])
     assert torch.equal(state(tmp_path / 'plain', 'epoch_3.pth')['state_dict'][name],
                        saved['ema_state_dict'][f'module.{name}'])
-    assert [line for line in said if 'goes on from those that were trained' in line]
+    assert [line for line in said if 'continuing from the trained weights' in line]
 
 
 def test_without_a_record_of_the_config_the_rest_is_compared(whole, tmp_path):

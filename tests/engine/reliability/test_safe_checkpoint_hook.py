@@ -88,7 +88,7 @@ def test_an_empty_folder_is_a_new_run(tmp_path):
 
 def test_a_damaged_file_that_was_asked_for_is_refused_with_an_alternative(folder):
     cut(folder / 'epoch_3.pth')
-    with pytest.raises(CheckpointError, match=r'epoch_3\.pth is damaged.*whole one beside it is .*epoch_2\.pth'):
+    with pytest.raises(CheckpointError, match=r'epoch_3\.pth is damaged.*intact one beside it is .*epoch_2\.pth'):
         resumed(folder, load_from=str(folder / 'epoch_3.pth'))
     assert resumed(folder, load_from=str(folder / 'epoch_1.pth')) == (['epoch_1.pth'], 8)
 
@@ -140,7 +140,7 @@ def test_what_cannot_be_written_names_the_reason_and_the_last_whole_state(folder
         runner.register_hook(break_down)
     else:
         break_down.before_train(runner)
-    with pytest.raises(OSError, match=r'no checkpoint could be written to .*whole one is .*epoch_3\.pth.*--resume'):
+    with pytest.raises(OSError, match=r'no checkpoint could be written to .*intact one is .*epoch_3\.pth.*--resume'):
         runner.train()
     assert (runner.iter > 6) == (moment == 'while it trains')
     monkeypatch.undo()
