@@ -23,6 +23,7 @@ from mm_graft.evaluation.splits import pick_share
 
 CONFIGS = Path(__file__).with_name('configs')
 MAE = Path(demo.__file__).with_name('configs') / 'mae.py'
+MAE_EPOCHS = 12
 STARTS = ('random', 'mae')
 # of what is trained on tags: config, overrides
 ROWS = {
@@ -46,11 +47,13 @@ class Row:
         name: ``random``, ``mae``, or one of ``ROWS``.
         seed: of initial weights, order and crops. The captions are the same for all.
         out: folder of the runs.
+        mae_epochs: of the MAE that it starts from.
     """
 
     name: str
     seed: int
     out: Path
+    mae_epochs: int = MAE_EPOCHS
 
     @property
     def folder(self) -> Path:
@@ -60,7 +63,7 @@ class Row:
     @property
     def mae(self) -> Path:
         """MAE's last checkpoint of the same seed."""
-        return self.out / f'mae_{self.seed}' / 'epoch_12.pth'
+        return self.out / f'mae_{self.seed}' / f'epoch_{self.mae_epochs}.pth'
 
     @property
     def config(self) -> Path:
