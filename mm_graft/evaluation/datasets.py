@@ -194,6 +194,7 @@ def _innermost(dataloader: dict | None) -> dict | None:
 def _sibling(train: dict) -> dict:
     """The test set that lies beside a training set, by its split or by its folder."""
     test = deepcopy(train)
+    test.pop('indices', None)  # a choice among the training images
     kind = kind_of(train)
     if train.get('split', 'train' if kind in SPLIT_BY_DEFAULT else '') == 'train':
         test['split'] = 'val' if kind.startswith('ImageNet') else 'test'

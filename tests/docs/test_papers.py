@@ -65,7 +65,9 @@ def sandbox(tmp_path_factory):
 
 
 @pytest.mark.docs
-@pytest.mark.parametrize('command', filter(can_run, COMMANDS))
+@pytest.mark.parametrize('command', [pytest.param(command, id=f'{title}: {row.item} {place}')
+                                     for title, rows in sections().items() for row in rows
+                                     for place, command in enumerate(row.commands, 1) if can_run(command)])
 def test_a_command_runs_on_small_models(command, sandbox):
     """In one process each; what stands on the pages of configs starts several."""
     small = made_small(command, processes=1)

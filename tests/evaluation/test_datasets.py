@@ -53,6 +53,12 @@ def test_the_test_folder_is_also_found_where_the_root_itself_ends_in_train(folde
     assert (train['data_root'], test['data_root']) == (str(folder / 'train'), str(folder / 'test'))
 
 
+def test_a_choice_among_the_training_images_is_none_among_the_test_images(folder):
+    cfg = config(folder)
+    cfg.train_dataloader.dataset.indices = [0, 5]
+    assert [len(dataset) for dataset in build_datasets(cfg)] == [2, 6]
+
+
 @pytest.mark.parametrize('loader', ['LoadImageFromFile', 'mm_graft.TolerantLoadImageFromFile'])
 def test_images_are_loaded_by_the_packages_rules_and_none_is_replaced(folder, loader):
     cfg = config(folder)
