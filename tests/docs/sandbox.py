@@ -155,7 +155,7 @@ class Sandbox:
     def provide(self, command: str) -> None:
         """Make the checkpoints that a command or its config reads and no earlier command has written."""
         given = re.findall(r'[\w./-]+\.(?:pth(?:\.tar)?|pt|th)\b', command)
-        starting = command.split(' --')[0] if re.search('train|doctor', command) else ''
+        starting = command.split(' --')[0] if re.search('train|doctor|lr_grid', command) else ''
         for config in re.findall(r'(?:experiments/\w+/)?configs/\S+\.py', starting):
             cfg = Config.fromfile(ROOT / config)
             given += [first_checkpoint(hook.checkpoint) for hook in named_checkpoints(cfg)]
