@@ -2,12 +2,16 @@
 
 import ast
 import os
+import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from mm_graft import __version__
 
@@ -40,6 +44,73 @@ def test_the_commands_of_a_wheel_find_its_configs_and_benchmarks(built, tmp_path
                           timeout=120, env={**os.environ, 'PYTHONPATH': str(built.parent)})
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == str(built / '.mim' / 'benchmarks' / '__init__.py')
+
+
+@pytest.fixture
+def installed(tmp_path):
+    """Runs the console command of a wheel that is installed beside the host, where no checkout is in sight."""
+    source = tmp_path / 'source'
+    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns('.*', 'work_dirs', 'data', 'build', '*.egg-info'))
+    run_quietly('-m', 'pip', 'wheel', '-q', '--no-deps', '-w', tmp_path / 'wheels', source)
+    run_quietly('-m', 'venv', '--without-pip', tmp_path / 'fresh')
+    shutil.rmtree(source)
+    python = tmp_path / 'fresh' / 'bin' / 'python'
+    site = Path(run_quietly('-c', 'import sysconfig; print(sysconfig.get_path("purelib"))', python=python).strip())
+    run_quietly('-m', 'pip', '-q', f'--python={python}', 'install', '--no-deps', *(tmp_path / 'wheels').glob('*.whl'))
+    (site / 'host.pth').write_text('\n'.join({str(Path(spec.origin).parents[1])
+                                             for spec in map(find_spec, ('torch', 'mmengine'))}))
+    (tmp_path / 'elsewhere').mkdir()
+
+    def command(*args: str) -> str:
+        clean = {name: value for name, value in os.environ.items() if name != 'PYTHONPATH'}
+        done = subprocess.run([python.with_name('mm_graft'), *map(str, args)], cwd=tmp_path / 'elsewhere', text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=1800, env=clean)
+        assert done.returncode == 0, done.stdout[-3000:]
+        return done.stdout
+
+    assert str(site) in run_quietly('-c', 'import mm_graft; print(mm_graft.__file__)', python=python)
+    return command
+
+
+def run_quietly(*args: object, python: object = sys.executable) -> str:
+    clean = {name: value for name, value in os.environ.items() if name != 'PYTHONPATH'}
+    done = subprocess.run([python, *map(str, args)], cwd='/', text=True, capture_output=True, timeout=900, env=clean)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def odd_images(folder: Path) -> Path:
+    """Sixteen pictures with what real folders have: webp, palette, CMYK, 16 bits, broken, hidden, other letters."""
+    rng = np.random.default_rng(0)
+    (folder / 'größe' / '.hidden').mkdir(parents=True)
+    for number, ending in enumerate(['jpg', 'webp', 'png', 'tif'] * 3):
+        Image.fromarray(rng.integers(0, 255, (40, 52, 3), np.uint8)).save(folder / 'größe' / f'写真 {number}.{ending}')
+    gray = rng.integers(0, 255, (40, 40), np.uint8)
+    Image.fromarray(gray).convert('P').save(folder / 'palette.png')
+    Image.fromarray(np.dstack([gray] * 4), 'CMYK').save(folder / 'cmyk.jpg')
+    Image.fromarray(gray.astype(np.uint16) * 200).save(folder / 'deep.png')
+    Image.fromarray(np.dstack([gray] * 4), 'RGBA').save(folder / 'transparent.png')
+    (folder / 'broken.jpg').write_bytes(b'not a jpeg')
+    (folder / 'empty.png').touch()
+    (folder / 'größe' / '.hidden' / 'thumbnail.jpg').write_bytes(b'')
+    return folder
+
+
+@pytest.mark.slow
+def test_an_installed_wheel_starts_on_a_folder_and_trains_configs_by_their_names(installed, tmp_path):
+    images = odd_images(tmp_path / 'own')
+    installed('start', images, '--minutes', '0.02', '--out', 'first')
+    assert (tmp_path / 'elsewhere' / 'first' / 'report.html').is_file()
+    data = tmp_path / 'elsewhere' / 'data' / 'imagenet'
+    shutil.copytree(images, data / 'train')
+    (data / 'meta').mkdir()
+    names = sorted(path.relative_to(images) for path in images.rglob('*.*')
+                   if path.is_file() and path.parent.name != '.hidden')
+    (data / 'meta' / 'train.txt').write_text(''.join(f'{name} 0\n' for name in names))
+    installed('train', 'graft/vit-b_mae2mocov3', '--init', 'none', '--work-dir', 'step', '--cfg-options',
+              'batch_size=4', 'model.backbone.arch=deit-tiny', 'model.neck.in_channels=192', 'max_epochs=1',
+              'warmup_epochs=0')
+    assert (tmp_path / 'elsewhere' / 'step' / 'epoch_1.pth').is_file()
 
 
 def test_a_wheel_carries_every_module(built):
