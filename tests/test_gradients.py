@@ -4,6 +4,7 @@ from mmengine.logging import MessageHub
 from mmengine.registry import MODELS
 from torch.nn import functional as F
 
+from mm_graft.depth import depth_map
 from mm_graft.gradients import (
     block_gradients,
     compare,
@@ -12,6 +13,7 @@ from mm_graft.gradients import (
     terms_conflict,
     undisturbed,
 )
+from tests.engine.freezing.freezeout_runs import localmim
 from tests.tiny import VIT, grafted_mocov3
 
 
@@ -91,6 +93,14 @@ def test_only_the_blocks_of_the_encoder_count_not_heads_or_copies():
     assert [len(block) for block in blocks] == [12] * 4
     ours = {id(parameter) for block in blocks for parameter in block}
     assert ours == {id(parameter) for parameter in model.backbone.layers.parameters()}
+
+
+def test_decoders_that_are_as_deep_as_a_block_are_no_part_of_it():
+    model = MODELS.build(localmim())
+    assert depth_map(model).depths['neck.decoders.0.mask_token'] >= 1
+    ours = {id(parameter) for block in parameters_by_block(model) for parameter in block}
+    assert ours.issuperset(id(parameter) for parameter in model.backbone.layers.parameters())
+    assert ours.isdisjoint(id(parameter) for parameter in model.neck.parameters())
 
 
 def test_mixed_precision_is_off_and_half_weights_are_compared_in_single(encoder, images):

@@ -170,6 +170,10 @@ def test_bad_input_is_named(tiny_arch):
         encode(model, torch.randn(1, 3, 32, 32), 'max')
     with pytest.raises(ValueError, match='no class token'):
         encode(vit(tiny_arch, with_cls_token=False, out_type='featmap'), torch.randn(1, 3, 32, 32), 'cls')
+    segments = vit(tiny_arch)
+    segments.with_cls_token = False  # mmseg's ViT has one then, and does not give it
+    with pytest.raises(ValueError, match='no class token'):
+        encode(segments, torch.randn(1, 3, 32, 32), 'cls')
     with pytest.raises(ValueError, match=r'no labels.*--cfg-options train_dataloader\.dataset\.with_label=True'):
         labels_of([DataSample()])
     with pytest.raises(ValueError, match='several an image'):

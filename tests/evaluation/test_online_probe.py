@@ -52,6 +52,12 @@ def test_linear_probe_can_be_left_out_and_images_bounded(cfg):
     assert probe.evaluate(MeanColor()).keys() == {'knn_top1'}
 
 
+def test_no_usable_image_is_an_error(cfg, monkeypatch):
+    monkeypatch.setattr('mm_graft.evaluation.online_probe.encode_together', lambda *args: iter(()))
+    with pytest.raises(ValueError, match='none of 16 images can be used'):
+        build(cfg).evaluate(MeanColor())
+
+
 def test_another_data_set_takes_the_place_of_the_runs(cfg, tmp_path):
     (tmp_path / 'test').rename(tmp_path / 'val')
     own = Config({**cfg, 'train_dataloader': {'dataset': {'type': 'CustomDataset', 'data_root': 'nowhere'}}})

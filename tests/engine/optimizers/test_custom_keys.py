@@ -53,6 +53,9 @@ def test_a_key_that_fits_nothing_is_refused_and_one_of_frozen_parameters_warns(m
     check_keys({'backbone': {}, 'ln1': {}, 'neck': dict(optional=True)}, trained)
     with pytest.raises(ValueError, match=r"\['neck'\] stand in no name .* optional=True$"):
         check_keys({'backbone': {}, 'neck': dict(optional=False)}, trained)
+    for lost, meant in (('backbone.cls_tokn', 'backbone.cls_token'), ('layrs', 'layers'), ('bakbone', 'backbone')):
+        with pytest.raises(ValueError, match=f"'{meant}'"):
+            check_keys({lost: {}}, trained)
     said = []
     monkeypatch.setattr('mm_graft.engine.optimizers.custom_keys.print_log', lambda text, **kwargs: said.append(
         (text, kwargs['level'])))
