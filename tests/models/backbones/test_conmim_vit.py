@@ -8,7 +8,7 @@ from mmpretrain.registry import MODELS
 
 from mm_graft.checkpoints import CheckpointError, load_backbone
 from mm_graft.depth import depth_map
-from mm_graft.models.backbones.conmim_vit import ConMIMViT, sizes_of
+from mm_graft.models.backbones.conmim_vit import ARCHITECTURES, ConMIMViT, sizes_of
 from mm_graft.models.backbones.relative_position import resize_table
 from tests.defaults import defaults
 
@@ -53,12 +53,10 @@ def test_hidden_pixels_do_not_matter_and_visible_ones_do(build):
 
 
 def test_initialisation_is_beits(build):
-    backbone = randomize(build(layer_scale_init_value=1e-3))
-    with torch.no_grad():
-        for layer in backbone.layers:
-            layer.gamma_1.fill_(1e-3)
-            layer.attn.q_bias.zero_()
-    torch.nn.init.zeros_(backbone.rel_pos_bias.relative_position_bias_table)
+    backbone = build(layer_scale_init_value=1e-3)
+    for module in backbone.modules():
+        if isinstance(module, torch.nn.LayerNorm | torch.nn.Linear):
+            randomize(module)
     backbone.init_weights()
     for norm in (module for module in backbone.modules() if isinstance(module, torch.nn.LayerNorm)):
         assert (norm.weight == 1).all()
@@ -76,6 +74,20 @@ def test_initialisation_is_beits(build):
     assert backbone.cls_token.abs().max() > 0.005
     assert backbone.mask_token.abs().max() > 0.005
     assert backbone.patch_embed.projection.weight.abs().max() <= 0.0200001
+
+
+def test_outputs_are_a_tuple_and_the_list_of_blocks_is_left_as_it_was_given(build):
+    given = [0, -1]
+    backbone = build(out_indices=given)
+    assert given == [0, -1]
+    outputs = backbone(torch.randn(1, 3, 32, 32))
+    assert isinstance(outputs, tuple)
+    assert len(outputs) == 2
+
+
+def test_a_large_one_is_beits():
+    assert ARCHITECTURES['large'] == {
+        'embed_dims': 1024, 'num_layers': 24, 'num_heads': 16, 'feedforward_channels': 4096}
 
 
 @pytest.mark.parametrize(('arch', 'official'), [

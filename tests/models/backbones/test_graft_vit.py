@@ -38,7 +38,7 @@ def gradients(vit, images):
 @pytest.mark.parametrize('settings', [
     {}, {'out_type': 'raw'}, {'out_type': 'featmap'}, {'out_type': 'avg_featmap'}, {'out_indices': [0, 2]},
     {'out_type': 'raw', 'out_indices': [1, 3], 'final_norm': False},
-    {'with_cls_token': False, 'out_type': 'avg_featmap'}], ids=str)
+    {'with_cls_token': False, 'out_type': 'avg_featmap'}, {'pre_norm': True, 'patch_cfg': {'bias': True}}], ids=str)
 @pytest.mark.parametrize('size', [32, 48])
 def test_outputs_are_the_hosts(settings, size):
     images = torch.randn(2, 3, size, size)
