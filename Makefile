@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.complete
 
-.PHONY: help setup demo demo-continue reproduce test test-slow test-docs test-mutants test-openmmlab test-newest setup-detection test-detection \
+.PHONY: help setup demo demo-continue reproduce test test-slow test-docs test-mutants test-openmmlab test-newest setup-detection test-detection setup-peers \
 	docs weak-supervision lint format clean
 
 help:
@@ -20,6 +20,7 @@ help:
 	@echo "make test-openmmlab  a part of the suite on the original OpenMMLab packages, in an environment of its own"
 	@echo "make test-newest  the main commands in an environment with the newest transformers, timm, numpy and torch"
 	@echo "make test-detection  Mask R-CNN on drawn pictures, in an environment with mmdetection"
+	@echo "make setup-peers  an environment with lightly and stable-pretraining, for python -m benchmarks.peers"
 	@echo "make docs       the pages and the API, in docs/_build/html"
 	@echo "make lint       ruff and shell syntax"
 
@@ -94,6 +95,12 @@ setup-detection: .venv-detection/.complete
 
 test-detection: .venv-detection/.complete
 	.venv-detection/bin/python -m pytest tests/detection tests/host/test_mmcv_operators.py tests/test_recipes.py
+
+# lightly and stable-pretraining on top of the pinned stack
+setup-peers: .venv-peers/.complete
+
+.venv-peers/.complete: $(READY) requirements/peers.txt requirements/setup_peers.sh
+	bash requirements/setup_peers.sh $(VENV)
 
 docs: $(VENV)/.docs
 	$(RUN) -m sphinx -q -W --keep-going -b html -c docs . docs/_build/html

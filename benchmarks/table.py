@@ -88,7 +88,10 @@ def config_of(cfg: Config, method: str, variant: Variant, width: str, blocks: in
 
 def host_model(model: ConfigDict, method: str) -> ConfigDict:
     """The method of the host's parts, as far as the host has them."""
-    if method == 'MoCo v3':
+    if method == 'MAE':
+        model.backbone.type, model.head.type = 'MAEViT', 'MAEPretrainHead'
+        model.neck.update(type='MAEPretrainDecoder', num_patches=model.neck.pop('grid')**2)
+    elif method == 'MoCo v3':
         model.update(type='MoCoV3', base_momentum=0.01)
         model.backbone.update(type='MoCoV3ViT', stop_grad_conv1=True)
         model.pop('momentum')

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from mm_graft.evaluation.knn import knn_accuracy, knn_predict, standardized
+from mm_graft.evaluation.knn import BLOCK_ELEMENTS, knn_accuracy, knn_predict, standardized
 from tests.defaults import defaults
 
 
@@ -57,6 +58,38 @@ def test_result_does_not_depend_on_blocks_scale_or_company_of_other_k():
                   predict(9 * train, labels, test * torch.rand(50, 1).add(0.1), (3, 20))):
         assert all((whole[k] == other[k]).all() for k in whole)
     assert (predict(train, labels, test, (3,))[3] == whole[3]).all()
+
+
+class Largest(TorchDispatchMode):
+    """Keeps the elements of the largest result beside the bank of features and its views."""
+
+    def __init__(self, bank):
+        super().__init__()
+        self.bank, self.found = bank, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        results = func(*args, **(kwargs or {}))
+        for result in results if isinstance(results, tuple) else [results]:
+            if isinstance(result, torch.Tensor) and result.numel() not in (self.bank.numel(), len(self.bank)):
+                self.found = max(self.found, result.numel())
+        return results
+
+
+@pytest.mark.parametrize(('bank', 'queries', 'block'), [(1000, 200, 5000), (1000, 200, 4999), (1000, 2, 5000)])
+def test_similarities_alive_at_once_are_those_of_a_block(bank, queries, block):
+    features = torch.randn(bank, 3)
+    with Largest(features) as largest:
+        predict(features, torch.arange(bank) % 5, torch.randn(queries, 3), (10,), block_elements=block)
+    assert largest.found == bank * min(queries, block // bank)
+
+
+def test_all_of_imagenet_takes_half_a_gigabyte_beside_its_features():
+    train, test = torch.empty(1281167, 768, device='meta'), torch.empty(50000, 768, device='meta')
+    with Largest(train) as largest:
+        found = knn_predict(train, train.new_empty(len(train), dtype=torch.long), test, (20, 200), 0.07, 1000)
+    assert {k: votes.shape for k, votes in found.items()} == {20: (50000,), 200: (50000,)}
+    assert largest.found == 104 * len(train)  # similarities of 104 images, of which 105 would be too many
+    assert 104 * len(train) <= BLOCK_ELEMENTS == 2**29 / 4 < 105 * len(train)
 
 
 def test_with_a_small_temperature_the_nearest_decides_and_nothing_overflows():

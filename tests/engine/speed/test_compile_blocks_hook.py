@@ -6,10 +6,12 @@ from mmengine.registry import HOOKS, MODELS
 from torch._dynamo import reset
 from torch._dynamo.utils import counters
 
+from benchmarks.clock import PhaseClock
 from mm_graft.engine.freezing.freeze_once import freeze_blocks
 from mm_graft.engine.speed.compile_blocks_hook import CompileBlocksHook, compile_blocks, fault_of
 from mm_graft.engine.speed.model_hook import apply_configured
 from tests.engine.freezing.freezeout_runs import Spy, mae, make_runner
+from tests.every_method import METHODS, training_step
 from tests.tiny import VIT, classifier, grafted_mocov3
 
 HOOK = dict(type='mm_graft.CompileBlocksHook', backend='aot_eager')
@@ -51,6 +53,15 @@ def test_the_number_of_graphs_does_not_grow_with_depth_or_freezing():
         assert 'backbone.layers.3.ffn.layers.1.weight' in found
         assert not [name for name in found if name.startswith(tuple(f'backbone.layers.{i}.' for i in range(blocks)))]
     assert counters['stats']['unique_graphs'] == 3
+    assert not counters['graph_break']
+
+
+@pytest.mark.parametrize('name', sorted({*METHODS} - {'device views'}))
+def test_the_blocks_of_no_method_are_broken_into_several_graphs(name):
+    step = training_step(name)
+    assert compile_blocks(step.model, backend='aot_eager') >= 4
+    step.step(PhaseClock())
+    assert counters['stats']['unique_graphs'] >= 1
     assert not counters['graph_break']
 
 

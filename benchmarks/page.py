@@ -1,0 +1,16 @@
+"""Tables of a page of Markdown that commands write: each stands between two comments with its name."""
+
+from pathlib import Path
+
+
+def put(page: Path, name: str, text: str) -> None:
+    """Write a table in its place, between ``<!-- name -->`` and ``<!-- /name -->``.
+
+    Raises:
+        ValueError: the page has no such place.
+    """
+    content, marks = page.read_text(), (f'<!-- {name} -->\n', f'<!-- /{name} -->')
+    if any(content.count(mark) != 1 for mark in marks):
+        raise ValueError(f'{page} has no place of its own for the table {name!r}; put {" and ".join(marks)} into it')
+    start, rest = content.split(marks[0])
+    page.write_text(f'{start}{marks[0]}{text.strip()}\n{marks[1]}{rest.split(marks[1])[1]}')
