@@ -3,10 +3,12 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 
 from matplotlib.figure import Figure
 
 PREFIX = 'acc_neighbor_block'
+WINDOW = 12
 Curve = list[tuple[int, float]]  # images seen, percent
 
 
@@ -37,13 +39,19 @@ def joined(stages: Sequence[dict[str, Curve]]) -> dict[str, Curve]:
     return curves
 
 
+def smooth(points: Curve) -> Curve:
+    """Means of ``WINDOW`` points in a row: one is of one batch and says little."""
+    rows = [points[start:start + WINDOW] for start in range(0, max(1, len(points) - WINDOW + 1))]
+    return [(row[-1][0], fmean(value for _, value in row)) for row in rows]
+
+
 def draw(curves: Mapping[int, dict[str, Curve]]) -> Figure:
     """A line for every block, a shade for every seed."""
     figure = Figure(figsize=(6, 4), layout='constrained')
     axes = figure.subplots()
     for position, by_block in enumerate(curves.values()):
         for index, (block, points) in enumerate(sorted(by_block.items(), key=lambda item: int(item[0]))):
-            axes.plot(*zip(*points), color=f'C{index}', alpha=1 if position == 0 else 0.4,
+            axes.plot(*zip(*smooth(points)), color=f'C{index}', alpha=1 if position == 0 else 0.4,
                       label=f'block {int(block) + 1}' if position == 0 else None)
     axes.set(xlabel='images', ylabel='neighbors of the same class, %')
     axes.legend()

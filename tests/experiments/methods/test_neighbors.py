@@ -1,6 +1,6 @@
 import json
 
-from experiments.methods.neighbors import draw, joined, logged
+from experiments.methods.neighbors import WINDOW, draw, joined, logged, smooth
 
 
 def write(run, start, rows):
@@ -27,3 +27,10 @@ def test_the_picture_has_a_line_for_each_block_and_seed():
     axes = draw(curves).axes[0]
     assert [line.get_label() for line in axes.lines if not line.get_label().startswith('_')] == ['block 6', 'block 11']
     assert len(axes.lines) == 3
+
+
+def test_a_point_of_a_smooth_line_is_the_mean_of_those_before_it():
+    points = [(10 * index, float(index)) for index in range(WINDOW + 2)]
+    middle = (WINDOW - 1) / 2
+    assert smooth(points) == [(10 * (WINDOW - 1 + step), middle + step) for step in range(3)]
+    assert smooth(points[:3]) == [(20, 1.0)]
