@@ -113,7 +113,7 @@ def test_masked_input_uses_the_token_of_the_file(tmp_path):
 
 @pytest.mark.parametrize(('name', 'target', 'message'), [
     ('dinov3', 'hf-vit', 'has no place for'), ('siglip', 'hf-dinov2', 'has no place for'),
-    ('vit', 'hf-dinov2', 'is no encoder of'), ('ijepa', 'hf-clip', 'is no encoder of'),
+    ('vit', 'hf-dinov2', 'is not an encoder of'), ('ijepa', 'hf-clip', 'is not an encoder of'),
     ('dinov3', 'dinov3', 'choose timm or hf-dinov3'), ('beit', 'torchvision', 'has no place for')])
 def test_what_a_layout_cannot_hold_is_not_written(name, target, message):
     with pytest.raises(ValueError, match=message):
