@@ -21,6 +21,7 @@ from mm_graft.files import sha256_of_file
 from mm_graft.version import __version__
 
 PROTOCOLS = (*FROZEN_PROTOCOLS, *IMAGE_PROTOCOLS)
+SELECT_ON_TEST = ('linear', 'linear-augmented', 'linear-dinov2', 'probe-depth')  # those that can
 
 
 def evaluate(cfg: Config, checkpoint: str, settings: EvaluationSettings, out: str | Path | None = None) -> dict | None:
@@ -36,9 +37,7 @@ def evaluate(cfg: Config, checkpoint: str, settings: EvaluationSettings, out: st
             at all.
     """
     start = time.perf_counter()
-    unknown = [name for name in settings.protocols if name not in PROTOCOLS]
-    if unknown or not settings.protocols:
-        raise ValueError(f'protocols {unknown} are unknown; choose from {list(PROTOCOLS)}')
+    check_protocols(settings)
     evaluation = prepare(cfg, checkpoint, settings)
     if 'zero-shot' in settings.protocols:
         zero_shot_head(evaluation)  # what does not fit is an error before images are encoded
@@ -57,6 +56,21 @@ def evaluate(cfg: Config, checkpoint: str, settings: EvaluationSettings, out: st
     if out is not None:
         save(report, out)
     return report
+
+
+def check_protocols(settings: EvaluationSettings) -> None:
+    """Refuse protocols that do not exist, and a choice on test images where none makes it.
+
+    Raises:
+        ValueError: as above.
+    """
+    wanted = settings.protocols
+    unknown = [name for name in wanted if name not in PROTOCOLS]
+    if unknown or not wanted:
+        raise ValueError(f'protocols {unknown} are unknown; choose from {list(PROTOCOLS)}')
+    if settings.protocol.select_on_test and ('alf' in wanted or not set(SELECT_ON_TEST) & set(wanted)):
+        raise ValueError(f'--select-on-test (select_on_test=True) is for {list(SELECT_ON_TEST)} and changes nothing of '
+                         f'{[name for name in wanted if name not in SELECT_ON_TEST]}; leave it out')
 
 
 def protocol_result(name: str, evaluation: Evaluation) -> dict:

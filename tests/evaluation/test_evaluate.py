@@ -74,6 +74,10 @@ def test_bad_requests_fail_before_anything_is_written(run, tmp_path):
         evaluate(cfg, checkpoint, replace(settings, protocols=['svm']), tmp_path / 'out')
     with pytest.raises(ValueError, match='unknown'):
         evaluate(cfg, checkpoint, replace(settings, protocols=[]), tmp_path / 'out')
+    on_test = replace(settings.protocol, select_on_test=True)
+    for names in (['knn'], ['linear', 'alf']):
+        with pytest.raises(ValueError, match=f'changes nothing of .*{names[-1]}.*leave it out'):
+            evaluate(cfg, checkpoint, replace(settings, protocols=names, protocol=on_test), tmp_path / 'out')
     with pytest.raises(CheckpointError, match='does not exist'):
         evaluate(cfg, str(tmp_path / 'none.pth'), settings, tmp_path / 'out')
     with pytest.raises(ValueError, match=r'model\.backbone'):
