@@ -43,7 +43,9 @@ def choose_weights(model: nn.Module, state: dict, path: str, complete: bool) -> 
     own = model.state_dict()
     names = fitting(own, state)
     missing = [name for name in own if name not in set(names)]
-    if complete and missing and hasattr(model, 'backbone') and any(name.startswith(BACKBONE) for name in missing):
+    behind = [name for name in own if not name.startswith(BACKBONE)]
+    plain = hasattr(model, 'backbone') and len(behind) <= 2 and all(name.startswith('head.') for name in behind)
+    if complete and plain and any(name.startswith(BACKBONE) for name in missing):
         return with_classifier(model, path)
     if complete and missing:
         raise CheckpointError(f'checkpoint {path} has {len(names)} of {len(own)} tensors of {type(model).__name__}; '
@@ -63,8 +65,7 @@ def with_classifier(model: nn.Module, path: str) -> tuple[dict[str, Tensor], str
     """Backbone and linear classifier of a fine-tuned file of another layout, under the names of ``model``.
 
     Raises:
-        CheckpointError: the backbone does not fit, the file has no classifier or one of other classes, or the model has
-            more than the two.
+        CheckpointError: the backbone does not fit, or the file has no classifier or one of other classes.
     """
     tensors, coverage = backbone_tensors(model.backbone, path)
     chosen = {BACKBONE + name: tensor for name, tensor in tensors.items()}
@@ -75,7 +76,7 @@ def with_classifier(model: nn.Module, path: str) -> tuple[dict[str, Tensor], str
         kind = name.rpartition('.')[2]
         found = [other for other in theirs if CLASSIFIER.search(other)[1] == kind]
         shapes = [tuple(theirs[other].shape) for other in found]
-        if coverage.fresh or not name.startswith('head.') or len(rest) > 2 or shapes != [tuple(tensor.shape)]:
+        if coverage.fresh or shapes != [tuple(tensor.shape)]:
             raise CheckpointError(
                 f'checkpoint {path} does not hold all of {type(model).__name__}: {name} of shape '
                 f'{tuple(tensor.shape)} is not in it (its classifier has {dict(zip(found, shapes)) or "no such part"}'

@@ -85,7 +85,7 @@ def test_layers_are_measured_and_blocks_proposed(analyze, folder):
     assert {pool: sorted(curve) for pool, curve in model['curves'].items()} == {
         pool: ['knn', 'linear', 'rankme'] for pool in ('class token', 'mean of patches')}
     assert all(len(values) == 4 for curve in model['curves'].values() for values in curve.values())
-    assert model['proposal']['taps'][-1] == 3
+    assert model['proposal']['out_indices'][-1] == 3
     assert 'kNN of the' in report['models']['joint epoch_1']['proposal']['reason']
     assert picture(folder, 'layers')
 
