@@ -2,7 +2,7 @@
 
 Paper:    Yi et al., Masked Image Modeling with Denoising Contrast, ICLR 2023 (arXiv 2205.09616), Table 12 and §5.1
 Command:  tools/dist_train.sh configs/conmim/benchmarks/vit-p16_conmim-pre_amp-coslr_in1k-384px.py 16
-          ViT-S on 16 devices, ViT-L on 32: --cfg-options size=small, size=large
+          for ViT-S with the option size=small on 16 devices, for ViT-L with size=large on 32
 Needs:    the fine-tuned model of the config at 224 pixels, or `--init FILE`; its classifier is taken too
 Devices:  batch 1024; split over 16 or 32 devices (our choice); time: not reported
 Expected: top-1 83.9 (S), 85.3 (B), 86.5 (L; 86.3 after 800 epochs) (paper, Tables 1 to 3, by this recipe). Not run here
