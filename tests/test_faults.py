@@ -51,7 +51,7 @@ def test_a_longer_run_has_its_own_rates_and_a_changed_rate_is_used(commands, ima
     assert 'optim_wrapper.optimizer.lr: 0.001 → 0.5' in said
     assert group(tmp_path / 'new/epoch_8.pth')['initial_lr'] == 0.5
     graft = commands.config(grafted_mocov3(), images)
-    assert 'another model.type' in commands.stopped(graft, 'other', '--resume', tmp_path / 'run/epoch_6.pth')
+    assert 'changed model.type' in commands.stopped(graft, 'other', '--resume', tmp_path / 'run/epoch_6.pth')
 
 
 def test_a_freezeout_run_is_prolonged_by_its_own_schedule(commands, images, tmp_path):

@@ -1,7 +1,8 @@
 """Continue from public weights (ViT-S/14 of DINOv2) by MoCo v3 on views of 42 pixels, all layers at one rate.
 
 Paper:    the objective of Chen et al., MoCo v3, ICCV 2021 (arXiv 2104.02057)
-Command:  python -m experiments.continuing, which fetches weights and images; other rules are overrides in rows.py
+Command:  tools/train.py experiments/continuing/configs/mocov3.py, or
+          python -m experiments.continuing, which fetches weights and images; other rules are overrides in rows.py
 Devices:  one CPU core, minutes
 Results:  docs/continue.md
 """

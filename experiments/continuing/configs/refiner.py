@@ -1,7 +1,8 @@
 """Continue from public weights by MIM-Refiner, stage i: the heads alone, on the frozen encoder.
 
 Paper:    the method of Alkin et al., MIM-Refiner, ICLR 2025 (arXiv 2402.10093)
-Command:  python -m experiments.continuing, which fetches weights and images; stage ii is the overrides in rows.py
+Command:  tools/train.py experiments/continuing/configs/refiner.py, or
+          python -m experiments.continuing, which fetches weights and images; stage ii is the overrides in rows.py
 Devices:  one CPU core, minutes
 Results:  docs/continue.md
 """

@@ -1,7 +1,8 @@
 """ConMIM on Fashion-MNIST.
 
 Paper:    Yi et al., Masked Image Modeling with Denoising Contrast, ICLR 2023 (arXiv 2205.09616)
-Command:  python -m experiments.methods --rows conmim
+Command:  python -m experiments.methods --rows conmim, or
+          tools/train.py experiments/methods/configs/conmim.py
 Devices:  one CPU core, five minutes an epoch
 Note:     both views are the whole image, each with a brightness and contrast of its own
 Expected: python -m experiments.methods measures it

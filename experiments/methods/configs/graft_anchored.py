@@ -1,7 +1,8 @@
 """The graft on Fashion-MNIST, its lower four blocks pulled towards MAE's weights.
 
 Paper:    Jiang et al., Layer Grafted Pre-training, ICLR 2023 (arXiv 2302.14138), §A.5
-Command:  python -m experiments.methods --rows graft_anchored
+Command:  python -m experiments.methods --rows graft_anchored, or
+          tools/train.py experiments/methods/configs/graft_anchored.py
 Devices:  one CPU core, nine minutes
 Expected: python -m experiments.methods measures it
 """

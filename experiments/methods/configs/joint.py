@@ -1,7 +1,8 @@
 """Joint MIM and CL: MAE and MoCo v3 on one encoder at once, on Fashion-MNIST.
 
 Paper:    Jiang et al., Layer Grafted Pre-training, ICLR 2023 (arXiv 2302.14138), §2.2 and Table 1
-Command:  python -m experiments.methods --rows joint
+Command:  python -m experiments.methods --rows joint, or
+          tools/train.py experiments/methods/configs/joint.py
 Devices:  one CPU core, seven minutes an epoch
 Note:     each image comes three times: two views, and once as MAE takes it
 Expected: python -m experiments.methods measures it

@@ -1,7 +1,8 @@
 """LocalMIM on Fashion-MNIST.
 
 Paper:    Wang et al., LocalMIM, CVPR 2023 (arXiv 2303.05251)
-Command:  python -m experiments.methods --rows localmim
+Command:  python -m experiments.methods --rows localmim, or
+          tools/train.py experiments/methods/configs/localmim.py
 Devices:  one CPU core, two minutes an epoch
 Expected: python -m experiments.methods measures it
 """

@@ -1,7 +1,8 @@
 """LocalMIM with FreezeOut on Fashion-MNIST: cubic, scaled rates.
 
 Paper:    Topcuoglu and Akagündüz (arXiv 2312.02194); Brock et al., FreezeOut (arXiv 1706.04983)
-Command:  python -m experiments.methods --rows localmim_freezeout
+Command:  python -m experiments.methods --rows localmim_freezeout, or
+          tools/train.py experiments/methods/configs/localmim_freezeout.py
 Devices:  one CPU core, two minutes an epoch
 Expected: python -m experiments.methods measures it
 """
