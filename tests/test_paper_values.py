@@ -15,7 +15,6 @@ from mm_graft.depth import depth_map
 from mm_graft.evaluation.linear_probe import LinearProbeSettings
 from tests.test_overrides import parse
 
-CONMIM = 'conmim/benchmarks/vit-{}'
 FREEZEOUT = 'freezeout/localmim-freezeout_vit-base-p16_8xb256-amp-100e_in1k'
 AS_CODED = ('param_scheduler.convention=vitfreeze_code optim_wrapper.paramwise_cfg.custom_keys=None '
             'optim_wrapper.optimizer.weight_decay=1e-5')
@@ -111,11 +110,9 @@ VALUES = [
           'max_epochs=800 model.backbone.arch=deit-small model.neck.embed_dim=384', epochs, 800),
     Value('and is a ViT-S', 'graft/vit-b_mae', 'model.backbone.arch=deit-small model.neck.embed_dim=384', size,
           (12, 384)),
-    *(Value(f'{name} at 384 is tested on the center of a short edge of 384', CONMIM.format(name), '', steps_of_a_test,
-            CENTER_OF_384) for name in (
-                'small-p16_conmim-pre_16xb64-amp-coslr-20e_in1k-384px',
-                'base-p16_conmim-pre_16xb64-amp-coslr-10e_in1k-384px',
-                'large-p16_conmim-pre_32xb32-amp-coslr-5e_in1k-384px')),
+    *(Value(f'{name} at 384 is tested on the center of a short edge of 384',
+            'conmim/benchmarks/vit-p16_conmim-pre_amp-coslr_in1k-384px', f'size={name}', steps_of_a_test, CENTER_OF_384)
+      for name in ('small', 'base', 'large')),
     Value('YFCC15M has 40 epochs', 'conmim/conmim_vit-base-p16_16xb128-amp-coslr-40e_yfcc15m', '', epochs, 40),
     Value('of its own images', 'conmim/conmim_vit-base-p16_16xb128-amp-coslr-40e_yfcc15m', '', images,
           ('mm_graft.ImageFolder', 'data/yfcc15m')),
