@@ -12,6 +12,7 @@ import zipfile
 
 import pytest
 import torch
+from mmengine.logging import HistoryBuffer
 from mmengine.registry import MODELS
 from safetensors.torch import save_file
 
@@ -131,8 +132,10 @@ def hostile(tmp_path):
         yield write_hostile_files(tmp_path / 'hostile', tmp_path / 'ran'), tmp_path / 'ran'
 
 
-def test_the_hostile_files_do_run_where_nothing_holds_them(hostile):
+def test_the_hostile_files_do_run_where_nothing_holds_them(hostile, monkeypatch):
     files, ran = hostile
+    methods = HistoryBuffer._statistics_methods  # of the class: one of the files puts a function of its own there
+    monkeypatch.setattr(HistoryBuffer, '_statistics_methods', dict(methods))
     for what, path in files.items():
         if what in NEVER_RAN or what.startswith('header'):
             continue
