@@ -24,9 +24,9 @@ def settings_for(cache: Path, seed: int) -> EvaluationSettings:
         device='cuda' if torch.cuda.is_available() else 'cpu', protocol=ProtocolSettings(ks=(20, ), linear=linear))
 
 
-def frozen_scores(cfg: Config, checkpoint: Path, cache: Path, seed: int) -> dict:
+def frozen_scores(cfg: Config, checkpoint: Path, cache: Path, seed: int, pool: str = 'cls') -> dict:
     """Top-1 accuracy in percent of kNN, the linear probe, and 1 % few-shot as the mean of several draws."""
-    settings = settings_for(cache, seed)
+    settings = replace(settings_for(cache, seed), pool=pool)
     draws = replace(settings, protocols=('fewshot-1', ), protocol=replace(settings.protocol, seeds=DRAWS))
     found = {name: result for each in (settings, draws)
              for name, result in evaluate(cfg, str(checkpoint), each)['protocols'].items()}

@@ -22,12 +22,8 @@ NAME = 'lightly'
 
 def entries(method: str, size: Size) -> list[Entry]:
     """What lightly has of a method, as it is and with fused AdamW; timm's attention is fused already."""
-    make, load = {'MAE': (mae, one_crop), 'MoCo v3': (mocov3, two_views), 'SimCLR': (simclr, two_views)}.get(
-        method, (None, None))
-    if make is None:
-        return []
-    batches = torch_parts.loader(load(size), size)
-    return [Entry(NAME, 'fused AdamW' if fused else '', make(size, fused), batches) for fused in (False, True)]
+    makers = {'MAE': (mae, one_crop), 'MoCo v3': (mocov3, two_views), 'SimCLR': (simclr, two_views)}
+    return torch_parts.entries(NAME, makers.get(method), size)
 
 
 def one_crop(size: Size) -> Callable:

@@ -11,7 +11,7 @@ from torch.optim import AdamW
 from torch.utils.data import default_collate
 from torchvision import transforms
 
-from benchmarks.peers.contest import Size
+from benchmarks.peers.contest import Entry, Size
 from benchmarks.table import WIDTHS
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -56,6 +56,21 @@ def loader(make: Callable[[Image.Image], object], size: Size) -> Callable[[], ob
         return default_collate([make(Image.open(path).convert('RGB')) for path in size.photos[:size.batch]])
 
     return load
+
+
+def entries(name: str, makers: tuple[Callable, Callable] | None, size: Size) -> list[Entry]:
+    """A peer's step of a method as it is and with fused AdamW; none for a method that the peer lacks.
+
+    Args:
+        name: of the peer.
+        makers: of the step, and of the transform of one image.
+        size: of the benchmark.
+    """
+    if makers is None:
+        return []
+    make, transform = makers
+    batches = loader(transform(size), size)
+    return [Entry(name, 'fused AdamW' if fused else '', make(size, fused), batches) for fused in (False, True)]
 
 
 def crop(size: Size) -> transforms.Compose:

@@ -2,9 +2,8 @@
 
 import json
 import re
-from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 
 import torch
 from matplotlib.figure import Figure
@@ -12,6 +11,7 @@ from matplotlib.figure import Figure
 from experiments.continuing.images import NEW, OLD, OWN
 from experiments.continuing.rows import RATES, RULES
 from experiments.continuing.scores import POOLS
+from experiments.pages import mean_and_spread
 from mm_graft.evaluation.kept import Change, draw_changes
 from mm_graft.evaluation.report import write_json
 
@@ -46,19 +46,14 @@ def table(results: dict) -> str:
     columns = [(domain, pool) for domain in (NEW, OLD) for pool in POOLS]
     heads, start = [f'{domain}, {pool}' for domain, pool in columns], results['start']
     lines = [f'| rule | rate | seeds | {" | ".join(heads)} | CPU minutes |', '|---|---|---|' + '---:|' * 5,
-             f'| public weights | | | {" | ".join(spread([start[domain][pool]]) for domain, pool in columns)} | |']
+             f'| public weights | | | {" | ".join(f"{start[domain][pool]:.1f}" for domain, pool in columns)} | |']
     for rate in sorted({row['rate'] for row in results['rows']}, reverse=True):
         for rule, title in RULES.items():
             if rows := of_rule(results, rule, rate):
-                cells = [spread([row[domain][pool] for row in rows]) for domain, pool in columns]
+                cells = [mean_and_spread([row[domain][pool] for row in rows]) for domain, pool in columns]
                 minutes = fmean(row['cpu_seconds'] for row in rows) / 60
                 lines.append(f'| {title} | {rate:g} | {len(rows)} | {" | ".join(cells)} | {minutes:.1f} |')
     return '\n'.join(lines) + '\n'
-
-
-def spread(values: Sequence[float]) -> str:
-    """Mean and, of several, standard deviation."""
-    return f'{fmean(values):.1f}' + (f' ± {stdev(values):.1f}' if len(values) > 1 else '')
 
 
 def draw(results: dict) -> Figure:

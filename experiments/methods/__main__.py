@@ -9,7 +9,7 @@ Results: OUT/results.json; python -m experiments.methods.report makes the page's
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 from mmengine.config import Config
@@ -17,16 +17,14 @@ from mmengine.logging import MMLogger
 
 from experiments.fashion_mnist import prepare_fashion_mnist
 from experiments.methods.report import POOLS, SCORES, write_results
-from experiments.methods.rows import CONFIGS, ON_MAE, TITLES, Length, Row, Step, rows, stands_on_mae
+from experiments.methods.rows import CONFIGS, TITLES, Length, Row, Step, rows, stands_on_mae
 from experiments.pages import commit
-from experiments.scores import settings_for
+from experiments.scores import frozen_scores
 from experiments.training import ROOT, last_epoch, run_training, save_initial_weights, train_command
 from mm_graft.commands.running import guarded
-from mm_graft.evaluation.evaluate import evaluate
 from mm_graft.evaluation.report import write_json
 
 BATCH = 128
-DRAWS = 5
 
 
 def parse_args() -> argparse.Namespace:
@@ -61,7 +59,7 @@ def train_row(name: str, row: Row, length: Length, out: Path, seed: int) -> Path
         checkpoint = mae = train(Step('mae', length.mae), length, out / f'mae_{seed}', seed)
     for step in row:
         options = []
-        if step.config in ON_MAE and step.epochs:
+        if step.on_mae:
             start = checkpoint if step.config == 'refined' else mae  # stage i keeps MAE's encoder beside its heads
             options = [f'default_hooks.init.checkpoint={start}']
         checkpoint = train(step, length, out / f'{name}_{step.config}_{seed}', seed, options)
@@ -71,13 +69,8 @@ def train_row(name: str, row: Row, length: Length, out: Path, seed: int) -> Path
 def score(checkpoint: Path, out: Path, seed: int) -> dict[str, dict[str, float]]:
     """Percent of the test images that are right, on frozen features after the final norm, by pool and protocol."""
     cfg = Config.fromfile(CONFIGS['graft'])  # every row has its encoder
-    once = settings_for(out / 'features', seed)
-    draws = replace(once, protocols=('fewshot-1', ), protocol=replace(once.protocol, seeds=DRAWS))
-    found = {}
-    for pool in POOLS:
-        reports = [evaluate(cfg, str(checkpoint), replace(each, pool=pool))['protocols'] for each in (once, draws)]
-        found[pool] = {name: reports[name in draws.protocols][name]['top1'] for name in SCORES}
-    return found
+    by_pool = {pool: frozen_scores(cfg, checkpoint, out / 'features', seed, pool) for pool in POOLS}
+    return {pool: {score: found[score] for score in SCORES} for pool, found in by_pool.items()}
 
 
 def run_seed(out: Path, length: Length, seed: int, wanted: Sequence[str]) -> None:

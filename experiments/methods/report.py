@@ -22,7 +22,7 @@ from mm_graft.evaluation.report import write_json
 
 DOCS = ROOT / 'docs'
 RESULTS = 'results/fashion_mnist.json'
-SCORES = {'knn': 'kNN', 'linear': 'linear', 'fewshot-1': '1 %'}
+SCORES = {'knn': 'kNN', 'linear': 'linear', 'fewshot_1': '1 %'}
 POOLS = {'cls': 'class token', 'avg': 'mean of patches'}
 STAGES = ('heads', 'refined')
 

@@ -54,6 +54,11 @@ class Step:
     options: tuple[str, ...] = ()
 
     @property
+    def on_mae(self) -> bool:
+        """Whether it starts from MAE's encoder."""
+        return self.config in ON_MAE and self.epochs > 0
+
+    @property
     def warmup(self) -> float:
         """Epochs: an eighth of every training, however long."""
         return self.epochs / 8
@@ -109,7 +114,7 @@ def rows(length: Length, out: Path) -> dict[str, Row]:
 
 def stands_on_mae(row: Row) -> bool:
     """Whether a row's first training starts from MAE's encoder, or is that MAE itself."""
-    return not row or (row[0].config in ON_MAE and row[0].epochs > 0)
+    return not row or row[0].on_mae
 
 
 def epochs_of(row: Row, length: Length) -> int:

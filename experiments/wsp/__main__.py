@@ -11,7 +11,6 @@ import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean, stdev
 
 import torch
 from mmengine.logging import MMLogger
@@ -19,6 +18,7 @@ from mmengine.registry import init_default_scope
 from mmpretrain.datasets import FashionMNIST
 
 from experiments.fashion_mnist import prepare_fashion_mnist
+from experiments.pages import mean_and_spread
 from experiments.training import train_command
 from experiments.wsp.noisy_captions import write_noisy_captions
 from experiments.wsp.rows import MAE, ROWS, STARTS, Row, score_curve, score_finetuned, score_frozen, score_tags
@@ -92,17 +92,13 @@ def finished(out: Path) -> list[dict]:
             if path.stem.removeprefix(f'row_{name}_').isdigit()]
 
 
-def cell(values: Sequence[float]) -> str:
-    """Mean ± standard deviation over the seeds."""
-    return (f'{fmean(values):.1f}' if values else '') + (f' ± {stdev(values):.1f}' if len(values) > 1 else '')
-
-
 def table(rows: Sequence[dict]) -> str:
     """Markdown table of all scores, a line per method."""
     lines = [f'| method | seeds | {" | ".join(SCORES)} |', '|---' * (2 + len(SCORES)) + '|']
     for name in dict.fromkeys(row['method'] for row in rows):
         mine = [row for row in rows if row['method'] == name]
-        cells = [cell([row[score] for row in mine if score in row]) for score in SCORES]
+        found = ([row[score] for row in mine if score in row] for score in SCORES)
+        cells = [mean_and_spread(values) if values else '' for values in found]
         lines.append(f'| {name} | {len(mine)} | {" | ".join(cells)} |')
     return '\n'.join(lines) + '\n'
 
