@@ -83,6 +83,7 @@ RECIPES = {
         1e-4, 0.999, 0.05, 16, 160000, 1500, 0, decay) for size, decay in (
         ('small', 0.65), ('base', 0.65), ('large', 0.75))},
     'wsp/vit-b_mae2wsp': (4e-4, 0.95, 0.1, 8192, 1, 0.05, 0, None),
+    'wsp/vit-b_mae2wsp_shards': (4e-4, 0.95, 0.1, 8192, 1, 0.05, 0, None),
     'wsp/vit-b_mae2wsp_freezeout': (4e-4, 0.95, 0.1, 8192, 1, 0.05, 0, GRAFT),
     'wsp/vit-2b_mae2wsp_fsdp': (4e-4, 0.95, 0.1, 8192, 1, 0.05, 0, None),
     'wsp/vit-b_finetune_512px': (2e-3, 0.999, 0.05, 1024, 100, 5, 1e-6, 0.65),

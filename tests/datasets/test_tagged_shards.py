@@ -10,9 +10,12 @@ from mmengine.runner import Runner
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from mm_graft.commands.configs import load_config
+from mm_graft.commands.running import build_runner
 from mm_graft.datasets import tagged_shards
 from mm_graft.datasets.tagged_shards import ShardSampler
 from mm_graft.host.sample_order import place_samples
+from tests.docs.small import small_config
 from tests.engine.reliability.test_rng_state_hook import Net, Stop, StopAfter
 
 SIZES = (3, 1, 5, 0, 2)  # samples of each shard
@@ -163,3 +166,23 @@ def test_a_run_whose_shards_became_others_is_not_resumed_within_an_epoch(root, t
     run(tmp_path / 'parts', root, stop=6)
     with pytest.raises(ValueError, match=r"changed: \['images'\]"):
         run(tmp_path / 'parts', root, resume=str(tmp_path / 'parts' / 'stopped.pth'), shards=f'{root}/{{0..2}}.tar')
+
+
+def test_the_config_of_shards_trains_an_epoch_on_every_labeled_image_of_the_tar_files(root, tmp_path):
+    (root / 'synsets.txt').write_text('n1 dog\nn2 sea\n')
+    cfg = small_config(load_config('wsp/vit-b_mae2wsp_shards', {
+        'shards': f'{root}/{{0..4}}.tar', 'data_root': str(root), 'cache_dir': str(root / 'cache'),
+        'model.head.num_classes': 2, 'default_hooks.init.checkpoint': None, 'work_dir': str(tmp_path / 'run')}))
+    runner = build_runner(cfg)
+    before = runner.model.head.fc.weight.detach().clone()
+    seen = []
+
+    class Watch(Hook):
+        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+            seen.extend((sample.sample_idx, sample.gt_label.tolist()) for sample in data_batch['data_samples'])
+            assert outputs['loss'].isfinite()
+
+    runner.register_hook(Watch())
+    runner.train()
+    assert sorted(seen) == list(enumerate([[0], [0], [1], [0], [0], [1], [0], [1]]))
+    assert (runner.model.head.fc.weight != before).all(1).any()

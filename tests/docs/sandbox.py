@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import os
 import re
 import shutil
@@ -39,9 +40,11 @@ GIVEN = {
     'checkpoints/mae_pretrain_vit_large.pth': ('graft/vit-l_mae.py', 'mae'),
     'maerefined_l16.th': ('graft/vit-l_mae.py', 'refiner'),
     'checkpoint_final.pth.tar': ('graft/vit-b_mae2mocov3.py', 'mocov3'),
+    'checkpoints/vit-b-300ep.pth.tar': ('graft/vit-b_mocov3.py', 'mocov3'),
     'dinov2_vits14_pretrain.pth': ('continue/vit_own-images.py', 'mmpretrain'),
     'mae.pth': ('graft/vit-b_mae.py', 'mmpretrain'),
     'graft.pth': ('graft/vit-b_mae2mocov3.py', 'mmpretrain'),
+    'checkpoints/vit_2b14.pt': ('wsp/vit-2b_mae2wsp_fsdp.py', 'mmpretrain'),
     'checkpoints/vit_b16_ft_in1k.pth': ('wsp/vit-b_finetune_512px.py', 'mmpretrain'),
 }
 # long commands, and options that make them short
@@ -134,7 +137,21 @@ class Sandbox:
         rows = [f'{{"image": "{index}.jpg", "caption": "a #{"cat" if index % 2 else "dog"}"}}' for index in range(100)]
         (self.folder / 'data/captions/captions.jsonl').write_text('\n'.join(rows))
         (self.folder / 'data/captions/synsets.txt').write_text('n1 cat\nn2 dog\n')
+        self.shards(8)
         np.savez(self.folder / 'classes.npz', classes=['cat', 'dog'], embeddings=np.eye(2, TINY_WIDTH))
+
+    def shards(self, count: int) -> None:
+        """The captions and their images in tar files."""
+        folder = self.folder / 'data/captions'
+        (folder / 'shards').mkdir()
+        rows = [json.loads(row) for row in (folder / 'captions.jsonl').read_text().splitlines()]
+        for shard in range(count):
+            with tarfile.open(folder / f'shards/{shard:02}.tar', 'w') as archive:
+                for row in rows[shard::count]:
+                    archive.add(folder / 'images' / row['image'], row['image'])
+                    text = tarfile.TarInfo(Path(row['image']).with_suffix('.txt').name)
+                    text.size = len(row['caption'])
+                    archive.addfile(text, io.BytesIO(row['caption'].encode()))
 
     def cifar10(self) -> None:
         """CIFAR-10's archive, with two images a class and part."""
