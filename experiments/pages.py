@@ -23,6 +23,12 @@ def mean_and_spread(values: Sequence[float]) -> str:
     return f'{fmean(values):.1f}' + (f' ± {stdev(values):.1f}' if len(values) > 1 else '')
 
 
+def facts(results: Mapping) -> str:
+    """Machine, commits and versions of a file of results."""
+    versions = ', '.join(f'{name} {number}' for name, number in results['versions'].items())
+    return f'{results["device"]}; commits {", ".join(results["commits"])}; {versions}.'
+
+
 def put_blocks(text: str, parts: Mapping[str, str]) -> str:
     """Text in which what stands between ``<!-- name -->`` and ``<!-- /name -->`` is replaced."""
     for name, content in parts.items():

@@ -16,7 +16,7 @@ from mmpretrain.registry import MODELS
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[1]
-STEP = re.compile(r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/(\d+)\].*?loss: ([\d.naif]+)')
+STEP = re.compile(r'(?:Epoch\(train\)\s+\[(\d+)\]|Iter\(train\) )\[\s*(\d+)/(\d+)\].*?loss: ([\d.naif]+)')
 
 
 class TimeUpError(Exception):
@@ -42,8 +42,8 @@ def train_command(config: Path, folder: Path, seed: int, options: Sequence[str] 
             '--cfg-options', f'randomness.seed={seed}', *options]
 
 
-def run_training(command: Sequence[str], log: Path, title: str, max_epochs: int, deadline: float | None = None) -> None:
-    """Run a training command with a progress bar; its output is appended to ``log``.
+def run_training(command: Sequence[str], log: Path, title: str, length: int, deadline: float | None = None) -> None:
+    """Run a training command of ``length`` epochs or iterations with a progress bar; its output is appended to ``log``.
 
     Raises:
         RuntimeError: the command failed.
@@ -52,7 +52,7 @@ def run_training(command: Sequence[str], log: Path, title: str, max_epochs: int,
     with log.open('a') as writer, subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors='replace') as process:
         try:
-            follow(process.stdout, writer, title, max_epochs, deadline)
+            follow(process.stdout, writer, title, length, deadline)
         except BaseException:
             process.terminate()
             raise
@@ -60,21 +60,22 @@ def run_training(command: Sequence[str], log: Path, title: str, max_epochs: int,
         raise RuntimeError(f'{title} stopped with status {process.returncode}; see the end of {log}')
 
 
-def follow(lines: Iterable[str], log: TextIO, title: str, max_epochs: int, deadline: float | None = None) -> None:
+def follow(lines: Iterable[str], log: TextIO, title: str, length: int, deadline: float | None = None) -> None:
     """Copy the lines of a training log and show its progress.
 
     Raises:
         TimeUpError: a line came after ``deadline``.
     """
-    with tqdm(total=max_epochs, desc=f'{title:>20}', unit='epoch',
-              bar_format='{l_bar}{bar}| {n:.1f}/{total} epochs [{elapsed}<{remaining}{postfix}]') as bar:
+    with tqdm(total=length, desc=f'{title:>20}',
+              bar_format='{l_bar}{bar}| {n:.1f}/{total} [{elapsed}<{remaining}{postfix}]') as bar:
         for line in lines:
             log.write(line)
             if match := STEP.search(line):
                 epoch, step, steps, loss = match.groups()
+                start = int(epoch) - 1 if epoch else int(step)
                 if not bar.n:
-                    bar.initial = int(epoch) - 1
-                bar.n = int(epoch) - 1 + int(step) / int(steps)
+                    bar.initial = start
+                bar.n = start + int(step) / int(steps) if epoch else start
                 bar.set_postfix_str(f'loss {float(loss):.3f}')
             if deadline is not None and time.monotonic() > deadline:
                 raise TimeUpError(title)

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from experiments.demo.report import PACKAGES, device_name
 from experiments.methods.neighbors import draw, joined, logged
 from experiments.methods.rows import TITLES, Length, cost, epochs_of, rows
-from experiments.pages import mean_and_spread, put_blocks
+from experiments.pages import facts, mean_and_spread, put_blocks
 from experiments.training import ROOT
 from mm_graft.evaluation.report import write_json
 
@@ -67,12 +67,6 @@ def table(results: dict, pool: str) -> str:
             lines.append(f'| {title} | {row["images"] // 1000}k | {row["tflops"]:.0f} | {len(row["seeds"])} '
                          f'| {cells} |')
     return '\n'.join(lines)
-
-
-def facts(results: dict) -> str:
-    """Machine, commits and versions."""
-    versions = ', '.join(f'{name} {number}' for name, number in results['versions'].items())
-    return f'{results["device"]}; commits {", ".join(results["commits"])}; {versions}.'
 
 
 def draw_costs(results: dict) -> Figure:

@@ -1,0 +1,1 @@
+"""Segmentation of CamVid from MAE, graft and refiner."""
