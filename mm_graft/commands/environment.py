@@ -118,7 +118,7 @@ def check_bfloat16() -> Check:
     """Whether autocast runs in bfloat16 here."""
     import torch
 
-    from mm_graft.engine.optimizers.autocast_optim_wrapper import has_bfloat16
+    from mm_graft.precision import has_bfloat16
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     return Check('bfloat16', 'in hardware' if has_bfloat16(device) else
                  f'this {device} has none in hardware: steps run in float32')

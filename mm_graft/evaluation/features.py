@@ -13,6 +13,7 @@ from tqdm import tqdm
 from mm_graft.encoders import Encoder, encode_full, out_type_of, patch_projection
 from mm_graft.evaluation.layer_features import LAYER_POOLS
 from mm_graft.evaluation.reading import ImageBatch, read_images
+from mm_graft.precision import has_bfloat16
 
 POOLS = ('cls', 'avg', *LAYER_POOLS)
 
@@ -45,7 +46,7 @@ def encode_batches(
 ) -> Iterator[tuple[Tensor, Tensor, ImageBatch]]:
     """Features (B, D) in float32 on the encoder's device, labels (B,) on the CPU, and the batch that they are of.
 
-    On a GPU the encoder runs in bf16. Its mode (train or eval) is put back afterwards.
+    On a GPU that has bf16 the encoder runs in it. Its mode (train or eval) is put back afterwards.
 
     Args:
         encoder: a backbone behind its normalization.
@@ -54,7 +55,7 @@ def encode_batches(
         progress: show a bar with the time left, on the main process.
     """
     device = next(encoder.parameters()).device
-    mixed = torch.autocast(device.type, torch.bfloat16, enabled=device.type == 'cuda')
+    mixed = torch.autocast(device.type, torch.bfloat16, enabled=device.type == 'cuda' and has_bfloat16('cuda'))
     with evaluating(encoder.backbone):
         for batch in tqdm(batches, 'features', unit='batch', disable=not (progress and is_main_process())):
             if not batch.inputs:

@@ -11,9 +11,9 @@ import torch
 from mm_graft.channel_files import CHANNEL_EXTENSIONS, stored_channels, to_unit
 from mm_graft.commands.run_defaults import usable_cores
 from mm_graft.commands.start.plan import Channels, Folder, Machine
-from mm_graft.engine.optimizers.autocast_optim_wrapper import has_bfloat16
 from mm_graft.image_files import BadImageError, read_header, read_image_bytes
 from mm_graft.image_folders import ImageList, list_images
+from mm_graft.precision import has_bfloat16
 
 SAMPLE = 60  # images whose headers are read
 DEEP = ('.npy', '.tif', '.tiff')  # endings whose files are looked into for channels

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
 
 import torch
 from mmengine.logging import print_log
@@ -11,21 +10,8 @@ from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from mm_graft.precision import has_bfloat16
 from mm_graft.registry import OPTIM_WRAPPERS
-
-CPU_FLAGS = {'avx512_bf16', 'amx_bf16', 'bf16'}  # Intel and AMD, Intel's matrix units, Arm
-
-
-@cache
-def has_bfloat16(device: str) -> bool:
-    """Whether devices of this type multiply bfloat16 in hardware; emulated, it is many times slower than float32."""
-    if device == 'cuda':
-        return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
-    if device != 'cpu':
-        return False
-    cpuinfo = Path('/proc/cpuinfo')
-    words = cpuinfo.read_text().lower().split() if cpuinfo.is_file() else []
-    return bool(CPU_FLAGS.intersection(words))
 
 
 @cache

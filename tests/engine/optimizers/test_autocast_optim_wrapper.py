@@ -5,7 +5,6 @@ from mmengine.registry import OPTIM_WRAPPERS
 from torch import nn
 
 from mm_graft.engine.optimizers import autocast_optim_wrapper
-from mm_graft.engine.optimizers.autocast_optim_wrapper import has_bfloat16
 
 
 def build(**kwargs):
@@ -27,18 +26,6 @@ def test_without_bf16_in_hardware_the_forward_is_in_fp32_and_the_log_says_so(mon
     with wrapper.optim_context(model):
         assert model(torch.ones(1, 3)).dtype == torch.float32
     assert said == ['cpu']
-
-
-@pytest.mark.parametrize(('flags', 'expected'), [
-    ('flags : fpu avx2 avx512f avx512_bf16', True), ('Features : fp asimd bf16', True), ('flags : fpu amx_bf16', True),
-    ('flags : fpu avx2 avx512f', False), ('model name : bf16-like', False)])
-def test_the_flags_of_the_cpu_decide(flags, expected, monkeypatch):
-    has_bfloat16.cache_clear()
-    with monkeypatch.context() as patch:
-        patch.setattr(autocast_optim_wrapper.Path, 'read_text', lambda path: flags)
-        assert has_bfloat16('cpu') == expected
-    has_bfloat16.cache_clear()
-    assert not has_bfloat16('meta')
 
 
 def test_the_forward_is_in_bf16_and_the_weights_are_not(native):
