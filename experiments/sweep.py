@@ -4,17 +4,16 @@ import argparse
 import json
 import os
 import shlex
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.training import ROOT, last_checkpoint
+from experiments import training
+from experiments.training import TOOLS, last_checkpoint
 from mm_graft.analysis.training_curves import read_scalars
 from mm_graft.commands.arguments import add_overrides, at_least_one
 from mm_graft.commands.configs import load_config
 
-TOOLS = ROOT / 'tools'
 TOP1 = 'accuracy/top1'
 CHECKPOINT = 'CHECKPOINT'  # in a command: the last one of a training that comes before it
 
@@ -36,11 +35,8 @@ def overrides_of(options: dict | None) -> list[str]:
 def train_command(args: argparse.Namespace, config: str, folder: Path, overrides: Sequence[str],
                   init: str | None = None) -> list[str]:
     """Train a config in ``folder``, or resume it there, from the weights ``init`` if they are given."""
-    program = [sys.executable, str(TOOLS / 'train.py'), config]
-    if args.gpus > 1:
-        program = ['env', f'PYTHON={sys.executable}', 'bash', str(TOOLS / 'dist_train.sh'), config, str(args.gpus)]
-    return [*program, *(['--auto-scale-lr'] if args.auto_scale_lr else []), *(['--init', init] if init else []),
-            '--work-dir', str(folder), '--resume', *(['--cfg-options', *overrides] if overrides else [])]
+    flags = [*(['--auto-scale-lr'] if args.auto_scale_lr else []), *(['--init', init] if init else [])]
+    return training.train_command(config, folder, options=overrides, gpus=args.gpus, flags=flags)
 
 
 def evaluate_command(args: argparse.Namespace, config: str, protocol: str, folder: Path) -> list[str]:
@@ -61,7 +57,7 @@ def run(command: Sequence[str], trained: Path) -> None:
     Raises:
         subprocess.CalledProcessError: it failed.
     """
-    subprocess.run([str(last_checkpoint(trained)) if word == CHECKPOINT else word for word in command], check=True)
+    training.run([str(last_checkpoint(trained)) if word == CHECKPOINT else word for word in command])
 
 
 def show(commands: Sequence[Sequence[str]]) -> None:

@@ -1,10 +1,12 @@
 """Training a config in a process of its own: progress bar, log, time limit, and where an interrupted run stands."""
 
 import re
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
@@ -16,6 +18,7 @@ from mmpretrain.registry import MODELS
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[1]
+TOOLS = ROOT / 'tools'
 STEP = re.compile(r'(?:Epoch\(train\)\s+\[(\d+)\]|Iter\(train\) )\[\s*(\d+)/(\d+)\].*?loss: ([\d.naif]+)')
 
 
@@ -36,10 +39,41 @@ def last_epoch(folder: Path) -> int:
     return int(ended[1]) if ended else 0
 
 
-def train_command(config: Path, folder: Path, seed: int, options: Sequence[str] = ()) -> list[str]:
-    """The command that trains a config in ``folder``, or resumes it there."""
-    return [sys.executable, str(ROOT / 'tools' / 'train.py'), str(config), '--work-dir', str(folder), '--resume',
-            '--cfg-options', f'randomness.seed={seed}', *options]
+def train_command(config: str | Path, folder: Path, seed: int | None = None, options: Sequence[str] = (),
+                  gpus: int = 1, flags: Sequence[str] = ()) -> list[str]:
+    """The command that trains a config in ``folder``, or resumes it there, on so many GPUs of this node."""
+    program = [sys.executable, str(TOOLS / 'train.py'), str(config)]
+    if gpus > 1:
+        program = ['env', f'PYTHON={sys.executable}', 'bash', str(TOOLS / 'dist_train.sh'), str(config), str(gpus)]
+    options = [*([] if seed is None else [f'randomness.seed={seed}']), *options]
+    return [*program, *flags, '--work-dir', str(folder), '--resume', *(['--cfg-options', *options] if options else [])]
+
+
+@contextmanager
+def process(command: Sequence[str], **kwargs) -> Iterator[subprocess.Popen]:
+    """A process that does not outlive this one: an error here, Ctrl-C or SIGTERM end it, and it is waited for."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        with subprocess.Popen(command, **kwargs) as child:
+            try:
+                yield child
+            except BaseException:
+                child.terminate()
+                raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def run(command: Sequence[str], **kwargs) -> None:
+    """Run a command to its end.
+
+    Raises:
+        subprocess.CalledProcessError: it failed.
+    """
+    with process(command, **kwargs) as child:
+        status = child.wait()
+    if status:
+        raise subprocess.CalledProcessError(status, command)
 
 
 def run_training(command: Sequence[str], log: Path, title: str, length: int, deadline: float | None = None) -> None:
@@ -49,15 +83,11 @@ def run_training(command: Sequence[str], log: Path, title: str, length: int, dea
         RuntimeError: the command failed.
         TimeUpError: it was stopped at ``deadline`` (of ``time.monotonic``).
     """
-    with log.open('a') as writer, subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors='replace') as process:
-        try:
-            follow(process.stdout, writer, title, length, deadline)
-        except BaseException:
-            process.terminate()
-            raise
-    if process.returncode:
-        raise RuntimeError(f'{title} stopped with status {process.returncode}; see the end of {log}')
+    with log.open('a') as writer, process(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors='replace') as child:
+        follow(child.stdout, writer, title, length, deadline)
+    if child.returncode:
+        raise RuntimeError(f'{title} stopped with status {child.returncode}; see the end of {log}')
 
 
 def follow(lines: Iterable[str], log: TextIO, title: str, length: int, deadline: float | None = None) -> None:

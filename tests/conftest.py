@@ -10,6 +10,7 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')  # also for the programs that test
 import pytest
 
 from tests.own_process import fresh
+from tests.said import close_logs
 
 warnings.filterwarnings('ignore')
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background; the programs of tests inherit it
@@ -21,6 +22,8 @@ TINY_ARCH = {'embed_dims': 16, 'num_layers': 4, 'num_heads': 2, 'feedforward_cha
 @pytest.fixture(autouse=True)
 def _fixed_seed_and_scope():
     fresh()
+    yield
+    close_logs()
 
 
 @pytest.fixture

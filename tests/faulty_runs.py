@@ -1,14 +1,13 @@
 """Small runs with the project's own runtime, made by command lines in this process; what users do by mistake."""
 
-import logging
 import re
 from pathlib import Path
 
 import numpy as np
-from mmengine.logging import MMLogger
 from PIL import Image
 
 from mm_graft.commands.main import main
+from tests.said import close_logs
 
 ROOT = Path(__file__).parents[1]
 VIT = dict(arch=dict(embed_dims=16, num_layers=4, num_heads=2, feedforward_channels=32), img_size=32, patch_size=8)
@@ -84,13 +83,13 @@ class Commands:
     def __call__(self, *words: object) -> tuple[int, str]:
         """Exit status, and all that was printed."""
         self.capsys.readouterr()
-        MMLogger._instance_dict.clear()  # a run that began in the same second would have the same, closed logger
         status = 0
         try:
             main(arguments=[str(word) for word in words])
         except SystemExit as end:
             status = end.code or 0
-        logging.shutdown()
+        finally:
+            close_logs()  # a run that begins in the same second has the same name
         captured = self.capsys.readouterr()
         return status, captured.out + captured.err
 

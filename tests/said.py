@@ -1,6 +1,17 @@
-"""What a module of the package writes into the log."""
+"""What a module of the package writes into the log, and the end of logs."""
 
 import logging
+
+from mmengine.logging import MMLogger
+
+
+def close_logs() -> None:
+    """End the loggers of runs: each writes to a stream that belongs to one test, and to a file of its folder."""
+    for logger in MMLogger._instance_dict.values():
+        for handler in logger.handlers:
+            handler.close()
+        logger.handlers.clear()
+    MMLogger._instance_dict.clear()
 
 
 def said_by(module: str, monkeypatch) -> list[str]:

@@ -1,7 +1,6 @@
 """Runs that users make by mistake, and files that are not what they seem: each ends as it should or says why not."""
 
 import io
-import logging
 import os
 import re
 import struct
@@ -21,7 +20,6 @@ LONGER = '--cfg-options', 'train_cfg.max_epochs=8'
 def commands(tmp_path, capsys, monkeypatch):
     monkeypatch.delenv(TRACEBACK, raising=False)
     monkeypatch.setenv('LOCAL_RANK', '0')
-    monkeypatch.setattr(logging, 'raiseExceptions', False)  # a logger may hold the stderr of an earlier test
     monkeypatch.chdir(tmp_path)
     return Commands(tmp_path, capsys)
 

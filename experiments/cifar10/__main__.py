@@ -15,13 +15,14 @@ import torch
 from mmengine.logging import MMLogger
 from tqdm import tqdm
 
+from experiments import training
 from experiments.cifar10.prepare import write_lists
 from experiments.cifar10.report import write_report, write_results
 from experiments.cifar10.reproduction import Reproduction
 from experiments.cifar10.rows import EQUAL_IMAGES, LONG, ROWS, Job, plan
 from experiments.cifar10.sizes import IMAGES
 from experiments.pages import commit
-from experiments.training import ROOT, TimeUpError, last_checkpoint
+from experiments.training import ROOT, TOOLS, TimeUpError, last_checkpoint
 from mm_graft.commands.running import guarded
 
 DATA = Path('data/cifar10')
@@ -81,7 +82,6 @@ def analyze(run: Reproduction, docs: Path, device: str) -> None:
     # each trained one: the config that its run has written, and its last checkpoint
     runs = {name: (run.folder(job) / f'{ROWS[name].config}.py', last_checkpoint(run.folder(job)))
             for name, job in jobs.items() if run.is_trained(job)}
-    tool = ROOT / 'tools' / 'analyze.py'
     common = ['--device', device, '--out', docs / 'results' / f'cifar10_{run.scale}']
     commands = []
     if 'joint' in runs:
@@ -91,7 +91,7 @@ def analyze(run: Reproduction, docs: Path, device: str) -> None:
         commands.append(['attention-distance', *runs['mae'], '--also', *runs['mocov3'], '--also', *runs['mae2mocov3'],
                          '--count', '200', '--names', 'MAE', 'MoCo v3', 'graft'])
     for command in commands:
-        subprocess.run([sys.executable, tool, *command, *common], check=True, stdout=subprocess.DEVNULL)
+        training.run([sys.executable, TOOLS / 'analyze.py', *command, *common], stdout=subprocess.DEVNULL)
 
 
 def run_all(run: Reproduction, args: argparse.Namespace) -> None:

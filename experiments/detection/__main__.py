@@ -7,13 +7,12 @@ repeated, an interrupted training resumes. Results: OUT/report.json, OUT/table.m
 
 import argparse
 import json
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from experiments.training import ROOT, last_epoch, run_training, train_command
+from experiments.training import TOOLS, last_epoch, run, run_training, train_command
 from mm_graft.commands.running import guarded
 from mm_graft.datasets.masks_to_coco import masks_to_coco
 from mm_graft.evaluation.report import write_json
@@ -107,10 +106,10 @@ def table(rows: Sequence[Mapping]) -> str:
 def draw(out: Path, seed: int, epochs: int, data: Path) -> None:
     """The picture of both detectors of a seed."""
     first, second = ([str(DETECTOR), str(out / f'from_{start}_{seed}' / f'epoch_{epochs}.pth')] for start in STARTS)
-    subprocess.run([
-        sys.executable, str(ROOT / 'tools' / 'analyze.py'), 'detection', *first, '--also', *second,
+    run([
+        sys.executable, str(TOOLS / 'analyze.py'), 'detection', *first, '--also', *second,
         '--names', *(f'from {title}' for title in STARTS.values()), '--indices', *map(str, SHOWN), '--out', str(out),
-        '--cfg-options', on(data)[2]], check=True)
+        '--cfg-options', on(data)[2]])
 
 
 def main() -> None:

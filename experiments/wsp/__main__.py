@@ -7,7 +7,6 @@ finished are not repeated. Results: OUT/report.json, OUT/table.md.
 
 import argparse
 import json
-import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from mmpretrain.datasets import FashionMNIST
 
 from experiments.fashion_mnist import prepare_fashion_mnist
 from experiments.pages import mean_and_spread
-from experiments.training import train_command
+from experiments.training import run, train_command
 from experiments.wsp.noisy_captions import write_noisy_captions
 from experiments.wsp.rows import MAE, ROWS, STARTS, Row, score_curve, score_finetuned, score_frozen, score_tags
 from mm_graft.commands.running import guarded
@@ -67,7 +66,7 @@ def train(config: Path, folder: Path, seed: int, options: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
     with (folder / 'log.txt').open('w') as log:
-        subprocess.run(train_command(config, folder, seed, options), stdout=log, stderr=log, check=True)
+        run(train_command(config, folder, seed, options), stdout=log, stderr=log)
     (folder / 'done').write_text(f'{time.perf_counter() - start:.1f} s\n')
 
 

@@ -106,7 +106,8 @@ def _draw_curves(axes, reports: dict[str, dict]) -> None:
 
 
 def _how(result: dict) -> str:
-    shown = ('k', 'base_lr', 'weight_decay', 'selected_on', 'train_images', 'block', 'classes')
+    shown = ('k', 'base_lr', 'weight_decay', 'selected_on', 'train_images', 'images_per_class', 'splits', 'block',
+             'features', 'classes')
     values = {name: result[name] for name in shown if name in result}
     return ', '.join(f'{name.replace("_", " ")} {value:.3g}' if isinstance(value, float) else
                      f'{name.replace("_", " ")} {value}' for name, value in values.items())

@@ -1,6 +1,5 @@
 """Command lines, run inside this process."""
 
-import logging
 import os
 import subprocess
 import sys
@@ -66,7 +65,6 @@ def refused(monkeypatch, capsys, tmp_path):
     """A function that runs a command line in a folder of its own, and returns the one line with which it ends."""
     monkeypatch.delenv(TRACEBACK, raising=False)
     monkeypatch.setenv('LOCAL_RANK', '0')
-    monkeypatch.setattr(logging, 'raiseExceptions', False)  # a logger may hold the stderr of an earlier test
     monkeypatch.chdir(tmp_path)
 
     def call(*words):

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,7 @@ from mm_graft.evaluation.protocols import (
     over_seeds,
     percent,
 )
+from mm_graft.evaluation.report import report_table
 
 SETTINGS = ProtocolSettings(
     linear=LinearProbeSettings(grid=tuple(sweep_grid((1, 10))), epochs=5, batch_size=64), fewshot_share=0.1)
@@ -34,6 +36,8 @@ def test_planted_classes_are_found_by_every_protocol(name):
     assert result['top1'] == 100
     low, high = result['interval95']
     assert 98 < low < high == 100
+    *_, how = report_table({'protocols': {name: result}}).splitlines()[2].split('  ')
+    assert re.search(r'\d|images', how)
 
 
 def test_seeds_are_averaged_and_their_spread_reported():

@@ -1,6 +1,8 @@
 """What a training's log says about where it stands."""
 
 import io
+import signal
+import subprocess
 import sys
 import time
 
@@ -37,3 +39,42 @@ def test_a_training_is_stopped_at_its_deadline_and_a_failed_one_is_an_error(tmp_
     assert (tmp_path / 'log').read_text() == 'line\n'
     with pytest.raises(RuntimeError, match='status 3'):
         training.run_training([sys.executable, '-c', 'raise SystemExit(3)'], tmp_path / 'log', 'MAE', 1)
+
+
+def test_a_command_is_run_to_its_end_and_its_failure_is_an_error():
+    training.run([sys.executable, '-c', ''])
+    with pytest.raises(subprocess.CalledProcessError, match='status 3'):
+        training.run([sys.executable, '-c', 'raise SystemExit(3)'])
+
+
+def test_a_training_ends_with_the_program_that_started_it(tmp_path):
+    child = """
+import pathlib, signal, sys, time
+def end(*_):
+    pathlib.Path('ended').touch()
+    sys.exit()
+signal.signal(signal.SIGTERM, end)
+print('Epoch(train)  [1][1/2]  loss: 1.0', flush=True)
+pathlib.Path('started').touch()
+time.sleep(300)
+"""
+    parent = ('import pathlib, sys; from experiments.training import run_training; '
+              f"run_training([sys.executable, '-c', {child!r}], pathlib.Path('log'), 'MAE', 1)")
+    with subprocess.Popen([sys.executable, '-c', f'import sys; sys.path.insert(0, {str(training.ROOT)!r}); {parent}'],
+                          cwd=tmp_path, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 200
+        while not (tmp_path / 'started').exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=200) == 128 + signal.SIGTERM
+    assert (tmp_path / 'ended').exists()
+
+
+def test_a_training_on_several_gpus_is_started_by_the_launcher(tmp_path):
+    assert training.train_command('c.py', tmp_path, 3, ['a=1'])[1:] == [
+        str(training.TOOLS / 'train.py'), 'c.py', '--work-dir', str(tmp_path), '--resume', '--cfg-options',
+        'randomness.seed=3', 'a=1']
+    command = training.train_command('c.py', tmp_path, gpus=4, flags=['--auto-scale-lr'])
+    assert command[2:] == ['bash', str(training.TOOLS / 'dist_train.sh'), 'c.py', '4', '--auto-scale-lr', '--work-dir',
+                           str(tmp_path), '--resume']
+    assert (training.TOOLS / 'dist_train.sh').is_file()

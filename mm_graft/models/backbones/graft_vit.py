@@ -39,7 +39,7 @@ class GraftViT(MoCoV3ViT):
 
     def __init__(self, patch_size: int = 16, stop_grad_conv1: bool = True, with_cp: bool = False,
                  class_token_only: bool = False, adapters: dict | None = None, **kwargs) -> None:
-        super().__init__(patch_size=patch_size, stop_grad_conv1=stop_grad_conv1, **kwargs)
+        super().__init__(patch_size=patch_size, **kwargs)
         if class_token_only and (self.out_type != 'cls_token' or list(self.out_indices) != [self.num_layers - 1]):
             raise ValueError(f'class_token_only with out_type={self.out_type!r} and out_indices={self.out_indices}; '
                              "leave it out, or return the class token of the last block (out_type='cls_token')")
@@ -50,6 +50,8 @@ class GraftViT(MoCoV3ViT):
         self.with_cp = with_cp
         self.class_token_only = class_token_only
         self.pos_embed.requires_grad_(False)
+        if stop_grad_conv1:  # the host's takes a bias for granted, which there is none of before a norm
+            self.patch_embed.projection.requires_grad_(False)
         if adapters:
             add_adapters(self, **adapters)
 
@@ -61,9 +63,12 @@ class GraftViT(MoCoV3ViT):
     def init_weights(self) -> None:
         """Initialize as the host, or from a checkpoint."""
         pretrained = is_pretrained(self)
-        if self.cls_token is None and not pretrained:
-            raise ValueError('with_cls_token=False: MoCo v3 initializes no encoder without a class token; '
-                             "keep it, or load weights by init_cfg=dict(type='Pretrained', checkpoint=…)")
+        for missing, part in (('with_cls_token=False', self.cls_token),
+                              ('pre_norm=True without patch_cfg=dict(bias=True)', self.patch_embed.projection.bias)):
+            if part is None and not pretrained:
+                raise ValueError(f'{missing}: MoCo v3 initializes no encoder without a class token, or without a bias '
+                                 "of the patch projection; load weights by init_cfg=dict(type='Pretrained', "
+                                 'checkpoint=…), or leave it out')
         super().init_weights()
         if not pretrained:
             self.pos_embed.data.copy_(mocov3_position_table(self.patch_resolution, self.embed_dims))

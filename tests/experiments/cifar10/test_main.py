@@ -168,7 +168,7 @@ def test_the_picture_of_the_methods_has_all_of_them(run, tmp_path):
 
 def test_only_trained_encoders_are_analysed(run, tmp_path, monkeypatch):
     started = []
-    monkeypatch.setattr(tool.subprocess, 'run', lambda command, **_: started.append(list(map(str, command))))
+    monkeypatch.setattr(tool.training, 'run', lambda command, **_: started.append(list(map(str, command))))
     finish(run, 'joint')
     for row in ('mae', 'mocov3'):
         finish(run, row)

@@ -81,7 +81,7 @@ def test_detectors_start_from_mae_or_from_nothing_and_finished_ones_are_left_alo
 
 def test_the_picture_is_asked_for_with_words_that_the_command_knows(tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(tool.subprocess, 'run', lambda command, check: asked.append(command))
+    monkeypatch.setattr(tool, 'run', asked.append)
     tool.draw(tmp_path, 3, 6, tmp_path)
     args = build_parser('analyze').parse_args(asked[0][2:])
     assert args.checkpoint == str(tmp_path / 'from_random_3' / 'epoch_6.pth')

@@ -62,6 +62,15 @@ def test_without_a_class_token_it_has_to_be_loaded():
         build(with_cls_token=False, out_type='avg_featmap').init_weights()
 
 
+def test_a_patch_projection_without_a_bias_can_be_kept_and_has_to_be_loaded():
+    vit = build(pre_norm=True)
+    assert vit.patch_embed.projection.bias is None
+    assert not vit.patch_embed.projection.weight.requires_grad
+    assert vit.pre_norm.weight.requires_grad
+    with pytest.raises(ValueError, match=r"pre_norm=True without patch_cfg=dict\(bias=True\).*type='Pretrained'"):
+        vit.init_weights()
+
+
 def test_the_position_embedding_never_trains_and_the_patch_projection_if_asked(images):
     for stop, expected in ((True, False), (False, True)):
         vit = build(stop_grad_conv1=stop)
