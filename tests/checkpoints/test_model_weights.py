@@ -1,10 +1,13 @@
 from copy import deepcopy
 
 import pytest
+import timm
 import torch
+import torchvision
 from mmengine.registry import MODELS
 
 from mm_graft.checkpoints import CheckpointError
+from mm_graft.checkpoints.conversion import convert_model
 from mm_graft.checkpoints.model_weights import choose_part, choose_weights
 from tests.tiny import classifier, mae_file
 
@@ -83,6 +86,41 @@ def test_an_encoder_takes_any_layout_its_own_names_and_a_prefix(tmp_path):
         assert line.startswith('loaded ')
     chosen, _ = choose_part(backbone, mae_file(tmp_path / 'mae.pth'))
     assert torch.equal(chosen['cls_token'], torch.load(tmp_path / 'mae.pth')['model']['cls_token'])
+
+
+def of_timm(path):
+    model = timm.models.vision_transformer.VisionTransformer(
+        32, 8, embed_dim=16, depth=4, num_heads=2, mlp_ratio=2, num_classes=2)
+    torch.save(model.state_dict(), path)
+    return model.head
+
+
+def of_torchvision(path):
+    model = torchvision.models.VisionTransformer(32, 8, 4, 2, 16, 32, num_classes=2)
+    torch.nn.init.normal_(model.heads.head.weight)
+    torch.save(model.state_dict(), path)
+    return model.heads.head
+
+
+def of_hugging_face(path):
+    """By the names of its ViTForImageClassification."""
+    head = torch.nn.Linear(16, 2)
+    encoder = convert_model(build(classifier()).backbone.state_dict(), 'mmpretrain', 'hf-vit').backbone
+    torch.save({**prefixed(encoder, 'vit.'), **prefixed(head.state_dict(), 'classifier.')}, path)
+    return head
+
+
+@pytest.mark.parametrize('save', [of_timm, of_torchvision, of_hugging_face])
+def test_a_test_takes_the_linear_classifier_of_another_layout_too(save, tmp_path):
+    theirs, model = save(tmp_path / 'theirs.pth'), build(classifier())
+    state = torch.load(tmp_path / 'theirs.pth')
+    chosen, line = choose_weights(model, state, str(tmp_path / 'theirs.pth'), complete=True)
+    assert chosen.keys() == model.state_dict().keys()
+    assert torch.equal(chosen['head.layers.head.weight'], theirs.weight)
+    assert torch.equal(chosen['head.layers.head.bias'], theirs.bias)
+    assert 'the classifier went into head.layers.head.weight' in line
+    without, line = choose_weights(model, state, str(tmp_path / 'theirs.pth'), complete=False)
+    assert not any(name.startswith('head') for name in without)
 
 
 def test_a_part_that_lacks_a_tensor_is_refused(tmp_path):

@@ -134,6 +134,7 @@ class Sandbox:
                 self.write(f'data/camvid/img_dir/{split}/{index}.jpg', image)
                 self.write(f'data/camvid/ann_dir/{split}/{index}.png', image[:, :, 0] % 11)
             self.write(f'data/captions/images/{index}.jpg', image)
+            self.write(f'data/yfcc15m/{index}.jpg', image)
         rows = [f'{{"image": "{index}.jpg", "caption": "a #{"cat" if index % 2 else "dog"}"}}' for index in range(100)]
         (self.folder / 'data/captions/captions.jsonl').write_text('\n'.join(rows))
         (self.folder / 'data/captions/synsets.txt').write_text('n1 cat\nn2 dog\n')
