@@ -37,26 +37,27 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def prepare(noise: float) -> None:
-    """Write Fashion-MNIST's first 10,000 images with generated captions."""
+def prepare(noise: float, images: int = 10000) -> None:
+    """Write Fashion-MNIST's first images with generated captions."""
     root = prepare_fashion_mnist('data/fashion_mnist')
-    data = FashionMNIST(data_root=str(root), download=False, indices=10000)
+    data = FashionMNIST(data_root=str(root), download=False, indices=images)
     rows = [data.get_data_info(index) for index in range(len(data))]
     write_noisy_captions([row['img'] for row in rows], [int(row['gt_label']) for row in rows],
                          'data/fashion_mnist_tags', noise, seed=0)
 
 
-def keep_noise(out: Path, noise: float) -> None:
-    """Note the share of wrong tags beside the results, which are of one share only.
+def keep_settings(out: Path, **settings: float) -> None:
+    """Note beside the results what they are results of.
 
     Raises:
-        ValueError: the folder holds results of another share.
+        ValueError: the folder holds results of other settings.
     """
-    note = out / 'noise.txt'
-    if note.is_file() and float(note.read_text()) != noise:
-        raise ValueError(f'{out} holds results with noise {note.read_text()}; give --noise {noise} an --out of its own')
+    note = out / 'settings.json'
+    known = json.loads(note.read_text()) if note.is_file() else settings
+    if known != settings:
+        raise ValueError(f'{out} holds results of {known}; give those of {settings} an --out of its own')
     out.mkdir(parents=True, exist_ok=True)
-    note.write_text(str(noise))
+    write_json(note, settings)
 
 
 def train(config: Path, folder: Path, seed: int, options: list[str]) -> None:
@@ -106,7 +107,7 @@ def main() -> None:
     args = parse_args()
     with guarded():
         if not args.prepare:
-            keep_noise(args.out, args.noise)
+            keep_settings(args.out, noise=args.noise)
         prepare(args.noise)
         if args.prepare:
             return

@@ -48,12 +48,14 @@ class Row:
         seed: of initial weights, order and crops. The captions are the same for all.
         out: folder of the runs.
         mae_epochs: of the MAE that it starts from.
+        images: of the training set, the first ones.
     """
 
     name: str
     seed: int
     out: Path
     mae_epochs: int = MAE_EPOCHS
+    images: int = 10000
 
     @property
     def folder(self) -> Path:
@@ -110,11 +112,11 @@ class Row:
             write_json(self.report, {'method': self.name, 'seed': self.seed, **known, **compute(self)})
 
 
-def scored_config(row: Row, images: int = 10000) -> Config:
+def scored_config(row: Row, images: int | None = None) -> Config:
     """The row's encoder on Fashion-MNIST with its right labels, the first images of both sets."""
     cfg = Config.fromfile(MAE)
     cfg.model = Config.fromfile(row.config).model
-    cfg.train_dataloader.dataset.indices = images
+    cfg.train_dataloader.dataset.indices = images or row.images
     return cfg
 
 

@@ -30,7 +30,7 @@ FILES = ('Makefile', )
 FOLDERS = ('configs', 'experiments', 'benchmarks', 'tools', 'mm_graft', 'requirements', 'docs')
 # of others, or hours long whatever the model is: tests/tools runs their parts
 ELSEWHERE = ('make ', 'pip ', 'source ', 'tensorboard ', 'git ', 'sudo ', 'mim ', 'pre-commit ', 'export ',
-             'python -m experiments.cifar10 ', 'python -m experiments.wsp', 'python -m experiments.methods',
+             'python -m experiments.cifar10 ', 'python -m experiments.wsp ', 'python -m experiments.methods',
              'python -m experiments.continuing',
              'mm_graft benchmark table')
 # files that the documentation takes for given: the config that they come from, and their layout
@@ -49,8 +49,9 @@ GIVEN = {
 }
 # long commands, and options that make them short
 FEWER = {'evaluate.py': ' --linear-epochs 2', 'analyze conflict': ' --batch-size 4', 'analyze vic': ' --batch-size 4',
-         'experiments.lr_grid': ' --multipliers 0.1 1 --panels 1',
-         'experiments.partial_finetuning': ' --frozen 0 6'}
+         'experiments.lr_grid': ' --multipliers 1 --panels 1',
+         'experiments.partial_finetuning': ' --frozen 0 6',
+         'experiments.wsp.lengths': ' --lengths 0 1 --seeds 0 --images 200'}
 SRUN = r'''#!/usr/bin/env bash
 while [[ $1 == -* ]]; do [[ $1 == -p ]] && shift; shift; done
 export SLURM_PROCID=0 SLURM_NTASKS=1 SLURM_LOCALID=0 SLURM_NODELIST=localhost SLURM_NODEID=0
@@ -112,6 +113,7 @@ class Sandbox:
         self.program('python3', f'#!/bin/sh\nexec {sys.executable} "$@"\n')
         self.images()
         self.cifar10()
+        self.fashion_mnist()
 
     def program(self, name: str, text: str) -> None:
         """Put a program on the path."""
@@ -163,6 +165,17 @@ class Sandbox:
                 member = tarfile.TarInfo(f'cifar-10-batches-bin/{name}.bin')
                 member.size = records.nbytes
                 archive.addfile(member, io.BytesIO(records.tobytes()))
+
+    def fashion_mnist(self) -> None:
+        """Its four files, with a few images of noise."""
+        folder = self.folder / 'data/fashion_mnist'
+        folder.mkdir()
+        generator = np.random.default_rng(0)
+        for name, count in (('train', 240), ('t10k', 100)):
+            pixels = generator.integers(0, 255, (count, 28, 28), np.uint8)
+            for kind, content in (('images-idx3', pixels), ('labels-idx1', np.arange(count, dtype=np.uint8) % 10)):
+                head = np.array([0x800 + content.ndim, *content.shape], '>i4')
+                (folder / f'{name}-{kind}-ubyte').write_bytes(head.tobytes() + content.tobytes())
 
     def write(self, place: str, image: np.ndarray) -> None:
         """Write a picture."""

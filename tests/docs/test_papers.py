@@ -69,10 +69,10 @@ def sandbox(tmp_path_factory):
                                      for title, rows in sections().items() for row in rows
                                      for place, command in enumerate(row.commands, 1) if can_run(command)])
 def test_a_command_runs_on_small_models(command, sandbox):
-    """In one process each; what stands on the pages of configs starts several."""
+    """In one process each, by the launcher where weights are sharded; what stands on the pages starts several."""
     small = made_small(command, processes=1)
     words, log = words_of(small.replace('--launcher pytorch', '')), sandbox.folder / 'log.txt'
-    if words is None:
+    if words is None or '_fsdp' in small:
         done = sandbox.run(small)
         status, told = done.returncode, done.stdout
     else:

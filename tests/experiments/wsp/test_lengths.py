@@ -21,6 +21,8 @@ def test_a_shorter_mae_is_the_same_schedule_in_proportion():
     assert (whole.train_cfg.max_epochs, whole.param_scheduler.warmup) == (12, 1)
     assert (short.train_cfg.max_epochs, short.param_scheduler.warmup) == (3, 0.25)
     assert Config.fromfile(MAE).param_scheduler.warmup == 1
+    fewer = load_config(str(MAE), words(lengths.mae_options(3, 200)) | {'max_epochs': 3, 'num_images': 200})
+    assert (short.train_dataloader.dataset.indices, fewer.train_dataloader.dataset.indices) == (10000, 200)
 
 
 def test_each_length_starts_from_its_own_mae_and_none_from_random_weights(tmp_path, monkeypatch):
@@ -30,7 +32,7 @@ def test_each_length_starts_from_its_own_mae_and_none_from_random_weights(tmp_pa
     frozen = {key: TRAINED[key] for key in ('knn', 'linear', 'fewshot_1')}
     monkeypatch.setattr(lengths, 'score_frozen', lambda row: frozen)
     monkeypatch.setattr(lengths, 'score_tags', lambda row: {'by_tags': TRAINED['by_tags']})
-    scores = [lengths.score(tmp_path, epochs, 5) for epochs in (0, 3)]
+    scores = [lengths.score(lengths.row_of(tmp_path, epochs, 5), epochs) for epochs in (0, 3)]
     assert [(config, str(folder), seed) for config, folder, seed, _ in trained] == [
         ('mae2wsp', 'mae_0_epochs/random2wsp_5', 5), ('mae', 'mae_3_epochs/mae_5', 5),
         ('mae2wsp', 'mae_3_epochs/mae2wsp_5', 5)]
@@ -39,7 +41,7 @@ def test_each_length_starts_from_its_own_mae_and_none_from_random_weights(tmp_pa
     assert f'default_hooks.init.checkpoint={start}' in trained[2][3]
     assert [score['mae_epochs'] for score in scores] == [0, 3]
     assert all(score[key] == value for score in scores for key, value in TRAINED.items())
-    assert lengths.score(tmp_path, 3, 5) == scores[1]  # what is there is not computed again
+    assert lengths.score(lengths.row_of(tmp_path, 3, 5), 3) == scores[1]  # what is there is not computed again
 
 
 def test_the_curve_is_the_mean_of_the_seeds_with_a_point_for_each(tmp_path, monkeypatch):
@@ -53,6 +55,12 @@ def test_the_curve_is_the_mean_of_the_seeds_with_a_point_for_each(tmp_path, monk
     assert mean.get_xydata().tolist() == [[0, 1.5], [12, 5]]
     assert (first.get_xydata().tolist(), last.get_xydata().tolist()) == ([[0, 1], [0, 2]], [[12, 4], [12, 6]])
     assert [text.get_text() for text in drawn[0].get_legend().get_texts()] == list(lengths.SCORES.values())
+
+
+def test_the_table_has_a_line_a_length_with_mean_and_deviation_over_the_seeds():
+    rows = [{**dict.fromkeys(TRAINED, value), 'mae_epochs': epochs} for epochs, value in ((3, 4.0), (3, 6.0), (0, 1.0))]
+    assert lengths.table(rows).splitlines()[2:] == [
+        '| 0 | 1 | 1.0 | 1.0 | 1.0 | 1.0 |', '| 3 | 2 | 5.0 ± 1.4 | 5.0 ± 1.4 | 5.0 ± 1.4 | 5.0 ± 1.4 |']
 
 
 def test_the_lengths_begin_at_nothing_and_end_at_the_demos():

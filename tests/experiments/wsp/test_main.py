@@ -123,11 +123,12 @@ def test_fine_tuning_scores_the_whole_test_set_and_a_part_on_the_way():
         weak.model.data_preprocessor[key] for key in ('mean', 'std')]
 
 
-def test_results_of_one_share_of_noise_are_not_mixed_with_those_of_another(tmp_path):
-    tool.keep_noise(tmp_path / 'runs', 0.4)
-    tool.keep_noise(tmp_path / 'runs', 0.4)
-    with pytest.raises(ValueError, match='an --out of its own'):
-        tool.keep_noise(tmp_path / 'runs', 0.2)
+def test_results_of_some_settings_are_not_mixed_with_those_of_others(tmp_path):
+    tool.keep_settings(tmp_path / 'runs', noise=0.4, images=200)
+    tool.keep_settings(tmp_path / 'runs', noise=0.4, images=200)
+    for other in (dict(noise=0.2, images=200), dict(noise=0.4, images=100)):
+        with pytest.raises(ValueError, match='an --out of its own'):
+            tool.keep_settings(tmp_path / 'runs', **other)
 
 
 def test_the_table_has_a_line_a_method_with_mean_and_deviation_over_seeds():
