@@ -7,14 +7,13 @@ Results: OUT/results.json; python -m experiments.camvid.report OUT takes them in
 """
 
 import argparse
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.camvid.report import SHOWN, TITLES, read_scores, write_results
 from experiments.pages import commit
-from experiments.training import ROOT, last_epoch, run_training, train_command
+from experiments.training import ROOT, TOOLS, last_epoch, run, run_training, train_command
 from mm_graft.commands.running import guarded
 from mm_graft.evaluation.report import write_json
 
@@ -79,10 +78,10 @@ def draw(out: Path, seed: int, iterations: int, data: Path, names: Sequence[str]
     """Test images, their truth, and what each UperNet of a seed says."""
     first, *others = ([str(UPERNET), str(out / f'upernet_{name}_{seed}' / f'iter_{iterations}.pth')] for name in names)
     also = [word for other in others for word in ('--also', *other)]
-    subprocess.run([
-        sys.executable, str(ROOT / 'tools' / 'analyze.py'), 'segmentation', *first, *also,
+    run([
+        sys.executable, str(TOOLS / 'analyze.py'), 'segmentation', *first, *also,
         '--names', *(TITLES[name] for name in names), '--indices', *map(str, SHOWN), '--out', str(out),
-        '--cfg-options', *on(data, 'test')], check=True)
+        '--cfg-options', *on(data, 'test')])
 
 
 def main() -> None:
