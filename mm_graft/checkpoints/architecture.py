@@ -11,11 +11,13 @@ from mm_graft.checkpoints.facts import Facts, read_facts
 from mm_graft.checkpoints.grids import find_grid
 from mm_graft.checkpoints.layouts import StateDict
 from mm_graft.checkpoints.resize import Grid
-from mm_graft.checkpoints.settings import FAMILIES, IMAGENET, Family, Settings, settings_beside
+from mm_graft.checkpoints.settings import FAMILIES, HALF, IMAGENET, Family, Settings, settings_beside
 
 STEM, FIRST = 'patch_embed.projection.weight', 'layers.0.'
 HEAD = 64  # width of an attention head in nearly every public ViT
 DEFAULT = Family(IMAGENET)
+# parts that only one family has, for layouts that several share: CLIP's norm before the blocks, SigLIP's pooling
+TOWERS = {'pre_norm.weight': FAMILIES['hf-clip'], 'attn_pool.latent': Family(HALF)}
 LEFT_OUT = ('in_chans', 'num_classes', 'pretrained')  # of timm's arguments, what is not the encoder's to be told
 
 
@@ -52,7 +54,7 @@ def architecture_of(file: CheckpointFile, layout: str | None = None, branch: str
     if norms_behind(encoder, ''):
         raise ValueError('it has post-norm blocks, which no ViT of timm has; give a config with mm_graft.PostNormViT')
     facts = read_facts(file, layout, len(encoder[STEM]))
-    family = FAMILIES.get(facts.beside.family) or FAMILIES.get(layout, DEFAULT)
+    family = family_of(facts, layout, encoder)
     assumed = []
 
     def known(stated: object, otherwise: object, what: str) -> object:
@@ -87,6 +89,12 @@ def named(file: CheckpointFile, beside: Settings) -> Architecture:
                 **({'img_size': side_or_sides(size)} if size else {}), **arguments}
     assumed = () if beside.pixels else (f'mean and std {IMAGENET}', )
     return Architecture(backbone, beside.pixels or IMAGENET, assumed)
+
+
+def family_of(facts: Facts, layout: str, encoder: StateDict) -> Family:
+    """The family that the file beside the weights names, else the layout's, else that of a part of the encoder."""
+    by_part = next((family for part, family in TOWERS.items() if part in encoder), DEFAULT)
+    return FAMILIES.get(facts.beside.family) or FAMILIES.get(layout, by_part)
 
 
 def activation_of(encoder: StateDict, family: Family) -> str | None:

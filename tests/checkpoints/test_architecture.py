@@ -58,6 +58,21 @@ def test_files_of_clip_that_do_not_say_their_activation_are_refused(tmp_path):
             found(tmp_path / f'{name}.safetensors')
 
 
+@pytest.mark.parametrize(('name', 'pixels'), [
+    ('vit_base_patch16_clip_224', OPENAI), ('vit_base_patch16_siglip_224', HALF), ('vit_tiny_patch16_224', IMAGENET)])
+def test_in_timms_names_a_tower_is_known_by_the_parts_that_it_alone_has(tmp_path, name, pixels):
+    model = randomized(timm.create_model(name, num_classes=0, **SMALL))
+    torch.save(model.state_dict(), tmp_path / 'a.pth')
+    if pixels == OPENAI:
+        with pytest.raises(ValueError, match='does not state its activation'):
+            found(tmp_path / 'a.pth')
+        (tmp_path / 'config.json').write_text('{"hidden_act": "quick_gelu"}')
+    architecture = found(tmp_path / 'a.pth')
+    assert architecture.pixels == pixels
+    assert architecture.backbone['norm_eps'] == model.norm.eps == (1e-5 if pixels == OPENAI else 1e-6)
+    assert (architecture.backbone.get('act_layer') == 'quick_gelu') == (pixels == OPENAI)
+
+
 def test_what_is_stated_nowhere_is_said():
     assert found(HUB / 'vit').assumed == ()
     assert found(HUB / 'dinov3').assumed == (f'mean and std {IMAGENET}', )
