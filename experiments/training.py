@@ -15,7 +15,8 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import set_random_seed
 from mmpretrain.registry import MODELS
-from tqdm import tqdm
+
+from mm_graft.progress import Progress
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOLS = ROOT / 'tools'
@@ -96,7 +97,7 @@ def follow(lines: Iterable[str], log: TextIO, title: str, length: int, deadline:
     Raises:
         TimeUpError: a line came after ``deadline``.
     """
-    with tqdm(total=length, desc=f'{title:>20}',
+    with Progress(total=length, desc=f'{title:>20}',
               bar_format='{l_bar}{bar}| {n:.1f}/{total} [{elapsed}<{remaining}{postfix}]') as bar:
         for line in lines:
             log.write(line)

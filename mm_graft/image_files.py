@@ -36,6 +36,8 @@ MAX_ASPECT = 128  # a strip scaled to 256 pixels on its short side would otherwi
 FEW_BITS = 2**14  # sixteen-bit images with nothing from here on most likely hold 10, 12 or 14 bits
 ENDS = {b'\xff\xd8': b'\xff\xd9', b'\x89PNG': b'IEND'}  # how a file begins → what stands near its end
 WIDTH, HEIGHT, SAMPLES = 256, 257, 277  # tags of TIFF
+# Pillow's, of sizes and metadata; once for all: `catch_warnings` around each image would let all others be said again
+warnings.filterwarnings('ignore', module=r'PIL\.')
 
 
 class BadImageError(ValueError):
@@ -126,20 +128,18 @@ def decode_image(content: bytes, rules: Rules = DEFAULT, color_type: str = 'colo
     Raises:
         BadImageError: damaged, too large, or of a pixel type that has no rule.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # Pillow's, of sizes and metadata
-        try:
-            header = read_header(content)
-            check_bounds(header, content, rules.max_pixels)
-            if color_type not in ('color', 'grayscale') or not (header.deep or header.alpha):
-                image, losses = mmcv.imfrombytes(content, flag=color_type, backend=backend), {}
-            else:
-                image, losses = _flatten(*_planes(content, header), header, rules)
-                image = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) if color_type == 'grayscale' else image
-        except BadImageError:
-            raise
-        except Exception as error:  # of any decoder
-            raise BadImageError(f'{type(error).__name__}: {error}') from error
+    try:
+        header = read_header(content)
+        check_bounds(header, content, rules.max_pixels)
+        if color_type not in ('color', 'grayscale') or not (header.deep or header.alpha):
+            image, losses = mmcv.imfrombytes(content, flag=color_type, backend=backend), {}
+        else:
+            image, losses = _flatten(*_planes(content, header), header, rules)
+            image = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) if color_type == 'grayscale' else image
+    except BadImageError:
+        raise
+    except Exception as error:  # of any decoder
+        raise BadImageError(f'{type(error).__name__}: {error}') from error
     if image is None:
         raise BadImageError(f'{header.picture.format} of mode {header.picture.mode}: the decoder gives nothing')
     frames = getattr(header.picture, 'n_frames', 1) if getattr(header.picture, 'format', '') != 'MPO' else 1

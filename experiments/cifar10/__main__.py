@@ -13,7 +13,6 @@ from pathlib import Path
 
 import torch
 from mmengine.logging import MMLogger
-from tqdm import tqdm
 
 from experiments import training
 from experiments.cifar10.prepare import write_lists
@@ -24,6 +23,7 @@ from experiments.cifar10.sizes import IMAGES
 from experiments.pages import commit
 from experiments.training import ROOT, TOOLS, TimeUpError, last_checkpoint
 from mm_graft.commands.running import guarded
+from mm_graft.progress import Progress
 
 DATA = Path('data/cifar10')
 TUNED = ('fewshot-10', 'finetune')
@@ -61,7 +61,7 @@ def show_plan(run: Reproduction, jobs: Sequence[Job], done_seconds: float, done_
     """Print how much is left, and about how long it takes at the pace so far."""
     left = sum(run.costs.step_tflops(job.row) for job in jobs)
     eta = f', about {left * done_seconds / done_tflops / 60:.0f} minutes of training' if done_tflops else ''
-    tqdm.write(f'{len(jobs)} runs left, {left:.0f} TFLOP{eta}')
+    Progress.write(f'{len(jobs)} runs left, {left:.0f} TFLOP{eta}')
 
 
 def do_jobs(run: Reproduction, jobs: Sequence[Job]) -> None:
@@ -103,7 +103,7 @@ def run_all(run: Reproduction, args: argparse.Namespace) -> None:
             if job.row in EQUAL_IMAGES and job.seed in args.tuned_seeds:
                 if run.deadline is not None and time.monotonic() > run.deadline:
                     raise TimeUpError(protocol)
-                tqdm.write(f'{protocol} {job.row} {job.seed}')
+                Progress.write(f'{protocol} {job.row} {job.seed}')
                 run.tune(job, protocol)
 
 
@@ -118,7 +118,7 @@ def main() -> None:
             try:
                 run_all(run, args)
             except TimeUpError as stopped:
-                tqdm.write(f'time is up in {stopped}; run this again to resume')
+                Progress.write(f'time is up in {stopped}; run this again to resume')
         results = write_results(run, args.docs)
         analyze(run, args.docs, 'cuda' if torch.cuda.is_available() else 'cpu')
         write_report(results, args.docs)

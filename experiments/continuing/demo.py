@@ -14,7 +14,6 @@ import torch
 from matplotlib.figure import Figure
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
-from tqdm import tqdm
 
 from experiments.continuing.__main__ import OWN_LIST, prepare
 from experiments.continuing.images import NEW, OLD, Domain
@@ -22,6 +21,7 @@ from experiments.continuing.rows import RULES, WEIGHTS, Row, score_file
 from experiments.continuing.scores import POOLS
 from mm_graft.commands.running import guarded
 from mm_graft.evaluation.report import write_json
+from mm_graft.progress import Progress
 
 RATE, SEED = 1e-3, 0
 SHOWN = {'one_rate': '#cc6677', 'frozen': '#228833'}
@@ -44,7 +44,7 @@ def curve(rule: str, out: Path, start: dict, domains: dict[str, Domain]) -> Curv
         files = {step * BATCH: row.folder / f'iter_{step}.pth' for step in STEPS}
         write_json(note, [{'images': 0, **start}, *(
             {'images': images, **score_file(file, domains, 'test')}
-            for images, file in tqdm(files.items(), desc=f'{"evaluation":>20}', unit='encoder'))])
+            for images, file in Progress(files.items(), desc=f'{"evaluation":>20}', unit='encoder'))])
         for file in files.values():
             file.unlink()
     return json.loads(note.read_text())

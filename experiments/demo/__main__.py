@@ -12,7 +12,6 @@ from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.logging import MMLogger
-from tqdm import tqdm
 
 from experiments.demo.report import write_report
 from experiments.fashion_mnist import prepare_fashion_mnist
@@ -21,6 +20,7 @@ from experiments.training import last_checkpoint, last_epoch, run_training, save
 from mm_graft.commands.running import guarded
 from mm_graft.evaluation.report import write_json
 from mm_graft.files import read_small_json
+from mm_graft.progress import Progress
 
 CONFIGS = Path(__file__).with_name('configs')
 OUT = Path('work_dirs/demo')
@@ -69,7 +69,7 @@ def train(name: str, seed: int, epochs: int | None = None) -> None:
     config, folder = CONFIGS / f'{name}.py', OUT / name
     max_epochs = epochs or Config.fromfile(config).train_cfg.max_epochs
     if last_epoch(folder) >= max_epochs:
-        tqdm.write(f'{RUNS[name]}: already trained')
+        Progress.write(f'{RUNS[name]}: already trained')
         return
     start = time.time()
     options = ['default_hooks.logger.interval=3', f'train_cfg.max_epochs={max_epochs}']
@@ -87,7 +87,7 @@ def score_all(seed: int) -> list[dict]:
     cfg = Config.fromfile(CONFIGS / 'mocov3.py')
     checkpoints = {method: last_checkpoint(OUT / run) or save_initial_weights(cfg, OUT / run, seed)
                    for method, run in METHODS.items()}
-    bar = tqdm(checkpoints.items(), desc=f'{"evaluation":>20}', unit='encoder')
+    bar = Progress(checkpoints.items(), desc=f'{"evaluation":>20}', unit='encoder')
     return [{'method': method, **frozen_scores(cfg, checkpoint, OUT / 'features', seed)} for method, checkpoint in bar]
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from mm_graft.analysis.reconstruction import read_readable
 from mm_graft.checkpoints import CheckpointError
 from mm_graft.files import atomic_write
 from mm_graft.image_folders import list_images
 from mm_graft.pretrained import PretrainedEncoder, Tokens
+from mm_graft.progress import Progress
 
 PART = 16  # batches in a part
 
@@ -47,7 +47,7 @@ def embed(encoder: PretrainedEncoder, folder: str, out: Path, pool: str | None, 
     parts = parts / key
     parts.mkdir(parents=True, exist_ok=True)
     step = PART * batch_size
-    for start in tqdm(range(0, len(images.names), step), desc='embed', unit='part', disable=not sys.stderr.isatty()):
+    for start in Progress(range(0, len(images.names), step), desc='embed', unit='part'):
         part = parts / f'{start:09d}.npz'
         if not part.is_file():
             with atomic_write(part) as path, open(path, 'wb') as file:

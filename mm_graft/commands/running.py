@@ -17,6 +17,8 @@ from torch import distributed
 
 from mm_graft.commands.messages import clean_errors
 from mm_graft.commands.run_defaults import settle_loaders
+from mm_graft.host.config_text import lay_out_once
+from mm_graft.host.idle_remarks import asks_something
 from mm_graft.host.safe_opening import safe_opening
 
 
@@ -42,6 +44,7 @@ def build_runner(cfg: Config) -> Runner:
 
     Loaders get what the config leaves open, see :mod:`mm_graft.commands.run_defaults`.
     """
+    lay_out_once()
     chosen = settle_loaders(cfg)
     level = cfg.get('log_level', 'INFO')
     runner_cfg = cfg.copy()
@@ -49,6 +52,7 @@ def build_runner(cfg: Config) -> Runner:
     runner = RUNNERS.build(runner_cfg) if 'runner_type' in cfg else Runner.from_cfg(runner_cfg)
     for speaker in (runner.logger, *runner.logger.handlers) if is_main_process() else ():
         speaker.setLevel(level)  # the other processes say errors alone
+    runner.logger.addFilter(asks_something)
     runner.cfg.log_level = level
     if is_main_process():
         environment = Path(runner.log_dir) / 'environment.txt'

@@ -8,12 +8,12 @@ import torch
 from mmengine.dist import all_gather_object, get_rank, get_world_size, is_main_process
 from torch import Tensor, nn
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
 from mm_graft.encoders import Encoder, encode_full, out_type_of, patch_projection
 from mm_graft.evaluation.layer_features import LAYER_POOLS
 from mm_graft.evaluation.reading import ImageBatch, read_images
 from mm_graft.precision import has_bfloat16
+from mm_graft.progress import Progress
 
 POOLS = ('cls', 'avg', *LAYER_POOLS)
 
@@ -57,7 +57,7 @@ def encode_batches(
     device = next(encoder.parameters()).device
     mixed = torch.autocast(device.type, torch.bfloat16, enabled=device.type == 'cuda' and has_bfloat16('cuda'))
     with evaluating(encoder.backbone):
-        for batch in tqdm(batches, 'features', unit='batch', disable=not (progress and is_main_process())):
+        for batch in Progress(batches, 'features', unit='batch', disable=not (progress and is_main_process())):
             if not batch.inputs:
                 yield torch.zeros(0, 0, device=device), torch.zeros(0, dtype=torch.long), batch
                 continue

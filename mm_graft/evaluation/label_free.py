@@ -81,7 +81,8 @@ def lidar(views: Tensor) -> float:
 
 
 @torch.no_grad()
-def label_free_measures(encode: Callable[[Tensor], Tensor], pixels: Tensor) -> dict[str, float]:
+def label_free_measures(encode: Callable[[Tensor], Tensor], pixels: Tensor,
+                        features: Tensor | None = None) -> dict[str, float]:
     """``rank_me``, ``lidar`` and ``alpha_req`` of an encoder on some images; a collapsed one has no ``alpha_req``.
 
     LiDAR's views are random crops, the same ones for every call, of the first half of the images.
@@ -89,11 +90,12 @@ def label_free_measures(encode: Callable[[Tensor], Tensor], pixels: Tensor) -> d
     Args:
         encode: images (B, C, H, W) → features (B, D).
         pixels: images (N, C, H, W) of one size.
+        features: (N, D) of the images, where they are known already.
     """
     def features_of(images: Tensor) -> Tensor:
         return torch.cat([encode(part.float()).float().cpu() for part in images.split(BATCH)])
 
-    features = features_of(pixels)
+    features = features_of(pixels) if features is None else features
     chosen = pixels[:max(2, len(pixels) // 2)]
     views = torch.stack([features_of(view) for view in crops(chosen)], 1)  # (n, q, D)
     found = {'rank_me': rank_me(features), 'lidar': lidar(views)}

@@ -5,6 +5,7 @@ gradient over all. So the two methods of the optimizer wrapper are wrapped betwe
 """
 
 from collections.abc import Callable
+from functools import wraps
 
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from torch import Tensor
@@ -30,10 +31,12 @@ def guard_steps(wrapper: OptimWrapper, backward: Callable[[Tensor], None], judge
     """
     run_backward, take_step = wrapper.backward, wrapper.step
 
+    @wraps(run_backward)
     def noted_backward(loss: Tensor, **kwargs) -> None:
         backward(loss.detach())
         run_backward(loss, **kwargs)
 
+    @wraps(take_step)  # with the mark by which MMEngine's schedules find that the steps are counted
     def judged_step(**kwargs) -> None:
         bad = judge()
         if not has_scaler(wrapper):

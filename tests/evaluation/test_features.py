@@ -106,7 +106,7 @@ def test_the_main_process_alone_shows_a_bar_and_only_if_asked(tiny_arch, monkeyp
     bars = []
     monkeypatch.setattr(features_module, 'is_main_process', lambda: main)
     monkeypatch.setattr(
-        features_module, 'tqdm', lambda batches, *args, disable, **kwargs: bars.append(disable) or batches)
+        features_module, 'Progress', lambda batches, *args, disable, **kwargs: bars.append(disable) or batches)
     list(encode_batches(Encoder(vit(tiny_arch)), [], progress=progress))
     assert bars == [not shown]
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from mmengine.optim import AmpOptimWrapper, ConstantLR, OptimWrapper
 from torch import nn
 
 from mm_graft.host.guarded_steps import guard_steps, has_scaler, skips_on_device, unguard_steps
@@ -24,6 +24,16 @@ def test_a_step_that_is_judged_bad_changes_nothing_and_the_next_one_counts(fused
     wrapper.update_params(weight.sum())
     assert (weight < 1).all()
     assert not verdicts
+
+
+def test_schedules_of_the_host_still_find_their_counter_on_a_guarded_step(recwarn):
+    """MMEngine would warn that the step has been overridden."""
+    weight, wrapper = wrap()
+    schedule = ConstantLR(wrapper)
+    guard_steps(wrapper, lambda loss: None, lambda: torch.tensor(0))
+    wrapper.update_params(weight.sum())
+    schedule.step()
+    assert not [str(warning.message) for warning in recwarn if 'optimizer.step()' in str(warning.message)]
 
 
 def test_losses_are_noted_and_judged_once_a_step_before_clipping():

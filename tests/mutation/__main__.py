@@ -23,7 +23,8 @@ from cosmic_ray.work_item import MutationSpec, TestOutcome, WorkerOutcome, WorkR
 from forks import FORK, Runner, import_hosts
 from operators import KEPT, OPERATORS
 from report import summarize, write_page
-from tqdm import tqdm
+
+from mm_graft.progress import Progress
 
 ROOT = Path(__file__).parents[2]
 STORE = ROOT / 'work_dirs' / 'mutation'
@@ -113,7 +114,7 @@ def run_file(path: Path, args: argparse.Namespace) -> None:
             raise ValueError(f'--only {args.only!r} is for survivors, but some mutants of {path} were not tried yet')
         if todo:
             runner = Runner(ROOT, path, [*tests_of(path), *(['-k', args.only] if args.only else [])])
-            for job, spec, mutated in tqdm(todo, unit='mutant'):
+            for job, spec, mutated in Progress(todo, unit='mutant'):
                 outcome = runner.outcome(mutated, range(spec.start_pos[0], spec.end_pos[0] + 1))
                 done[job] = WorkResult(WorkerOutcome.NORMAL, test_outcome=outcome)
                 db.set_result(job, done[job])

@@ -17,7 +17,7 @@ from mm_graft.precision import has_bfloat16
 
 SAMPLE = 60  # images whose headers are read
 DEEP = ('.npy', '.tif', '.tiff')  # endings whose files are looked into for channels
-MATRIX = 768  # side of the matrices whose product is timed
+MATRIX = {'cpu': 384, 'cuda': 768}  # side of the matrices whose product is timed; small enough not to be interrupted
 
 
 def look_at_folder(root: str | Path) -> tuple[Folder, ImageList, list[str]]:
@@ -89,7 +89,7 @@ def look_at_channels(paths: list[str]) -> Channels | None:
 
 
 def look_at_machine(device: str | None = None) -> Machine:
-    """Devices, cores, memory, and how fast matrices are multiplied here (a tenth of a second is measured).
+    """Devices, cores, memory, and how fast matrices are multiplied here (some tenths of a second are measured).
 
     Args:
         device: 'cuda' or 'cpu'; the GPU if there is one.
@@ -107,14 +107,26 @@ def memory_of(device: str) -> float:
     return max(1.0, pages * os.sysconf('SC_PAGE_SIZE') / 2 ** 30) if pages else 4.0
 
 
-def matrix_rate(device: str, bfloat16: bool, seconds: float = 0.1) -> float:
-    """Floating-point operations a second in products of two square matrices."""
-    matrix = torch.ones(MATRIX, MATRIX, device=device, dtype=torch.bfloat16 if bfloat16 else torch.float32)
-    products, start = 0, None
-    while start is None or time.perf_counter() - start < seconds:
+def matrix_rate(device: str, bfloat16: bool, seconds: float = 0.3) -> float:
+    """Floating-point operations a second in the fastest of many products of two square matrices.
+
+    The fastest is the one that nothing else on the machine interrupted, so that a busy moment does not shorten a plan.
+    """
+    side = MATRIX[device]
+    matrix = torch.ones(side, side, device=device, dtype=torch.bfloat16 if bfloat16 else torch.float32)
+    matrix @ matrix  # the first one warms up
+    fastest, end = float('inf'), time.perf_counter() + seconds
+    while fastest == float('inf') or time.perf_counter() < end:
+        start = time.perf_counter()
         matrix @ matrix
         if device == 'cuda':
             torch.cuda.synchronize()
-        products += start is not None
-        start = start or time.perf_counter()  # the first one warms up
-    return 2 * MATRIX ** 3 * products / (time.perf_counter() - start)
+        fastest = min(fastest, time.perf_counter() - start)
+    return 2 * side ** 3 / fastest
+
+
+def busy(cores: int) -> str | None:
+    """What slows a training down, if other programs compute here; None while they leave a core free."""
+    load = os.getloadavg()[0] if hasattr(os, 'getloadavg') else 0.0
+    return f'other programs are running here (load {load:.0f} on {cores} cores), so it takes longer' \
+        if load >= cores else None

@@ -13,6 +13,7 @@ from mm_graft.commands.start.speed import PLAIN, Speed, choose_rest, choose_view
 
 VISIBLE = 0.25  # share of the patches that MAE encodes
 SHARE_OF_PEAK = 0.4  # of the measured matrix product rate, in a whole training step
+SHARE_OF_BFLOAT16, SHARE_IN_LOOKS = 0.24, 0.14  # of the rate in bfloat16 on a CPU; looks compute in float32
 DECODE_SECONDS = 0.006  # a picture of some 500 pixels, decoded and cropped by one core
 BUDGET_CPU = 2.0  # minutes of training where there is no GPU and no wish: a first look
 MAE_SHARE = 0.6  # of the time, where both are trained
@@ -248,7 +249,14 @@ def compute_seconds(name: str, encoder: Encoder, machine: Machine) -> float:
         work = 3 * (encoder.flops(round(VISIBLE * encoder.patches) + 1) + decoder.flops(tokens))
     else:
         work = (3 * 2 + 2) * encoder.flops(tokens)
-    return LAUNCH * work / (SHARE_OF_PEAK * machine.flops)
+    return LAUNCH * work / (share_of_peak(machine) * machine.flops)
+
+
+def share_of_peak(machine: Machine, looking: bool = False) -> float:
+    """How much of the matrix product rate a training step, or a look at the encoder, gets."""
+    if machine.device == 'cpu' and machine.bfloat16:
+        return SHARE_IN_LOOKS if looking else SHARE_OF_BFLOAT16
+    return SHARE_OF_PEAK
 
 
 def seconds_per_image(name: str, folder: Folder, encoder: Encoder, machine: Machine, speed: Speed) -> float:
@@ -265,11 +273,11 @@ def choose_stage(name: str, names: tuple[str, ...], folder: Folder, machine: Mac
     used = folder.images // batch * batch
     epoch = used * seconds_per_image(name, folder, encoder, machine, speed)
     share = 1.0 if len(names) == 1 else MAE_SHARE if name == 'mae' else 1 - MAE_SHARE
-    wanted = min(1600, max(100, math.ceil(VIEWS / used)))
-    wanted = wanted if name == 'mae' else math.ceil(wanted / 2)
+    wanted = math.ceil(min(1600, max(100, math.ceil(VIEWS / used))) / (1 if name == 'mae' else 2))
     times, images = looks(machine)
     # a look encodes its images, and half of them four times more
-    looking = (times + 1) * 3 * images * encoder.flops(encoder.patches + 1) / (SHARE_OF_PEAK * machine.flops)
+    looking = (times + 1) * 3 * images * encoder.flops(encoder.patches + 1) / (
+        share_of_peak(machine, looking=True) * machine.flops)
     epochs = wanted if minutes is None else max(1, min(wanted, int((share * minutes * 60 - looking) / epoch)))
     warmup = min(40, math.ceil(epochs / 10)) if epochs > 1 else 0
     base, reference = (1.5e-4, 256) if machine.device == 'cuda' else (1e-3, 64)

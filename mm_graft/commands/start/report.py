@@ -40,7 +40,7 @@ def write_report(stages: list[Config], images: ImageList, given: str | None, lab
     size = next(iter(encoders.values())).image_size
     pixels = readable([Path(images.root) / name for name in images.names], size, **channels_of(stages[-1]))
     features = {name: class_features(encoder, pixels) for name, encoder in encoders.items()}
-    sections = [measures(encoders, pixels), progress(stages)]
+    sections = [measures(encoders, features, pixels), progress(stages)]
     if labels[0]:
         sections += labeled(encoders, *labels, size, **channels_of(stages[-1]))
     sections += [*reconstructions(stages, pixels), patches(encoders, pixels), gallery(features, visible(pixels)),
@@ -86,9 +86,10 @@ def visible(pixels: np.ndarray) -> np.ndarray:
     return visible_channels((255 * pixels / brightest).clip(0, 255)).astype(np.uint8)
 
 
-def measures(encoders: dict[str, Encoder], pixels: np.ndarray) -> Section:
+def measures(encoders: dict[str, Encoder], features: dict[str, np.ndarray], pixels: np.ndarray) -> Section:
     """Label-free measures of every encoder."""
-    found = [label_free_measures(encoder.encode_pixels, to_tensor(pixels)) for encoder in encoders.values()]
+    found = [label_free_measures(encoder.encode_pixels, to_tensor(pixels), torch.from_numpy(features[name]))
+             for name, encoder in encoders.items()]
     rows = [['measure', *encoders]]
     rows += [[name, *(values.get(key, '–') for values in found)] for key, name in MEASURES.items()]
     return Section('Without labels', 'RankMe and LiDAR count the directions that the features use, LiDAR only those '

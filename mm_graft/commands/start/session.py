@@ -10,11 +10,13 @@ from mmengine.config import Config
 
 from mm_graft.commands import train
 from mm_graft.commands.configs import content_root, load_config
+from mm_graft.commands.run_defaults import usable_cores
 from mm_graft.commands.start.configs import LEAVES, stage_config, write_config
-from mm_graft.commands.start.facts import look_at_folder, look_at_machine
+from mm_graft.commands.start.facts import busy, look_at_folder, look_at_machine
 from mm_graft.commands.start.plan import Encoder, Plan, make_plan
 from mm_graft.commands.trackers import set_trackers
 from mm_graft.files import atomic_write, read_small_json
+from mm_graft.host.config_text import lay_out_once
 
 ASKED = ('images', 'checkpoint', 'minutes', 'device', 'seed', 'tracker', 'without')
 
@@ -24,6 +26,7 @@ def start(args: argparse.Namespace, out: Path) -> None:
     folder, images, lines = look_at_folder(args.images)
     for line in lines:
         say(line)
+    lay_out_once()
     known = earlier_call(args, out)
     from mm_graft.commands.start.given import local_weights
     weights = local_weights(args.checkpoint, out)
@@ -74,7 +77,8 @@ def write_plan(plan: Plan, args: argparse.Namespace, out: Path, weights: str | N
     """Print the plan and write its configs; ``start.json`` last, so that half a plan is none."""
     for what, value, why in plan.reasons:
         say(f'  {what:<10} {value}  ({why})')
-    say(f'  expected   {duration(plan.seconds)} of training on this {plan.device}')
+    slower = busy(usable_cores())
+    say(f'  expected   {duration(plan.seconds)} of training on this {plan.device}' + (f'; {slower}' if slower else ''))
     out.mkdir(parents=True, exist_ok=True)
     before = weights
     for number, stage in enumerate(plan.stages, 1):

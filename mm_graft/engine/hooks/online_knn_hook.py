@@ -77,13 +77,12 @@ class OnlineKNNHook(Hook):
             result = {f'{self.prefix}{name}': value
                       for name, value in self.evaluator.evaluate(self._encoder(runner)).items()}
         now = time.perf_counter()
-        share = 100 * (now - start) / max(now - self.start, 1e-9)
         for name, value in result.items():
             runner.message_hub.update_scalar(f'val/{name}', value)
         runner.visualizer.add_scalars({**result, f'{self.prefix}online_probe_seconds': now - start}, step=epoch)
         shown = ', '.join(f'{name} {value:.2f}' for name, value in result.items())
-        runner.logger.info(f'epoch {epoch}: {shown}; took {now - start:.1f} s, {share:.1f} % of the time '
-                           'since training began')
+        share = f', {100 * (now - start) / (now - self.start):.1f} % of the time since training began' if epoch else ''
+        runner.logger.info(f'epoch {epoch}: {shown}; took {now - start:.1f} s{share}')
 
     def _encoder(self, runner: Runner) -> nn.Module:
         try:

@@ -1,7 +1,6 @@
 """A progress bar with loss, learning rate, images a second and the time that is left, where someone looks."""
 
 import logging
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,8 +8,8 @@ from pathlib import Path
 from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from tqdm import tqdm
 
+from mm_graft.progress import Progress, in_terminal
 from mm_graft.registry import HOOKS
 
 
@@ -25,14 +24,14 @@ class ProgressBarHook(Hook):
     priority = 'VERY_LOW'
 
     def __init__(self) -> None:
-        self.bar: tqdm | None = None
+        self.bar: Progress | None = None
         self.levels: list[tuple[logging.Handler, int]] = []
 
     def before_train(self, runner: Runner) -> None:
         """Draw the bar, at the place where a resumed run is."""
-        if not (is_main_process() and sys.stderr.isatty()):
+        if not (is_main_process() and in_terminal()):
             return
-        self.bar = tqdm(total=runner.max_iters, initial=runner.iter, desc=Path(runner.work_dir).name, unit='it',
+        self.bar = Progress(total=runner.max_iters, initial=runner.iter, desc=Path(runner.work_dir).name, unit='it',
                         dynamic_ncols=True, smoothing=0.1)
         for handler in runner.logger.handlers:
             if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):

@@ -6,7 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from mm_graft.commands.start.facts import look_at_folder, look_at_machine, matrix_rate
+from mm_graft.commands.start import facts
+from mm_graft.commands.start.facts import busy, look_at_folder, look_at_machine, matrix_rate
 
 
 def picture(path, size=(40, 30), mode='RGB'):
@@ -48,6 +49,18 @@ def test_the_machine_has_cores_memory_and_a_speed():
     assert machine.flops > 1e8
     assert look_at_machine().device == ('cuda' if torch.cuda.is_available() else 'cpu')
     assert matrix_rate('cpu', False, seconds=0.01) > 1e8
+
+
+def test_the_speed_is_that_of_the_fastest_product_and_not_of_a_busy_moment(monkeypatch):
+    clock = iter([0.0, 0.0, 0.5, 0.5, 0.5, 0.6, 0.6, 0.6, 1.0, 1.0])  # the end of all; start, end, now of each product
+    monkeypatch.setattr(facts.time, 'perf_counter', lambda: next(clock))
+    assert matrix_rate('cpu', False, seconds=1.0) == pytest.approx(2 * facts.MATRIX['cpu'] ** 3 / 0.1)
+
+
+def test_a_plan_says_that_others_compute_here(monkeypatch):
+    monkeypatch.setattr(facts.os, 'getloadavg', lambda: (3.9, 0.0, 0.0))
+    assert busy(4) is None
+    assert 'load 4 on 2 cores' in busy(2)
 
 
 def save_channels(folder, image, ending='npy'):
