@@ -4,7 +4,8 @@ Paper:    Jiang et al., Layer Grafted Pre-training, ICLR 2023 (arXiv 2302.14138)
 Command:  tools/dist_train.sh configs/eval/fewshot10_vit-b.py 7
 Needs:    a checkpoint of a ViT in any layout that is known here, or `--init FILE`
 Devices:  7 GPUs × 146 images (the authors, by their command; its heading says 8); time: not reported
-Expected: top-1 77.8; from MAE 73.3, from MoCo v3 75.4 (paper, Table 2, by this recipe); not run here
+Expected: top-1 77.8; from MAE 73.3, from MoCo v3 75.4 (paper, Table 2, by its recipe, whose text and command
+          differ, see Note); not run here
 Differs:  bf16 without a gradient scaler instead of fp16 with one
 Note:     200 epochs, layer decay 0.75 and batch 1022 as in the authors' command; the paper says 400 epochs and the
           rest as in fine-tuning. Between projector layer and classifier is neither batch norm nor ReLU, as in the code

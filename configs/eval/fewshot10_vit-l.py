@@ -4,7 +4,8 @@ Paper:    Jiang et al., Layer Grafted Pre-training, ICLR 2023 (arXiv 2302.14138)
 Command:  tools/dist_train.sh configs/eval/fewshot10_vit-l.py 8
 Needs:    a checkpoint of a ViT in any layout that is known here, or `--init FILE`
 Devices:  8 GPUs × 64 images, accumulated over 2 steps (the authors, by their command); time: not reported
-Expected: top-1 80.1; from MAE 78.7 (paper, Table 2, by this recipe); not run here
+Expected: top-1 80.1; from MAE 78.7 (paper, Table 2, by its recipe, whose text and command differ, see Note);
+          not run here
 Differs:  bf16 without a gradient scaler instead of fp16 with one
 Note:     layer decay 0.65 and drop path 0.1 as in the authors' command
 """

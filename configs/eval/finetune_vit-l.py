@@ -5,8 +5,8 @@ Command:  tools/dist_train.sh configs/eval/finetune_vit-l.py 8
           by the paper's text, and partial fine-tuning: the overrides in README.md
 Needs:    a checkpoint of a ViT in any layout that is known here, or `--init FILE`
 Devices:  8 GPUs × 64 images, accumulated over 2 steps (the authors, by their command); time: not reported
-Expected: top-1 85.9; from MAE 85.9, from MoCo v3 84.1 (paper, Table 3, by this recipe; MAE's by MAE's own); not run
-          here
+Expected: top-1 85.9; from MAE 85.9, from MoCo v3 84.1 (paper, Table 3, by its recipe, whose text and
+          command differ, see Note; MAE's by MAE's own); not run here
 Differs:  bf16 without a gradient scaler instead of fp16 with one
 Note:     the command has 50 epochs and layer decay 0.8; the paper says 100 and 0.6 for both sizes
 """
