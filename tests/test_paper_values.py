@@ -43,6 +43,15 @@ def rates(built):
     return sorted({(round(group['lr'], 12), group['weight_decay']) for group in built.groups})
 
 
+def trained_stages(built):
+    return sorted({group['stage'] for group in built.groups})
+
+
+def anchor(built):
+    hook, = (hook for hook in built.cfg.custom_hooks if hook['type'] == 'mm_graft.WeightAnchor')
+    return hook['weight'], hook['max_depth']
+
+
 def size(built):
     return depth_map(built.model).num_blocks, built.model.backbone.embed_dims
 
@@ -96,6 +105,14 @@ VALUES = [
           [(2.4e-3, 0.1)]),
     Value('which is a ViT-L', 'graft/vit-b_mocov3', 'model.backbone.arch=large model.neck.in_channels=1024', size,
           (24, 1024)),
+    Value('the graft has a tenth of the rate below, and nothing of one dimension decays', 'graft/vit-b_mae2mocov3', '',
+          rates, [(2.4e-4, 0), (2.4e-4, 0.1), (2.4e-3, 0), (2.4e-3, 0.1)]),
+    Value('of ViT-L too', 'graft/vit-l_mae2mocov3', '', rates,
+          [(1.21875e-4, 0), (1.21875e-4, 0.1), (1.21875e-3, 0), (1.21875e-3, 0.1)]),
+    Value('which is anchored', 'graft/vit-l_mae2mocov3', '', anchor, (1e-5, 12)),
+    Value('or not', 'graft/vit-l_mae2mocov3', 'custom_hooks.1.weight=0', anchor, (0, 12)),
+    Value('only the upper third trains above frozen blocks', 'graft/vit-b_mae2mocov3',
+          'max_epochs=100 stage_lr_mult=[0,0,1] find_unused_parameters=True', trained_stages, [3]),
     Value('VICReg alone has one rate', 'graft/vit-b_mae2vicreg', 'stage_lr_mult=[1] max_epochs=100', rates,
           [(2.4e-3, 0), (2.4e-3, 0.1)]),
     Value('and 100 epochs', 'graft/vit-b_mae2vicreg', 'stage_lr_mult=[1] max_epochs=100', epochs, 100),
