@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.dist import broadcast_object_list
 from mmengine.runner import Runner
 
@@ -13,12 +14,21 @@ from mm_graft.commands.first_look import FirstLookHook
 from mm_graft.engine.reliability.due_validation_hook import DueValidationHook
 from mm_graft.engine.reliability.run_folder import asked_run, hold_folder
 from mm_graft.engine.reliability.safe_checkpoint_hook import checkpoint_folder
+from mm_graft.nested import value_at
 
 RANKS = {'pytorch': 'RANK', 'slurm': 'SLURM_PROCID', 'mpi': 'OMPI_COMM_WORLD_RANK'}  # of a process, by launcher
 
 
 def guard_config(cfg: Config) -> None:
-    """Use safe checkpoints in place of the host's."""
+    """Use safe checkpoints in place of the host's.
+
+    Raises:
+        ValueError: gradients would be scaled where the host cannot do it.
+    """
+    kind, device = value_at(cfg, 'optim_wrapper.type'), get_device()
+    if kind in ('AmpOptimWrapper', 'mmengine.AmpOptimWrapper') and device in ('cpu', 'mps'):
+        raise ValueError(f'optim_wrapper.type={kind} scales gradients, which this {device} cannot do; --amp trains in '
+                         'bfloat16 without that, or in float32 where the hardware lacks it')
     hooks = cfg.get('default_hooks') or {}
     saver = hooks.get('checkpoint', {})
     if saver is not None and saver.get('type', 'CheckpointHook') in ('CheckpointHook', 'mmengine.CheckpointHook'):

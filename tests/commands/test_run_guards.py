@@ -1,4 +1,5 @@
 import os
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -6,8 +7,10 @@ import torch
 from mmengine.config import Config
 from torch.multiprocessing import ProcessRaisedException
 
+from mm_graft.commands import run_guards
 from mm_graft.commands.first_look import FirstLookHook
 from mm_graft.commands.run_guards import guard_config, guard_run, take_folder
+from mm_graft.commands.train import merge_args
 from mm_graft.engine.reliability.due_validation_hook import DueValidationHook
 from tests.own_process import in_processes
 
@@ -28,6 +31,18 @@ def test_what_a_config_says_of_its_checkpoints_stays():
         type='mm_graft.SafeCheckpointHook', interval=5, by_epoch=False)
     assert guarded(checkpoint=dict(type='Own')) == dict(type='Own')
     assert guarded(checkpoint=None) is None
+
+
+@pytest.mark.parametrize('device', ['cpu', 'mps', 'cuda'])
+def test_scaled_gradients_need_a_gpu_and_the_flag_without_them_is_named(device, monkeypatch):
+    monkeypatch.setattr(run_guards, 'get_device', lambda: device)
+    guard_config(Config(dict(optim_wrapper=dict(type='mm_graft.AutocastOptimWrapper'))))
+    scaled = Config(dict(optim_wrapper=dict(type='AmpOptimWrapper')))
+    with nullcontext() if device == 'cuda' else pytest.raises(ValueError, match=f'this {device} cannot .*--amp'):
+        guard_config(scaled)
+    guard_config(merge_args(scaled, SimpleNamespace(
+        amp=True, launcher='none', work_dir='w', tracker=None, no_validate=False, init=None, resume=None,
+        auto_scale_lr=False)))
 
 
 def checkpoint(path):
