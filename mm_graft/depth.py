@@ -49,11 +49,7 @@ class DepthMap:
 
 
 def stage_of_depth(depth: int, num_blocks: int, num_stages: int) -> int:
-    """Stage (from 1) of a depth: the first stage also holds the stem, the last everything after the blocks.
-
-    Raises:
-        ValueError: the blocks do not divide evenly into the stages.
-    """
+    """Stage (from 1) of a depth: the first stage also holds the stem, the last everything after the blocks."""
     if num_stages < 1 or num_blocks % num_stages:
         divisors = [n for n in range(1, num_blocks + 1) if num_blocks % n == 0]
         raise ValueError(f'{num_stages} stages do not divide {num_blocks} blocks evenly; choose one of {divisors}')
@@ -100,11 +96,7 @@ def block_counts(backbone: nn.Module) -> list[int]:
 
 
 def blocks_of(model: nn.Module) -> list[nn.Module]:
-    """The transformer blocks of a model's backbone, first block first.
-
-    Raises:
-        ValueError: see :func:`block_lists`.
-    """
+    """The transformer blocks of a model's backbone, first block first."""
     return [block for blocks in block_lists(find_backbone(model)[1]) for block in blocks]
 
 
@@ -115,11 +107,7 @@ def encoders_of(model: nn.Module) -> list[nn.Module]:
 
 
 def depth_in_backbone(name: str, counts: list[int]) -> int:
-    """Depth of a backbone's parameter, by its name within the backbone.
-
-    Raises:
-        ValueError: no rule fits the name.
-    """
+    """Depth of a backbone's parameter, by its name within the backbone."""
     if match := BLOCK.match(name):
         return int(match.group(1)) + 1
     if match := STAGE_BLOCK.match(name):

@@ -127,11 +127,7 @@ def normalization_of(cfg: Config) -> dict:
 
 
 def build_encoder(cfg: Config) -> Encoder:
-    """The encoder of a config, untrained and in eval mode.
-
-    Raises:
-        ValueError: the config has no backbone.
-    """
+    """The encoder of a config, untrained and in eval mode."""
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     backbone = cfg.get('model', {}).get('backbone')
     if backbone is None:

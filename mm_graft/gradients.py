@@ -36,9 +36,6 @@ def parameters_by_block(model: nn.Module) -> list[list[nn.Parameter]]:
     """Trained parameters of every transformer block of the encoder, first block first.
 
     Stem, final norm, necks, heads and copies of the encoder are left out.
-
-    Raises:
-        ValueError: the model has no blocks that are known, or none of them trains.
     """
     model = unwrap(model)
     depths = depth_map(model)
@@ -90,11 +87,7 @@ def gradient_conflict(model: nn.Module, first: Callable[[], Tensor], second: Cal
 
 
 def terms_conflict(model: nn.Module, losses: Callable[[], dict[str, Tensor]], names: tuple[str, str]) -> Conflict:
-    """Conflict of two terms of one algorithm's losses, without mixed precision: one forward and two backwards.
-
-    Raises:
-        ValueError: a term is not among the losses, or is no scalar that depends on the model.
-    """
+    """Conflict of two terms of one algorithm's losses, without mixed precision: one forward and two backwards."""
     blocks = parameters_by_block(model)
     with full_precision(model):
         terms = losses()

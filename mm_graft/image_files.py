@@ -53,9 +53,6 @@ class Rules:
         value_range: values that become 0 and 255, or ``'image'`` for the smallest and largest of each image; None: see
             the module.
         background: gray level behind transparent pixels.
-
-    Raises:
-        ValueError: no such range, limit or level.
     """
 
     max_pixels: int = MAX_PIXELS

@@ -101,20 +101,12 @@ def load_pretrained(path: str | Path, config: str | Config | None = None, branch
 
 
 def config_of(path: str | Path, branch: str = 'base') -> Config:
-    """How the encoder in a file was made: as its run recorded, or as its tensors and what lies beside them tell.
-
-    Raises:
-        CheckpointError: neither is possible.
-    """
+    """How the encoder in a file was made: as its run recorded, or as its tensors and what lies beside them tell."""
     return recorded_config(path) or guess_config(path, branch)
 
 
 def guess_config(path: str | Path, branch: str = 'base') -> Config:
-    """The config of a ViT from its tensors and from what lies beside them.
-
-    Raises:
-        CheckpointError: they are no plain ViT's, or do not say what must be known.
-    """
+    """The config of a ViT from its tensors and from what lies beside them."""
     try:
         found = architecture_of(read_file(path, branch=branch), branch=branch)
     except CheckpointError:

@@ -89,11 +89,7 @@ def sharding_of(runner: Runner) -> str | None:
 
 
 def refuse_sharding(component: str, sharding: str | None) -> None:
-    """Stop, if there is any.
-
-    Raises:
-        ValueError: names the component, the strategy and the remedy.
-    """
+    """Raise if the parameters are sharded, which the component cannot handle."""
     if sharding is not None:
         raise ValueError(f'{component} needs full parameters, but {sharding} may shard them; use the plain Runner, '
                          'alone or with MMDistributedDataParallel, or leave it out')

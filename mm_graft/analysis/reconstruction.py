@@ -50,11 +50,7 @@ class Reconstruction:
 
 
 def load_model(cfg: Config, checkpoint: str | Path) -> nn.Module:
-    """The algorithm of a config with all weights of a checkpoint (in any layout, with or without prefixes).
-
-    Raises:
-        CheckpointError: the file is unusable or belongs to another model.
-    """
+    """The algorithm of a config with all weights of a checkpoint (in any layout, with or without prefixes)."""
     if 'type' not in cfg.model:
         raise CheckpointError(f'checkpoint {checkpoint} does not say of which algorithm it is; give the config that it '
                               'was trained with')
@@ -104,9 +100,6 @@ def read_images(paths: Sequence[str | Path], size: tuple[int, int], channels: in
 
     For one channel gray, for three RGB, both of eight bits; for another number, or with a range of values, as
     :mod:`mm_graft.channel_files` reads it.
-
-    Raises:
-        ValueError: a file is missing, damaged, too large or no picture, or has another number of channels.
     """
     if channels not in (1, 3) or value_range is not None:
         return np.stack([cover(read_channels(path, channels, value_range), size) for path in paths])

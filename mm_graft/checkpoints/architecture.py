@@ -37,11 +37,7 @@ class Architecture(NamedTuple):
 
 def architecture_of(file: CheckpointFile, layout: str | None = None, branch: str = 'base',
                     prefix: str | None = None) -> Architecture:
-    """The architecture of the encoder in a file; facts that it does not state are assumed and reported.
-
-    Raises:
-        ValueError: there is no encoder of a ViT in it, or it does not say what must be known.
-    """
+    """The architecture of the encoder in a file; facts that it does not state are assumed and reported."""
     branch = 'base' if file.is_average else branch
     beside = settings_beside(file.path)
     if beside.model:

@@ -64,11 +64,7 @@ def read_file(path: str | Path, container: str | None = None, branch: str = 'bas
 
 
 def choose(path: str | Path, content: object, branch: str) -> str:
-    """Key of the state dict; empty where the file is one.
-
-    Raises:
-        CheckpointError: there is none.
-    """
+    """Key of the state dict; empty where the file is one."""
     found = [key for key in (*CONTAINERS, *AVERAGES) if holds_tensors(content, key)]
     averages = [key for key in found if key in AVERAGES]
     if branch == 'momentum' and averages:

@@ -24,9 +24,6 @@ def read_model(state_dict: StateDict, layout: str | None = None, branch: str = '
         layout: its layout; detected if None.
         branch: which encoder becomes ``backbone.*``: ``'base'``, or ``'momentum'`` for the momentum encoder.
         prefix: what stands before the names of the model; found if None.
-
-    Raises:
-        ValueError: unknown or wrong layout, a tensor that fits no rule, or no such encoder.
     """
     if branch not in BRANCHES:
         raise ValueError(f'unknown branch {branch!r}; choose base or momentum')
@@ -126,11 +123,7 @@ def convert_model(state_dict: StateDict, source: str | None, target: str, branch
 
 
 def write_model(model: Converted, target: str) -> Converted:
-    """A model of mmpretrain in another layout, with all parts that it can hold.
-
-    Raises:
-        ValueError: unknown layout, or an encoder that it cannot hold or that is incomplete.
-    """
+    """A model of mmpretrain in another layout, with all parts that it can hold."""
     if target not in LAYOUT_NAMES:
         raise ValueError(f'unknown layout {target!r}; choose one of {sorted(LAYOUT_NAMES)}')
     check_encoder(encoder_only(model).backbone)

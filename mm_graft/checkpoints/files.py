@@ -49,11 +49,7 @@ class Origin:
     grid: Grid | None = None
 
     def read(self) -> 'Source':
-        """The model in mmpretrain's names, its provenance, and the stated facts.
-
-        Raises:
-            CheckpointError: the file is unusable or of another layout.
-        """
+        """The model in mmpretrain's names, its provenance, and the stated facts."""
         file = read_file(self.path, self.container, self.branch)
         branch = 'base' if file.is_average else self.branch
         with naming(self.path):

@@ -55,9 +55,6 @@ def fit(backbone: nn.Module, encoder: StateDict, source: SourceGrid | None = Non
         encoder: name → tensor.
         source: the grid of its positions.
         resize: interpolate positions of another grid.
-
-    Raises:
-        ValueError: timm has no counterpart of a tensor, or positions are of another grid and are not to be resized.
     """
     own = backbone.state_dict()
     tensors = spread_table(names_of(own, encoder), own)

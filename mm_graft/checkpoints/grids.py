@@ -52,9 +52,6 @@ def find_grid(tensors: Mapping[str, Tensor], given: Grid | None = None, stated: 
         given: by the user.
         stated: by the file.
         target: of the backbone.
-
-    Raises:
-        ValueError: the number of positions is not of the given grid, or of none that can be assumed.
     """
     name = next((name for name, table in tensors.items()
                  if is_positional(name) and not is_of_window(name, table)), None)

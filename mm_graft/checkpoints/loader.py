@@ -94,11 +94,7 @@ def fit_file(
     backbone: nn.Module, file: CheckpointFile, layout: str | None = None, branch: str = 'base', resize: bool = False,
     prefix: str | None = None, grid: Grid | None = None, channels: bool = False,
 ) -> tuple[StateDict, Coverage]:
-    """As :func:`backbone_tensors`, for a file that has been read.
-
-    Raises:
-        CheckpointError: the file is of another method, or of another size.
-    """
+    """As :func:`backbone_tensors`, for a file that has been read."""
     branch = 'base' if file.is_average else branch
     try:
         layout, encoder = find_encoder(backbone, file.tensors, layout, branch, prefix)
@@ -129,11 +125,7 @@ def width_of(encoder: StateDict) -> int:
 
 def find_encoder(backbone: nn.Module, tensors: StateDict, layout: str | None, branch: str,
                  prefix: str | None) -> tuple[str, Converted]:
-    """The layout of a file, and its encoder under mmpretrain's names or under the backbone's own.
-
-    Raises:
-        ValueError: there is no such encoder in it.
-    """
+    """The layout of a file, and its encoder under mmpretrain's names or under the backbone's own."""
     tensors, own = merge_adapters(tensors), backbone.state_dict()
     is_host_vit = all(map(HOST_NAMES.fullmatch, own))
     direct = None if layout or is_host_vit else under_own_names(own, tensors, branch, prefix)
@@ -169,11 +161,7 @@ def under_own_names(own: StateDict, tensors: StateDict, branch: str, prefix: str
 
 
 def check_facts(backbone: nn.Module, facts: Facts, source: SourceGrid | None) -> tuple[str, ...]:
-    """Facts that are assumed because the file does not state them.
-
-    Raises:
-        ValueError: the file states something else than the backbone has.
-    """
+    """Facts that are assumed because the file does not state them."""
     assumed = []
     for what, own, stated in (('heads', heads_of(backbone), facts.heads),
                               ('activation', activation_of(backbone), facts.activation)):

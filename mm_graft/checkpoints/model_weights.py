@@ -36,9 +36,6 @@ def choose_weights(model: nn.Module, state: dict, path: str, complete: bool) -> 
         state: the file's tensors, by the file's names.
         path: the file.
         complete: whether every tensor of the model has to be there, as for a test.
-
-    Raises:
-        CheckpointError: they do not fit.
     """
     own = model.state_dict()
     names = fitting(own, state)
@@ -62,11 +59,7 @@ def choose_weights(model: nn.Module, state: dict, path: str, complete: bool) -> 
 
 
 def with_classifier(model: nn.Module, path: str) -> tuple[dict[str, Tensor], str]:
-    """Backbone and linear classifier of a fine-tuned file of another layout, under the names of ``model``.
-
-    Raises:
-        CheckpointError: the backbone does not fit, or the file has no classifier or one of other classes.
-    """
+    """Backbone and linear classifier of a fine-tuned file of another layout, under the names of ``model``."""
     tensors, coverage = backbone_tensors(model.backbone, path)
     chosen = {BACKBONE + name: tensor for name, tensor in tensors.items()}
     theirs = {name: tensor for name, tensor in tensors_of(path).items()
@@ -96,9 +89,6 @@ def choose_part(part: nn.Module, path: str, prefix: str | None = None) -> tuple[
         part: what they are loaded into.
         path: the file, or an address that MMEngine knows (``torchvision://…``), of which names alone are compared.
         prefix: what stands before the names in the file.
-
-    Raises:
-        CheckpointError: they do not fit.
     """
     start = f'{prefix.rstrip(".")}.' if prefix else ''
     tensors = {name.removeprefix(start): tensor for name, tensor in tensors_of(path).items() if name.startswith(start)}
@@ -127,11 +117,7 @@ def tensors_of(path: str) -> dict[str, Tensor]:
 
 
 def chosen_of(own: dict[str, Tensor], state: dict, path: str) -> tuple[dict[str, Tensor], str]:
-    """What fits by name and shape, and a line about the rest.
-
-    Raises:
-        CheckpointError: weights are NaN or infinite.
-    """
+    """What fits by name and shape, and a line about the rest."""
     chosen = {name: state[name] for name in fitting(own, state)}
     if name := first_non_finite(chosen):
         raise CheckpointError(f'checkpoint {path} has weights that are NaN or infinite, first {name}; use an earlier '

@@ -41,11 +41,7 @@ def export_onnx(backbone: nn.Module, path: str | Path, image_size: tuple[int, in
 
 @torch.no_grad()
 def largest_difference(backbone: nn.Module, path: str | Path, image_size: tuple[int, int]) -> float:
-    """Largest difference between onnxruntime and PyTorch over random batches of 1 and 3, relative to the largest value.
-
-    Raises:
-        ImportError: onnxruntime is missing.
-    """
+    """Largest difference between onnxruntime and PyTorch on random images, relative to the largest value."""
     import onnxruntime
     session = onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider'])
     encoder, worst = Encoder(backbone), 0.0

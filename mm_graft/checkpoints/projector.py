@@ -17,11 +17,7 @@ def has_projection(tensors: dict[str, Tensor], branch: str = 'base') -> bool:
 
 
 def first_projection(tensors: dict[str, Tensor], branch: str = 'base') -> Tensor:
-    """Weight (hidden, D) of the first projector layer of a contrastive checkpoint.
-
-    Raises:
-        CheckpointError: the checkpoint has no projector.
-    """
+    """Weight (hidden, D) of the first projector layer of a contrastive checkpoint."""
     for name in FIRST_LAYERS[branch]:
         if name in tensors:
             return tensors[name]

@@ -29,8 +29,7 @@ from mm_graft.analysis.layers import draw_layers, propose
 from mm_graft.analysis.reconstruction import load_model, read_images, reconstruct
 from mm_graft.checkpoints import read_checkpoint
 from mm_graft.checkpoints.model_weights import choose_weights
-from mm_graft.commands.analyze import AnalyzedModel
-from mm_graft.commands.configs import check_folders
+from mm_graft.commands.configs import AnalyzedModel, check_folders
 from mm_graft.encoders import Encoder, load_encoder, normalization_of, patch_projection, preprocessor_config
 from mm_graft.evaluation.datasets import build_datasets, class_names, image_labels
 from mm_graft.evaluation.features import encode

@@ -1,26 +1,12 @@
 """The papers' analyses of one or more checkpoints → a JSON file and a figure, both named after the analysis."""
 
-from __future__ import annotations
-
 import argparse
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
 
 from mm_graft.commands.arguments import add_encoder, add_overrides, at_least_one, check_files
-from mm_graft.commands.configs import add_checkpoint, config_for, run_name
+from mm_graft.commands.configs import AnalyzedModel, add_checkpoint, config_for, run_name
 from mm_graft.commands.labeled import add_labeled, use_labeled
-
-if TYPE_CHECKING:
-    from mmengine.config import Config
-
-
-class AnalyzedModel(NamedTuple):
-    """A checkpoint to analyze, the config that built it, and its name in the figure."""
-
-    label: str
-    cfg: Config
-    checkpoint: str
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

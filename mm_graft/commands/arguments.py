@@ -2,7 +2,8 @@
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn
@@ -95,44 +96,27 @@ def add_launcher(parser: argparse.ArgumentParser) -> None:
 
 
 def check_files(what: str, *paths: str) -> None:
-    """Check that input files exist, before anything slow begins.
-
-    Raises:
-        FileNotFoundError: the first that does not.
-    """
+    """Check that input files exist, before anything slow begins."""
     for path in paths:
         if '://' not in path and not Path(path).exists():
             raise FileNotFoundError(f'{what} {path} does not exist; give the path of a file')
 
 
 def at_least_one(text: str) -> int:
-    """An integer from 1 on, for ``add_argument(type=…)``.
-
-    Raises:
-        argparse.ArgumentTypeError: it is none.
-    """
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f'expected an integer ≥ 1, got {text!r}')
-    return number
+    """An integer from 1 on, for ``add_argument(type=…)``."""
+    return _number(text, int, lambda number: number >= 1, 'an integer ≥ 1')
 
 
 def share(text: str) -> float:
-    """A number in (0, 1], for ``add_argument(type=…)``.
+    """A number in (0, 1], for ``add_argument(type=…)``."""
+    return _number(text, float, lambda number: 0 < number <= 1, 'a number in (0, 1]')
 
-    Raises:
-        argparse.ArgumentTypeError: it is none.
-    """
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.
-    if not 0 < number <= 1:
-        raise argparse.ArgumentTypeError(f'expected a number in (0, 1], got {text!r}')
-    return number
+
+def _number(text: str, kind: Callable[[str], float], fits: Callable[[float], bool], expected: str) -> float:
+    with suppress(ValueError):
+        if fits(number := kind(text)):
+            return number
+    raise argparse.ArgumentTypeError(f'expected {expected}, got {text!r}')
 
 
 def refuse(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> NoReturn:

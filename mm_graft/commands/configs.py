@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mm_graft.commands import overrides
 from mm_graft.commands.arguments import check_files
@@ -24,12 +24,16 @@ CHECKPOINT_KEY = re.compile(
     r'(^|\.)load_from$|^(default|custom)_hooks\.\w+\.checkpoint$|\.init_cfg(\.\d+)?\.checkpoint$')
 
 
-def content_root() -> Path:
-    """The folder with ``configs/`` and ``benchmarks/``: the checkout, or ``mm_graft/.mim`` of a wheel.
+class AnalyzedModel(NamedTuple):
+    """A checkpoint to analyze, the config that built it, and its name in the figure."""
 
-    Raises:
-        FileNotFoundError: neither has them.
-    """
+    label: str
+    cfg: Config
+    checkpoint: str
+
+
+def content_root() -> Path:
+    """The folder with ``configs/`` and ``benchmarks/``: the checkout, or ``mm_graft/.mim`` of a wheel."""
     package = Path(__file__).resolve().parents[1]
     for root in (package.parent, package / '.mim'):
         if all((root / name).is_dir() for name in CONTENT):
@@ -38,11 +42,7 @@ def content_root() -> Path:
 
 
 def find_config(name: str) -> Path:
-    """A config file by its path, or by its name below the configs of mm_graft (``graft/vit-b_mae2mocov3``).
-
-    Raises:
-        FileNotFoundError: there is none; names those that are called alike.
-    """
+    """A config file by its path, or by its name below the configs of mm_graft (``graft/vit-b_mae2mocov3``)."""
     root = content_root()
     for folder in (Path(), root / 'configs', root):
         for path in (folder / name, folder / f'{name}.py'):
@@ -62,10 +62,6 @@ def load_config(name: str, options: dict | None = None, notes: list[str] | None 
         name: its path, or its name among ours.
         options: as :func:`mm_graft.commands.overrides.apply` takes them.
         notes: gets a line about each option and what it changed.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: the file cannot be read as a config, or an option would change nothing.
     """
     path = find_config(name)
     cfg = overrides.read(path, {})
@@ -82,10 +78,6 @@ def config_for(checkpoint: str, name: str | None = None, options: dict | None = 
         checkpoint: the file.
         name: of a config, as :func:`load_config` finds it.
         options: as :func:`mm_graft.commands.overrides.apply` takes them.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: the config cannot be read, or the file does not say how it was made.
     """
     if name is not None:
         cfg = load_config(name, options)
@@ -117,11 +109,7 @@ def set_init(cfg: Config, checkpoint: str) -> None:
 
 
 def check_paths(cfg: Config) -> None:
-    """Check that the data and checkpoints that a training reads exist, before anything is built.
-
-    Raises:
-        FileNotFoundError: names the key, the path and what to do.
-    """
+    """Check that the data and checkpoints that a training reads exist, before anything is built."""
     check_folders(cfg, 'train_dataloader', 'val_dataloader')
     for key, value in leaves(cfg):
         if CHECKPOINT_KEY.search(key) and _is_path(value) and not Path(value).exists():
@@ -131,11 +119,7 @@ def check_paths(cfg: Config) -> None:
 
 
 def check_folders(cfg: Config, *loaders: str) -> None:
-    """Check that the folders exist from which these loaders read.
-
-    Raises:
-        FileNotFoundError: names the key, the path and what to do.
-    """
+    """Check that the folders exist from which these loaders read."""
     for key, value in (leaf for name in loaders for leaf in leaves(cfg.get(name), name)):
         if key.endswith('.data_root') and _is_path(value) and not Path(value).is_dir():
             raise FileNotFoundError(

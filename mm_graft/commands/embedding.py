@@ -84,11 +84,7 @@ def encode_names(encoder: PretrainedEncoder, root: str, names: list[str], pool: 
 
 
 def pooled(tokens: Tokens, pool: str | None, source: str) -> torch.Tensor:
-    """One row, or one matrix, for each image.
-
-    Raises:
-        CheckpointError: a class token is asked for that the encoder does not have.
-    """
+    """One row, or one matrix, for each image."""
     if pool == 'patches':
         return tokens.patch_tokens
     if pool == 'avg' or (pool is None and tokens.class_token is None):

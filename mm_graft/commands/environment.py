@@ -134,12 +134,7 @@ def check_models() -> Check:
 
 
 def count_images(folder: str | Path) -> str:
-    """Images of a folder that training would use and skip, and unreadable ones in a sample.
-
-    Raises:
-        FileNotFoundError: no such folder, or no image in it.
-        ValueError: none of the sampled images can be read.
-    """
+    """Images of a folder that training would use and skip, and unreadable ones in a sample."""
     from mm_graft.commands.start.facts import look_at_folder
     return '; '.join(look_at_folder(folder)[2])
 

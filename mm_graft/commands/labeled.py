@@ -23,11 +23,7 @@ def add_labeled(parser: argparse.ArgumentParser) -> None:
 
 
 def labeled_folders(labels: str, val: str | None = None) -> tuple[Path, Path | None]:
-    """Folders of the images to learn from and to score on; None for the second if there is none.
-
-    Raises:
-        FileNotFoundError: a folder that was given does not exist.
-    """
+    """Folders of the images to learn from and to score on; None for the second if there is none."""
     check_files('folder', labels, *([val] if val else []))
     train = Path(labels) / TRAIN if (Path(labels) / TRAIN).is_dir() else Path(labels)
     if val:
@@ -37,12 +33,7 @@ def labeled_folders(labels: str, val: str | None = None) -> tuple[Path, Path | N
 
 
 def use_labeled(cfg: Config, labels: str | None, val: str | None) -> Config:
-    """Make a config read labeled images from folders, with the test transform of its encoder.
-
-    Raises:
-        FileNotFoundError: a folder that was given does not exist.
-        ValueError: there are no images to score on.
-    """
+    """Make a config read labeled images from folders, with the test transform of its encoder."""
     if labels is None:
         if val is not None:
             raise ValueError(f'--val {val} needs images to learn from; give --labels')

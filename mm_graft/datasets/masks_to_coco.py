@@ -45,9 +45,6 @@ def masks_to_coco(pairs: Mapping[str, str | Path], classes: Mapping[str, int], m
         pairs: file name of each image → its label map, a single-channel picture.
         classes: name → value in the label maps; categories are numbered from 1 in this order.
         min_area: pixels that a region must have.
-
-    Raises:
-        ValueError: no classes or no images, or a label map with several channels.
     """
     if not classes or not pairs:
         raise ValueError(f'{len(pairs)} images and {len(classes)} classes make no data set; give at least one of each')

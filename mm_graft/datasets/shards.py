@@ -35,9 +35,6 @@ class Shards:
             writes, such as ``pipe:aws s3 cp s3://bucket/{00000..00999}.tar -``.
         cache_dir: where shards that are no local files are kept.
         cache_bytes: how much is kept there, at least; the oldest shards go first. None: everything.
-
-    Raises:
-        ValueError: no shard, or webdataset is not installed.
     """
 
     def __init__(self, urls: str | Sequence[str], cache_dir: str | Path, cache_bytes: int | None = None) -> None:

@@ -37,9 +37,6 @@ class TaggedShards(TaggedImages):
         cache_bytes: of fetched shards that are kept; it should hold those that all processes of a machine mix. None:
             all.
         kwargs: as for ``TaggedImages``; ``data_root`` is where ``synsets`` or ``vocabulary`` lies.
-
-    Raises:
-        ValueError: as for ``TaggedImages``; no shard, one that is no plain tar file, or webdataset is not installed.
     """
 
     def __init__(self, shards: str | Sequence[str], synsets: str | None = None, vocabulary: str | None = None,
@@ -96,9 +93,6 @@ class ShardSampler(Sampler):
         dataset: ``mm_graft.TaggedShards``, or any data set with ``shard_starts``.
         mixed: shards whose images are mixed: a process needs so many at once.
         seed: of the order; common to all processes if None.
-
-    Raises:
-        ValueError: fewer shards with images than processes, or none to mix.
     """
 
     def __init__(self, dataset: TaggedShards, mixed: int = 4, seed: int | None = None) -> None:

@@ -59,11 +59,7 @@ def evaluate(cfg: Config, checkpoint: str, settings: EvaluationSettings, out: st
 
 
 def check_protocols(settings: EvaluationSettings) -> None:
-    """Refuse protocols that do not exist, and a choice on test images where none makes it.
-
-    Raises:
-        ValueError: as above.
-    """
+    """Refuse protocols that do not exist, and a choice on test images where none makes it."""
     wanted = settings.protocols
     unknown = [name for name in wanted if name not in PROTOCOLS]
     if unknown or not wanted:

@@ -50,9 +50,6 @@ def read_class_embeddings(path: str | Path) -> tuple[list[str], Tensor, Tensor |
     Args:
         path: a NumPy ``.npz`` with arrays ``classes`` and ``embeddings``, and ``projection`` or not; or a file of
             ``torch.save`` with a dict of the same names.
-
-    Raises:
-        ValueError: the file cannot be read, or lacks a part, or its shapes do not fit each other.
     """
     try:
         with open(path, 'rb') as file:
@@ -78,11 +75,7 @@ def read_class_embeddings(path: str | Path) -> tuple[list[str], Tensor, Tensor |
 
 
 def projection_of(checkpoint: str | Path) -> Tensor | None:
-    """The projection (D, E) of the image encoder in the file of a CLIP model; None in another file.
-
-    Raises:
-        ValueError: the head of the image encoder is more than a projection of the class token.
-    """
+    """The projection (D, E) of the image encoder in the file of a CLIP model; None in another file."""
     tensors = read_checkpoint(checkpoint)
     if other := next(filter(OTHER_HEAD.match, tensors), None):
         raise ValueError(f'checkpoint {checkpoint} has an image head that is more than a projection of the class token '
@@ -94,11 +87,7 @@ def projection_of(checkpoint: str | Path) -> Tensor | None:
 
 
 def check_classes(wanted: Sequence[str], given: Sequence[str], path: str | Path) -> None:
-    """Check that embeddings are of the test set's classes, row by row.
-
-    Raises:
-        ValueError: some are missing, or others, or in another order.
-    """
+    """Check that embeddings are of the test set's classes, row by row."""
     if list(wanted) == list(given):
         return
     missing, others = sorted(set(wanted) - set(given)), sorted(set(given) - set(wanted))
@@ -110,11 +99,7 @@ def check_classes(wanted: Sequence[str], given: Sequence[str], path: str | Path)
 
 
 def zero_shot_head(evaluation: Evaluation) -> ZeroShotHead:
-    """The classifier that the class embeddings make, checked against encoder and test images.
-
-    Raises:
-        ValueError: there are no class embeddings, or they do not fit.
-    """
+    """The classifier that the class embeddings make, checked against encoder and test images."""
     path = evaluation.settings.protocol.class_embeddings
     if path is None:
         raise ValueError('zero-shot compares images with embeddings of the classes; give --class-embeddings FILE')

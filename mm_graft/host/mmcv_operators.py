@@ -38,9 +38,6 @@ def roi_align_forward(features: Tensor, rois: Tensor, output: Tensor, argmax_y: 
     Boxes are (boxes, 5), index of the image and corners; features (B, C, H, W) of half precision are computed in
     float32; as many samples as a cell has pixels are taken if ``sampling_ratio`` is not positive; the arguments are
     those of mmcv's operator.
-
-    Raises:
-        NotImplementedError: the maximum is asked for.
     """
     if pool_mode != 1:
         raise NotImplementedError("RoIAlign(pool_mode='max') is not among the operators that torchvision offers; use "
@@ -85,11 +82,7 @@ class Operators(ModuleType):
 
 
 def install() -> bool:
-    """Install the operators as ``mmcv._ext`` unless that exists; returns whether they are in use.
-
-    Raises:
-        ImportError: parts of mmdet are imported already, and have found no operators.
-    """
+    """Install the operators as ``mmcv._ext`` unless that exists; returns whether they are in use."""
     if NAME in sys.modules:
         return isinstance(sys.modules[NAME], Operators)
     if find_spec(NAME) is not None:

@@ -21,12 +21,7 @@ MATRIX = {'cpu': 384, 'cuda': 768}  # side of the matrices whose product is time
 
 
 def look_at_folder(root: str | Path) -> tuple[Folder, ImageList, list[str]]:
-    """What is in a folder: numbers for the plan, the list of images, and lines to print.
-
-    Raises:
-        FileNotFoundError: no such folder.
-        ValueError: none of the sampled images can be read.
-    """
+    """What is in a folder: numbers for the plan, the list of images, and lines to print."""
     images = list_images(root)
     arrays = list_images(root, extensions=('.npy', ))
     images = arrays if len(arrays.names) > len(images.names) else images

@@ -46,11 +46,7 @@ def fetch_timm(name: str, folder: Path) -> None:
 
 
 def read_encoder(path: str) -> Encoder:
-    """The ViT in a file or folder of any known layout, at the image size that its positions are for.
-
-    Raises:
-        mm_graft.checkpoints.CheckpointError: the file holds no ViT, or does not say what must be known.
-    """
+    """The ViT in a file or folder of any known layout, at the image size that its positions are for."""
     init_default_scope('mmpretrain')
     model = guess_config(path).model
     with torch.device('meta'):

@@ -77,11 +77,7 @@ class LoadBackboneHook(Hook):
 
 
 def load_part(module: nn.Module, name: str, checkpoint: str) -> None:
-    """Load a part of the model from the same part of an MMEngine checkpoint; unused tensors are reported.
-
-    Raises:
-        CheckpointError: a tensor is not in the file, or has another shape.
-    """
+    """Load a part of the model from the same part of an MMEngine checkpoint; unused tensors are reported."""
     tensors = {key.removeprefix(f'{name}.'): tensor for key, tensor in read_checkpoint(checkpoint).items()
                if key.startswith(f'{name}.')}
     own = module.state_dict()

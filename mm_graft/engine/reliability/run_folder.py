@@ -41,9 +41,6 @@ def hold_folder(folder: str | Path) -> None:
 
     The lock (``fcntl``) belongs to the process, so neither a killed process nor its loader's children can leave it
     behind. File systems without locks go unprotected.
-
-    Raises:
-        ValueError: another process has it; names that one.
     """
     folder = Path(folder).resolve()
     if _held.get(folder, (None, ))[0] == os.getpid():
@@ -103,9 +100,6 @@ def asked_run(folder: str | Path, resume: bool, load_from: str | None) -> Record
 
     Returns:
         its record; None for files that are from before there were identities.
-
-    Raises:
-        ValueError: its files would be mixed with those of another run, or cannot be told from them.
     """
     record, files = read_record(folder), run_files(folder)
     some = ', '.join(path.name for path in list(files)[:3]) + (', …' if len(files) > 3 else '')
