@@ -59,21 +59,25 @@ def write_api_pages() -> None:
     """A page for each module with a public name, a list of pages for each room, a list of rooms."""
     folder = ROOT / 'docs' / 'api'
     folder.mkdir(exist_ok=True)
-    for old in folder.glob('*.rst'):
-        old.unlink()
     lists = {room: [] for room in ROOMS}
-    floor = []
+    floor, texts = [], {}
     for path in sorted((ROOT / 'mm_graft').rglob('*.py')):
         if '.mim' in path.parts or path.stem.startswith('_'):
             continue
         name = dotted(path)
-        (folder / f'{name}.rst').write_text(module_page(name))
+        texts[name] = module_page(name)
         room = path.relative_to(ROOT / 'mm_graft').parts[0]
         lists.get(room, floor).append(name)
     pages = {**{room: (text, lists[room]) for room, text in ROOMS.items()}, 'floor': ('Shared by all', floor)}
-    for room, (text, names) in pages.items():
-        (folder / f'{room}.rst').write_text(title(text) + tree(names))
-    (folder / 'index.rst').write_text(title('API') + tree(pages))
+    texts |= {room: title(text) + tree(names) for room, (text, names) in pages.items()}
+    texts['index'] = title('API') + tree(pages)
+    for old in folder.glob('*.rst'):
+        if old.stem not in texts:
+            old.unlink()
+    for name, text in texts.items():
+        page = folder / f'{name}.rst'
+        if not page.is_file() or page.read_text() != text:  # what has not changed is not built again
+            page.write_text(text)
 
 
 def tree(names: list[str]) -> str:

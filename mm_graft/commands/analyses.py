@@ -253,7 +253,8 @@ def _test_samples(args: Namespace, cfg: Config) -> tuple[Dataset, list[dict]]:
 
 def _complete_model(args: Namespace, entry: AnalyzedModel) -> nn.Module:
     model = MODELS.build(entry.cfg.model)
-    weights, _ = choose_weights(model, read_checkpoint(entry.checkpoint), entry.checkpoint, complete=True)
+    weights, line = choose_weights(model, read_checkpoint(entry.checkpoint), entry.checkpoint, complete=True)
+    print(f'{entry.label}: {line}')
     model.load_state_dict(weights, strict=True)
     return model.to(args.device).eval()
 

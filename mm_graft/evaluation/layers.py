@@ -57,12 +57,9 @@ def _curve(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tenso
     k = min(K, len(train))
     for block in range(train.shape[1]):
         ours, others = train[:, block], test[:, block]
-        accuracy = knn_accuracy(*_paired(standardized(ours, others), train_labels, test_labels), (k, ))[k]
+        bank, queries = standardized(ours, others)
+        accuracy = knn_accuracy(bank, train_labels, queries, test_labels, (k, ))[k]
         found['knn'].append(100 * accuracy)
         found['linear'].append(100 * linear_probe(ours, train_labels, others, test_labels, settings=linear).accuracy)
         found['rankme'].append(rank_me(others))
     return found
-
-
-def _paired(features: tuple[Tensor, Tensor], train_labels: Tensor, test_labels: Tensor) -> tuple[Tensor, ...]:
-    return features[0], train_labels, features[1], test_labels
