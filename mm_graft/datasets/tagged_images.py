@@ -40,11 +40,9 @@ class TaggedImages(BaseDataset):
         kwargs: as for the host's ``BaseDataset``.
     """
 
-    def __init__(
-        self, ann_file: str, synsets: str | None = None, vocabulary: str | None = None, image_key: str = 'image',
-        text_key: str = 'caption', columns: Sequence[str] = ('image', 'caption'), cache_dir: str | None = None,
-        indices: int | Sequence[int] | None = None, **kwargs,
-    ) -> None:
+    def __init__(self, ann_file: str, synsets: str | None = None, vocabulary: str | None = None,
+                 image_key: str = 'image', text_key: str = 'caption', columns: Sequence[str] = ('image', 'caption'),
+                 cache_dir: str | None = None, indices: int | Sequence[int] | None = None, **kwargs) -> None:
         if (synsets is None) == (vocabulary is None):
             raise ValueError(f'synsets={synsets!r} and vocabulary={vocabulary!r}: give one of them')
         self.label_file, self.wordnet = synsets or vocabulary, synsets is not None

@@ -59,14 +59,8 @@ def fit_logreg(rows: Tensor, labels: Tensor, num_classes: int, lam: float) -> Te
     return torch.cat([-found, found]) / 2 if num_classes == 2 else found
 
 
-def fewshot_logreg(
-    train_features: Tensor,
-    train_labels: Tensor,
-    test_features: Tensor,
-    test_labels: Tensor,
-    num_classes: int | None = None,
-    lambda_times_n: float = LAMBDA_TIMES_N,
-) -> FewShotResult:
+def fewshot_logreg(train_features: Tensor, train_labels: Tensor, test_features: Tensor, test_labels: Tensor,
+                   num_classes: int | None = None, lambda_times_n: float = LAMBDA_TIMES_N) -> FewShotResult:
     """Fit on the training features (n, D), raw, and score the test features (M, D), raw."""
     num_classes = check_features(train_features, train_labels, test_features, test_labels, num_classes)
     missing = sorted(set(range(num_classes)) - set(train_labels.tolist()))

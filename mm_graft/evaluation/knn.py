@@ -20,15 +20,9 @@ from mm_graft.evaluation.features import check_features
 BLOCK_ELEMENTS = 2 ** 27  # similarities alive at once: 0.5 GB in float32, about three times that while they are sorted
 
 
-def knn_accuracy(
-    train_features: Tensor,
-    train_labels: Tensor,
-    test_features: Tensor,
-    test_labels: Tensor,
-    ks: Sequence[int] = (10, 20, 100, 200),
-    temperature: float = 0.07,
-    num_classes: int | None = None,
-) -> dict[int, float]:
+def knn_accuracy(train_features: Tensor, train_labels: Tensor, test_features: Tensor, test_labels: Tensor,
+                 ks: Sequence[int] = (10, 20, 100, 200), temperature: float = 0.07,
+                 num_classes: int | None = None) -> dict[int, float]:
     """Fraction of the test features (M, D) that :func:`knn_predict` gives their label, for each k."""
     num_classes = check_features(train_features, train_labels, test_features, test_labels, num_classes)
     predictions = knn_predict(train_features, train_labels, test_features, ks, temperature, num_classes)
@@ -43,15 +37,8 @@ def standardized(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
     return (train - mean) / deviation, (test - mean) / deviation
 
 
-def knn_predict(
-    train_features: Tensor,
-    train_labels: Tensor,
-    test_features: Tensor,
-    ks: Sequence[int],
-    temperature: float,
-    num_classes: int,
-    block_elements: int = BLOCK_ELEMENTS,
-) -> dict[int, Tensor]:
+def knn_predict(train_features: Tensor, train_labels: Tensor, test_features: Tensor, ks: Sequence[int],
+                temperature: float, num_classes: int, block_elements: int = BLOCK_ELEMENTS) -> dict[int, Tensor]:
     """Predicted class of every test feature, for several k at once.
 
     Args:

@@ -27,17 +27,9 @@ def regroup(batches: Iterable[tuple[Tensor, Tensor]], size: int) -> Iterator[tup
         yield torch.cat(features), torch.cat(labels)
 
 
-def linear_probe_augmented(
-    encoder: Encoder,
-    augmented: Dataset,
-    indices: Sequence[int],
-    data: FrozenData,
-    settings: LinearProbeSettings,
-    pool: str = 'cls',
-    batch_size: int = 256,
-    workers: int = 2,
-    select_on_test: bool = False,
-) -> LinearProbeResult:
+def linear_probe_augmented(encoder: Encoder, augmented: Dataset, indices: Sequence[int], data: FrozenData,
+                           settings: LinearProbeSettings, pool: str = 'cls', batch_size: int = 256, workers: int = 2,
+                           select_on_test: bool = False) -> LinearProbeResult:
     """The grid of :func:`linear_probe` on features of random crops; all processes encode, and all get the result.
 
     What a crop shows follows from seed, epoch and image, so the number of processes changes nothing but roundings.

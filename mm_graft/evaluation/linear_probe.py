@@ -127,14 +127,8 @@ def hold_out(labels: Tensor, share: float, generator: torch.Generator) -> tuple[
     return order[~held], order[held]
 
 
-def linear_probe(
-    train_features: Tensor,
-    train_labels: Tensor,
-    test_features: Tensor,
-    test_labels: Tensor,
-    num_classes: int | None = None,
-    settings: LinearProbeSettings | None = None,
-) -> LinearProbeResult:
+def linear_probe(train_features: Tensor, train_labels: Tensor, test_features: Tensor, test_labels: Tensor,
+                 num_classes: int | None = None, settings: LinearProbeSettings | None = None) -> LinearProbeResult:
     """Train the grid on part of the training rows, choose the head on the rest, score it once on the test rows.
 
     Args:
@@ -157,14 +151,9 @@ def linear_probe(
                        'held-out training images', settings.epochs)
 
 
-def linear_probe_selected_on_test(
-    train_features: Tensor,
-    train_labels: Tensor,
-    test_features: Tensor,
-    test_labels: Tensor,
-    num_classes: int | None = None,
-    settings: LinearProbeSettings | None = None,
-) -> LinearProbeResult:
+def linear_probe_selected_on_test(train_features: Tensor, train_labels: Tensor, test_features: Tensor,
+                                  test_labels: Tensor, num_classes: int | None = None,
+                                  settings: LinearProbeSettings | None = None) -> LinearProbeResult:
     """The authors' habit: train on all training rows, report the best epoch of the best head *on the test rows*.
 
     The number is a maximum over heads × epochs tries, hence optimistic; the result says so in ``selected_on``.

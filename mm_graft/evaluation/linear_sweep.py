@@ -31,16 +31,9 @@ class LinearSweep:
         device: where the weights live.
     """
 
-    def __init__(
-        self,
-        num_features: int,
-        num_classes: int,
-        lrs: Sequence[float],
-        weight_decays: Sequence[float],
-        batch_norm: bool = False,
-        generator: torch.Generator | None = None,
-        device: torch.device | str = 'cpu',
-    ) -> None:
+    def __init__(self, num_features: int, num_classes: int, lrs: Sequence[float], weight_decays: Sequence[float],
+                 batch_norm: bool = False, generator: torch.Generator | None = None,
+                 device: torch.device | str = 'cpu') -> None:
         if len(lrs) != len(weight_decays) or not len(lrs):
             raise ValueError(f'{len(lrs)} learning rates and {len(weight_decays)} weight decays; give one each a head')
         self.num_heads, self.num_classes = len(lrs), num_classes

@@ -9,14 +9,8 @@ from mm_graft.evaluation.datasets import build_dataset, dataset_configs, image_l
 from mm_graft.evaluation.splits import pick_per_class, pick_share, read_list, write_list
 
 
-def make_split(
-    source: Config | Path,
-    out: str | Path,
-    share: float | None = None,
-    per_class: int | None = None,
-    from_list: str | None = None,
-    seed: int = 0,
-) -> dict:
+def make_split(source: Config | Path, out: str | Path, share: float | None = None, per_class: int | None = None,
+               from_list: str | None = None, seed: int = 0) -> dict:
     """Write a list by exactly one of ``share``, ``per_class`` and ``from_list``.
 
     Args:

@@ -42,21 +42,10 @@ class OnlineProbe:
         base_lrs: base learning rates of the linear probe.
     """
 
-    def __init__(
-        self,
-        cfg: Config,
-        train: dict | None = None,
-        test: dict | None = None,
-        train_images: int = 10000,
-        test_images: int = 10000,
-        batch_size: int = 256,
-        workers: int = 2,
-        pool: str = 'cls',
-        k: int = 20,
-        temperature: float = 0.07,
-        linear_epochs: int = 20,
-        base_lrs: Sequence[float] = (0.01, 0.1, 1, 10),
-    ) -> None:
+    def __init__(self, cfg: Config, train: dict | None = None, test: dict | None = None, train_images: int = 10000,
+                 test_images: int = 10000, batch_size: int = 256, workers: int = 2, pool: str = 'cls', k: int = 20,
+                 temperature: float = 0.07, linear_epochs: int = 20,
+                 base_lrs: Sequence[float] = (0.01, 0.1, 1, 10)) -> None:
         if test is not None and train is None:
             raise ValueError('OnlineProbe has a test set of its own, but no training set; give `train` too')
         self.sets = build_datasets(cfg if train is None else with_sets(cfg, train, test))

@@ -26,15 +26,8 @@ class NewBlocks(BaseModule):
         init_cfg: as for every host module.
     """
 
-    def __init__(
-        self,
-        embed_dims: int,
-        num_blocks: int,
-        num_heads: int,
-        feedforward_channels: int | None = None,
-        drop_path_rate: float = 0.0,
-        init_cfg: dict | None = None,
-    ) -> None:
+    def __init__(self, embed_dims: int, num_blocks: int, num_heads: int, feedforward_channels: int | None = None,
+                 drop_path_rate: float = 0.0, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
         if num_blocks < 0:
             raise ValueError(f'num_blocks={num_blocks}; choose 0 (only the norm) or more')
