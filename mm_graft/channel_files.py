@@ -34,7 +34,7 @@ def decode_channels(content: bytes, value_range: tuple[float, float] | None = No
     Raises:
         BadImageError: damaged, too large, or of values that have no natural range.
     """
-    return to_unit(stored_channels(content, max_pixels), value_range)
+    return to_byte_range(stored_channels(content, max_pixels), value_range)
 
 
 def stored_channels(content: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -94,7 +94,7 @@ def _to_rgb(image: np.ndarray | None) -> np.ndarray | None:
     return np.concatenate([image[..., 2::-1], image[..., 3:]], axis=2)
 
 
-def to_unit(image: np.ndarray, value_range: tuple[float, float] | None = None) -> np.ndarray:
+def to_byte_range(image: np.ndarray, value_range: tuple[float, float] | None = None) -> np.ndarray:
     """Values of any type as float32 in 0…255, see the module.
 
     Raises:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mm_graft.channel_files import decode_channels, to_unit
+from mm_graft.channel_files import decode_channels, to_byte_range
 from mm_graft.image_files import BadImageError
 
 RNG = np.random.default_rng(0)
@@ -58,10 +58,10 @@ def test_samples_of_a_tiff_are_channels(planar):
 
 
 def test_values_are_brought_to_one_scale_without_rounding():
-    assert to_unit(np.array([[0, 65535, 1]], np.uint16)).tolist() == [[0, 255, pytest.approx(1 / 257)]]
-    assert to_unit(np.array([[0.5, 1.0]])).tolist() == [[127.5, 255]]
-    assert to_unit(np.array([[7, 255]], np.uint8)).tolist() == [[7, 255]]
-    np.testing.assert_allclose(to_unit(np.array([[-5, 0, 50, 100, 200]]), (0, 100)), [[0, 0, 127.5, 255, 255]])
+    assert to_byte_range(np.array([[0, 65535, 1]], np.uint16)).tolist() == [[0, 255, pytest.approx(1 / 257)]]
+    assert to_byte_range(np.array([[0.5, 1.0]])).tolist() == [[127.5, 255]]
+    assert to_byte_range(np.array([[7, 255]], np.uint8)).tolist() == [[7, 255]]
+    np.testing.assert_allclose(to_byte_range(np.array([[-5, 0, 50, 100, 200]]), (0, 100)), [[0, 0, 127.5, 255, 255]])
 
 
 @pytest.mark.parametrize(('content', 'message'), [

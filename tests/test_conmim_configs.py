@@ -111,7 +111,7 @@ def test_both_views_share_crop_and_flip_and_only_the_second_is_perturbed(image):
     assert same[0].equal(same[1])
 
 
-def test_at_384_pixels_the_centre_of_the_image_is_scored_in_its_proportions():
+def test_at_384_pixels_the_center_of_the_image_is_scored_in_its_proportions():
     pixels = np.full((300, 600, 3), 255, np.uint8)
     pixels[:, 150:450] = 0  # the square in the middle
     item = {'img': pixels, 'img_shape': (300, 600), 'ori_shape': (300, 600)}

@@ -80,7 +80,7 @@ def knn(model: BaseModel, images: dict) -> float:
 
 
 @pytest.mark.slow
-def test_a_tiny_conmim_beats_its_own_initialisation_in_knn(images, tmp_path):
+def test_a_tiny_conmim_beats_its_own_initialization_in_knn(images, tmp_path):
     run = Runner(
         model=MODEL, work_dir=str(tmp_path),
         train_dataloader={

@@ -28,7 +28,7 @@ PROTOCOLS = {'knn': 'kNN', 'linear': 'linear', 'fewshot_1': '1 % of labels',
 
 
 def by_method(rows):
-    """Name, colour and the rows of all seeds."""
+    """Name, color and the rows of all seeds."""
     for method, (name, color) in NAMES.items():
         found = [row for row in rows if row['method'] == method]
         if found:

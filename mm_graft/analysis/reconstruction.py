@@ -204,7 +204,7 @@ def _pack(prediction: Tensor, target: Tensor, mask: Tensor, grid: tuple[int, int
 
 
 def _unstandardize(tokens: Tensor, patches: Tensor) -> Tensor:
-    """Give each standardised patch the brightness and contrast that the true one has, as MAE's pictures do."""
+    """Give each standardized patch the brightness and contrast that the true one has, as MAE's pictures do."""
     variance, mean = torch.var_mean(patches, dim=-1, keepdim=True)
     return tokens * torch.sqrt(variance + 1e-6) + mean
 

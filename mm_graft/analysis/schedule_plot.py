@@ -124,7 +124,7 @@ def _step(schedulers: list[_ParamScheduler], length: RunLength, iteration: int) 
 def draw(run: SimulatedRun, title: str) -> Figure:
     """Rates over time from dark (shallow) to bright (deep), a dot where a depth freezes.
 
-    Groups of equal rates share a line; dashed and grey is what follows the global cosine on a depth of FreezeOut.
+    Groups of equal rates share a line; dashed and gray is what follows the global cosine on a depth of FreezeOut.
     """
     figure = Figure(figsize=(9, 4.8), layout='constrained')
     axes = figure.add_subplot()

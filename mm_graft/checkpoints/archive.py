@@ -1,6 +1,6 @@
 """PyTorch's zip archives, read without PyTorch's reader.
 
-That takes what a file says about itself for true: a directory with one flipped bit gives tensors of uninitialised
+That takes what a file says about itself for true: a directory with one flipped bit gives tensors of uninitialized
 memory. Here each record is compared with its checksum, with the digest that this package's writer puts beside it, and
 with the size that is expected, before memory is asked for.
 """

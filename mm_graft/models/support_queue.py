@@ -52,7 +52,7 @@ class SupportQueue(nn.Module):
     A look-up takes the ``num_neighbors`` entries of largest cosine similarity and draws one of them, uniformly. In
     training, entries of the same image count as similarity −1; they can still be picked where too few others are there.
 
-    Entries are kept unnormalised in fp32 (or the precision of the model), and compared in that precision: in bf16 the
+    Entries are kept unnormalized in fp32 (or the precision of the model), and compared in that precision: in bf16 the
     twenty nearest of 65,536 would partly be ties. All processes hold the same queue: what is pushed is gathered rank by
     rank, and the first look-up takes over the main process's. So nothing has to be broadcast (``MIMRefiner`` tells
     DDP). The draw is a function of the state (``seed`` and ``pushed``, in the state dict), the view and the id: a

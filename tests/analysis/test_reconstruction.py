@@ -118,7 +118,7 @@ def test_a_model_that_reconstructs_nothing_is_refused():
         reconstruct(model, pictures(8, 8))
 
 
-def test_pictures_are_cut_from_the_centre(tmp_path):
+def test_pictures_are_cut_from_the_center(tmp_path):
     picture = np.zeros((10, 30, 3), dtype=np.uint8)
     picture[:, 10:20] = 255
     Image.fromarray(picture).save(tmp_path / 'a.png')
@@ -135,7 +135,7 @@ def test_patches_can_be_put_together_again():
     torch.testing.assert_close(again, images.permute(0, 2, 3, 1))
 
 
-def test_histograms_are_means_over_the_colours_without_negative_entries():
+def test_histograms_are_means_over_the_colors_without_negative_entries():
     tokens = torch.tensor([[[1., -9., 2., -9., 3., 0.]]])  # one cell, 2 bins, R G B
     assert tokens_to_histograms(tokens, (1, 1), 2).flatten().tolist() == [2, 0]
 

@@ -6,7 +6,7 @@ from mm_graft.analysis.segmentation_figure import color, draw
 PALETTE = [[1, 2, 3], [4, 5, 6]]
 
 
-def test_classes_have_their_colours_and_void_is_white():
+def test_classes_have_their_colors_and_void_is_white():
     assert color(np.array([[0, 1], [11, 1]]), PALETTE).tolist() == [
         [[1, 2, 3], [4, 5, 6]], [[255, 255, 255], [4, 5, 6]]]
 

@@ -52,7 +52,7 @@ def test_umap_is_taken_where_it_is_installed_and_tsne_elsewhere(monkeypatch):
     np.testing.assert_array_equal(points, features[:, :2])
 
 
-def test_each_model_is_a_panel_and_each_class_a_colour():
+def test_each_model_is_a_panel_and_each_class_a_color():
     figure = draw_points({'a': np.zeros((4, 2)), 'b': np.ones((4, 2))}, np.array([0, 2, 2, 0]), ['cat', 'dog', 'owl'])
     assert [axes.get_title() for axes in figure.axes] == ['a', 'b']
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ['cat', 'owl']

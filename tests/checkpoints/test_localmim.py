@@ -61,7 +61,7 @@ def test_for_a_plain_vit_the_last_tap_norm_is_the_final_norm():
     assert plain_encoder(without) == without
 
 
-def test_the_authors_file_is_recognised_and_fills_this_encoder(golden):
+def test_the_authors_file_is_recognized_and_fills_this_encoder(golden):
     state = torch.load(next(golden.glob('localmim_checkpoint-*.pth')), weights_only=True)['model']
     assert detect_layout(state) == 'localmim'
     dims, depth = state['cls_token'].shape[-1], sum('attn.qkv.weight' in n and n[0] == 'b' for n in state)

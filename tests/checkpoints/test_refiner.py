@@ -38,7 +38,7 @@ def data2vec(seed=0):
     return {name: torch.randn(shape, generator=generator) / 5 for name, shape in names.items()}
 
 
-def test_the_released_layout_is_recognised_and_gives_the_features_of_the_same_weights(tmp_path):
+def test_the_released_layout_is_recognized_and_gives_the_features_of_the_same_weights(tmp_path):
     mae_file(tmp_path / 'mae.pth')
     torch.save({'state_dict': released(tmp_path / 'mae.pth'), 'ctor_kwargs': {'dim': 16}}, tmp_path / 'refined.th')
     plain, ours, images = build(), build(), torch.randn(2, 3, 32, 32)

@@ -13,7 +13,7 @@ STD = torch.tensor([0.229, 0.224, 0.225], dtype=torch.float64).view(3, 1, 1)
 
 
 def to_input(images: np.ndarray) -> torch.Tensor:
-    """(N, H, W, 3) uint8 → (N, 3, H, W) float64, normalised."""
+    """(N, H, W, 3) uint8 → (N, 3, H, W) float64, normalized."""
     pixels = torch.from_numpy(images).double().div(255).permute(0, 3, 1, 2)
     return (pixels - MEAN) / STD
 

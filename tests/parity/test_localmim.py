@@ -98,7 +98,7 @@ def test_localmim_masks_agree_at_every_scale(step, stored):
         np.testing.assert_array_equal(rescale_mask(step['mask'], pred.shape[1]).numpy(), stored[f'loss_mask/{k}'])
 
 
-def test_localmim_losses_agree_and_their_plain_sum_is_optimised(step, stored):
+def test_localmim_losses_agree_and_their_plain_sum_is_optimized(step, stored):
     rtol = 1e-9 if step['fp64'] else 1e-5
     terms = [term.item() for term in step['losses'].values()]
     np.testing.assert_allclose(terms, stored['loss_per_scale'], rtol=rtol)

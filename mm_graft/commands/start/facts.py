@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mm_graft.channel_files import CHANNEL_EXTENSIONS, stored_channels, to_unit
+from mm_graft.channel_files import CHANNEL_EXTENSIONS, stored_channels, to_byte_range
 from mm_graft.commands.run_defaults import usable_cores
 from mm_graft.commands.start.plan import Channels, Folder, Machine
 from mm_graft.image_files import BadImageError, read_header, read_image_bytes
@@ -78,7 +78,7 @@ def look_at_channels(paths: list[str]) -> Channels | None:
     natural = all(image.dtype in (np.uint8, np.uint16) for image in images) or (
         images[0].dtype.kind == 'f' and ends[0] >= 0 and ends[1] <= 1)
     value_range = None if natural or ends[0] == ends[1] else ends
-    values = np.concatenate([to_unit(image, value_range).reshape(-1, image.shape[2]) for image in images])
+    values = np.concatenate([to_byte_range(image, value_range).reshape(-1, image.shape[2]) for image in images])
     mean, std = values.mean(0).tolist(), values.std(0).tolist()
     return Channels(tuple(mean), tuple(value or 1.0 for value in std), value_range, CHANNEL_EXTENSIONS)
 

@@ -1,7 +1,7 @@
-"""Crops and colours of contrastive views with OpenCV on bytes, for loaders that cannot keep up.
+"""Crops and colors of contrastive views with OpenCV on bytes, for loaders that cannot keep up.
 
 The operations and distributions are those of MoCo v3's pipeline with PIL (``facebookresearch/moco-v3@c349e6e``; the
-host's transforms with ``backend='pillow'``); the pixels agree to rounding for the colours, and to the shape of the
+host's transforms with ``backend='pillow'``); the pixels agree to rounding for the colors, and to the shape of the
 filter for resizing and blur. Images are (H, W, 3), uint8, BGR, as ``LoadImageFromFile`` gives them. All randomness is
 Python's, which the host seeds in every worker.
 """
@@ -132,15 +132,15 @@ class FastCrop(BaseTransform):
 
 @TRANSFORMS.register_module()
 class FastPhotometric(BaseTransform):
-    """Colour jitter, grey, blur and solarisation, in this order; the jitter's four parts in random order.
+    """Color jitter, gray, blur and solarization, in this order; the jitter's four parts in random order.
 
     Args:
         jitter: largest change of brightness, contrast and saturation (factors 1 ± x) and of the hue (± x turns).
         jitter_probability: of jitter.
-        gray_probability: of grey.
+        gray_probability: of gray.
         blur_probability: of blur.
         blur_sigma: in pixels, from, to.
-        solarize_probability: of solarisation.
+        solarize_probability: of solarization.
         solarize_threshold: level from which it inverts.
     """
 
@@ -156,10 +156,10 @@ class FastPhotometric(BaseTransform):
         self.solarize_probability, self.solarize_threshold = solarize_probability, solarize_threshold
 
     def transform(self, results: dict) -> dict:
-        """Change the colours of ``img``."""
+        """Change the colors of ``img``."""
         image = results['img']
         if image.ndim != 3 or image.shape[2] != 3:
-            raise ValueError(f'an image of shape {image.shape}; colours need (H, W, 3)')
+            raise ValueError(f'an image of shape {image.shape}; colors need (H, W, 3)')
         if random.random() < self.jitter_probability:
             image = jitter_colors(image, *self.jitter)
         if random.random() < self.gray_probability:

@@ -19,7 +19,7 @@ class GradientConflictHook(Hook):
     """Log the cosine of two losses' gradients in every block, every few iterations (grafting, Eq. 3 and Fig. 1).
 
     Before an iteration the batch that is about to be trained goes through the model once more, without mixed precision,
-    and each of the two terms is differentiated. Logged are ``cos_conflict/block_01`` and so on to all visualisation
+    and each of the two terms is differentiated. Logged are ``cos_conflict/block_01`` and so on to all visualization
     backends (NaN where a block does not train), and what that cost: seconds, and their share of the time since training
     began. One measurement costs one step without its optimizer (5/3 of it if both terms share their whole graph: a
     forward and two backwards of twice its cost, against one and one), so 1 to 2 % of a run with ``interval=100``; in

@@ -15,7 +15,7 @@ from mm_graft.sharding import refuse_sharding, sharding_of
 
 @HOOKS.register_module()
 class OnlineKNNHook(Hook):
-    """Score the encoder's frozen features every few epochs, in the log and all visualisation backends.
+    """Score the encoder's frozen features every few epochs, in the log and all visualization backends.
 
     Logged are ``knn_top1`` and ``linear_top1`` in percent, and what that cost: its seconds, and its share of the time
     since training began. With 10,000 + 10,000 images an evaluation is the forward pass of as many images, once.

@@ -28,7 +28,7 @@ def absent_groups(by_name: dict[str, list[dict]]) -> list[str]:
 
 @HOOKS.register_module()
 class StageLRLoggerHook(Hook):
-    """Log learning rate and frozen share of every stage (or depth), to the text log and all visualisation backends.
+    """Log learning rate and frozen share of every stage (or depth), to the text log and all visualization backends.
 
     The host logs the rate of the first group alone. Here ``stage1_lr`` … are written beside it, and ``stage1_frozen``
     where a part is frozen: the share of the group's tensors that no longer train. A stage (or depth) that has no group,

@@ -49,7 +49,7 @@ def color_jitter(images: Tensor, brightness: float, contrast: float, saturation:
 
 
 def turn_hue(images: Tensor, angle: Tensor) -> Tensor:
-    """Rotate the colours of each image by its angle (B, in radians), luma kept."""
+    """Rotate the colors of each image by its angle (B, in radians), luma kept."""
     forward = torch.tensor(RGB_TO_YIQ, device=images.device, dtype=images.dtype)
     cosine, sine = angle.cos(), angle.sin()
     rotation = torch.zeros(len(images), 3, 3, device=images.device, dtype=images.dtype)

@@ -12,7 +12,7 @@ from mm_graft.registry import MODELS
 
 
 def crop_boxes(count: int, scale: tuple[float, float], ratio: tuple[float, float], like: Tensor) -> Tensor:
-    """Random boxes (B, 4) as centre x, centre y, width, height, in shares of the image.
+    """Random boxes (B, 4) as center x, center y, width, height, in shares of the image.
 
     The area is U(scale), the aspect ratio log-uniform, the place uniform: torchvision's ``RandomResizedCrop``, except
     that a box that would stick out is cut to the image instead of drawn again.
@@ -42,8 +42,8 @@ def crop_and_flip(images: Tensor, boxes: Tensor, flip: Tensor, size: tuple[int, 
 class TwoViewPreprocessor(ChannelPreprocessor):
     """Make both views of a contrastive method on the device, for machines with few cores.
 
-    Each view is cropped, mirrored, jittered, greyed, blurred and solarised with parameters drawn per image, then
-    normalised. MoCo v3's own pipeline (``configs/_base_/imagenet_two_views.py``) does the same work image by image in
+    Each view is cropped, mirrored, jittered, grayed, blurred and solarized with parameters drawn per image, then
+    normalized. MoCo v3's own pipeline (``configs/_base_/imagenet_two_views.py``) does the same work image by image in
     the loader's processes; the distributions agree, the pixels do not (bilinear sampling without antialiasing).
 
     Args:
@@ -83,7 +83,7 @@ class TwoViewPreprocessor(ChannelPreprocessor):
 
     @torch.no_grad()
     def forward(self, data: dict, training: bool = False) -> dict:
-        """Images of a batch, (B, C, H, W) in 0…255 → a list of two views; in test mode one normalised batch."""
+        """Images of a batch, (B, C, H, W) in 0…255 → a list of two views; in test mode one normalized batch."""
         data = self.cast_data(data)
         images = data['inputs'].float()
         if self._channel_conversion:

@@ -18,7 +18,7 @@ from tests.test_configs import ROOT
 
 
 def photo(seed=0, height=75, width=100):
-    """Smooth colours with grain, BGR."""
+    """Smooth colors with grain, BGR."""
     generator = np.random.default_rng(seed)
     coarse = cv2.resize(generator.integers(0, 256, (6, 8, 3), dtype=np.uint8), (width, height),
                         interpolation=cv2.INTER_CUBIC)
@@ -86,7 +86,7 @@ def test_a_hue_may_turn_all_the_way_round():
     assert np.abs(once.astype(int) - image).max() <= 8  # 256 levels of saturation and hue
 
 
-def test_solarising_at_a_threshold():
+def test_solarizing_at_a_threshold():
     levels = np.array([[[0, 127, 128], [129, 200, 255]]], dtype=np.uint8)
     assert fast_views.solarize(levels).tolist() == [[[0, 127, 127], [126, 55, 0]]]
     assert fast_views.solarize(levels, 255).tolist() == [[[0, 127, 128], [129, 200, 0]]]
@@ -224,7 +224,7 @@ def test_mirror_images_and_sizes():
     (lambda: fast_views.FastCrop(8, crop_ratio_range=(0, 1)), '0 < from'),
     (lambda: fast_views.FastCrop(8, aspect_ratio_range=(2, 1)), '0 < from'),
     (lambda: fast_views.FastPhotometric(blur_probability=-1), 'probability of blur'),
-    (lambda: fast_views.FastPhotometric()({'img': photo()[..., 0]}), 'colours need')])
+    (lambda: fast_views.FastPhotometric()({'img': photo()[..., 0]}), 'colors need')])
 def test_wrong_arguments_are_named(build, message):
     with pytest.raises(ValueError, match=message):
         build()

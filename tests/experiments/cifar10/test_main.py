@@ -166,7 +166,7 @@ def test_the_picture_of_the_methods_has_all_of_them(run, tmp_path):
     assert Image.open(tmp_path / 'results' / 'cifar10_cpu' / 'methods.png').format == 'PNG'
 
 
-def test_only_trained_encoders_are_analysed(run, tmp_path, monkeypatch):
+def test_only_trained_encoders_are_analyzed(run, tmp_path, monkeypatch):
     started = []
     monkeypatch.setattr(tool.training, 'run', lambda command, **_: started.append(list(map(str, command))))
     finish(run, 'joint')

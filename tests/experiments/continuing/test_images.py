@@ -74,11 +74,11 @@ def test_an_unreachable_server_is_named(tmp_path, monkeypatch):
 
 
 def test_grey_images_have_three_equal_channels(tmp_path, monkeypatch):
-    class Grey(Downloaded):
+    class Gray(Downloaded):
         def get_data_info(self, row):
             return {'img': torch.full((5, 5), row, dtype=torch.uint8), 'gt_label': self.labels[row]}
 
-    monkeypatch.setattr(images, 'FashionMNIST', Grey)
+    monkeypatch.setattr(images, 'FashionMNIST', Gray)
     monkeypatch.setattr(images, 'prepare_fashion_mnist', lambda root: root)
     domain = images.read_fashion_mnist(tmp_path)
     assert domain.bank.images.shape == (4, 3, 5, 5)

@@ -140,7 +140,7 @@ def test_the_table_has_a_line_a_method_with_mean_and_deviation_over_seeds():
     assert lines[3].startswith('| mae | 1 | 7.0 |')
 
 
-def test_every_row_has_a_config_and_a_colour_in_the_figure():
+def test_every_row_has_a_config_and_a_color_in_the_figure():
     text = (ROOT / 'docs' / 'figures' / 'weak_supervision.py').read_text()
     for name in tool.ROWS:
         assert rows.Row(name, 0, Path()).config.is_file()

@@ -52,7 +52,7 @@ def test_hidden_pixels_do_not_matter_and_visible_ones_do(build):
     assert not torch.allclose(backbone(images)[-1], backbone(changed)[-1])
 
 
-def test_initialisation_is_beits(build):
+def test_initialization_is_beits(build):
     backbone = build(layer_scale_init_value=1e-3)
     for module in backbone.modules():
         if isinstance(module, torch.nn.LayerNorm | torch.nn.Linear):

@@ -79,7 +79,7 @@ def test_the_position_embedding_never_trains_and_the_patch_projection_if_asked(i
         assert ('patch_embed.projection.weight' in gradients(vit, images)) == expected
 
 
-def test_the_position_embedding_stays_frozen_when_weights_are_initialised_or_loaded(tmp_path):
+def test_the_position_embedding_stays_frozen_when_weights_are_initialized_or_loaded(tmp_path):
     vit = build()
     vit.init_weights()
     assert not vit.pos_embed.requires_grad

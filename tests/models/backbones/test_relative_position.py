@@ -33,7 +33,7 @@ def test_bias_is_one_number_per_head_and_pair():
 
 
 @pytest.mark.parametrize('mode', ['bilinear', 'bicubic'])
-def test_resizing_keeps_the_centre_the_corners_order_and_the_class_rows(mode):
+def test_resizing_keeps_the_center_the_corners_order_and_the_class_rows(mode):
     y, x = torch.meshgrid(torch.arange(-2.0, 3), torch.arange(-2.0, 3), indexing='ij')
     table = torch.cat([(y * 10 + x).view(-1, 1), torch.tensor([[7.0], [8], [9]])])
     resized = resize_table(table, (3, 3), (6, 6), mode)

@@ -60,7 +60,7 @@ def test_every_setting_of_the_local_views_matters(batch):
             a.shape == b.shape and torch.equal(a, b) for a, b in zip(plain[2:], others[2:]))
 
 
-def test_local_views_are_never_solarised():
+def test_local_views_are_never_solarized():
     white = {'inputs': torch.full((4, 3, 16, 16), 255, dtype=torch.uint8)}
     made = views(white, **{**PLAIN, 'solarize_probability': (1.0, 1.0)})
     assert all((view * 50 + 100).max() < 1 for view in made[:2])

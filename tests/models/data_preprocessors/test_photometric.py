@@ -47,7 +47,7 @@ def test_grey_is_torchvisions_and_keeps_the_channels(images):
     assert ours.gray(single) is single
 
 
-def test_one_channel_is_jittered_without_colour():
+def test_one_channel_is_jittered_without_color():
     images = torch.rand(3, 1, 4, 4)
     assert only(images, saturation=0.9, hue=0.5).equal(only(images))
     assert not only(images, brightness=0.5).equal(images)
@@ -92,7 +92,7 @@ def test_blur_of_an_image_smaller_than_its_kernel_works():
     assert ours.gaussian_blur(torch.rand(1, 1, 3, 3), torch.tensor([5.0]), 5.0).shape == (1, 1, 3, 3)
 
 
-def test_solarise_is_torchvisions(images):
+def test_solarize_is_torchvisions(images):
     assert ours.solarize(images, 0.5).equal(tv.solarize(images, 0.5))
     assert not ours.solarize(images, 0.5).equal(ours.solarize(images, 0.9))
 

@@ -38,7 +38,7 @@ def test_two_views_are_made_in_training_and_one_batch_in_testing(images):
     torch.testing.assert_close(tested, by_hand)
 
 
-def test_views_are_normalised_with_mean_and_deviation(images):
+def test_views_are_normalized_with_mean_and_deviation(images):
     view = views(build(mean=(10, 20, 30), std=(2, 4, 5), **PLAIN), images)[0]
     by_hand = (images.float() - torch.tensor([10., 20, 30]).view(3, 1, 1)) / torch.tensor([2., 4, 5]).view(3, 1, 1)
     torch.testing.assert_close(view, by_hand, atol=1e-3, rtol=0)

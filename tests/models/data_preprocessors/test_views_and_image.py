@@ -23,7 +23,7 @@ def test_the_two_views_are_those_of_the_parent_and_a_third_version_follows(batch
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(versions, views))
 
 
-def test_the_image_keeps_its_colours(batch):
+def test_the_image_keeps_its_colors(batch):
     image = build(image_scale=(1.0, 1.0), ratio=(1.0, 1.0), flip_probability=0.0)(batch, True)['inputs'][2]
     torch.testing.assert_close(image, (batch['inputs'].float() - 100) / 50, rtol=1e-4, atol=1e-4)
     mirrored = build(image_scale=(1.0, 1.0), ratio=(1.0, 1.0), flip_probability=1.0, to_rgb=True)(

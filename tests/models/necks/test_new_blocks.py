@@ -4,7 +4,7 @@ import torch
 from mm_graft.models.necks.new_blocks import NewBlocks
 
 
-def test_without_blocks_the_class_token_is_only_normalised():
+def test_without_blocks_the_class_token_is_only_normalized():
     tokens = torch.randn(2, 5, 8)
     (output,) = NewBlocks(8, 0, 2)((tokens,))
     torch.testing.assert_close(output, torch.nn.functional.layer_norm(tokens[:, 0], (8,), eps=1e-6))

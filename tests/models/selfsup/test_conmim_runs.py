@@ -102,7 +102,7 @@ def test_two_processes_equal_one_with_the_same_batch_where_no_batch_norm_is(tmp_
     assert_same_parameters(model, parameters_after_ddp(tmp_path, LAYER_NORM_NECK, batches))
 
 
-def test_two_processes_equal_one_that_normalises_each_half_by_itself(tmp_path, batches):
+def test_two_processes_equal_one_that_normalizes_each_half_by_itself(tmp_path, batches):
     model = fixed_model(None)
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.5)
     for views in batches:

@@ -26,7 +26,7 @@ def gradients(model: torch.nn.Module, images: torch.Tensor) -> dict[str, torch.T
     return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
 
 
-def test_the_optimised_loss_is_the_plain_sum_of_the_terms_in_the_log():
+def test_the_optimized_loss_is_the_plain_sum_of_the_terms_in_the_log():
     model = build()
     losses = model.loss(torch.randn(2, 3, 32, 32))
     total, log = model.parse_losses(losses)

@@ -5,7 +5,7 @@ from mm_graft.models.targets.pixels import PixelTarget, standardize_patches
 from tests.defaults import defaults
 
 
-def test_patches_are_standardised_with_the_unbiased_variance():
+def test_patches_are_standardized_with_the_unbiased_variance():
     patch = torch.tensor([[[1., 2., 3., 6.]]])
     expected = (patch - 3) / (14 / 3 + 1e-6)**0.5
     torch.testing.assert_close(standardize_patches(patch), expected)
