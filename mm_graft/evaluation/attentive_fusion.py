@@ -81,12 +81,13 @@ def fit(tokens: Tensor, labels: Tensor, num_classes: int, lr: float, settings: L
     size = min(settings.batch_size, len(tokens))
     steps = [rows for _ in range(settings.epochs) for rows in
              torch.randperm(len(tokens), generator=generator).split(size) if len(rows) > 1]
-    for step, rows in enumerate(steps):
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: half_cosine(step, len(steps)))
+    for rows in steps:
         rows = rows.to(tokens.device)
-        optimizer.param_groups[0]['lr'] = lr * half_cosine(step, len(steps))
         optimizer.zero_grad()
         F.cross_entropy(model(tokens[rows].float()), labels[rows]).backward()
         optimizer.step()
+        schedule.step()
     return model.eval()
 
 
