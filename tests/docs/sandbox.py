@@ -49,6 +49,7 @@ GIVEN = {
 }
 # long commands, and options that make them short
 FEWER = {'evaluate.py': ' --linear-epochs 2', 'analyze conflict': ' --batch-size 4', 'analyze vic': ' --batch-size 4',
+         'benchmark step': ' --steps 2 --warmup 1',
          'experiments.lr_grid': ' --multipliers 0.1 1 --panels 1',
          'experiments.partial_finetuning': ' --frozen 0 6',
          'experiments.wsp.lengths': ' --lengths 0 1 --seeds 0 --images 200'}
