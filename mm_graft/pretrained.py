@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from mmengine.config import Config
 from mmengine.logging import print_log
 from torch import Tensor, nn
@@ -23,8 +24,13 @@ class Tokens(NamedTuple):
     patch_tokens: Tensor
 
 
+SLACK = 0.5  # by which bicubic resizing may leave 0…1; what is normalized or counts to 255 leaves it farther
+
+
 class PretrainedEncoder(nn.Module):
     """A frozen encoder: images (B, C, H, W) in 0…1, RGB, of its own size → class and patch tokens.
+
+    It normalizes them itself. That they are in 0…1 is checked on the first batch alone, as a GPU has to wait for it.
 
     Args:
         encoder: backbone and normalization.
@@ -33,8 +39,10 @@ class PretrainedEncoder(nn.Module):
 
     def __init__(self, encoder: Encoder, source: str) -> None:
         super().__init__()
-        self.encoder = encoder.eval().requires_grad_(False)
+        self.encoder = encoder.requires_grad_(False)
         self.source = source
+        self.looked = False
+        self.eval()
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -53,12 +61,9 @@ class PretrainedEncoder(nn.Module):
         """Tokens after the last block and its norm, or after ``block`` (the first is 1) without a norm.
 
         Raises:
-            ValueError: images of another number of channels or size, or no such block.
+            ValueError: images of another number of channels, size or range, or no such block.
         """
-        expected = (self.encoder.num_channels, *self.image_size)
-        if images.ndim != 4 or tuple(images.shape[1:]) != expected:
-            raise ValueError(f'images of shape {tuple(images.shape)}; {self.source} takes (B, {expected[0]}, '
-                             f'{expected[1]}, {expected[2]}), in 0…1')
+        self._check(images)
         vit = find_backbone(self.encoder.backbone)[1]
         kept = []
         handle = None if block is None else self._block(block).register_forward_hook(
@@ -73,6 +78,19 @@ class PretrainedEncoder(nn.Module):
         patches = math.prod(self.encoder.grid)
         prefix = tokens.shape[1] - patches
         return Tokens(tokens[:, 0] if prefix else None, tokens[:, prefix:])
+
+    def _check(self, images: Tensor) -> None:
+        expected = (self.encoder.num_channels, *self.image_size)
+        if images.ndim != 4 or tuple(images.shape[1:]) != expected or not images.is_floating_point():
+            raise ValueError(f'images of shape {tuple(images.shape)}, {images.dtype}; {self.source} takes (B, '
+                             f'{expected[0]}, {expected[1]}, {expected[2]}), floating point, in 0…1')
+        if self.looked or torch.compiler.is_compiling() or torch.jit.is_tracing() or not len(images):
+            return
+        low, high = (value.item() for value in images.aminmax())
+        if not -SLACK <= low <= high <= 1 + SLACK:
+            raise ValueError(f'images with values from {low:.3g} to {high:.3g}; {self.source} takes 0…1 and normalizes '
+                             'by itself: divide by 255, leave out a normalization before it')
+        self.looked = True
 
     def _block(self, block: int) -> nn.Module:
         blocks = blocks_of(self.encoder.backbone)

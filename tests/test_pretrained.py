@@ -78,3 +78,26 @@ def test_other_images_and_other_files_are_refused(tmp_path, timm_file):
     torch.save(state, tmp_path / 'odd.pth')
     with pytest.raises(CheckpointError, match='is of no square grid of patches'):
         mm_graft.load_encoder(tmp_path / 'odd.pth')
+
+
+@pytest.mark.parametrize(('images', 'said'), [
+    (torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8), r'torch\.uint8; .* floating point, in 0…1'),
+    (torch.full((1, 3, 32, 32), 200.0), 'from 200 to 200; .* divide by 255'),
+    (torch.linspace(-2.1, 2.6, 3072).view(1, 3, 32, 32), r'from -2\.1 to 2\.6; .* leave out a normalization'),
+    (torch.full((1, 3, 32, 32), float('nan')), 'from nan to nan')])
+def test_images_of_another_range_are_refused(timm_file, images, said):
+    encoder = mm_graft.load_encoder(timm_file[1])
+    with pytest.raises(ValueError, match=said):
+        encoder(images)
+    assert not encoder.looked
+    encoder(torch.rand(1, 3, 32, 32) * 1.4 - 0.2)  # as bicubic resizing makes them
+    assert encoder.looked
+
+
+def test_it_evaluates_and_can_be_exported(timm_file):
+    encoder = mm_graft.load_encoder(timm_file[1])
+    assert not any(module.training for module in encoder.modules())
+    images = torch.rand(2, 3, 32, 32)
+    exported = torch.export.export(encoder, (images, )).module()
+    for ours, theirs in zip(encoder(images), exported(images)):
+        torch.testing.assert_close(theirs, ours)
