@@ -30,6 +30,10 @@ METHODS = {name for kind in (nn.Module, Dataset, DataLoader, Hook, OptimWrapper,
                '__getitems__', 'init_weights', 'parse_losses'}
 NAMED_TUPLES = {'_asdict', '_fields', '_replace'}
 ALLOWED_PRIVATE = {'mm_graft/checkpoints/unpickler.py: pickle._Unpickler'}  # the one that is written in Python
+BRITISH = re.compile(
+    r"colour|behaviour|neighbour(?!s'])|\bgrey|\bcentre|"  # the files of golden numbers have one such name
+    r'(general|initial|maxim|minim|normal|optim|organ|recogn|regular|solar|standard|synchron|token|vector|visual)is'
+    r'(e|ing|ation)', re.IGNORECASE)
 SOURCES = sorted(path for path in PACKAGE.rglob('*.py') if '.mim' not in path.parts)
 MODULES = [path for path in SOURCES if path.name != '__init__.py']
 SCRIPTS = [path for folder in ('tools', 'benchmarks', 'experiments', 'tests')
@@ -125,6 +129,21 @@ def private_accesses(path: Path) -> Iterator[str]:
 def is_own(node: ast.expr) -> bool:
     """Whether an expression is the object itself, or its class or base."""
     return ast.unparse(node) in {'self', 'cls', 'super()'}
+
+
+def test_spelling_is_that_of_the_libraries_around():
+    pages = [page for folder in ('', 'docs/', 'configs/*/', 'experiments/**/') for page in ROOT.glob(f'{folder}*.md')]
+    wrong = [f'{relative(path)}:{number}: {found[0]}' for path in SOURCES + SCRIPTS + pages if path != Path(__file__)
+             for number, line in enumerate(path.read_text().splitlines(), 1) if (found := BRITISH.search(line))]
+    assert wrong == []
+
+
+def test_no_module_imports_one_that_imports_it():
+    names = {'.'.join(path.relative_to(PACKAGE).with_suffix('').parts): path for path in MODULES}
+    needed = {name: imports(path) & names.keys() for name, path in names.items()}
+    while free := [name for name, others in needed.items() if not others & needed.keys()]:
+        needed = {name: others for name, others in needed.items() if name not in free}
+    assert needed == {}
 
 
 def test_no_test_forks_itself():

@@ -6,7 +6,7 @@ from PIL import Image
 from mm_graft.analysis.patch_retrieval import draw_neighbors, nearest_patches, patch_box
 
 
-def test_neighbours_are_the_most_similar_patches_of_other_images_whatever_their_length():
+def test_neighbors_are_the_most_similar_patches_of_other_images_whatever_their_length():
     features = torch.eye(4).repeat(3, 1, 1)
     features[2, 1, 0] = 0.1
     features[1, 2] = torch.tensor([0.0, 5, 1, 0])
@@ -16,7 +16,7 @@ def test_neighbours_are_the_most_similar_patches_of_other_images_whatever_their_
 
 
 @pytest.mark.parametrize(('image', 'patch', 'k'), [(3, 0, 1), (0, 4, 1), (-1, 0, 1), (0, 0, 0), (0, 0, 9)])
-def test_a_query_that_does_not_exist_or_too_many_neighbours_are_refused(image, patch, k):
+def test_a_query_that_does_not_exist_or_too_many_neighbors_are_refused(image, patch, k):
     with pytest.raises(ValueError, match='choose'):
         nearest_patches(torch.randn(3, 4, 2), image, patch, k)
 

@@ -8,7 +8,7 @@ from tests.tiny import ARCH, VIT
 
 
 def test_terms_of_two_images_are_those_by_hand():
-    # centred rows are ±(1, 0) scaled to length 1 for x, and ±(0, 1) for y
+    # centered rows are ±(1, 0) scaled to length 1 for x, and ±(0, 1) for y
     x, y = torch.tensor([[3.0, 4], [1, 4]]).double(), torch.tensor([[0.0, 2], [0, 1]]).double()
     found = vic(x, y)
     assert found.norm.item() == pytest.approx((5 + 17**0.5 + 2 + 1) / 4)

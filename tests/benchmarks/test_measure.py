@@ -57,7 +57,7 @@ def test_steps_are_taken_in_turns():
     assert [len(each) for each in times] == [2, 2]
 
 
-def test_a_comparison_is_of_images_and_of_neighbours_in_time():
+def test_a_comparison_is_of_images_and_of_neighbors_in_time():
     ours, others = [{'step': 10.}, {'step': 20.}], [{'step': 20.}, {'step': 10.}]
     assert compare(ours, others, (2, 1))['speedup'] == pytest.approx((4 + 1) / 2)
     assert compare(ours[:1], others[:1], (1, 1)) == {'speedup': 2., 'speedup_quartiles': [2., 2.]}

@@ -118,7 +118,7 @@ def test_tsne_shows_the_chosen_classes(analyze, folder):
     assert picture(folder, 'tsne')
 
 
-def test_attention_maps_and_neighbours_become_pictures(analyze, folder):
+def test_attention_maps_and_neighbors_become_pictures(analyze, folder):
     report = analyze('attention-map', '--count', '3')
     assert np.array(report['models']['joint epoch_0']['maps']).shape == (3, 4, 4)
     assert picture(folder, 'attention-map')
