@@ -20,7 +20,7 @@ from torch import distributed
 
 multiprocessing.set_forkserver_preload([
     'torch._dynamo', 'torch.distributed.tensor', 'torch.testing', 'mmpretrain.models', 'mm_graft.models', 'pytest'])
-SECONDS = 300
+SECONDS = 600  # so long may a process of a test take on a busy machine
 
 
 def fresh() -> None:

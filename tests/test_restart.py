@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.own_process import SECONDS
 from tests.tiny import grafted_mocov3
 
 ROOT = Path(__file__).parents[1]
@@ -32,8 +33,8 @@ def run(config, work_dir, **variables):
         free.bind(('127.0.0.1', 0))
         port = free.getsockname()[1]
     return subprocess.run(
-        [str(ROOT / 'tools' / 'dist_train.sh'), str(config), '2', '--work-dir', str(work_dir)], text=True, timeout=400,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+        [str(ROOT / 'tools' / 'dist_train.sh'), str(config), '2', '--work-dir', str(work_dir)], text=True,
+        timeout=SECONDS, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
         env={**os.environ, 'PYTHON': sys.executable, 'PORT': str(port), 'OMP_NUM_THREADS': '1',
              'CUDA_VISIBLE_DEVICES': '', 'PYTHONPATH': str(ROOT / 'tests'), **variables})
 

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests.own_process import SECONDS
+
 ROOT = Path(__file__).parents[1]
 CONFIG = """
 _base_ = ['{root}/experiments/camvid/configs/vit-tiny_upernet_camvid-half.py']
@@ -33,7 +35,7 @@ def train(config, work_dir):
     done = subprocess.run(
         [sys.executable, str(ROOT / 'tools' / 'train.py'), str(config), '--work-dir', str(work_dir), '--resume',
          '--no-validate', '--init', 'none'], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
-        timeout=300,
+        timeout=SECONDS,
         env={**os.environ, 'PYTHONPATH': f'{ROOT}{os.pathsep}{ROOT / "tests"}', 'OMP_NUM_THREADS': '1',
              'CUDA_VISIBLE_DEVICES': ''})
     assert done.returncode == 0, done.stdout[-3000:]

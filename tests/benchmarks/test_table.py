@@ -11,6 +11,7 @@ from mmengine.config import Config
 
 from benchmarks.table import COLUMNS, CONFIGS, Variant, cells, config_of, markdown, variants
 from mm_graft.analysis.param_table import build_on_meta
+from tests.own_process import SECONDS
 
 ROOT = Path(__file__).parents[2] / 'configs'
 ROW = dict(ms_per_step=50., images_per_s=80., gflops_per_image=3., share_of_peak=.25, ddp_mib_per_step=7.,
@@ -71,7 +72,7 @@ def test_a_table_and_its_numbers_are_written(tmp_path):
     done = subprocess.run(
         [sys.executable, '-m', 'mm_graft', 'benchmark', 'table', '--out', tmp_path, '--methods', 'MAE', '--width',
          'tiny', '--blocks', '3', '--batch', '2', '--img-size', '32', '--steps', '1', '--warmup', '1', '--no-compile',
-         '--device', 'cpu'], cwd=ROOT.parent, text=True, capture_output=True, timeout=300,
+         '--device', 'cpu'], cwd=ROOT.parent, text=True, capture_output=True, timeout=SECONDS,
         env={**os.environ, 'PYTHONPATH': str(ROOT.parent)})
     assert done.returncode == 0, done.stderr
     rows = dict(json.loads((tmp_path / 'speed.json').read_text())['MAE'])

@@ -11,6 +11,7 @@ import pytest
 
 from mm_graft.commands.main import main
 from mm_graft.commands.messages import TRACEBACK
+from tests.own_process import SECONDS
 from tests.tiny import grafted_mocov3, mae_file
 
 ROOT = Path(__file__).parents[2]
@@ -89,6 +90,6 @@ def process(tmp_path):
     def call(*words, **environment):
         known = {**os.environ, 'PYTHONPATH': str(ROOT), **environment}
         return subprocess.run([sys.executable, *map(str, words)], cwd=tmp_path, text=True, capture_output=True,
-                              check=False, timeout=300, env=known)
+                              check=False, timeout=SECONDS, env=known)
 
     return call

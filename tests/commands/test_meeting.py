@@ -11,7 +11,7 @@ from torch import distributed
 
 from mm_graft.commands import meeting
 from mm_graft.commands.meeting import meet, starts_several, telling_others
-from tests.own_process import in_processes
+from tests.own_process import SECONDS, in_processes
 
 ROOT = Path(__file__).parents[2]
 
@@ -98,7 +98,7 @@ def test_a_run_whose_other_process_has_no_data_ends_with_the_reason(config, tmp_
                  '--cfg-options', f'train_dataloader.dataset.data_root={data}']
         processes.append(subprocess.Popen([sys.executable, *words], env=environment, text=True, cwd=tmp_path,
                                           stdout=subprocess.PIPE, stderr=subprocess.PIPE))
-    said = [process.communicate(timeout=200)[1] for process in processes]
+    said = [process.communicate(timeout=SECONDS)[1] for process in processes]
     assert [process.returncode for process in processes] == [1, 1], said
     assert 'error: process 1 of 2 has failed: data folder' in said[0]
     assert 'error: data folder' in said[1]

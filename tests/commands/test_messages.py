@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from mm_graft.commands.messages import TRACEBACK, ReportedError, clean_errors, one_line
+from tests.own_process import SECONDS
 
 
 @pytest.fixture(autouse=True)
@@ -78,14 +79,14 @@ def interrupted(seconds):
 
 def test_ctrl_c_is_one_line_and_status_130():
     child = interrupted(0)
-    assert child.communicate(timeout=30)[1] == 'interrupted\n'
+    assert child.communicate(timeout=SECONDS)[1] == 'interrupted\n'
     assert child.returncode == 130
 
 
 def test_a_second_ctrl_c_ends_at_once():
     child = interrupted(60)
     child.send_signal(signal.SIGINT)
-    assert child.wait(timeout=30) == -signal.SIGINT
+    assert child.wait(timeout=SECONDS) == -signal.SIGINT
     child.communicate()
 
 

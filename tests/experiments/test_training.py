@@ -9,6 +9,7 @@ import time
 import pytest
 
 from experiments import training
+from tests.own_process import SECONDS
 
 LINE = ('11/21 11:42:35 - mmengine - INFO - Epoch(train)  [5][39/78]  base_lr: 7.1e-04 lr: 7.1e-04  eta: 0:02:19  '
         'time: 0.57  data_time: 0.01  loss: 0.5924\n')
@@ -62,11 +63,11 @@ time.sleep(300)
               f"run_training([sys.executable, '-c', {child!r}], pathlib.Path('log'), 'MAE', 1)")
     with subprocess.Popen([sys.executable, '-c', f'import sys; sys.path.insert(0, {str(training.ROOT)!r}); {parent}'],
                           cwd=tmp_path, stderr=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 200
+        deadline = time.monotonic() + SECONDS
         while not (tmp_path / 'started').exists() and time.monotonic() < deadline:
             time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=200) == 128 + signal.SIGTERM
+        assert process.wait(timeout=SECONDS) == 128 + signal.SIGTERM
     assert (tmp_path / 'ended').exists()
 
 

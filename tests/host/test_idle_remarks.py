@@ -6,6 +6,7 @@ import warnings
 import pytest
 
 from mm_graft.host.idle_remarks import LINES, WARNINGS, asks_something, leave_out_remarks
+from tests.own_process import SECONDS
 
 
 @pytest.fixture
@@ -37,6 +38,6 @@ def test_importing_the_host_prints_nothing_and_messages_without_a_log_still_come
     """Fails if the host prints in another way what it cannot import."""
     code = ('from mm_graft.host.idle_remarks import leave_out_remarks\nleave_out_remarks()\nleave_out_remarks()\n'
             'import mmpretrain.datasets\nfrom mmengine.logging import print_log\nprint_log("a message")')
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True, timeout=120)
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True, timeout=SECONDS)
     assert done.stdout == 'a message\n'
     assert done.stderr == ''

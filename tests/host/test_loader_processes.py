@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from mm_graft.evaluation.reading import read_images
 from mm_graft.host import loader_processes
 from mm_graft.host.loader_processes import answered, ignore_signals, outlive_signals
+from tests.own_process import SECONDS
 
 ROOT = Path(__file__).parents[2]
 LOADER = """
@@ -43,7 +44,7 @@ def heeded():
 
 
 def end(*words):
-    return subprocess.run([sys.executable, '-c', LOADER, *words], text=True, capture_output=True, timeout=100,
+    return subprocess.run([sys.executable, '-c', LOADER, *words], text=True, capture_output=True, timeout=SECONDS,
                           check=False, env={**os.environ, 'PYTHONPATH': str(ROOT)})
 
 

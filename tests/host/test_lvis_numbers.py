@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from mm_graft.host.lvis_numbers import give_float
+from tests.own_process import SECONDS
 
 EVALUATION = 'import numpy as np\n\n\ndef total(values):\n    return np.cumsum(values).astype(dtype=np.float)\n'
 PROGRAM = ('import json, sys; sys.path.insert(0, sys.argv[1]); import mm_graft.host.lvis_numbers, lvis.eval, numpy; '
@@ -26,5 +27,5 @@ def test_lvis_counts_with_it_once_the_module_is_imported(tmp_path):
     (tmp_path / 'lvis' / '__init__.py').write_text('')
     (tmp_path / 'lvis' / 'eval.py').write_text(EVALUATION)
     done = subprocess.run([sys.executable, '-c', PROGRAM, str(tmp_path)], text=True, capture_output=True, check=True,
-                          timeout=120)
+                          timeout=SECONDS)
     assert json.loads(done.stdout.splitlines()[-1]) == [[1.0, 3.0], 'float64', False]

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mm_graft.host.mmcv_operators import NAME, Operators, nms, roi_align_backward, roi_align_forward
+from tests.own_process import SECONDS
 
 FEATURES = torch.arange(1., 17.).reshape(1, 1, 4, 4)
 
@@ -148,11 +149,11 @@ def test_other_operators_exist_until_they_are_called():
 
 def test_nothing_of_the_package_imports_it_and_compiled_operators_come_first(tmp_path):
     code = f'import sys, mm_graft.registry, mm_graft.models, mm_graft.engine; assert {NAME!r} not in sys.modules'
-    subprocess.run([sys.executable, '-W', 'ignore', '-c', code], check=True, timeout=120)
+    subprocess.run([sys.executable, '-W', 'ignore', '-c', code], check=True, timeout=SECONDS)
     code = ('import sys, types; compiled = types.ModuleType("mmcv._ext"); sys.modules["mmcv._ext"] = compiled\n'
             'import mm_graft.host.mmcv_operators as ours\n'
             'assert sys.modules["mmcv._ext"] is compiled and not ours.install()')
-    subprocess.run([sys.executable, '-W', 'ignore', '-c', code], check=True, timeout=120)
+    subprocess.run([sys.executable, '-W', 'ignore', '-c', code], check=True, timeout=SECONDS)
 
 
 def test_being_imported_too_late_is_said(monkeypatch):
@@ -173,4 +174,4 @@ def test_the_hosts_own_layers_run_on_it():
             'kept = batched_nms(boxes, torch.tensor([0.5, 0.9, 0.1]), torch.tensor([0, 0, 0]),\n'
             '                    dict(iou_threshold=0.5))[1]\n'
             'assert kept.tolist() == [1, 2]')
-    subprocess.run([sys.executable, '-W', 'ignore', '-c', code], check=True, timeout=180)
+    subprocess.run([sys.executable, '-W', 'ignore', '-c', code], check=True, timeout=SECONDS)

@@ -5,6 +5,7 @@ import pytest
 from mmpretrain.utils import dependency
 
 from mm_graft.host import multimodal
+from tests.own_process import SECONDS
 
 
 @pytest.mark.parametrize(('installed', 'expected'), [('4.57.1', None), ('5.0.0', '5.0.0'), ('10.1.2', '10.1.2')])
@@ -38,7 +39,7 @@ def environment(tmp_path, transformers):
 def test_with_transformers_5_models_are_built_and_blip_says_what_it_lacks(tmp_path):
     code = ('import mm_graft.registry, mmpretrain.models\nfrom mmpretrain.registry import MODELS\n'
             'try:\n    MODELS.build(dict(type="BlipCaption"))\nexcept ImportError as error:\n    print(error)')
-    done = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True, timeout=120,
+    done = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True, timeout=SECONDS,
                           env={'PYTHONPATH': ':'.join([str(environment(tmp_path, '5.24.0')), *sys.path]),
                                'PATH': '/usr/bin:/bin', 'HOME': str(tmp_path)})
     assert 'requires extra multi-modal dependencies' in done.stdout, done.stderr[-2000:]

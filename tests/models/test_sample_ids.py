@@ -8,7 +8,7 @@ from mmpretrain.structures import DataSample
 from torch import distributed
 
 from mm_graft.models.sample_ids import check_ids, path_number, sample_ids, sample_labels
-from tests.own_process import in_processes
+from tests.own_process import SECONDS, in_processes
 
 
 def sample(index=None, path=None, label=None):
@@ -52,7 +52,7 @@ def test_both_come_to_the_device_that_asks():
 def test_a_path_has_the_same_number_in_every_process():
     code = "from mm_graft.models.sample_ids import path_number; print(path_number('a/b.png'))"
     done = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], check=True, capture_output=True, text=True,
-                          timeout=120)
+                          timeout=SECONDS)
     assert int(done.stdout.split()[-1]) == path_number('a/b.png') != path_number('a/c.png')
     assert path_number(None) == 0
 
@@ -66,7 +66,7 @@ def test_an_image_of_another_process_is_named_so():
 
 def clash(rank, folder):
     distributed.init_process_group('gloo', init_method=f'file://{folder}/meet', rank=rank, world_size=2,
-                                   timeout=timedelta(seconds=60))
+                                   timeout=timedelta(seconds=SECONDS))
     said = []
     for batch in ([sample(2 * rank, 'a.png'), sample(2 * rank + 1, 'b.png')],  # all differ
                   [sample(rank, f'{rank}.png'), sample(2, 'same.png')],  # one image twice

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.own_process import SECONDS
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -67,7 +69,7 @@ def test_the_job_is_queued_again_where_it_was_warned_and_saved(bin_, tmp_path, w
         assert process.stdout.readline() == 'started\n'
         time.sleep(0.3)
         os.kill(int((tmp_path / 'pid').read_text()), signal.SIGUSR1)
-    output = process.communicate(timeout=60)[0]
+    output = process.communicate(timeout=SECONDS)[0]
     assert ('scontrol requeue 7' in output) is again
     assert ('saved' in output) is warned
     assert process.returncode == (status if warned else 0)

@@ -15,6 +15,7 @@ import torch
 from mm_graft.depth import depth_map
 from mm_graft.engine.freezing.freezeout_hook import FreezeOutHook
 from tests.engine.freezing.freezeout_runs import Spy, classifier, conmim, localmim, mae, make_runner, moco
+from tests.own_process import SECONDS
 
 
 def freezeout_hook(runner):
@@ -220,7 +221,7 @@ def run_two_ranks(tmp_path, accumulative_counts):
         stderr=subprocess.PIPE, env=os.environ | {
             'RANK': str(rank), 'LOCAL_RANK': str(rank), 'WORLD_SIZE': '2', 'MASTER_ADDR': '127.0.0.1',
             'MASTER_PORT': str(port), 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(root)}) for rank in range(2)]
-    outputs = [rank.communicate(timeout=300) for rank in ranks]
+    outputs = [rank.communicate(timeout=SECONDS) for rank in ranks]
     assert all(rank.returncode == 0 for rank in ranks), outputs[0][1][-3000:]
     line = next(line for line in outputs[0][0].splitlines() if line.startswith('RESULT '))
     return json.loads(line.removeprefix('RESULT '))

@@ -15,7 +15,7 @@ from mm_graft.engine.reliability.run_folder import (
     run_files,
     write_record,
 )
-from tests.own_process import launch
+from tests.own_process import SECONDS, launch
 
 
 def checkpoint(path, run=None, iteration=4):
@@ -43,7 +43,7 @@ def hold_with_a_child(_, folder, said):
 def test_one_process_at_a_time_is_at_work_in_a_folder_and_not_what_a_dead_one_has_started(tmp_path, held):
     said = mp.get_context('forkserver').Queue()
     process = launch(held, tmp_path / 'run', said)
-    child = said.get(timeout=60)
+    child = said.get(timeout=SECONDS)
     with pytest.raises(ValueError, match=rf'another run is using .*run \(process {process.pid} on .*--work-dir'):
         hold_folder(tmp_path / 'run')
     hold_folder(tmp_path / 'other')
