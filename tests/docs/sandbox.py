@@ -52,7 +52,7 @@ FEWER = {'evaluate.py': ' --linear-epochs 2', 'analyze conflict': ' --batch-size
          'benchmark step': ' --steps 2 --warmup 1',
          'experiments.lr_grid': ' --multipliers 0.1 1 --panels 1',
          'experiments.partial_finetuning': ' --frozen 0 6',
-         'experiments.wsp.lengths': ' --lengths 0 1 --seeds 0 --images 200'}
+         'experiments.wsp.lengths': ' --lengths 0 1 --seeds 0 --images 40'}
 SRUN = r'''#!/usr/bin/env bash
 while [[ $1 == -* ]]; do [[ $1 == -p ]] && shift; shift; done
 export SLURM_PROCID=0 SLURM_NTASKS=1 SLURM_LOCALID=0 SLURM_NODELIST=localhost SLURM_NODEID=0
@@ -172,7 +172,7 @@ class Sandbox:
         folder = self.folder / 'data/fashion_mnist'
         folder.mkdir()
         generator = np.random.default_rng(0)
-        for name, count in (('train', 240), ('t10k', 100)):
+        for name, count in (('train', 60), ('t10k', 60)):
             pixels = generator.integers(0, 255, (count, 28, 28), np.uint8)
             for kind, content in (('images-idx3', pixels), ('labels-idx1', np.arange(count, dtype=np.uint8) % 10)):
                 head = np.array([0x800 + content.ndim, *content.shape], '>i4')
