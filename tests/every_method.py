@@ -1,41 +1,51 @@
-"""A training step of each method, small, in bf16 with all that a config turns on."""
+"""A training step of every method as its config has it, in small widths; and of what only an override chooses."""
 
-from mmengine.config import Config
+from pathlib import Path
+
+from mmengine.config import Config, ConfigDict
 
 from benchmarks.step import TrainingStep
-from tests import tiny
-from tests.engine.freezing.freezeout_runs import conmim, localmim, mae, mlp, moco
+from mm_graft.commands.configs import load_config
+from tests.shrink import small
 
-VIEWS = [dict(type='MultiView', num_views=2, transforms=[[]])]
-DEVICE_VIEWS = dict(type='mm_graft.TwoViewPreprocessor', mean=[100.] * 3, std=[50.] * 3, blur_sigma=(0.1, 0.5))
-
-
-def graft(**kwargs):
-    return moco('mm_graft.GraftedMoCoV3', 'mm_graft.GraftViT', **kwargs)
-
-
-def around_vit(kind, head, layers=2):
-    return dict(type=kind, data_preprocessor=tiny.PREPROCESSOR, backbone=dict(type='mm_graft.GraftViT', **tiny.VIT),
-                neck=mlp(layers), head=head)
-
-
-METHODS = {
-    'mae': (mae(), []), 'localmim': (localmim(), []), 'conmim': (conmim(), VIEWS), 'graft': (graft(), VIEWS),
-    'device views': ({**graft(), 'data_preprocessor': DEVICE_VIEWS}, []),
-    'simclr': (around_vit('SimCLR', dict(type='ContrastiveHead', loss=dict(type='CrossEntropyLoss'))), VIEWS),
-    'vicreg': (around_vit('mm_graft.GraftedVICReg', dict(type='mm_graft.VICRegLoss')), VIEWS),
-    'refiner': (tiny.refiner(), VIEWS),
-    'self-distillation': (tiny.self_distillation(), VIEWS),
-    'fine-tuning': (tiny.classifier() | {'data_preprocessor': dict(type='ClsDataPreprocessor', num_classes=2)}, []),
+CONMIM = 'conmim/conmim_vit-base-p16_16xb128-amp-coslr-800e_in1k'
+IBOT = 'dino/vit-b_mae2ibot'
+# a config and overrides
+METHODS = {name: (name, {}) for name in (
+    'graft/vit-b_mae', 'graft/vit-b_mocov32mae_frozen', 'graft/vit-b_mae2mocov3', 'graft/vit-b_joint-mae-mocov3',
+    'graft/vit-b_mae2simsiam', 'graft/vit-b_mae2barlowtwins', 'graft/vit-b_mae2vicreg',
+    'graft/vit-b_mae2byol', 'graft/vit-b_mae2simclr', CONMIM,
+    'localmim/localmim_vit-base-p16_8xb256-amp-coslr-100e_in1k',
+    'localmim/localmim_swin-base_8xb256-amp-coslr-400e_in1k', 'refiner/vit-l_mae_heads',
+    'refiner/vit-b_refined_own-images', IBOT,
+    'dino/dino_vit-small-p16_8xb64-amp-coslr-100e_in1k', 'wsp/vit-b_mae2wsp', 'mixing/beit_vit-base_stage-lr',
+    'mixing/simmim_swin-base_freezeout')} | {
+    'conmim over the batch': (CONMIM, {'model.contrast.type': 'mm_graft.BatchDictionaryContrastLoss'}),
+    'conmim filtered': (CONMIM, {'model.contrast.type': 'mm_graft.FilteredContrastLoss'}),
+    'conmim by image': (CONMIM, {'model.contrast.type': 'mm_graft.InstanceContrastLoss', 'model.mask_generator': None}),
+    'conmim of blocks': (CONMIM, {'model.mask_generator': dict(_delete_=True, type='mm_graft.BlockMask')}),
+    'conmim without teacher': (CONMIM, {'model.teacher': None}),
+    **{f'{name} of views from the device': (f'graft/vit-b_{config}', {
+        'data_preprocessor.type': f'mm_graft.{kind}', 'train_dataloader.dataset.pipeline': [], **options})
+       for name, config, kind, options in (
+           ('graft', 'mae2mocov3', 'TwoViewPreprocessor', {}),
+           ('vicreg', 'mae2vicreg', 'MultiCropPreprocessor', {
+               'data_preprocessor.num_local': 2, 'data_preprocessor.local_size': (96, 96)}),
+           ('joint', 'joint-mae-mocov3', 'ViewsAndImagePreprocessor', {}))},
+    'balanced ibot': (IBOT, {'model.targets': dict(type='mm_graft.SinkhornKnopp')}),
 }
 
 
-def training_step(name):
-    model, views = METHODS[name]
-    return TrainingStep(Config(dict(
-        default_scope='mmpretrain', model=model, custom_hooks=[],
-        train_dataloader=dict(batch_size=4, dataset=dict(type='ImageNet', pipeline=views)),
-        optim_wrapper=dict(
-            type='mm_graft.AutocastOptimWrapper', constructor='mm_graft.GraftOptimWrapperConstructor',
-            paramwise_cfg=dict(stage_lr_mult=[1.0]), optimizer=dict(type='AdamW', lr=1e-3),
-            clip_grad=dict(max_norm=1.)))))
+def config_of(name: str) -> Config:
+    """A method's config with a small model."""
+    config, options = METHODS[name]
+    cfg = load_config(str(Path(__file__).parents[1] / 'configs' / f'{config}.py'), options)
+    cfg.model = ConfigDict(small(cfg.model.to_dict()))
+    if cfg.optim_wrapper.type == 'AmpOptimWrapper':  # the host's, which takes a GPU
+        cfg.optim_wrapper = dict(type='OptimWrapper', optimizer=cfg.optim_wrapper.optimizer)
+    return cfg
+
+
+def training_step(name: str) -> TrainingStep:
+    """The step of a method, of two images."""
+    return TrainingStep(config_of(name), batch_size=2)

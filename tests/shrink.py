@@ -34,3 +34,8 @@ def shrink_swin(model: dict) -> dict:
     """Swin's widths stand in too many places; its depth goes down instead."""
     backbone = {**model['backbone'], 'arch': dict(embed_dims=128, depths=[2, 2, 2, 2], num_heads=[4, 8, 16, 32])}
     return {**model, 'backbone': backbone}
+
+
+def small(model: dict) -> dict:
+    """A model of any of the configs, made small."""
+    return (shrink_swin if 'Swin' in model['backbone']['type'] else shrink)(model)

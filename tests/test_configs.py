@@ -17,7 +17,7 @@ from mmengine.visualization import Visualizer
 import mm_graft.registry  # noqa: F401 - lets `_base_ = 'mmseg::…'` be found
 from benchmarks.batch import image_channels, image_size, random_batch
 from mm_graft.models.ema import CosineMomentumEMA
-from tests.shrink import shrink, shrink_swin
+from tests.shrink import small
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(path for pattern in ('configs/**/*.py', 'experiments/*/configs/*.py') for path in ROOT.glob(pattern)
@@ -47,8 +47,7 @@ def make_batch(cfg: Config, model: torch.nn.Module) -> dict:
 def small_model(cfg: Config) -> dict:
     """The model of a config in small widths."""
     init_default_scope(cfg.default_scope)
-    model = cfg.model.to_dict()
-    model = shrink_swin(model) if 'Swin' in model['backbone']['type'] else shrink(model)
+    model = small(cfg.model.to_dict())
     if 'data_preprocessor' in cfg and not model.get('data_preprocessor'):
         model['data_preprocessor'] = cfg.data_preprocessor
     if cfg.default_scope == 'mmseg':

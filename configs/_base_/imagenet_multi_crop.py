@@ -7,7 +7,7 @@ the pixels not quite (mm_graft/datasets/transforms/fast_views.py says how they d
 dataset_type = 'ImageNet'
 data_root = 'data/imagenet/'
 data_preprocessor = dict(
-    type='SelfSupDataPreprocessor',
+    type='mm_graft.ChannelPreprocessor',
     mean=[123.675, 116.28, 103.53],
     std=[58.395, 57.12, 57.375],
     to_rgb=True,

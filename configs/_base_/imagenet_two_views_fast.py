@@ -6,7 +6,7 @@ The distributions are the same, the pixels not quite (mm_graft/datasets/transfor
 dataset_type = 'ImageNet'
 data_root = 'data/imagenet/'
 data_preprocessor = dict(
-    type='SelfSupDataPreprocessor',
+    type='mm_graft.ChannelPreprocessor',
     mean=[123.675, 116.28, 103.53],
     std=[58.395, 57.12, 57.375],
     to_rgb=True,

@@ -6,7 +6,11 @@ Data:  data/captions/captions.jsonl, one {"image": "path below images/", "captio
 
 data_root = 'data/captions/'
 data_preprocessor = dict(
-    type='ClsDataPreprocessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
+    type='mm_graft.ChannelPreprocessor',
+    mean=[123.675, 116.28, 103.53],
+    std=[58.395, 57.12, 57.375],
+    to_rgb=True,
+    non_blocking=True)  # bytes go to the device, which makes them numbers and normalizes them
 
 train_pipeline = [
     dict(type='mm_graft.TolerantLoadImageFromFile'),

@@ -9,6 +9,7 @@ Expected: nothing published; not run here beyond a step of a small model in the 
 
 _base_ = 'mmpretrain::simmim/simmim_swin-base-w6_8xb256-amp-coslr-100e_in1k-192px.py'
 
+data_preprocessor = dict(type='mm_graft.ChannelPreprocessor', non_blocking=True)  # the same, without waiting
 optim_wrapper = dict(
     type='mm_graft.AutocastOptimWrapper',  # bf16 without a scaler
     constructor='mm_graft.GraftOptimWrapperConstructor',

@@ -30,7 +30,7 @@ def sample_ids(data_samples: Sequence[DataSample] | None, device: torch.device |
     known = torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2)
     everywhere = gather(known.to(device)) if get_world_size() > 1 else known
     check_ids(everywhere.tolist(), dict(zip((number for _, number in pairs), paths)))
-    return known[:, 0].to(device)
+    return known[:, 0].to(device, non_blocking=True)
 
 
 def path_number(path: str | None) -> int:

@@ -45,7 +45,7 @@ class MultiCropPreprocessor(TwoViewPreprocessor):
 
     def local_views(self, images: Tensor) -> tuple[Tensor, ...]:
         """Normalized local views of images in 0…255, made as one batch."""
-        images = (images.flip(1) if self._channel_conversion else images).float() / 255
+        images = self.in_order(images) / 255
         many = images.repeat(self.num_local, 1, 1, 1)  # (B, C, H, W) → (L·B, C, H, W)
         views = self.augment(many, self.local_size, self.local_scale, self.local_blur_probability, 0.0)
         return self.normalize(views * 255).chunk(self.num_local)

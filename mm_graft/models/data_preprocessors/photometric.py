@@ -14,6 +14,8 @@ from torch.nn import functional as F
 LUMA = (0.299, 0.587, 0.114)
 # RGB → YIQ (NTSC); hue is an angle in the IQ plane
 RGB_TO_YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
+# what of a rotation in that plane stays, goes with its cosine, and with its sine
+ROTATION = (((1, 0, 0), (0, 0, 0), (0, 0, 0)), ((0, 0, 0), (0, 1, 0), (0, 0, 1)), ((0, 0, 0), (0, 0, -1), (0, 1, 0)))
 
 
 def uniform(count: int, low: float, high: float, like: Tensor) -> Tensor:
@@ -32,8 +34,8 @@ def gray(images: Tensor) -> Tensor:
         return images
     if images.shape[1] != 3:
         return images.mean(1, keepdim=True).expand_as(images)
-    weights = images.new_tensor(LUMA).view(1, 3, 1, 1)
-    return (images * weights).sum(1, keepdim=True).expand_as(images)
+    red, green, blue = images.split(1, dim=1)
+    return (LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue).expand_as(images)
 
 
 def color_jitter(images: Tensor, brightness: float, contrast: float, saturation: float, hue: float) -> Tensor:
@@ -50,13 +52,11 @@ def color_jitter(images: Tensor, brightness: float, contrast: float, saturation:
 
 def turn_hue(images: Tensor, angle: Tensor) -> Tensor:
     """Rotate the colors of each image by its angle (B, in radians), luma kept."""
-    forward = torch.tensor(RGB_TO_YIQ, device=images.device, dtype=images.dtype)
-    cosine, sine = angle.cos(), angle.sin()
-    rotation = torch.zeros(len(images), 3, 3, device=images.device, dtype=images.dtype)
-    rotation[:, 0, 0] = 1
-    rotation[:, 1, 1] = rotation[:, 2, 2] = cosine
-    rotation[:, 1, 2], rotation[:, 2, 1] = -sine, sine
-    matrix = torch.linalg.inv(forward) @ rotation @ forward  # (B, 3, 3)
+    to_yiq = torch.tensor(RGB_TO_YIQ, dtype=images.dtype)
+    parts = torch.linalg.inv(to_yiq) @ torch.tensor(ROTATION, dtype=images.dtype) @ to_yiq  # (3, 3, 3)
+    parts = parts.to(images.device, non_blocking=True)  # made on the CPU, since an inverse waits for the device
+    factors = torch.stack([torch.ones_like(angle), angle.cos(), angle.sin()])  # (3, B)
+    matrix = torch.einsum('kb,kij->bij', factors, parts)
     return torch.einsum('bij,bjhw->bihw', matrix, images).clamp(0, 1)
 
 

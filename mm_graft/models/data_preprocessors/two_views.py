@@ -60,6 +60,7 @@ class TwoViewPreprocessor(ChannelPreprocessor):
         blur_sigma: in pixels, from, to.
         solarize_probability: of the first and the second view; above half of the brightness.
         flip_probability: of each view.
+        non_blocking: whether images are copied to the device without waiting for it.
     """
 
     def __init__(self, mean: list[float], std: list[float], to_rgb: bool = False,
@@ -68,8 +69,8 @@ class TwoViewPreprocessor(ChannelPreprocessor):
                  jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.2, 0.1), jitter_probability: float = 0.8,
                  gray_probability: float = 0.2, blur_probability: tuple[float, float] = (1.0, 0.1),
                  blur_sigma: tuple[float, float] = (0.1, 2.0), solarize_probability: tuple[float, float] = (0.0, 0.2),
-                 flip_probability: float = 0.5) -> None:
-        super().__init__(mean=mean, std=std, to_rgb=to_rgb)
+                 flip_probability: float = 0.5, non_blocking: bool = True) -> None:
+        super().__init__(mean=mean, std=std, to_rgb=to_rgb, non_blocking=non_blocking)
         for value in (jitter_probability, gray_probability, flip_probability, *blur_probability,
                       *solarize_probability):
             if not 0 <= value <= 1:
@@ -85,18 +86,12 @@ class TwoViewPreprocessor(ChannelPreprocessor):
     def forward(self, data: dict, training: bool = False) -> dict:
         """Images of a batch, (B, C, H, W) in 0…255 → a list of two views; in test mode one normalized batch."""
         data = self.cast_data(data)
-        images = data['inputs'].float()
-        if self._channel_conversion:
-            images = images.flip(1)
+        images = self.in_order(data['inputs'])
         if not training:
             return {**data, 'inputs': self.normalize(images)}
         images = images / 255
         views = [self.normalize(self.view(images, index) * 255) for index in (0, 1)]
         return {**data, 'inputs': views}
-
-    def normalize(self, images: Tensor) -> Tensor:
-        """Subtract the mean, divide by the standard deviation."""
-        return (images - self.mean) / self.std
 
     def view(self, images: Tensor, index: int) -> Tensor:
         """One view of images in [0, 1]; ``index`` says which blur and solarize probabilities are meant."""

@@ -32,8 +32,7 @@ class ViewsAndImagePreprocessor(TwoViewPreprocessor):
         data = self.cast_data(data)
         result = super().forward(data, training)
         if training:
-            images = data['inputs'].float()
-            image = self.crop(images.flip(1) if self._channel_conversion else images)
+            image = self.crop(self.in_order(data['inputs']))
             result['inputs'] = [*result['inputs'], self.normalize(image)]
         return result
 

@@ -45,8 +45,8 @@ def patch_cross_entropy(student: Tensor, targets: Tensor, mask: Tensor, temperat
         temperature: of the student.
     """
     entropy = -(targets * (student / temperature).log_softmax(-1)).sum(-1)  # (M,)
-    hidden = mask.sum(1, keepdim=True).expand(mask.shape)[mask]  # (M,), of the image of each patch
-    return (entropy / hidden).sum() / len(mask)
+    hidden = mask.sum(1)  # (B,)
+    return (entropy / hidden.repeat_interleave(hidden, output_size=len(entropy))).sum() / len(mask)
 
 
 def centered_softmax(scores: Tensor, center: Tensor, temperature: float) -> Tensor:
@@ -83,7 +83,7 @@ def _logsumexp_over_samples(x: Tensor) -> Tensor:
 
 def mean_over_processes(scores: Tensor) -> tuple[Tensor, Tensor]:
     """Mean (K,) of the rows (M, K) of all processes, 0 if there are none, and their number."""
-    total, count = scores.sum(0), scores.new_tensor(float(len(scores)))
+    total, count = scores.sum(0), scores.new_full((), len(scores))
     all_reduce(total)
     all_reduce(count)
     return total / count.clamp(min=1), count

@@ -35,7 +35,7 @@ def flatten_tags(labels: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     if min(lengths) == 0:
         raise ValueError(f'image {lengths.index(0)} of the batch has no tag; leave such images out of the data set')
     flat = torch.cat(labels)
-    counts = torch.tensor(lengths, device=flat.device)
+    counts = torch.tensor(lengths).to(flat.device, non_blocking=True)
     rows = torch.repeat_interleave(torch.arange(len(labels), device=flat.device), counts, output_size=len(flat))
     return flat, rows, counts
 

@@ -52,7 +52,9 @@ def block_mask(batch_size: int, grid: tuple[int, int], ratio: float | Tensor, mi
         device: where the masks are made.
         generator: source of randomness on that device; torch's own if None.
     """
-    target = (torch.as_tensor(ratio, dtype=torch.float64, device=device) * grid[0] * grid[1]).long()
+    if not isinstance(ratio, Tensor):
+        ratio = torch.full((), ratio, dtype=torch.float64, device=device)
+    target = (ratio.double() * grid[0] * grid[1]).long()
     uniform = torch.rand(tries, batch_size, 4, device=device, generator=generator)
     mask = torch.zeros(batch_size, *grid, dtype=torch.bool, device=device)
     refusals = torch.zeros(batch_size, dtype=torch.long, device=device)
@@ -62,7 +64,7 @@ def block_mask(batch_size: int, grid: tuple[int, int], ratio: float | Tensor, mi
         added = (rectangle & ~mask).sum((1, 2))
         accepted = fits & (added > 0) & (added <= remaining) & (refusals < PATIENCE)
         mask |= rectangle & accepted[:, None, None]
-        refusals = torch.where(accepted, 0, refusals + 1)
+        refusals = (refusals + 1).masked_fill(accepted, 0)
     return mask.flatten(1)  # (B, H, W) → (B, N)
 
 

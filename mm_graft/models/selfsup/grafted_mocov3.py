@@ -49,13 +49,19 @@ class GraftedMoCoV3(HasMomentumEncoder, MoCoV3):
         """The symmetric contrastive loss of two views, each (B, 3, H, W)."""
         views = torch.cat(pick_views(inputs, 0, 1))  # 2 × (B, 3, H, W) → (2B, 3, H, W)
         features, targets = encode_both(self.backbone, self.momentum_encoder, views)
-        q1, q2 = project_views(self.neck, features)
+        queries = project_views(self.neck, features)
         with torch.no_grad():
-            k1, k2 = project_views(self.momentum_encoder.module[1], targets)
-        return {'loss': self.head.loss(q1, k2) + self.head.loss(q2, k1)}
+            keys = project_views(self.momentum_encoder.module[1], targets)
+        return {'loss': symmetric_loss(self.head, queries, keys)}
 
 
 def project_views(neck: nn.Module, features: Tensor) -> tuple[Tensor, Tensor]:
     """Project the features of two views as separate batches: (2B, D) → 2 × (B, C)."""
     first, second = features.chunk(2)
     return neck((first, ))[0], neck((second, ))[0]
+
+
+def symmetric_loss(head: nn.Module, queries: tuple[Tensor, Tensor], keys: tuple[Tensor, Tensor]) -> Tensor:
+    """The loss of each view's projections (B, C) with the other view's keys (B, C), added."""
+    with queries[0].device:  # where the host makes its labels then: it would copy them there, and wait
+        return head.loss(queries[0], keys[1]) + head.loss(queries[1], keys[0])

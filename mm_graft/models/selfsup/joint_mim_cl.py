@@ -11,7 +11,7 @@ from mmpretrain.models.selfsup.base import BaseSelfSupervisor
 from torch import Tensor
 
 from mm_graft.models.momentum_encoder import HasMomentumEncoder
-from mm_graft.models.selfsup.grafted_mocov3 import project_views
+from mm_graft.models.selfsup.grafted_mocov3 import project_views, symmetric_loss
 from mm_graft.registry import MODELS
 
 VIEWS = 3
@@ -64,11 +64,11 @@ class JointMIMCL(HasMomentumEncoder, BaseSelfSupervisor):
     def contrastive_loss(self, first: Tensor, second: Tensor) -> Tensor:
         """MoCo v3's symmetric loss of two views, each (B, 3, H, W)."""
         views = torch.cat((first, second))  # 2 × (B, 3, H, W) → (2B, 3, H, W)
-        q1, q2 = project_views(self.neck, self.backbone(views, mask=None)[-1])
+        queries = project_views(self.neck, self.backbone(views, mask=None)[-1])
         with torch.no_grad():
             backbone, neck = self.momentum_encoder.module
-            k1, k2 = project_views(neck, backbone(views, mask=None)[-1])
-        return self.head.loss(q1, k2) + self.head.loss(q2, k1)
+            keys = project_views(neck, backbone(views, mask=None)[-1])
+        return symmetric_loss(self.head, queries, keys)
 
     def pixel_loss(self, images: Tensor) -> Tensor:
         """MAE's loss of images (B, 3, H, W) under a random mask."""

@@ -135,19 +135,27 @@ class SelfDistillation(HasMomentumEncoder, BaseSelfSupervisor):
         return self
 
     @torch.no_grad()
-    def teach(self, images: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Targets of class tokens (G·B, K) and hidden patches (M, K) of whole global views (G·B, C, H, W)."""
+    def teach(self, images: Tensor, places: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Targets of class tokens (G·B, K) and of patches at ``places`` (M, K) of global views (G·B, C, H, W)."""
         backbone, head, *patch_head = self.momentum_encoder.module
         tokens = backbone(images)[-1]
         classes = self.targets(head(tokens[:, 0]), self.temperature())
-        if mask is None:
+        if places is None:
             return classes, None
-        scores = (patch_head or [head])[0](self.patches(tokens)[mask])
+        scores = (patch_head or [head])[0](self.patches(tokens, places))
         return classes, self.patch_targets(scores, self.patch_temperature())
 
-    def patches(self, tokens: Tensor) -> Tensor:
-        """The patches (B, N, D) of all tokens (B, P + N, D)."""
-        return tokens[:, self.backbone.num_extra_tokens:]
+    def hide(self, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Masks (B, N) of ``count`` images, and the places (M,) of hidden patches among those of all.
+
+        Drawn where the CPU can count them: a device would have to be waited for.
+        """
+        mask = self.mask_generator(count, 'cpu')
+        return tuple(x.to(device, non_blocking=True) for x in (mask, mask.flatten().nonzero().squeeze(1)))
+
+    def patches(self, tokens: Tensor, places: Tensor) -> Tensor:
+        """The patches (M, D) at ``places`` of the tokens (B, P + N, D) of all images."""
+        return tokens[:, self.backbone.num_extra_tokens:].flatten(0, 1).index_select(0, places)
 
     def encode(self, images: Tensor, mask: Tensor | None) -> Tensor:
         """The student's tokens (B, P + N, D) of images of which ``mask`` hides patches."""
@@ -164,8 +172,8 @@ class SelfDistillation(HasMomentumEncoder, BaseSelfSupervisor):
         """Terms ``loss_class``, ``loss_patch``, ``loss_koleo`` of views (B, C, H, W), global ones first."""
         views = check_views(inputs, self.num_global_views)
         whole = torch.cat(views[:self.num_global_views])  # G × (B, C, H, W) → (G·B, C, H, W)
-        mask = None if self.mask_generator is None else self.mask_generator(len(whole), whole.device)
-        targets, patch_targets = self.teach(whole, mask)
+        mask, places = (None, None) if self.mask_generator is None else self.hide(len(whole), whole.device)
+        targets, patch_targets = self.teach(whole, places)
 
         tokens = self.encode(whole, mask)
         classes = [tokens[:, 0], *self.encode_local(views[self.num_global_views:])]
@@ -173,7 +181,7 @@ class SelfDistillation(HasMomentumEncoder, BaseSelfSupervisor):
         by_view = [x.unflatten(0, (-1, len(views[0]))) for x in (scores, targets)]
         terms = {'loss_class': class_cross_entropy(*by_view, self.student_temperature)}
         if mask is not None:
-            scores = at_least_float32((self.patch_head or self.head)(self.patches(tokens)[mask]))  # (M, K)
+            scores = at_least_float32((self.patch_head or self.head)(self.patches(tokens, places)))  # (M, K)
             terms['loss_patch'] = self.patch_weight * patch_cross_entropy(
                 scores, patch_targets, mask, self.student_temperature)
         if self.koleo_weight:

@@ -27,8 +27,14 @@ class WeaklySupervised(ImageClassifier):
         backbone: a ViT, e.g. ``mm_graft.GraftViT``.
         head: a linear head of the host with ``loss=dict(type='mm_graft.TagCrossEntropyLoss')``; its ``num_classes`` are
             the labels of the data set.
+        data_preprocessor: any, as for self-supervised methods; the host's classifiers take one that mixes images too.
         kwargs: as for the host.
     """
+
+    def __init__(self, *args, data_preprocessor: dict | None = None, **kwargs) -> None:
+        if data_preprocessor and not kwargs.get('train_cfg'):
+            data_preprocessor = MODELS.build({'type': 'ClsDataPreprocessor', **data_preprocessor})
+        super().__init__(*args, data_preprocessor=data_preprocessor, **kwargs)
 
     def loss(self, inputs: Tensor, data_samples: list) -> dict[str, Tensor]:
         """Cross-entropy of images (B, 3, H, W) with the tags in their samples; the share of right tags is logged."""

@@ -14,6 +14,8 @@ from tests.engine.freezing.freezeout_runs import Spy, mae, make_runner
 from tests.every_method import METHODS, training_step
 from tests.tiny import VIT, classifier, grafted_mocov3
 
+# of those whose blocks are of one kind and are called in one way, one is enough
+BLOCKS = [name for name in METHODS if '/' in name and not name.startswith('graft/vit-b_mae2')]
 HOOK = dict(type='mm_graft.CompileBlocksHook', backend='aot_eager')
 
 
@@ -56,7 +58,7 @@ def test_the_number_of_graphs_does_not_grow_with_depth_or_freezing():
     assert not counters['graph_break']
 
 
-@pytest.mark.parametrize('name', sorted({*METHODS} - {'device views'}))
+@pytest.mark.parametrize('name', BLOCKS)
 def test_the_blocks_of_no_method_are_broken_into_several_graphs(name):
     step = training_step(name)
     assert compile_blocks(step.model, backend='aot_eager') >= 4
