@@ -1,9 +1,10 @@
-"""Processor seconds from a command to its help, its error, or its first step, beside the host's imports and Runner.
+"""Processor seconds from a command to its help, error, first step or result, beside the host's imports and Runner.
 
     OMP_NUM_THREADS=1 python -m benchmarks.startup --page docs/performance.md
 
 Each row is a process of its own, the least of some rounds. The first steps are runs of one iteration of the same tiny
-MAE: by `mm_graft train` with all hooks of `_base_/runtime.py`, and by the host's Runner with the host's.
+MAE: by `mm_graft train` with all hooks of `_base_/runtime.py`, and by the host's Runner with the host's. The other
+commands get a checkpoint of that MAE and eight small images, so that what they take is what every use of them takes.
 """
 
 import argparse
@@ -15,6 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 
 from benchmarks.page import put
@@ -54,10 +58,11 @@ def leaves(parser: argparse.ArgumentParser) -> list[list[str]]:
 def programs(folder: Path) -> dict[str, list[list[str]]]:
     """Row → argument lists for Python; of several the dearest counts."""
     images = folder / 'images'
-    images.mkdir()
-    for index in range(4):
+    for index in range(8):
         pixels = np.random.default_rng(index).integers(0, 255, (40, 40, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(images / f'{index}.png')
+        path = images / 'ab'[index % 2] / f'{index}.png'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
     for name, base in (('host', ''), ('ours', f"_base_ = [{str(ROOT / 'configs/_base_/runtime.py')!r}]\n")):
         text = CONFIG.format(images=str(images), work_dir=str(folder / name))
         (folder / f'{name}.py').write_text(base + text)
@@ -72,6 +77,22 @@ def programs(folder: Path) -> dict[str, list[list[str]]]:
         '`import mmpretrain.models`': [['-W', 'ignore', '-c', IMPORTS]],
         "the host's Runner, first step": [['-W', 'ignore', '-c', HOST_RUN, str(folder / 'host.py')]],
         '`mm_graft train`, first step': [[*ours, 'train', str(folder / 'ours.py')]],
+        **{f'`mm_graft {name}`': [[*ours, *name.split(), *words]] for name, words in results(folder).items()},
+    }
+
+
+def results(folder: Path) -> dict[str, list[str]]:
+    """Command → the rest of its words, for a first result from the checkpoint and the images in ``folder``."""
+    checkpoint, images = str(folder / 'tiny.pth'), str(folder / 'images')
+    cfg = Config.fromfile(folder / 'host.py')
+    init_default_scope('mmpretrain')
+    torch.save({'state_dict': MODELS.build(cfg.model).state_dict(), 'meta': {'cfg': cfg.pretty_text}}, checkpoint)
+    return {
+        'evaluate --protocols knn': [checkpoint, '--labels', images, '--ks', '1', '--out', str(folder / 'evaluated')],
+        'embed': [checkpoint, images, '--out', str(folder / 'features.npz')],
+        'inspect params': [str(folder / 'host.py')],
+        'convert layout --to timm': [checkpoint, str(folder / 'converted.pth')],
+        'split --per-class 1': [images, str(folder / 'list.txt')],
     }
 
 

@@ -78,7 +78,8 @@ def test_each_command_with_a_path_is_among_the_wrong_paths():
 
 
 def test_a_training_imports_nothing_slow_that_it_does_not_use(process):
-    code = ('import sys, mm_graft.models, mm_graft.engine, mm_graft.datasets, mm_graft.evaluation; '
+    code = ('import sys, mm_graft.models, mm_graft.engine, mm_graft.datasets, mm_graft.evaluation, '
+            'mm_graft.commands.start.session; '
             'print([name for name in ("timm", "scipy", "sklearn", "matplotlib", "pandas") if name in sys.modules])')
     assert process('-W', 'ignore', '-c', code).stdout.splitlines()[-1] == '[]'
 

@@ -3,7 +3,6 @@
 import shutil
 from pathlib import Path
 
-import timm
 import torch
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
@@ -29,6 +28,7 @@ def local_weights(checkpoint: str | None, out: Path) -> str | None:
 
 def fetch_timm(name: str, folder: Path) -> None:
     """Write timm's pretrained model as a folder of ``config.json`` and ``model.safetensors``, whole or not at all."""
+    import timm
     if not timm.is_model(name):
         near = timm.list_pretrained(f'*{name.split(".")[0]}*')[:5]
         raise ValueError(f'timm {timm.__version__} has no model {name!r}'
