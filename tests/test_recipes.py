@@ -131,7 +131,7 @@ def test_views_of_the_fast_transforms_and_the_device_are_those_of_moco_v3():
                                          'solarize_threshold': 128}
     assert defaults(TwoViewPreprocessor) == {
         **jitter, 'to_rgb': False, 'size': None, 'scale': (0.08, 1.0), 'ratio': square, 'flip_probability': 0.5,
-        'blur_probability': (1.0, 0.1), 'solarize_probability': (0.0, 0.2)}
+        'blur_probability': (1.0, 0.1), 'solarize_probability': (0.0, 0.2), 'non_blocking': True}
     assert defaults(ViewsAndImagePreprocessor)['image_scale'] == (0.2, 1.0)
 
 
