@@ -4,7 +4,7 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from mm_graft.commands.arguments import add_encoder, add_overrides, at_least_one, check_files
+from mm_graft.commands.arguments import add_encoder, add_overrides, at_least_one, check_files, positive, whole
 from mm_graft.commands.configs import AnalyzedModel, add_checkpoint, config_for, run_name
 from mm_graft.commands.labeled import add_labeled, use_labeled
 
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--out', type=Path, default=Path('work_dirs/analysis'), help='folder of JSON and figure')
     add_encoder(parser)
     parser.add_argument('--batch-size', type=at_least_one, default=32, help='images at once')
-    parser.add_argument('--seed', type=int, default=0, help='of what is random: order of the images, masks, t-SNE')
+    parser.add_argument('--seed', type=whole, default=0, help='of what is random: order of the images, masks, t-SNE')
     parser.add_argument('--device', help='of the models (default: a GPU where there is one)')
     add_overrides(parser)
 
@@ -27,7 +27,7 @@ def training_arguments(parser: argparse.ArgumentParser) -> None:
     """Batches of the training data."""
     add_arguments(parser)
     parser.add_argument('--batches', type=at_least_one, default=16, help='of the training data')
-    parser.add_argument('--workers', type=int, default=0, help='processes that read images')
+    parser.add_argument('--workers', type=whole, default=0, help='processes that read images')
 
 
 def conflict_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +54,7 @@ def map_arguments(parser: argparse.ArgumentParser) -> None:
 def retrieval_arguments(parser: argparse.ArgumentParser) -> None:
     """Which patch to look for."""
     image_arguments(parser, 32)
-    parser.add_argument('--query', type=int, nargs=2, default=[0, 0], metavar=('IMAGE', 'PATCH'),
+    parser.add_argument('--query', type=whole, nargs=2, default=[0, 0], metavar=('IMAGE', 'PATCH'),
                         help='index of the image, and of its patch in row-major order')
     parser.add_argument('--neighbors', type=at_least_one, default=10, help='patches to find')
 
@@ -65,7 +65,7 @@ def tsne_arguments(parser: argparse.ArgumentParser) -> None:
     add_labeled(parser)
     parser.add_argument('--classes', type=at_least_one, default=10, help='the first ones of the test set')
     parser.add_argument('--per-class', type=at_least_one, default=50, help='images of each')
-    parser.add_argument('--perplexity', type=float, default=30.0, help='of t-SNE: about how many neighbors count')
+    parser.add_argument('--perplexity', type=positive, default=30.0, help='of t-SNE: about how many neighbors count')
     parser.add_argument('--pool', choices=('cls', 'avg'), default='cls', help='class token, or mean over the patches')
 
 
@@ -79,7 +79,7 @@ def reconstruction_arguments(parser: argparse.ArgumentParser) -> None:
 def segmentation_arguments(parser: argparse.ArgumentParser) -> None:
     """Which images of the test set."""
     add_arguments(parser)
-    parser.add_argument('--indices', type=int, nargs='+', default=[0], help='of the test images')
+    parser.add_argument('--indices', type=whole, nargs='+', default=[0], help='of the test images')
 
 
 def detection_arguments(parser: argparse.ArgumentParser) -> None:
@@ -94,7 +94,7 @@ def layers_arguments(parser: argparse.ArgumentParser) -> None:
     add_labeled(parser)
     parser.add_argument('--train-images', type=at_least_one, default=5000, help='to learn from, class-balanced')
     parser.add_argument('--test-images', type=at_least_one, default=2000, help='to score, class-balanced')
-    parser.add_argument('--workers', type=int, default=0, help='processes that read images')
+    parser.add_argument('--workers', type=whole, default=0, help='processes that read images')
 
 
 def check(args: argparse.Namespace) -> list[AnalyzedModel]:

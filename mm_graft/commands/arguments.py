@@ -1,6 +1,7 @@
 """Parsing shared by the commands. Nothing here imports torch or MMEngine, so that errors appear at once."""
 
 import argparse
+import math
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -99,12 +100,22 @@ def check_files(what: str, *paths: str) -> None:
     """Check that input files exist, before anything slow begins."""
     for path in paths:
         if '://' not in path and not Path(path).exists():
-            raise FileNotFoundError(f'{what} {path} does not exist; give the path of a file')
+            raise FileNotFoundError(f'{what} {path} does not exist; check its path')
 
 
 def at_least_one(text: str) -> int:
     """An integer from 1 on, for ``add_argument(type=…)``."""
     return _number(text, int, lambda number: number >= 1, 'an integer ≥ 1')
+
+
+def whole(text: str) -> int:
+    """An integer from 0 on, for ``add_argument(type=…)``."""
+    return _number(text, int, lambda number: number >= 0, 'an integer ≥ 0')
+
+
+def positive(text: str) -> float:
+    """A finite number above 0, for ``add_argument(type=…)``."""
+    return _number(text, float, lambda number: 0 < number < math.inf, 'a number > 0')
 
 
 def share(text: str) -> float:

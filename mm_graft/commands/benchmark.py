@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mm_graft.commands.arguments import add_overrides, at_least_one, check_files
+from mm_graft.commands.arguments import add_overrides, at_least_one, check_files, whole
 from mm_graft.commands.configs import check_folders, content_root, load_config
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def step_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('config', help='config file')
     parser.add_argument('--batch', type=at_least_one, metavar='N', help="images a step (default: the config's)")
     parser.add_argument('--img-size', type=at_least_one, metavar='N', help="side of the images (default: the config's)")
-    parser.add_argument('--freeze', type=int, default=0, metavar='K', help='freeze the stem and the first K blocks')
+    parser.add_argument('--freeze', type=whole, default=0, metavar='K', help='freeze the stem and the first K blocks')
     parser.add_argument('--vs', metavar='OTHER_CONFIG', help='measure this one in turns with the other')
     _add_measuring(parser)
     _add_result(parser)
@@ -33,7 +33,7 @@ def loader_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--images', type=at_least_one, default=300, metavar='N', help='how many to load')
     parser.add_argument('--folder', type=Path, help="JPEGs to use instead of the config's data")
     parser.add_argument('--synthetic', action='store_true', help='make 500×375 JPEGs and use them instead')
-    parser.add_argument('--workers', type=int, default=0, metavar='N', help='also run a loader with N processes')
+    parser.add_argument('--workers', type=whole, default=0, metavar='N', help='also run a loader with N processes')
     _add_result(parser)
 
 
@@ -102,7 +102,7 @@ def table(args: argparse.Namespace, inputs: None) -> None:
 
 def _add_measuring(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--steps', type=at_least_one, default=20, metavar='N', help='measured steps')
-    parser.add_argument('--warmup', type=int, default=5, metavar='N', help='steps before')
+    parser.add_argument('--warmup', type=whole, default=5, metavar='N', help='steps before')
     parser.add_argument('--device', help='where to run (default: a GPU where there is one)')
 
 

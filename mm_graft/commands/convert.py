@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mm_graft.commands.arguments import add_encoder, add_overrides, check_files
+from mm_graft.commands.arguments import add_encoder, add_overrides, at_least_one, check_files
 from mm_graft.commands.configs import add_checkpoint, config_for
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def layout_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--to', default='mmpretrain', choices=('hf', *LAYOUTS),
                         help="layout of the target; hf: the one of Hugging Face's that holds the encoder")
     parser.add_argument(
-        '--grid', type=int, nargs=2, metavar=('ROWS', 'COLUMNS'),
+        '--grid', type=at_least_one, nargs=2, metavar=('ROWS', 'COLUMNS'),
         help='interpolate positions to this grid of patches (512 pixels and patches of 16: 32 32); default: keep them')
 
 
@@ -108,7 +108,7 @@ def _add_origin(parser: argparse.ArgumentParser) -> None:
                         help='which encoder of a contrastive checkpoint becomes the encoder of the target')
     parser.add_argument('--prefix', help='what stands before the names of the model in the file (default: found)')
     parser.add_argument('--container', help='key of the file under which the state dict stands (default: found)')
-    parser.add_argument('--from-grid', type=int, nargs=2, metavar=('ROWS', 'COLUMNS'),
+    parser.add_argument('--from-grid', type=at_least_one, nargs=2, metavar=('ROWS', 'COLUMNS'),
                         help="grid of patches that the file's positions are for, where it does not say")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from mm_graft.commands.arguments import add_encoder, add_overrides, at_least_one, check_files, share
+from mm_graft.commands.arguments import add_encoder, add_overrides, at_least_one, check_files, positive, share, whole
 from mm_graft.commands.configs import add_checkpoint, config_for
 from mm_graft.commands.labeled import add_labeled, use_labeled
 from mm_graft.commands.meeting import meet
@@ -33,11 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         'keeps (default: 224 / 256; CLIP: 1)')
     parser.add_argument('--cache', default='work_dirs/features', help='folder of extracted features')
     parser.add_argument('--batch-size', type=at_least_one, default=256, help='images encoded at once')
-    parser.add_argument('--workers', type=int, default=2, help='processes that read images')
+    parser.add_argument('--workers', type=whole, default=2, help='processes that read images')
     parser.add_argument('--device', help='of the encoder (default: a GPU where there is one)')
     parser.add_argument('--strict', action='store_true', help='stop at the first corrupt image')
     parser.add_argument('--seeds', type=at_least_one, default=1, help='repetitions of what is random')
-    parser.add_argument('--seed', type=int, default=0, help='the first seed')
+    parser.add_argument('--seed', type=whole, default=0, help='the first seed')
     add_overrides(parser)
     parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm'), default='none',
                         help='several processes encode the images together')
@@ -48,23 +48,23 @@ def add_protocol_arguments(parser: argparse.ArgumentParser) -> None:
     """Settings of one protocol each."""
     parser.add_argument('--ks', type=at_least_one, nargs='+', default=[20, 10, 100, 200],
                         help='kNN: neighbors; the first is the headline')
-    parser.add_argument('--temperature', type=float, default=0.07, help='kNN: of the votes')
+    parser.add_argument('--temperature', type=positive, default=0.07, help='kNN: of the votes')
     parser.add_argument('--standardize', action='store_true', help='kNN: features of mean 0 and deviation 1')
     parser.add_argument('--linear-epochs', type=at_least_one, default=90, help='linear: passes over the features')
     parser.add_argument('--linear-batch-size', type=at_least_one, default=4096, help='linear: features a step')
     parser.add_argument('--batch-norm', action='store_true', help='linear: an affine-free batch norm first')
     parser.add_argument('--select-on-test', action='store_true', help='linear: choose epoch and head on test images, '
                         'as the authors do; labeled in the report')
-    parser.add_argument('--lr-as-released', type=int, metavar='WORLD_SIZE', help="linear: the authors' scale of the "
-                        'learning rates, too large by this factor')
+    parser.add_argument('--lr-as-released', type=at_least_one, metavar='WORLD_SIZE', help="linear: the authors' scale "
+                        'of the learning rates, too large by this factor')
     parser.add_argument('--fewshot-list', help='fewshot-1: file of images, see `mm_graft split`')
-    parser.add_argument('--fewshot-share', type=float, default=0.01, help='fewshot-1: share to draw without a list')
+    parser.add_argument('--fewshot-share', type=share, default=0.01, help='fewshot-1: share to draw without a list')
     parser.add_argument('--fewshot-per-class', type=at_least_one, help='fewshot-1: images a class instead of a share')
     parser.add_argument('--shots', type=at_least_one, nargs='+', default=[1, 2, 5],
                         help='shots: images a class; the first is the headline')
     parser.add_argument('--class-embeddings', metavar='FILE', help='zero-shot: names and embeddings of the classes, '
                         'see docs/evaluation.md')
-    parser.add_argument('--blocks', type=int, nargs='+', default=[], help='probe-depth: after which blocks '
+    parser.add_argument('--blocks', type=at_least_one, nargs='+', default=[], help='probe-depth: after which blocks '
                         '(default: half, three quarters and all of them)')
 
 

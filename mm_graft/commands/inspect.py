@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mm_graft.commands.arguments import add_overrides, at_least_one
+from mm_graft.commands.arguments import add_overrides, at_least_one, positive
 from mm_graft.commands.configs import load_config
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def schedule_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--out', type=Path, required=True, metavar='F.png', help='picture to write (png, pdf, svg)')
     parser.add_argument('--iters-per-epoch', type=at_least_one, default=ITERS_PER_EPOCH, metavar='N',
                         help='images / batch size; the data set is not built, so it is taken as %(default)s by default')
-    parser.add_argument('--seconds-per-step', type=float, metavar='S', help='of the unfrozen run, as measured by '
+    parser.add_argument('--seconds-per-step', type=positive, metavar='S', help='of the unfrozen run, as measured by '
                         '`mm_graft benchmark step`; the expected time of the run is printed')
     add_overrides(parser)
 

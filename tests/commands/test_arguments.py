@@ -2,7 +2,8 @@ import argparse
 
 import pytest
 
-from mm_graft.commands.arguments import Help, add_overrides, at_least_one, balanced, check_files, share
+from mm_graft.commands.arguments import Help, add_overrides, at_least_one, balanced, check_files, positive, share, whole
+from mm_graft.commands.main import build_parser
 
 
 def test_numbers_from_one_on_pass():
@@ -20,6 +21,32 @@ def test_shares_lie_above_zero_and_reach_one():
     for text in ('0', '1.01', '-0.5', 'nan', 'half'):
         with pytest.raises(argparse.ArgumentTypeError, match=r'expected a number in \(0, 1\]'):
             share(text)
+
+
+def test_counts_may_be_zero_and_times_may_not():
+    assert [whole(text) for text in ('0', '7')] == [0, 7]
+    assert positive('0.5') == 0.5
+    wrong = {('-1', '0.5'): (whole, 'an integer ≥ 0'), ('0', '-1', 'nan', 'inf'): (positive, 'a number > 0')}
+    for texts, (kind, said) in wrong.items():
+        for text in texts:
+            with pytest.raises(argparse.ArgumentTypeError, match=f'expected {said}'):
+                kind(text)
+
+
+ANY_NUMBER = {'block', 'score', 'local_rank'}  # negative: from the end; what a detector gives; what launchers pass
+
+
+def parsers(parser):
+    yield parser
+    for action in parser._actions:
+        for inner in (action.choices or {}).values() if isinstance(action, argparse._SubParsersAction) else ():
+            yield from parsers(inner)
+
+
+def test_every_command_refuses_numbers_without_meaning_before_it_does_anything():
+    numbers = {(parser.prog, action.dest): action.type for parser in parsers(build_parser())
+               for action in parser._actions if action.type in (int, float)}
+    assert {dest for _, dest in numbers} <= ANY_NUMBER, numbers
 
 
 def test_help_shows_the_defaults_that_there_are():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mm_graft.commands.arguments import check_files
+from mm_graft.commands.arguments import check_files, positive, whole
 from mm_graft.commands.labeled import labeled_folders
 from mm_graft.commands.start.speed import PARTS
 from mm_graft.commands.trackers import add_trackers
@@ -20,8 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--labels', metavar='FOLDER', help='images of known classes, a folder each, or a folder with '
                         '`train` and `val` in it: adds accuracies before and after, and a map of the classes')
     parser.add_argument('--val', metavar='FOLDER', help='further images of the same classes, to score on')
-    parser.add_argument('--minutes', type=float, help='time for training (default: two minutes on a CPU, no limit on a '
-                        'GPU)')
+    parser.add_argument('--minutes', type=positive, help='time for training (default: two minutes on a CPU, no limit '
+                        'on a GPU)')
     parser.add_argument('--out', type=Path, help='folder for configs, checkpoints and the report (default: '
                         'work_dirs/start_<name of the folder>)')
     parser.add_argument('--device', choices=('cuda', 'cpu'), help='where it is trained (default: a GPU where there is '
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         'leave out: views by OpenCV or in batches, the class token alone in the last block, compiled '
                         'blocks, fused AdamW')
     add_trackers(parser)
-    parser.add_argument('--seed', type=int, default=0, help='of weights, order and views')
+    parser.add_argument('--seed', type=whole, default=0, help='of weights, order and views')
     parser.add_argument('--dry-run', action='store_true', help='print the plan, write its configs, and stop')
 
 
