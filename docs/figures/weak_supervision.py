@@ -1,6 +1,6 @@
-"""Draw docs/images/weak_supervision.png from the numbers beside this file.
+"""Draw docs/images/weak_supervision.png and weak_supervision_lengths.png from the numbers beside this file.
 
-python docs/figures/weak_supervision.py
+python -m docs.figures.weak_supervision
 """
 
 import json
@@ -12,6 +12,8 @@ import matplotlib
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt
+
+from experiments.wsp.lengths import draw as draw_lengths
 
 HERE = Path(__file__).parent
 NAMES = {
@@ -85,6 +87,8 @@ def main():
         draw(each, report['rows'])
         each.spines[['top', 'right']].set_visible(False)
     figure.savefig(HERE.parent / 'images' / 'weak_supervision.png', dpi=110)
+    draw_lengths(json.loads((HERE / 'weak_supervision_lengths.json').read_text())['rows'],
+                 HERE.parent / 'images' / 'weak_supervision_lengths.png')
 
 
 if __name__ == '__main__':

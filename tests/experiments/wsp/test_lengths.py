@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from experiments.wsp import lengths
 from experiments.wsp.rows import MAE
 from mm_graft.commands.configs import load_config
 
+EXACT = ('knn', 'linear', 'by_tags')  # the draws of 1 % of the labels have changed
 TRAINED = {'knn': 1.0, 'linear': 2.0, 'fewshot_1': 3.0, 'by_tags': 4.0}
 
 
@@ -66,3 +68,14 @@ def test_the_table_has_a_line_a_length_with_mean_and_deviation_over_the_seeds():
 def test_the_lengths_begin_at_nothing_and_end_at_the_demos():
     assert lengths.LENGTHS[0] == 0
     assert lengths.LENGTHS[-1] == Config.fromfile(MAE).max_epochs == pytest.approx(12)
+
+
+def test_the_page_says_what_the_numbers_say_and_ends_with_the_row_of_its_other_table():
+    docs = Path(lengths.__file__).parents[2] / 'docs'
+    rows = json.loads((docs / 'figures/weak_supervision_lengths.json').read_text())['rows']
+    assert lengths.table(rows) in (docs / 'weak_supervision.md').read_text()
+    whole = json.loads((docs / 'figures/weak_supervision.json').read_text())['rows']
+    for end, method in ((0, 'random2wsp'), (12, 'mae2wsp')):
+        here, = (row for row in rows if row['mae_epochs'] == end)
+        there, = (row for row in whole if (row['method'], row['seed']) == (method, here['seed']))
+        assert {key: here[key] for key in EXACT} == {key: there[key] for key in EXACT}
