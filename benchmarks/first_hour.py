@@ -12,6 +12,7 @@ import json
 import os
 import pty
 import re
+import resource
 import shutil
 import struct
 import subprocess
@@ -39,6 +40,7 @@ class Outcome:
         status: exit status of the process; None if it was stopped at the deadline.
         first: seconds until a bar showed its first step, None if none did.
         total: seconds.
+        computed: seconds of the cores, of the process and all that it started.
         lines: printed, those that a bar overwrites not counted.
         text: all that was printed.
     """
@@ -46,6 +48,7 @@ class Outcome:
     status: int | None
     first: float | None
     total: float
+    computed: float
     lines: int
     text: str
 
@@ -77,7 +80,7 @@ def watch(command: list[str], folder: Path) -> Outcome:
     """Run a command in a terminal and look when its first step is seen."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack('HHHH', 40, 160, 0, 0))  # a bar needs a width
-    start, first, content = time.perf_counter(), None, b''
+    start, before, first, content = time.perf_counter(), computed_by_children(), None, b''
     environment = {**os.environ, 'LIGHTLY_TRAIN_POSTHOG_DISABLED': '1'}
     process = subprocess.Popen(command, cwd=folder, stdout=theirs, stderr=theirs, stdin=subprocess.DEVNULL,
                                env=environment, start_new_session=True)
@@ -100,12 +103,18 @@ def watch(command: list[str], folder: Path) -> Outcome:
         process.wait(timeout=20)
         status = None
     text = content.decode(errors='replace')
-    return Outcome(status, first, time.perf_counter() - start, len(text.split('\n')), text)
+    return Outcome(status, first, time.perf_counter() - start, computed_by_children() - before, len(text.split('\n')), text)
+
+
+def computed_by_children() -> float:
+    """Seconds of the cores that ended processes below this one have used."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def start_command(images: Path, out: Path, minutes: float) -> list[str]:
     """Ours."""
-    return [sys.executable, '-W', 'ignore', '-m', 'mm_graft', 'start', str(images), '--minutes', str(minutes),
+    return [sys.executable, '-m', 'mm_graft', 'start', str(images), '--minutes', str(minutes),
             '--out', str(out)]
 
 
@@ -163,12 +172,14 @@ def compare(lightly: str, count: int, minutes: float, folder: Path) -> str:
         ('settings given beside images and output', '1 (`--minutes`)', '8, to fit this machine and the same size'),
         (f'seconds to the first step that is shown, {count} clean images', seconds(ours.first), seconds(theirs.first)),
         (f'seconds in all, {epochs} epochs', seconds(ours.total), seconds(theirs.total)),
+        ('of it, seconds that the cores computed', seconds(ours.computed), seconds(theirs.computed)),
         ('how it ended', ending(ours), ending(theirs)),
         ('lines printed', str(ours.lines), str(theirs.lines)),
         ('drawn', f'a page with {drawn} figures', 'scalars for TensorBoard'),
         ('odd images (webp, palette, CMYK, transparent, 16 bits, unicode, empty, cut, hidden)', ending(odd_ours),
          ending(odd_theirs)),
         (f'seconds in all on them, {odd_epochs} epochs', seconds(odd_ours.total), seconds(odd_theirs.total)),
+        ('of it, seconds that the cores computed there', seconds(odd_ours.computed), seconds(odd_theirs.computed)),
         ('load of the machine (1 minute), before and after', f'{before:.1f}, {after:.1f}',
          f'{odd_before:.1f}, {odd_after:.1f} (second folder)')]
     return table(rows, (__version__, version))

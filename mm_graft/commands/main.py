@@ -33,8 +33,8 @@ def main(name: str | None = None, arguments: Sequence[str] | None = None) -> Non
         with telling_others(getattr(args, 'launcher', 'none')):
             inputs = args.check(args)
         from mm_graft.host.idle_remarks import leave_out_remarks
+        leave_out_remarks()  # before anything imports the packages that say them
         from mm_graft.host.safe_opening import safe_opening
-        leave_out_remarks()
         with safe_opening():
             args.run(args, inputs)
 

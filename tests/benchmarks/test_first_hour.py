@@ -13,14 +13,15 @@ def test_a_process_is_watched_in_a_terminal_until_it_ends(tmp_path):
     found = watch([sys.executable, '-c', program], tmp_path)
     assert found.status == 3
     assert 0 < found.first < found.total
+    assert 0 < found.computed < 60
     assert found.text.startswith('one')
     assert watch([sys.executable, '-c', 'print(1)'], tmp_path).first is None
 
 
 def test_what_a_call_ended_with_is_said():
-    assert ending(Outcome(0, 1.0, 2.0, 3, 'ValueError: not the end')) == 'finished'
-    assert ending(Outcome(1, None, 2.0, 3, 'x\nValueError: why\n')) == 'ended with status 1: `ValueError: why`'
-    assert ending(Outcome(None, None, 2.0, 3, '')) == 'ended with status None'
+    assert ending(Outcome(0, 1.0, 2.0, 1.5, 3, 'ValueError: not the end')) == 'finished'
+    assert ending(Outcome(1, None, 2.0, 1.5, 3, 'x\nValueError: why\n')) == 'ended with status 1: `ValueError: why`'
+    assert ending(Outcome(None, None, 2.0, 1.5, 3, '')) == 'ended with status None'
     assert (seconds(None), seconds(1.6)) == ('never', '2')
 
 

@@ -177,8 +177,6 @@ def make_plan(folder: Folder, machine: Machine, minutes: float | None = None, gi
     """
     if folder.images < 8:
         raise ValueError(f'{folder.images} readable images are too few to learn from; give a folder with at least 8')
-    if minutes is not None and not minutes > 0:
-        raise ValueError(f'--minutes {minutes:g} leaves no time; give a positive number')
     encoder, why_encoder = fit_size(given, folder, machine) if given else choose_encoder(folder, machine)
     batch, why_batch = choose_batch(folder, machine, encoder)
     names = ('continue', ) if given else ('mae', 'graft')
