@@ -103,7 +103,8 @@ def watch(command: list[str], folder: Path) -> Outcome:
         process.wait(timeout=20)
         status = None
     text = content.decode(errors='replace')
-    return Outcome(status, first, time.perf_counter() - start, computed_by_children() - before, len(text.split('\n')), text)
+    return Outcome(status, first, time.perf_counter() - start, computed_by_children() - before,
+                   len(text.split('\n')), text)
 
 
 def computed_by_children() -> float:
