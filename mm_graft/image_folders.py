@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mm_graft.files import read_small_text
 from mm_graft.image_files import EXTENSIONS
 
 SYSTEM_FOLDERS = {'__MACOSX', '@eaDir', '$RECYCLE.BIN', 'System Volume Information', 'lost+found', '__pycache__'}
@@ -98,6 +99,21 @@ def list_images(
         [numbers[name] for name in found for _ in folders[name]], names,
         tuple(name for name in folders if not folders[name] and classes is None),
         tuple(name for name in names if name not in found), passed_over)
+
+
+def listed_images(path: str | Path) -> ImageList:
+    """The images that a text file names, a path a line, below the folder of the file or absolute.
+
+    Raises:
+        ValueError: a line that names no file.
+    """
+    root = Path(path).parent
+    names = read_small_text(path).splitlines()
+    for number, name in enumerate(names, 1):
+        if not (root / name).is_file():
+            raise ValueError(f'line {number} of {path} names no file: {name!r}; give paths below {root}, or absolute '
+                             'ones')
+    return ImageList(str(root), names)
 
 
 def is_hidden(name: str) -> bool:

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from mm_graft.image_files import EXTENSIONS
-from mm_graft.image_folders import list_images, shorten
+from mm_graft.image_folders import list_images, listed_images, shorten
 
 
 def put(root, *names):
@@ -17,6 +17,19 @@ def put(root, *names):
 def test_every_ending_that_is_decoded_is_seen_in_any_case(tmp_path):
     names = [f'deep/er/{number}{ending}' for number, ending in enumerate(EXTENSIONS)] + ['A.JPG', 'b.Jpeg', 'c.WebP']
     assert list_images(put(tmp_path, *names)).names == sorted(names)
+
+
+def test_a_list_names_images_below_its_folder_and_elsewhere_and_none_that_is_missing(tmp_path):
+    put(tmp_path, 'lists/a b.png', 'lists/deep/c.jpg', 'other/d.png')
+    listed = tmp_path / 'lists' / 'some.txt'
+    listed.write_text(f'deep/c.jpg\na b.png\n{tmp_path}/other/d.png\n')
+    images = listed_images(listed)
+    assert images.root == str(tmp_path / 'lists')
+    assert images.names == ['deep/c.jpg', 'a b.png', f'{tmp_path}/other/d.png']
+    for line in ('missing.png', '', '.'):
+        listed.write_text(f'a b.png\n{line}\n')
+        with pytest.raises(ValueError, match=rf"line 2 of .*some\.txt names no file: '{line}'"):
+            listed_images(listed)
 
 
 def test_classes_are_numbered_by_name_and_images_sorted_within_them(tmp_path):

@@ -13,7 +13,8 @@ from mm_graft.commands.trackers import add_trackers
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The folder, and what may be known beside it."""
-    parser.add_argument('images', help='folder with images, in any depth of sub-folders')
+    parser.add_argument('images', help='folder with images, in any depth of sub-folders, or a text file with the path '
+                        'of an image a line')
     parser.add_argument('--from', dest='checkpoint', metavar='CHECKPOINT', help='continue from these weights: a file '
                         "or a folder (Hugging Face's, timm's, OpenCLIP's) of any layout that is known here, or "
                         'timm/NAME, which is fetched')
@@ -36,14 +37,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def check(args: argparse.Namespace) -> Path:
     """The folder for all results; the inputs exist."""
-    check_files('folder', args.images)
+    check_files('folder or list', args.images)
     if args.labels:
         labeled_folders(args.labels, args.val)
     elif args.val:
         raise ValueError(f'--val {args.val} needs images to learn from; give --labels')
     if args.checkpoint and not args.checkpoint.startswith('timm/'):
         check_files('checkpoint', args.checkpoint)
-    return args.out or Path('work_dirs') / f'start_{Path(args.images).resolve().name}'
+    images = Path(args.images).resolve()
+    return args.out or Path('work_dirs') / f'start_{images.stem if images.is_file() else images.name}'
 
 
 def run(args: argparse.Namespace, out: Path) -> None:

@@ -24,7 +24,7 @@ def stage_config(leaf: Config, plan: Plan, stage: Stage, images: str, work_dir: 
         leaf: the config of ``LEAVES``.
         plan: what was chosen.
         stage: which training.
-        images: the folder.
+        images: the folder, or a file with the path of an image a line.
         work_dir: of this training.
         seed: of weights, order and views.
         weights: file with the encoder to start from, if any.
@@ -35,7 +35,9 @@ def stage_config(leaf: Config, plan: Plan, stage: Stage, images: str, work_dir: 
     cfg.train_dataloader.update(
         batch_size=plan.batch_size, num_workers=plan.workers, persistent_workers=plan.workers > 0,
         pin_memory=plan.device == 'cuda')
-    cfg.train_dataloader.dataset.data_root = images
+    listed = Path(images).is_file()
+    cfg.train_dataloader.dataset.update(dict(data_root=str(Path(images).parent), ann_file=Path(images).name) if listed
+                                        else dict(data_root=images))
     cfg.optim_wrapper.type = 'mm_graft.AutocastOptimWrapper' if plan.autocast else 'OptimWrapper'
     cfg.optim_wrapper.optimizer.update(lr=stage.lr, **({} if plan.speed.fused else {'fused': False}))
     cfg.param_scheduler.warmup = stage.warmup

@@ -12,7 +12,7 @@ from mm_graft.channel_files import CHANNEL_EXTENSIONS, stored_channels, to_byte_
 from mm_graft.commands.run_defaults import usable_cores
 from mm_graft.commands.start.plan import Channels, Folder, Machine
 from mm_graft.image_files import BadImageError, read_header, read_image_bytes
-from mm_graft.image_folders import ImageList, list_images
+from mm_graft.image_folders import ImageList, list_images, listed_images
 from mm_graft.precision import has_bfloat16
 
 SAMPLE = 60  # images whose headers are read
@@ -21,10 +21,12 @@ MATRIX = {'cpu': 384, 'cuda': 768}  # side of the matrices whose product is time
 
 
 def look_at_folder(root: str | Path) -> tuple[Folder, ImageList, list[str]]:
-    """What is in a folder: numbers for the plan, the list of images, and lines to print."""
-    images = list_images(root)
-    arrays = list_images(root, extensions=('.npy', ))
-    images = arrays if len(arrays.names) > len(images.names) else images
+    """What is in a folder, or in a list of images: numbers for the plan, the list of images, and lines to print."""
+    if Path(root).is_file():
+        images = listed_images(root)
+    else:
+        images, arrays = list_images(root), list_images(root, extensions=('.npy', ))
+        images = arrays if len(arrays.names) > len(images.names) else images
     sample = images.names[::max(1, len(images.names) // SAMPLE)]
     sides, channels, formats, bad = [], Counter(), Counter(), []
     for name in sample:

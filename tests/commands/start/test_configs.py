@@ -68,6 +68,19 @@ def test_it_builds_after_it_was_written_and_says_why(index, tmp_path):
     assert model.backbone.embed_dims == PLAN.encoder.width
 
 
+def test_a_list_of_images_is_trained_on_in_the_place_of_a_folder(tmp_path):
+    (tmp_path / 'all').mkdir()
+    Image.new('RGB', (40, 30)).save(tmp_path / 'all' / 'a b.png')
+    (tmp_path / 'list.txt').write_text(f'all/a b.png\n{tmp_path}/all/a b.png\n')
+    stage = PLAN.stages[0]
+    leaf = Config.fromfile(content_root() / 'configs' / LEAVES[stage.name])
+    cfg = stage_config(leaf, PLAN, stage, str(tmp_path / 'list.txt'), tmp_path / 'mae', 7, None)
+    init_default_scope('mmpretrain')
+    data = DATASETS.build(cfg.train_dataloader.dataset)
+    assert [data.get_data_info(index)['img_path'] for index in range(len(data))] == [f'{tmp_path}/all/a b.png'] * 2
+    assert data[0]['inputs'].shape == (3, 64, 64)
+
+
 def test_the_graft_starts_from_the_file_it_is_given(tmp_path):
     init = config(1, tmp_path, 'mae/epoch_9.pth')[1].default_hooks.init
     assert (init.checkpoint, init.resize) == ('mae/epoch_9.pth', True)

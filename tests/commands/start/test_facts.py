@@ -33,6 +33,15 @@ def test_the_folder_is_counted_as_training_counts_it_and_described(tmp_path):
         assert part in text, part
 
 
+def test_a_list_is_looked_at_like_a_folder(tmp_path):
+    for index in range(3):
+        picture(tmp_path / 'all' / f'{index}.jpg')
+    (tmp_path / 'list.txt').write_text('all/2.jpg\nall/0.jpg\n')
+    folder, images, lines = look_at_folder(tmp_path / 'list.txt')
+    assert (folder.images, folder.side, images.names) == (2, 30, ['all/2.jpg', 'all/0.jpg'])
+    assert '2 images' in lines[0]
+
+
 def test_a_folder_without_a_readable_image_is_refused(tmp_path):
     (tmp_path / 'a.jpg').write_bytes(b'')
     with pytest.raises(ValueError, match=r'no readable image.*a\.jpg: the file is empty'):

@@ -5,6 +5,7 @@ from mmengine.registry import MODELS
 from PIL import Image
 
 from mm_graft.commands.start import report
+from mm_graft.commands.start.labels import class_features
 from mm_graft.encoders import Encoder
 from tests.tiny import VIT
 
@@ -33,7 +34,9 @@ def test_pictures_that_cannot_be_read_are_left_out(tmp_path):
 def test_measures_compare_the_encoders_column_by_column(encoder, pixels):
     flat = Encoder(MODELS.build(dict(type='mm_graft.GraftViT', **VIT)), mean=[120.] * 3, std=[60.] * 3).eval()
     torch.nn.init.zeros_(flat.backbone.ln1.weight)  # all its features are one: there is no decay
-    header, rank, _, alpha = report.measures({'before': encoder, 'after': flat}, pixels).table
+    encoders = {'before': encoder, 'after': flat}
+    features = {name: class_features(one, pixels) for name, one in encoders.items()}
+    header, rank, _, alpha = report.measures(encoders, features, pixels).table
     assert header == ['measure', 'before', 'after']
     assert rank[1] > 1.5 > rank[2]
     assert alpha[0] == 'α-ReQ'
