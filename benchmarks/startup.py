@@ -88,7 +88,8 @@ def results(folder: Path) -> dict[str, list[str]]:
     init_default_scope('mmpretrain')
     torch.save({'state_dict': MODELS.build(cfg.model).state_dict(), 'meta': {'cfg': cfg.pretty_text}}, checkpoint)
     return {
-        'evaluate': [checkpoint, '--protocols', 'knn', '--ks', '1', '--labels', images, '--out', str(folder / 'kNN')],
+        'evaluate': [checkpoint, '--protocols', 'knn', '--ks', '1', '--labels', images, '--val', images,
+                     '--out', str(folder / 'kNN')],
         'embed': [checkpoint, images, '--out', str(folder / 'features.npz')],
         'inspect params': [str(folder / 'host.py')],
         'convert layout --to timm': [checkpoint, str(folder / 'converted.pth')],
