@@ -63,7 +63,7 @@ class Reproduction:
         if row.below:
             options.append(f'default_hooks.init.checkpoint={last_checkpoint(self.folder(Job(row.below, job.seed)))}')
         amp = ['--amp'] if torch.cuda.is_available() else []
-        return [*train_command(CONFIGS / f'{row.config}.py', self.folder(job), job.seed, options), *amp]
+        return train_command(CONFIGS / f'{row.config}.py', self.folder(job), job.seed, options, flags=amp)
 
     def train(self, job: Job) -> None:
         """Train a job to its end; its seconds add up over interruptions."""

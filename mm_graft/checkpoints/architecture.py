@@ -67,7 +67,7 @@ def architecture_of(file: CheckpointFile, layout: str | None = None, branch: str
     activation = known(facts.activation, activation_of(encoder, family), 'activation')
     eps = known(facts.eps, family.eps, 'norm eps')
     grid = find_grid(encoder, None, facts.grid)
-    side = known(grid and grid.grid, None, 'image size') if grid or not facts.grid else facts.grid
+    side = known(grid.grid if grid else facts.grid, None, 'image size')
     if grid and grid.how == 'assumed':
         assumed.append(f'grid {side[0]} × {side[1]}')
     backbone = {'type': 'mm_graft.TimmViT', **timm_model(encoder, facts, activation, side),
