@@ -30,10 +30,12 @@ from mmengine.registry import RUNNERS as MMENGINE_RUNNERS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
+from mm_graft.host.idle_remarks import leave_out_debugging
 from mm_graft.host.multimodal import leave_out_multimodal
 
 config_utils.MODULE2PACKAGE.update(mm_graft='mm_graft', mmseg='mmseg')
 leave_out_multimodal()  # before anything imports mmpretrain's models
+leave_out_debugging()  # and its data sets
 
 MODELS = Registry('model', parent=MMENGINE_MODELS, scope='mm_graft', locations=['mm_graft.models'])
 DATASETS = Registry('dataset', parent=MMENGINE_DATASETS, scope='mm_graft', locations=['mm_graft.datasets'])

@@ -30,10 +30,10 @@ def main(name: str | None = None, arguments: Sequence[str] | None = None) -> Non
         args, unknown = build_parser(name).parse_known_args(arguments)
         if unknown:
             refuse(args.parser, unknown)
+        from mm_graft.host.idle_remarks import leave_out_warnings
+        leave_out_warnings()  # before anything imports the packages that say them
         with telling_others(getattr(args, 'launcher', 'none')):
             inputs = args.check(args)
-        from mm_graft.host.idle_remarks import leave_out_remarks
-        leave_out_remarks()  # before anything imports the packages that say them
         from mm_graft.host.safe_opening import safe_opening
         with safe_opening():
             args.run(args, inputs)

@@ -5,8 +5,6 @@ import re
 import warnings
 from functools import wraps
 
-from mmengine import logging as host
-
 WARNINGS = (
     'Fail to import ``MultiScaleDeformableAttention``',  # mmcv without compiled operators; no model here has them
     "Only use 'alpha' for pillow backend",  # mmcv, of each picture whose colors are changed
@@ -18,10 +16,15 @@ LINES = (
 )
 
 
-def leave_out_remarks() -> None:
-    """Leave out the warnings, and what is printed for debugging where no log has been started."""
+def leave_out_warnings() -> None:
+    """Leave out the warnings; imports nothing."""
     for beginning in WARNINGS:
         warnings.filterwarnings('ignore', message=re.escape(beginning))
+
+
+def leave_out_debugging() -> None:
+    """Leave out what the host prints for debugging where no log has been started."""
+    from mmengine import logging as host
     if not hasattr(host.print_log, '__wrapped__'):
         host.print_log = _without_debugging(host.print_log)
 
