@@ -105,10 +105,13 @@ def listed_images(path: str | Path) -> ImageList:
     """The images that a text file names, a path a line, below the folder of the file or absolute.
 
     Raises:
-        ValueError: a line that names no file.
+        ValueError: a line that names no file, or a file that is no such list.
     """
     root = Path(path).parent
-    names = read_small_text(path).splitlines()
+    try:
+        names = read_small_text(path).splitlines()
+    except ValueError as error:
+        raise ValueError(f'{path} is neither a folder of images nor a text that names one a line ({error})') from error
     for number, name in enumerate(names, 1):
         if not (root / name).is_file():
             raise ValueError(f'line {number} of {path} names no file: {name!r}; give paths below {root}, or absolute '

@@ -60,9 +60,10 @@ def test_images_are_counted_below_a_folder(tmp_path):
     assert said.startswith(f'{tmp_path}: 3 images; passed over: 1 ')
     assert '(.txt 1)' in said
     assert '1 of 3 sampled cannot be read and will be passed over: a/3.png' in said
-    for place in (tmp_path / 'none', tmp_path / 'a' / '1.JPEG'):
-        with pytest.raises(FileNotFoundError):
-            count_images(place)
+    with pytest.raises(FileNotFoundError):
+        count_images(tmp_path / 'none')
+    with pytest.raises(ValueError, match=r'1\.JPEG is neither a folder of images nor a text that names one a line'):
+        count_images(tmp_path / 'a' / '1.JPEG')
 
 
 def test_a_config_is_read_and_its_paths_looked_for(tmp_path):
