@@ -140,7 +140,7 @@ def test_every_method_of_the_model_index_is_cited_with_whole_names():
 
 def test_what_the_package_and_its_tools_import_is_declared_or_comes_with_the_host():
     declared = {line.lower() for line in (ROOT / 'requirements' / 'runtime.txt').read_text().split()}
-    host = {'torch', 'torchvision', 'timm', 'mmengine', 'mmcv', 'mmpretrain', 'mmseg', 'cv2', 'pil', 'yaml'}
+    host = {'torch', 'torchvision', 'timm', 'mmengine', 'mmcv', 'mmpretrain', 'mmseg', 'cv2', 'pil', 'yaml', 'yapf'}
     # requirements/export.txt and shards.txt
     optional = {'onnx', 'onnxscript', 'onnxruntime', 'pyarrow', 'tifffile', 'umap', 'webdataset'}
     ours = {'mm_graft', 'benchmarks', *(path.stem for path in ROOT.glob('tools/**/*.py'))}
