@@ -70,11 +70,12 @@ def table(results: dict, pool: str) -> str:
 
 
 def draw_costs(results: dict) -> Figure:
-    """Accuracy over operations: a cross of mean and range for every row, the better pool of each."""
+    """Accuracy over operations: a cross of mean and range for every trained row, the better pool of each."""
     figure = Figure(figsize=(11, 4.5), layout='constrained')
     panels = figure.subplots(1, 2)
+    trained = {name: row for name, row in results['rows'].items() if row['images']}
     for axes, score in zip(panels, ('knn', 'linear')):
-        for place, (name, row) in enumerate(results['rows'].items()):
+        for place, (name, row) in enumerate(trained.items()):
             by_pool = [values(row, pool, score) for pool in POOLS]
             best = max(by_pool, key=fmean)
             spread = [[fmean(best) - min(best)], [max(best) - fmean(best)]]

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from experiments import training
+from mm_graft import progress
 from tests.own_process import SECONDS
 
 LINE = ('11/21 11:42:35 - mmengine - INFO - Epoch(train)  [5][39/78]  base_lr: 7.1e-04 lr: 7.1e-04  eta: 0:02:19  '
@@ -21,6 +22,15 @@ def test_the_progress_bar_reads_the_training_log_and_copies_it():
     copy = io.StringIO()
     training.follow([LINE, 'something else\n'], copy, 'MAE', 12)
     assert copy.getvalue() == LINE + 'something else\n'
+
+
+def test_the_progress_of_a_run_by_iterations_is_their_number(capsys, monkeypatch):
+    monkeypatch.setattr(progress, 'in_terminal', lambda: True)
+    line = LINE.replace('Epoch(train)  [5][39/78]', 'Iter(train) [ 20/300]')
+    training.follow([line], io.StringIO(), 'UperNet', 300)
+    assert '20.0/300' in capsys.readouterr().err
+    training.follow([LINE], io.StringIO(), 'MAE', 12)
+    assert '4.5/12' in capsys.readouterr().err
 
 
 def test_the_last_epoch_is_that_of_the_note_beside_the_checkpoints(tmp_path):
