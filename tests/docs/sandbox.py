@@ -31,7 +31,7 @@ FOLDERS = ('configs', 'experiments', 'benchmarks', 'tools', 'mm_graft', 'require
 # of others, or hours long whatever the model is: tests/tools runs their parts
 ELSEWHERE = ('make ', 'pip ', 'source ', 'tensorboard ', 'git ', 'sudo ', 'mim ', 'pre-commit ', 'export ',
              'python -m experiments.cifar10 ', 'python -m experiments.wsp ', 'python -m experiments.methods',
-             'python -m experiments.continuing',
+             'python -m experiments.continuing', 'python -m experiments.camvid',
              'mm_graft benchmark table')
 # files that the documentation takes for given: the config that they come from, and their layout
 GIVEN = {
