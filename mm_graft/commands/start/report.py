@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 
 from mm_graft.analysis.data import evenly_spaced
 from mm_graft.analysis.gallery import draw_gallery, nearest_images
@@ -57,14 +58,22 @@ def load_encoders(stages: list[Config], given: str | None) -> dict[str, Encoder]
     if given:
         encoders = {'given weights': load_encoder(cfg, given, resize=True, channels=True)}
     else:
-        torch.manual_seed(cfg.randomness.seed)
-        random = build_encoder(cfg)
-        random.init_weights()
-        encoders = {'random weights': random.eval()}
+        encoders = {'random weights': untrained(cfg)}
     for stage in stages:
         file = Path(stage.work_dir) / f'epoch_{stage.train_cfg.max_epochs}.pth'
         encoders[f'after {Path(stage.work_dir).name}'] = load_encoder(cfg, file)
     return encoders
+
+
+def untrained(cfg: Config) -> Encoder:
+    """The encoder with random weights, without the host's list of them all, which fills screens."""
+    torch.manual_seed(cfg.randomness.seed)
+    encoder, logger = build_encoder(cfg), MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel('WARNING')
+    encoder.init_weights()
+    logger.setLevel(level)
+    return encoder.eval()
 
 
 def channels_of(cfg: Config) -> dict:

@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.registry import MODELS
 from PIL import Image
 
@@ -29,6 +31,23 @@ def test_pictures_that_cannot_be_read_are_left_out(tmp_path):
     assert pictures.shape == (1, 16, 16, 3)
     assert pictures[0, 0, 0].tolist() == [255, 0, 0]
     assert report.readable([tmp_path / 'a.png'] * 9, (16, 16), count=4).shape[0] == 4
+
+
+def test_random_weights_follow_from_the_seed_and_are_not_listed(caplog):
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.addHandler(caplog.handler)
+    MODELS.build(dict(type='mm_graft.GraftViT', **VIT)).init_weights()
+    assert 'patch_embed.projection.weight' in caplog.text
+    caplog.clear()
+    cfg = Config(dict(default_scope='mmpretrain', randomness=dict(seed=3), model=dict(
+        backbone=dict(type='mm_graft.GraftViT', **VIT), data_preprocessor=dict(mean=[120.] * 3, std=[60.] * 3))))
+    first, again = (report.untrained(cfg).backbone.patch_embed.projection.weight for _ in range(2))
+    torch.testing.assert_close(first, again)
+    assert 'patch_embed' not in caplog.text
+    assert logger.level == level
+    cfg.randomness.seed = 4
+    assert not torch.equal(first, report.untrained(cfg).backbone.patch_embed.projection.weight)
 
 
 def test_measures_compare_the_encoders_column_by_column(encoder, pixels):
