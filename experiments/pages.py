@@ -3,8 +3,11 @@
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean, stdev
+
+from experiments.demo.report import PACKAGES, device_name
 
 
 def commit(root: Path) -> str:
@@ -21,6 +24,12 @@ def mean_and_spread(values: Sequence[float]) -> str:
     if not values:
         return '–'
     return f'{fmean(values):.1f}' + (f' ± {stdev(values):.1f}' if len(values) > 1 else '')
+
+
+def provenance(out: Path, *packages: str) -> dict:
+    """Machine, versions of the stack and of further packages, and the commits that the runs below ``out`` noted."""
+    return {'device': device_name(), 'versions': {package: version(package) for package in (*PACKAGES, *packages)},
+            'commits': sorted({path.read_text() for path in out.glob('*/commit.txt')})}
 
 
 def facts(results: Mapping) -> str:

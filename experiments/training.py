@@ -16,6 +16,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import set_random_seed
 from mmpretrain.registry import MODELS
 
+from mm_graft.analysis.training_curves import read_scalars
 from mm_graft.progress import Progress
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,6 +39,14 @@ def last_epoch(folder: Path) -> int:
     checkpoint = last_checkpoint(folder)
     ended = checkpoint and re.fullmatch(r'epoch_(\d+)', checkpoint.stem)
     return int(ended[1]) if ended else 0
+
+
+def last_logged(folder: Path, name: str) -> dict | None:
+    """The latest line of a run's log that has a value of this name, None before there is one."""
+    try:
+        return next(reversed(read_scalars(folder, name)), None)
+    except FileNotFoundError:
+        return None
 
 
 def train_command(config: str | Path, folder: Path, seed: int | None = None, options: Sequence[str] = (),

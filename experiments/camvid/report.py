@@ -7,12 +7,10 @@ import json
 import shutil
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 
-from experiments.demo.report import PACKAGES, device_name
-from experiments.pages import facts, mean_and_spread, put_blocks
-from experiments.training import ROOT
+from experiments.pages import facts, mean_and_spread, provenance, put_blocks
+from experiments.training import ROOT, last_logged
 from mm_graft.evaluation.report import write_json
 
 DOCS = ROOT / 'docs'
@@ -26,12 +24,8 @@ SCORES = {'mIoU': 'mIoU', 'mAcc': 'mean accuracy of the classes', 'aAcc': 'accur
 
 def read_scores(folder: Path) -> dict[str, float] | None:
     """The last scores that a run of UperNet has logged, in percent; None if it has not been scored."""
-    found = None
-    for log in sorted(folder.glob('*/vis_data/scalars.json')):
-        for row in map(json.loads, log.read_text().splitlines()):
-            if 'mIoU' in row:
-                found = {name: round(row[name], 2) for name in SCORES}
-    return found
+    row = last_logged(folder, 'mIoU')
+    return row and {name: round(row[name], 2) for name in SCORES}
 
 
 def write_results(out: Path) -> None:
@@ -39,10 +33,7 @@ def write_results(out: Path) -> None:
     rows = {name: {path.stem.removeprefix(f'scores_{name}_'): json.loads(path.read_text())
                    for path in sorted(out.glob(f'scores_{name}_[0-9]*.json'))} for name in TITLES}
     write_json(out / 'results.json', {
-        'device': device_name(),
-        'versions': {package: version(package) for package in (*PACKAGES, 'onedl-mmsegmentation')},
-        'commits': sorted({path.read_text() for path in out.glob('*/commit.txt')}),
-        'rows': {name: seeds for name, seeds in rows.items() if seeds}})
+        **provenance(out, 'onedl-mmsegmentation'), 'rows': {name: seeds for name, seeds in rows.items() if seeds}})
 
 
 def table(results: dict) -> str:

@@ -6,13 +6,12 @@ repeated, an interrupted training resumes. Results: OUT/report.json, OUT/table.m
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from experiments.training import TOOLS, last_epoch, run, run_training, train_command
+from experiments.training import TOOLS, last_epoch, last_logged, run, run_training, train_command
 from mm_graft.commands.running import guarded
 from mm_graft.datasets.masks_to_coco import masks_to_coco
 from mm_graft.evaluation.report import write_json
@@ -64,12 +63,8 @@ def on(data: Path) -> list[str]:
 
 def scores(folder: Path) -> dict[str, float] | None:
     """The last scores that a run has logged, in percent; None if it has not been scored."""
-    found = None
-    for log in sorted(folder.glob('*/vis_data/scalars.json')):
-        for row in map(json.loads, log.read_text().splitlines()):
-            if 'coco/segm_mAP' in row:
-                found = {name: 100 * row[f'coco/{name}'] for name in SCORES}
-    return found
+    row = last_logged(folder, 'coco/segm_mAP')
+    return row and {name: 100 * row[f'coco/{name}'] for name in SCORES}
 
 
 def train_mae(out: Path, epochs: int, data: Path) -> Path:

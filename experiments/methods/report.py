@@ -7,16 +7,14 @@ import json
 import shutil
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean
 
 from matplotlib.figure import Figure
 
-from experiments.demo.report import PACKAGES, device_name
 from experiments.methods.neighbors import draw, joined, logged
 from experiments.methods.rows import TITLES, Length, cost, epochs_of, rows
-from experiments.pages import facts, mean_and_spread, put_blocks
+from experiments.pages import facts, mean_and_spread, provenance, put_blocks
 from experiments.training import ROOT
 from mm_graft.evaluation.report import write_json
 
@@ -39,9 +37,7 @@ def write_results(out: Path, length: Length, batch: int) -> dict:
                            'tflops': cost(row, length, out) * length.images / 1000, 'seeds': seeds}
     curves = {seed: joined([logged(out / f'refined_{stage}_{seed}', batch) for stage in STAGES])
               for seed in found.get('refined', {'seeds': {}})['seeds']}
-    results = {'device': device_name(), 'versions': {package: version(package) for package in PACKAGES},
-               'commits': sorted({path.read_text() for path in out.glob('*/commit.txt')}),
-               'rows': found, 'neighbors_of_the_same_class': curves}
+    results = {**provenance(out), 'rows': found, 'neighbors_of_the_same_class': curves}
     write_json(out / 'results.json', results)
     return results
 

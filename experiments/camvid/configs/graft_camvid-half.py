@@ -7,48 +7,29 @@ Devices:  one CPU core, minutes; see docs/segmentation.md
 Data:     CamVid at 240 × 180 as data/camvid/{img_dir,ann_dir}/{train,val,test}
 """
 
-_base_ = ['_base_/views.py', '../../../configs/_base_/runtime.py', '../../../configs/_base_/adamw_cosine.py']
+_base_ = [
+    '_base_/views.py',
+    '../../demo/configs/_base_/mocov3.py',
+    '../../../configs/_base_/runtime.py',
+    '../../../configs/_base_/adamw_cosine.py',
+]
 
 max_epochs = 30
-temperature = 0.2
-arch = dict(embed_dims=96, num_layers=4, num_heads=3, feedforward_channels=384)
 default_hooks = dict(
     init=dict(type='mm_graft.LoadBackboneHook', checkpoint='work_dirs/mae_camvid-half/epoch_100.pth'),
     checkpoint=dict(interval=max_epochs),
     logger=dict(interval=11))
 
 model = dict(
-    type='mm_graft.GraftedMoCoV3',
     data_preprocessor=dict(
+        _delete_=True,
         type='mm_graft.TwoViewPreprocessor',
         mean=[105.1, 108.5, 110.4],
         std=[77.0, 78.1, 77.0],
         to_rgb=True,
         size=(64, 64),
         scale=(0.2, 1.0)),
-    backbone=dict(type='mm_graft.GraftViT', arch=arch, img_size=112, patch_size=8),
-    neck=dict(
-        type='NonLinearNeck',
-        in_channels=96,
-        hid_channels=256,
-        out_channels=64,
-        num_layers=3,
-        with_last_bn_affine=False,
-        with_avg_pool=False,
-        norm_cfg=dict(type='BN1d')),
-    head=dict(
-        type='MoCoV3Head',
-        predictor=dict(
-            type='NonLinearNeck',
-            in_channels=64,
-            hid_channels=256,
-            out_channels=64,
-            num_layers=2,
-            with_last_bn_affine=False,
-            with_avg_pool=False,
-            norm_cfg=dict(type='BN1d')),
-        loss=dict(type='CrossEntropyLoss', loss_weight=2 * temperature),
-        temperature=temperature))
+    backbone=dict(arch=dict(num_layers=4), img_size=112, patch_size=8, in_channels=3))
 
 optim_wrapper = dict(
     type='OptimWrapper',

@@ -27,7 +27,7 @@ def trained(monkeypatch):
         assert folder.name not in asked
         (folder / 'last_checkpoint').write_text(str(folder / f'epoch_{length}.pth'))
         if 'upernet' in title:
-            log(folder, {'loss': 1.0}, {'mIoU': 25.0, 'mAcc': 30.0, 'aAcc': 70.0})
+            log(folder, {'loss': 1.0}, {'mIoU': 25.0, 'mAcc': 30.0, 'aAcc': 70.0, 'step': 300})
         asked[folder.name] = [*command, str(length)]
 
     monkeypatch.setattr(tool, 'run_training', train)
@@ -83,7 +83,8 @@ def test_scores_are_the_last_ones_that_were_logged(tmp_path):
     assert report.read_scores(tmp_path) is None
     log(tmp_path, {'loss': 1.0}, time='1')
     assert report.read_scores(tmp_path) is None
-    log(tmp_path, {'mIoU': 1.0, 'mAcc': 2.0, 'aAcc': 3.0}, {'mIoU': 4.0, 'mAcc': 5.0, 'aAcc': 6.0}, {'loss': 1},
+    log(tmp_path, {'mIoU': 1.0, 'mAcc': 2.0, 'aAcc': 3.0, 'step': 3},
+        {'mIoU': 4.0, 'mAcc': 5.0, 'aAcc': 6.0, 'step': 3}, {'loss': 1},
         time='2')
     assert report.read_scores(tmp_path) == {'mIoU': 4.0, 'mAcc': 5.0, 'aAcc': 6.0}
 
