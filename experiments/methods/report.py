@@ -10,12 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.methods.neighbors import draw, joined, logged
 from experiments.methods.rows import TITLES, Length, cost, epochs_of, rows
 from experiments.pages import facts, mean_and_spread, provenance, put_blocks
 from experiments.training import ROOT
+from mm_graft.analysis.gradient_conflict import draw_conflict
+from mm_graft.analysis.training_curves import read_scalars
 from mm_graft.evaluation.report import write_json
 
 DOCS = ROOT / 'docs'
@@ -23,6 +26,7 @@ RESULTS = 'results/fashion_mnist.json'
 SCORES = {'knn': 'kNN', 'linear': 'linear', 'fewshot_1': '1 %'}
 POOLS = {'cls': 'class token', 'avg': 'mean of patches'}
 STAGES = ('heads', 'refined')
+CONFLICT = 'cos_conflict/block_'
 
 
 def write_results(out: Path, length: Length, batch: int) -> dict:
@@ -35,9 +39,10 @@ def write_results(out: Path, length: Length, batch: int) -> dict:
         if seeds:
             found[name] = {'images': epochs_of(row, length) * length.images,
                            'tflops': cost(row, length, out) * length.images / 1000, 'seeds': seeds}
-    curves = {seed: joined([logged(out / f'refined_{stage}_{seed}', batch) for stage in STAGES])
-              for seed in found.get('refined', {'seeds': {}})['seeds']}
-    results = {**provenance(out), 'rows': found, 'neighbors_of_the_same_class': curves}
+    refined, joint = (found.get(name, {'seeds': {}})['seeds'] for name in ('refined', 'joint'))
+    curves = {seed: joined([logged(out / f'refined_{stage}_{seed}', batch) for stage in STAGES]) for seed in refined}
+    conflicts = {seed: read_conflict(out / f'joint_joint_{seed}') for seed in joint}
+    results = {**provenance(out), 'rows': found, 'neighbors_of_the_same_class': curves, 'conflict': conflicts}
     write_json(out / 'results.json', results)
     return results
 
@@ -46,6 +51,12 @@ def read_scores(path: Path) -> dict[str, dict[str, float]]:
     """Percentages of one encoder, by pool and score."""
     found = json.loads(path.read_text())
     return {pool: {score: round(found[pool][score], 3) for score in SCORES} for pool in POOLS}
+
+
+def read_conflict(run: Path) -> list[list[float]]:
+    """Cosines (num_measurements, num_blocks) of the two gradients that a joint run has logged."""
+    lines = read_scalars(run, f'{CONFLICT}01')
+    return [[round(line[name], 4) for name in sorted(line) if name.startswith(CONFLICT)] for line in lines]
 
 
 def values(row: dict, pool: str, score: str) -> list[float]:
@@ -94,6 +105,9 @@ def write_page(docs: Path) -> None:
     draw_costs(results).savefig(folder / 'costs.png', dpi=130)
     if any(results['neighbors_of_the_same_class'].values()):
         draw(results['neighbors_of_the_same_class']).savefig(folder / 'neighbors.png', dpi=130)
+    if results['conflict']:
+        cosines = np.concatenate([np.array(seed) for seed in results['conflict'].values()])
+        draw_conflict({TITLES['joint']: cosines}).savefig(folder / 'conflict.png', dpi=130)
 
 
 def main(argv: Sequence[str]) -> None:

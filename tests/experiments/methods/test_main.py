@@ -118,15 +118,23 @@ def test_results_of_another_length_are_not_mixed(tmp_path):
         tool.keep_length(tmp_path, Length(4, 1, 3, 512))
 
 
-def test_the_page_has_mean_and_spread_of_the_seeds_and_the_neighbors_of_both_stages(tmp_path, trained):
+def log(run, *rows):
+    folder = run / '20260101_000000' / 'vis_data'
+    folder.mkdir(parents=True)
+    (folder / 'scalars.json').write_text('\n'.join(map(json.dumps, rows)))
+
+
+def test_the_page_has_mean_and_spread_of_the_seeds_and_what_the_runs_have_logged(tmp_path, trained):
     for seed in (0, 2):
         tool.run_seed(tmp_path, LENGTH, seed, ['mae', 'refined'])
+    tool.run_seed(tmp_path, LENGTH, 2, ['joint'])
     for stage, value in (('heads', 50.0), ('refined', 70.0)):
-        folder = tmp_path / f'refined_{stage}_0' / '20260101_000000' / 'vis_data'
-        folder.mkdir(parents=True)
-        (folder / 'scalars.json').write_text(json.dumps({'step': 4, 'acc_neighbor_block5': value}) + '\n')
+        log(tmp_path / f'refined_{stage}_0', {'step': 4, 'acc_neighbor_block5': value})
+    first, second = ({f'cos_conflict/block_{block:02}': sign * block / 100 for block in (1, 2)} for sign in (1, -1))
+    log(tmp_path / 'joint_joint_2', {'step': 1, **first}, {'step': 1, 'loss': 1.0}, {'step': 101, **second})
     results = tool.write_results(tmp_path, LENGTH, 128)
     assert results['neighbors_of_the_same_class']['0'] == {'5': [(512, 50.0), (1024, 70.0)]}
+    assert results['conflict'] == {'2': [[0.01, 0.02], [-0.01, -0.02]]}
     (tmp_path / 'results').mkdir()
     (tmp_path / 'results.json').rename(tmp_path / report.RESULTS)
     (tmp_path / 'results.md').write_text('<!-- fashion-cls -->\n<!-- /fashion-cls -->\n'
@@ -135,7 +143,7 @@ def test_the_page_has_mean_and_spread_of_the_seeds_and_the_neighbors_of_both_sta
     page = (tmp_path / 'results.md').read_text()
     assert '| MAE | 2k | 2 | 2 |' + ' 61.0 ± 1.4 |' * 3 in page
     assert '| refined, three heads | 3k | 12 | 2 |' + ' 70.0 ± 0.0 |' * 3 in page
-    for picture in ('costs', 'neighbors'):
+    for picture in ('costs', 'neighbors', 'conflict'):
         assert (tmp_path / f'results/fashion_mnist/{picture}.png').read_bytes()[:4] == b'\x89PNG'
 
 
