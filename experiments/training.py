@@ -115,7 +115,7 @@ def follow(lines: Iterable[str], log: TextIO, title: str, length: int, deadline:
                 start = int(epoch) - 1 if epoch else int(step)
                 if not bar.n:
                     bar.initial = start
-                bar.n = start + int(step) / int(steps) if epoch else start
+                bar.n = round(start + int(step) / int(steps), 1) if epoch else start
                 bar.set_postfix_str(f'loss {float(loss):.3f}')
             if deadline is not None and time.monotonic() > deadline:
                 raise TimeUpError(title)

@@ -17,14 +17,11 @@ from mmengine.logging import MMLogger
 
 from experiments.fashion_mnist import prepare_fashion_mnist
 from experiments.methods.report import POOLS, SCORES, write_results
-from experiments.methods.rows import CONFIGS, TITLES, Length, Row, Step, rows, stands_on_mae
-from experiments.pages import commit
+from experiments.methods.rows import CONFIGS, TITLES, Length, rows
+from experiments.methods.runs import BATCH, train_row
 from experiments.scores import frozen_scores
-from experiments.training import ROOT, last_epoch, run_training, save_initial_weights, train_command
 from mm_graft.commands.running import guarded
 from mm_graft.evaluation.report import write_json
-
-BATCH = 128
 
 
 def parse_args() -> argparse.Namespace:
@@ -36,34 +33,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--images', type=int, default=Length.images, help='for training; for a quick trial: 512')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/methods'), help='folder of runs and results')
     return parser.parse_args()
-
-
-def train(step: Step, length: Length, folder: Path, seed: int, options: Sequence[str] = ()) -> Path:
-    """Train to the end, unless that has been done; the last checkpoint."""
-    if step.epochs == 0:
-        return save_initial_weights(Config.fromfile(CONFIGS[step.config]), folder, seed)
-    if last_epoch(folder) < step.epochs:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / 'commit.txt').write_text(commit(ROOT))
-        words = [f'train_cfg.max_epochs={step.epochs}', f'param_scheduler.warmup={step.warmup}',
-                 f'train_dataloader.dataset.indices={length.images}',
-                 f'default_hooks.logger.interval={min(13, length.images // BATCH)}', *step.options, *options]
-        run_training(train_command(CONFIGS[step.config], folder, seed, words), folder.with_suffix('.log'),
-                     f'{folder.name} {seed}', step.epochs)
-    return folder / f'epoch_{step.epochs}.pth'
-
-
-def train_row(name: str, row: Row, length: Length, out: Path, seed: int) -> Path:
-    """Train what a row needs, the seed's MAE below included; the encoder's checkpoint."""
-    if stands_on_mae(row):
-        checkpoint = mae = train(Step('mae', length.mae), length, out / f'mae_{seed}', seed)
-    for step in row:
-        options = []
-        if step.on_mae:
-            start = checkpoint if step.config == 'refined' else mae  # stage i keeps MAE's encoder beside its heads
-            options = [f'default_hooks.init.checkpoint={start}']
-        checkpoint = train(step, length, out / f'{name}_{step.config}_{seed}', seed, options)
-    return checkpoint
 
 
 def score(checkpoint: Path, out: Path, seed: int) -> dict[str, dict[str, float]]:

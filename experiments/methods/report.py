@@ -42,7 +42,9 @@ def write_results(out: Path, length: Length, batch: int) -> dict:
     refined, joint = (found.get(name, {'seeds': {}})['seeds'] for name in ('refined', 'joint'))
     curves = {seed: joined([logged(out / f'refined_{stage}_{seed}', batch) for stage in STAGES]) for seed in refined}
     conflicts = {seed: read_conflict(out / f'joint_joint_{seed}') for seed in joint}
-    results = {**provenance(out), 'rows': found, 'neighbors_of_the_same_class': curves, 'conflict': conflicts}
+    rates = out / 'rates.json'
+    results = {**provenance(out), 'rows': found, 'neighbors_of_the_same_class': curves, 'conflict': conflicts,
+               'rates': json.loads(rates.read_text()) if rates.is_file() else {}}
     write_json(out / 'results.json', results)
     return results
 
@@ -76,6 +78,18 @@ def table(results: dict, pool: str) -> str:
     return '\n'.join(lines)
 
 
+def rates_table(results: dict) -> str:
+    """Markdown table of the search of learning rates: the score at each factor."""
+    searched = results['rates']
+    factors = sorted({factor for found in searched.values() for factor in found['knn']}, key=float)
+    lines = [f'| method | rate | {" | ".join(f"×{factor}" for factor in factors)} |',
+             '|---|---:|' + '---:|' * len(factors)]
+    for name, found in searched.items():
+        cells = ' | '.join(f'{found["knn"][factor]:.1f}' if factor in found['knn'] else '–' for factor in factors)
+        lines.append(f'| {TITLES[name]} | {found["rate"]:g} | {cells} |')
+    return '\n'.join(lines)
+
+
 def draw_costs(results: dict) -> Figure:
     """Accuracy over operations: a cross of mean and range for every trained row, the better pool of each."""
     figure = Figure(figsize=(11, 4.5), layout='constrained')
@@ -99,7 +113,8 @@ def write_page(docs: Path) -> None:
     """Put the tables into docs/results.md and draw the figures beside the JSON file."""
     results = json.loads((docs / RESULTS).read_text())
     page, folder = docs / 'results.md', (docs / RESULTS).with_suffix('')
-    parts = {'fashion-run': facts(results), **{f'fashion-{pool}': table(results, pool) for pool in POOLS}}
+    parts = {'fashion-run': facts(results), 'fashion-rates': rates_table(results),
+             **{f'fashion-{pool}': table(results, pool) for pool in POOLS}}
     page.write_text(put_blocks(page.read_text(), parts))
     folder.mkdir(exist_ok=True)
     draw_costs(results).savefig(folder / 'costs.png', dpi=130)

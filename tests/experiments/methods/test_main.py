@@ -7,7 +7,7 @@ from mmengine.config import Config
 
 from benchmarks.step import TrainingStep
 from experiments.methods import __main__ as tool
-from experiments.methods import report, rows
+from experiments.methods import report, rows, runs
 from experiments.methods.rows import CONFIGS, TITLES, Length, Step, cost, epochs_of
 
 LENGTH = Length(4, 1, 2, 512)
@@ -32,8 +32,8 @@ def trained(monkeypatch):
         (folder / 'last_checkpoint').write_text(str(folder / f'epoch_{max_epochs}.pth'))
         asked.append((folder.name, command))
 
-    monkeypatch.setattr(tool, 'run_training', train)
-    monkeypatch.setattr(tool, 'save_initial_weights', lambda cfg, folder, seed: folder / 'epoch_0.pth')
+    monkeypatch.setattr(runs, 'run_training', train)
+    monkeypatch.setattr(runs, 'save_initial_weights', lambda cfg, folder, seed: folder / 'epoch_0.pth')
     monkeypatch.setattr(tool, 'score', lambda checkpoint, out, seed: {
         'cls': dict.fromkeys(tool.SCORES, 60.0 + seed), 'avg': dict.fromkeys(tool.SCORES, 70.0)})
     return asked
@@ -132,17 +132,19 @@ def test_the_page_has_mean_and_spread_of_the_seeds_and_what_the_runs_have_logged
         log(tmp_path / f'refined_{stage}_0', {'step': 4, 'acc_neighbor_block5': value})
     first, second = ({f'cos_conflict/block_{block:02}': sign * block / 100 for block in (1, 2)} for sign in (1, -1))
     log(tmp_path / 'joint_joint_2', {'step': 1, **first}, {'step': 1, 'loss': 1.0}, {'step': 101, **second})
+    (tmp_path / 'rates.json').write_text(json.dumps({'mae': {'rate': 0.002, 'knn': {'3': 79.25, '0.3': 78.0}}}))
     results = tool.write_results(tmp_path, LENGTH, 128)
     assert results['neighbors_of_the_same_class']['0'] == {'5': [(512, 50.0), (1024, 70.0)]}
     assert results['conflict'] == {'2': [[0.01, 0.02], [-0.01, -0.02]]}
     (tmp_path / 'results').mkdir()
     (tmp_path / 'results.json').rename(tmp_path / report.RESULTS)
-    (tmp_path / 'results.md').write_text('<!-- fashion-cls -->\n<!-- /fashion-cls -->\n'
-                                         '<!-- fashion-avg -->\n<!-- /fashion-avg -->\n')
+    blocks = ('fashion-rates', 'fashion-cls', 'fashion-avg')
+    (tmp_path / 'results.md').write_text(''.join(f'<!-- {name} -->\n<!-- /{name} -->\n' for name in blocks))
     report.write_page(tmp_path)
     page = (tmp_path / 'results.md').read_text()
     assert '| MAE | 2k | 2 | 2 |' + ' 61.0 ± 1.4 |' * 3 in page
     assert '| refined, three heads | 3k | 12 | 2 |' + ' 70.0 ± 0.0 |' * 3 in page
+    assert '| method | rate | ×0.3 | ×3 |\n|---|---:|---:|---:|\n| MAE | 0.002 | 78.0 | 79.2 |' in page
     for picture in ('costs', 'neighbors', 'conflict'):
         assert (tmp_path / f'results/fashion_mnist/{picture}.png').read_bytes()[:4] == b'\x89PNG'
 
@@ -151,7 +153,7 @@ def test_all_encoders_are_alike_and_see_the_same_images():
     cfgs = {name: Config.fromfile(path) for name, path in CONFIGS.items()}
     assert set(cfgs) == set(COSTS)
     assert len({str(cfg.model.backbone.arch) for cfg in cfgs.values()}) == 1
-    assert {cfg.train_dataloader.batch_size for cfg in cfgs.values()} == {tool.BATCH}
+    assert {cfg.train_dataloader.batch_size for cfg in cfgs.values()} == {runs.BATCH}
     assert cfgs['heads'].model.backbone.out_indices == cfgs['refined'].model.backbone.out_indices
     assert (cfgs['heads'].max_epochs, cfgs['refined'].max_epochs) == (Length.heads, Length.refined)
 
