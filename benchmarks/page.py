@@ -3,8 +3,8 @@
 from pathlib import Path
 
 
-def put(page: Path, name: str, text: str) -> None:
-    """Write a table in its place, between ``<!-- name -->`` and ``<!-- /name -->``.
+def parts(page: Path, name: str) -> tuple[str, str, str]:
+    """What stands before a table, between ``<!-- name -->`` and ``<!-- /name -->``, and after it.
 
     Raises:
         ValueError: the page has no such place.
@@ -13,4 +13,11 @@ def put(page: Path, name: str, text: str) -> None:
     if any(content.count(mark) != 1 for mark in marks):
         raise ValueError(f'{page} has no place of its own for the table {name!r}; put {" and ".join(marks)} into it')
     start, rest = content.split(marks[0])
-    page.write_text(f'{start}{marks[0]}{text.strip()}\n{marks[1]}{rest.split(marks[1])[1]}')
+    table, end = rest.split(marks[1])
+    return start + marks[0], table, marks[1] + end
+
+
+def put(page: Path, name: str, text: str) -> None:
+    """Write a table in its place."""
+    start, _, end = parts(page, name)
+    page.write_text(f'{start}{text.strip()}\n{end}')

@@ -1,16 +1,17 @@
-"""All programs in turns, on one thread: numbers, and the table of docs/performance.md.
+"""Each program in turns with ours, on one thread: the table of docs/performance.md.
 
     OMP_NUM_THREADS=1 .venv-peers/bin/python -W ignore -m benchmarks.peers --authors DIR --page docs/performance.md
 
 ``make setup-peers`` builds the environment. What is timed is processor time, in turns within one process, so that
-other programs on the machine weigh on all alike.
+other programs on the machine weigh on both alike; no more than two programs are in memory at a time. The rows of a
+method go to the page when it is done, and those of methods that ``--methods`` does not name stay.
 """
 
 import argparse
-import gc
-import json
 import tempfile
+from collections.abc import Iterator
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 
 from benchmarks.loader import make_photos
-from benchmarks.page import put
+from benchmarks.page import parts, put
 from benchmarks.peers import authors, contest, features, lightly_parts, ours, stable
 from benchmarks.peers.contest import Entry, Size
 
@@ -28,12 +29,12 @@ SIDES = {'MAE': LARGE, 'MoCo v3': SMALL, 'SimCLR': SMALL, 'ConMIM': LARGE, 'Loca
          'kNN': LARGE, 'linear probe': LARGE}
 
 
-def programs(method: str, size: Size, clones: Path | None) -> list[Entry]:
-    """All that take part in a row, ours first."""
+def programs(method: str, size: Size, clones: Path | None) -> Iterator[Entry]:
+    """All that take part in a row, ours first, each built when it is asked for."""
     if method in features.FEATURE_ROWS:
-        return features.entries(method, size)
-    return [*ours.entries(method, size), *authors.entries(method, size, clones), *lightly_parts.entries(method, size),
-            *stable.entries(method, size)]
+        return iter(features.entries(method, size))
+    return chain(ours.entries(method, size), authors.entries(method, size, clones),
+                 lightly_parts.entries(method, size), stable.entries(method, size))
 
 
 def sizes(width: str, blocks: int, photos: list[Path]) -> dict[str, Size]:
@@ -56,30 +57,22 @@ def main() -> None:
     parser.add_argument('--methods', nargs='+', choices=SIDES, default=list(SIDES), metavar='METHOD')
     parser.add_argument('--width', choices=('tiny', 'small', 'base'), default='tiny', help='of the ViT')
     parser.add_argument('--blocks', type=int, default=12, help='of the ViT')
-    parser.add_argument('--rounds', type=int, default=3)
-    parser.add_argument('--out', type=Path, default=Path('work_dirs/peers.json'),
-                        help='numbers; rows of other methods that were measured alike stay')
+    parser.add_argument('--rounds', type=int, default=9)
     parser.add_argument('--page', type=Path, help='page that gets the table')
     args = parser.parse_args()
     torch.set_num_threads(1)
     init_default_scope('mmpretrain')
     MMLogger.get_current_instance().setLevel('WARNING')
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    made = json.loads(args.out.read_text()) if args.out.exists() else {}
-    rows = made.get('rows', []) if made.get('caption') == caption(args) else []
-    rows = [row for row in rows if row['method'] not in args.methods]
+    page = parts(args.page, 'peers')[1] if args.page else ''
+    found = contest.lines_of(page, caption(args), [method for method in SIDES if method not in args.methods])
     with tempfile.TemporaryDirectory() as folder:
         plan = sizes(args.width, args.blocks, make_photos(Path(folder), BATCH * LARGE // SMALL))
         for method in args.methods:
-            entries = programs(method, plan[method], args.authors)
-            rows += contest.results(method, entries, contest.take_turns(entries, args.rounds))
-            rows.sort(key=lambda row: list(SIDES).index(row['method']))
-            args.out.write_text(json.dumps({'caption': caption(args), 'rows': rows}, indent=1) + '\n')
-            print(contest.markdown([row for row in rows if row['method'] == method]), flush=True)
-            del entries
-            gc.collect()
-    if args.page:
-        put(args.page, 'peers', f'{caption(args)}\n\n{contest.markdown(rows)}')
+            found[method] = contest.lines(method, contest.beside_ours(
+                programs(method, plan[method], args.authors), args.rounds))
+            print('\n'.join(found[method]), flush=True)
+            if args.page:
+                put(args.page, 'peers', contest.table(caption(args), [found.get(each, []) for each in SIDES]))
 
 
 if __name__ == '__main__':

@@ -34,19 +34,21 @@ FOLDERS = {'MAE': 'mae', 'MoCo v3': 'moco-v3', 'LocalMIM': 'LocalMIM', 'ConMIM':
 SCHEDULE = dict(epochs=100, warmup_epochs=10, lr=1e-4, min_lr=0.0)
 
 
-def entries(method: str, size: Size, clones: Path | None) -> list[Entry]:
+def entries(method: str, size: Size, clones: Path | None) -> Iterator[Entry]:
     """The authors' step as it is, and with fused AdamW and fused attention; nothing without a clone."""
     make = {'MAE': mae, 'MoCo v3': mocov3, 'LocalMIM': localmim, 'ConMIM': conmim}.get(method)
     if make is None or clones is None:
-        return []
+        return
     folder = clones / FOLDERS[method]
     if not folder.is_dir():
         raise FileNotFoundError(f'{folder} does not exist; clone the authors\' repository there')
-    with of_their_day():
-        load = torch_parts.loader(images_of(method, folder, size), size)
-        # PyTorch has no fused attention with a bias that learns on CPUs, and ConMIM's is of its own
-        both = 'fused AdamW' if method == 'ConMIM' else 'fused AdamW and attention'
-        return [Entry(NAME, both if fused else '', quiet(make(folder, size, fused)), load) for fused in (False, True)]
+    # PyTorch has no fused attention with a bias that learns on CPUs, and ConMIM's is of its own
+    both = 'fused AdamW' if method == 'ConMIM' else 'fused AdamW and attention'
+    for fused in (False, True):
+        with of_their_day():
+            step, transform = quiet(make(folder, size, fused)), images_of(method, folder, size)
+        yield Entry(NAME, both if fused else '', step, torch_parts.loader(transform, size))
+        del step
 
 
 def commits(clones: Path | None) -> dict[str, str]:

@@ -1,11 +1,14 @@
-"""Programs that take steps in turns, timed by the processor time that they use."""
+"""Programs that take steps in turns with ours, one after the other, timed by the processor time that they use."""
 
-import statistics
+import gc
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
+from operator import itemgetter
 from pathlib import Path
+
+from benchmarks.measure import quartiles
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,29 @@ class Entry:
 
 
 OURS = 'mm_graft'
+HEADER = ('| method | program | ms (ours) | × ours (quartiles) | loaded | variant | × ours (quartiles) | loaded |',
+          '|---|---|---:|---:|---:|---|---:|---:|')
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured of a program beside ours.
+
+    Attributes:
+        program: whose it is.
+        variant: what was changed about it, if anything.
+        ms: of a step, the least of all rounds.
+        ours_ms: of ours in the same rounds.
+        ratio: quartiles of its time over ours, round by round.
+        loaded_ratio: the same of loading and step together; None where nothing is loaded.
+    """
+
+    program: str
+    variant: str
+    ms: float
+    ours_ms: float
+    ratio: list[float]
+    loaded_ratio: list[float] | None
 
 
 def seconds(function: Callable[[], object] | None, clock: Callable[[], float] = time.process_time) -> float:
@@ -74,43 +100,55 @@ def take_turns(entries: Sequence[Entry], rounds: int,
     return times
 
 
-def ratios(others: Sequence[float], ours: Sequence[float]) -> list[float]:
-    """Lowest, median and highest of their time over ours, round by round."""
-    values = sorted(other / own for other, own in zip(others, ours, strict=True))
-    return [values[0], statistics.median(values), values[-1]]
+def beside_ours(entries: Iterable[Entry], rounds: int,
+                clock: Callable[[], float] = time.process_time) -> Iterator[Row]:
+    """A row for each entry beside the first one, ours; an entry is gone before the next is asked for."""
+    entries = iter(entries)
+    ours = next(entries)
+    for entry in entries:
+        yield compare(entry, *take_turns((ours, entry), rounds, clock))
+        del entry
+        gc.collect()
 
 
-def results(method: str, entries: Sequence[Entry], times: Sequence[Sequence[tuple[float, float]]]) -> list[dict]:
-    """A row an entry: milliseconds (the least of all rounds), and its time over ours without and with loading."""
-    ours = times[next(index for index, entry in enumerate(entries) if entry.name == OURS)]
-    return [{
-        'method': method, 'program': entry.name, 'variant': entry.variant,
-        'ms': 1000 * min(step for step, _ in taken),
-        'load_ms': 1000 * min(load for _, load in taken) if entry.load else None,
-        'ratio': ratios([step for step, _ in taken], [step for step, _ in ours]),
-        'loaded_ratio': ratios([sum(both) for both in taken], [sum(both) for both in ours]) if entry.load else None,
-    } for entry, taken in zip(entries, times, strict=True)]
+def compare(entry: Entry, ours: Sequence[tuple[float, float]], theirs: Sequence[tuple[float, float]]) -> Row:
+    """The row of an entry, of seconds of step and load in each round."""
+    def ratio(of: Callable) -> list[float]:
+        return quartiles([of(other) / of(own) for other, own in zip(theirs, ours, strict=True)])
+
+    least, ours_least = (1000 * min(step for step, _ in taken) for taken in (theirs, ours))
+    return Row(entry.name, entry.variant, least, ours_least, ratio(itemgetter(0)), ratio(sum) if entry.load else None)
 
 
-def markdown(rows: Sequence[dict]) -> str:
-    """A row a program: as it is and, beside that, its other variant; ours only if it has one."""
-    lines = ['| method | program | ms (ours) | × ours (range) | loaded | variant | × ours (range) | loaded |',
-             '|---|---|---:|---:|---:|---|---:|---:|']
-    ours = 0.0
-    for (method, program), variants in groupby(rows, key=lambda row: (row['method'], row['program'])):
+def lines(method: str, rows: Iterable[Row]) -> list[str]:
+    """A line of the table for each program: as it is and, beside that, its other variant."""
+    made = []
+    for program, variants in groupby(rows, key=lambda row: row.program):
         first, *others = variants
-        if program == OURS:
-            ours = first['ms']
-            if not others:
-                continue
-        cells = [method, program, f'{first["ms"]:.0f} ({ours:.0f})', *_ratios(first)]
+        cells = [method, program, f'{first.ms:.0f} ({first.ours_ms:.0f})', *_ratios(first)]
         for other in others:
-            cells += [other['variant'], *_ratios(other)]
-        lines.append(f'| {" | ".join(cells + (8 - len(cells)) * [""])} |')
-    return '\n'.join(lines)
+            cells += [other.variant, *_ratios(other)]
+        made.append(f'| {" | ".join(cells + (8 - len(cells)) * [""])} |')
+    return made
 
 
-def _ratios(row: dict) -> list[str]:
-    low, middle, high = row['ratio']
-    loaded = row['loaded_ratio']
-    return [f'{middle:.2f} ({low:.2f}–{high:.2f})', f'{loaded[1]:.2f}' if loaded else '–']
+def table(caption: str, found: Iterable[list[str]]) -> str:
+    """The table of the lines of each method, below what is said of how they were measured."""
+    return '\n'.join([caption, '', *HEADER, *chain.from_iterable(found)])
+
+
+def lines_of(text: str, caption: str, methods: Iterable[str]) -> dict[str, list[str]]:
+    """Lines of some methods in a table.
+
+    Raises:
+        ValueError: there are such lines, and they were not measured as ``caption`` says.
+    """
+    found = {method: [line for line in text.splitlines() if line.startswith(f'| {method} |')] for method in methods}
+    if any(found.values()) and not text.startswith(f'{caption}\n'):
+        raise ValueError(f'the table was measured otherwise than "{caption}"; measure all methods')
+    return found
+
+
+def _ratios(row: Row) -> list[str]:
+    low, middle, high = row.ratio
+    return [f'{middle:.2f} ({low:.2f}–{high:.2f})', f'{row.loaded_ratio[1]:.2f}' if row.loaded_ratio else '–']

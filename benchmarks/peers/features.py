@@ -40,7 +40,7 @@ def extraction(size: Size) -> list[Entry]:
     timms, batch = torch_parts.vit(size).eval(), torch_parts.images(size)
     return [Entry(OURS, '', torch.no_grad()(lambda: encode(ours, batch))),
             Entry(HOST, '', torch.no_grad()(lambda: host.extract_feat(batch))),
-            Entry(f'{LIGHTLY} and {STABLE}', "timm's ViT", torch.no_grad()(lambda: timms(batch)))]
+            Entry(f"{LIGHTLY} and {STABLE} (timm's ViT)", '', torch.no_grad()(lambda: timms(batch)))]
 
 
 def knn(size: Size) -> list[Entry]:
@@ -64,9 +64,8 @@ def linear_probe(size: Size) -> list[Entry]:
     optimizers = [torch.optim.SGD(head.parameters(), rate, weight_decay=decay)
                   for head, (rate, decay) in zip(heads, grid)]
     batches = list(zip(features.split(512), labels.split(512)))
-    return [Entry(OURS, f'{len(grid)} heads', lambda: [sweep.step(*batch) for batch in batches]),
-            Entry('PyTorch, as the peers train a head', f'{len(grid)} heads one by one',
-                  lambda: one_by_one(heads, optimizers, batches))]
+    return [Entry(OURS, '', lambda: [sweep.step(*batch) for batch in batches]),
+            Entry(f'PyTorch, {len(grid)} heads one by one', '', lambda: one_by_one(heads, optimizers, batches))]
 
 
 def one_by_one(heads: list[nn.Module], optimizers: list, batches: list[tuple[Tensor, Tensor]]) -> None:

@@ -1,7 +1,7 @@
 """lightly: its modules around timm's ViT, put together as its documentation does; and its transforms."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from lightly.loss import NTXentLoss
@@ -20,7 +20,7 @@ from benchmarks.table import WIDTHS
 NAME = 'lightly'
 
 
-def entries(method: str, size: Size) -> list[Entry]:
+def entries(method: str, size: Size) -> Iterator[Entry]:
     """What lightly has of a method, as it is and with fused AdamW; timm's attention is fused already."""
     makers = {'MAE': (mae, one_crop), 'MoCo v3': (mocov3, two_views), 'SimCLR': (simclr, two_views)}
     return torch_parts.entries(NAME, makers.get(method), size)

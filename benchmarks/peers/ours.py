@@ -1,6 +1,6 @@
 """Our steps, and those of the same methods in mmpretrain's own parts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from mmengine.config import Config
 from mmengine.dataset import Compose, default_collate
@@ -20,17 +20,16 @@ PIPELINES = {'MAE': 'imagenet_mae', 'LocalMIM': 'imagenet_mae', 'ConMIM': 'image
              'MoCo v3': 'imagenet_two_views', SIMCLR: 'imagenet_two_views'}
 
 
-def entries(method: str, size: Size) -> list[Entry]:
+def entries(method: str, size: Size) -> Iterator[Entry]:
     """Ours, and the host's as far as it has the method, each also with what makes it faster by one key."""
     load = loader(method, size, '_fast')
-    found = [Entry(OURS, '', training(method, size, Variant('')), load)]
+    yield Entry(OURS, '', training(method, size, Variant('')), load)
     if method == 'MoCo v3':
-        found.append(Entry(OURS, '`class_token_only`', training(method, size, Variant('', lean=True)), load))
+        yield Entry(f'{OURS}, `class_token_only`', '', training(method, size, Variant('', lean=True)), load)
     if method != 'LocalMIM':
         load = loader(method, size)
-        found += [Entry(HOST, '', training(method, size, Variant('', plain=True)), load),
-                  Entry(HOST, 'fused AdamW', training(method, size, Variant('', plain=True), fused=True), load)]
-    return found
+        yield Entry(HOST, '', training(method, size, Variant('', plain=True)), load)
+        yield Entry(HOST, 'fused AdamW', training(method, size, Variant('', plain=True), fused=True), load)
 
 
 def training(method: str, size: Size, variant: Variant, fused: bool = False) -> Callable[[], None]:

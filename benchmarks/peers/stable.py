@@ -1,6 +1,6 @@
 """stable-pretraining: its methods and transforms; steps are plain PyTorch, so its trainer is not paid for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import stable_pretraining.data.transforms as stable
 from PIL import Image
@@ -13,7 +13,7 @@ from benchmarks.peers.contest import Entry, Size
 NAME = 'stable-pretraining'
 
 
-def entries(method: str, size: Size) -> list[Entry]:
+def entries(method: str, size: Size) -> Iterator[Entry]:
     """What stable-pretraining has of a method, as it is and with fused AdamW; its attention is fused already."""
     makers = {'MAE': (mae, one_crop), 'MoCo v3': (mocov3, two_views), 'SimCLR': (simclr, two_views)}
     return torch_parts.entries(NAME, makers.get(method), size)

@@ -1,6 +1,6 @@
 """What the peers outside OpenMMLab share: timm's ViT, batches of random images, plain training, views of PIL."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from PIL import Image
@@ -58,7 +58,7 @@ def loader(make: Callable[[Image.Image], object], size: Size) -> Callable[[], ob
     return load
 
 
-def entries(name: str, makers: tuple[Callable, Callable] | None, size: Size) -> list[Entry]:
+def entries(name: str, makers: tuple[Callable, Callable] | None, size: Size) -> Iterator[Entry]:
     """A peer's step of a method as it is and with fused AdamW; none for a method that the peer lacks.
 
     Args:
@@ -67,10 +67,11 @@ def entries(name: str, makers: tuple[Callable, Callable] | None, size: Size) -> 
         size: of the benchmark.
     """
     if makers is None:
-        return []
+        return
     make, transform = makers
     batches = loader(transform(size), size)
-    return [Entry(name, 'fused AdamW' if fused else '', make(size, fused), batches) for fused in (False, True)]
+    for fused in (False, True):
+        yield Entry(name, 'fused AdamW' if fused else '', make(size, fused), batches)
 
 
 def crop(size: Size) -> transforms.Compose:

@@ -1,6 +1,6 @@
 import pytest
 
-from benchmarks.page import put
+from benchmarks.page import parts, put
 
 
 def test_a_table_is_written_in_its_place_and_replaces_the_old_one(tmp_path):
@@ -9,6 +9,7 @@ def test_a_table_is_written_in_its_place_and_replaces_the_old_one(tmp_path):
     for text in ('new', '\nnewer\n\n'):
         put(page, 'speed', text)
     assert page.read_text() == 'before\n<!-- speed -->\nnewer\n<!-- /speed -->\nafter\n'
+    assert parts(page, 'speed') == ('before\n<!-- speed -->\n', 'newer\n', '<!-- /speed -->\nafter\n')
 
 
 @pytest.mark.parametrize('text', ['', '<!-- speed -->\n', 2 * '<!-- speed -->\n<!-- /speed -->\n'])

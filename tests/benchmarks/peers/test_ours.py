@@ -6,7 +6,8 @@ from benchmarks.peers.ours import HOST, entries, loader
 
 
 @pytest.mark.parametrize(('method', 'names'), [
-    ('MoCo v3', [OURS, OURS, HOST, HOST]), ('SimCLR', [OURS, HOST, HOST]), ('LocalMIM', [OURS])])
+    ('MoCo v3', [OURS, f'{OURS}, `class_token_only`', HOST, HOST]), ('SimCLR', [OURS, HOST, HOST]),
+    ('LocalMIM', [OURS])])
 def test_ours_come_first_and_the_host_has_what_it_has(method, names, monkeypatch):
     asked = []
     monkeypatch.setattr('benchmarks.peers.ours.training', lambda *args, **kwargs: asked.append((args[2], kwargs)))
