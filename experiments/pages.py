@@ -29,7 +29,7 @@ def mean_and_spread(values: Sequence[float]) -> str:
 def provenance(out: Path, *packages: str) -> dict:
     """Machine, versions of the stack and of further packages, and the commits that the runs below ``out`` noted."""
     return {'device': device_name(), 'versions': {package: version(package) for package in (*PACKAGES, *packages)},
-            'commits': sorted({path.read_text() for path in out.glob('*/commit.txt')})}
+            'commits': sorted({path.read_text() for path in out.rglob('commit.txt')})}
 
 
 def facts(results: Mapping) -> str:

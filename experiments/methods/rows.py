@@ -77,8 +77,9 @@ def rows(length: Length, out: Path) -> dict[str, Row]:
 
     ``…_images``: as many images after MAE as the refiner sees, or without a MAE below as many contrastive images.
     ``…_flops``: as many operations in all as MAE and the refiner on it; so are ``joint``, ``localmim`` and ``conmim``.
-    A longer MAE is trained from its beginning, as its schedule depends on its length. ``one_head`` is the refiner with
-    a head on the last block alone. A row that comes out as another is left out.
+    A longer MAE is trained from its beginning, as its schedule depends on its length; on that of ``mae_flops`` stands
+    ``graft_longer``. ``one_head`` is the refiner with a head on the last block alone. A row that comes out as another
+    is left out.
     """
     refiner = (Step('heads', length.heads), Step('refined', length.refined))
     added = sum(step.epochs * step.gflops(out) for step in refiner)
@@ -88,16 +89,18 @@ def rows(length: Length, out: Path) -> dict[str, Row]:
         return Step(config, max(1, round(gflops / Step(config, 1).gflops(out))))
 
     graft = Step('graft', length.refiner)
+    longer_mae = at_cost('mae', total)
     local = at_cost('localmim', total)
     planned = {
         'random': (Step('graft', 0), ),
         'mae': (),
         'mae_images': (Step('mae', length.mae + length.refiner), ),
-        'mae_flops': (at_cost('mae', total), ),
+        'mae_flops': (longer_mae, ),
         'mocov3_images': (Step('mocov3', length.refiner), ),
         'mocov3_flops': (at_cost('mocov3', total), ),
         'graft_images': (graft, ),
         'graft_flops': (at_cost('graft', added), ),
+        'graft_longer': (longer_mae, graft),
         'graft_one_rate': (Step('graft', graft.epochs, (f'{STAGE_RATES}=[1,1,1]', )), ),
         'graft_frozen': (Step('graft', graft.epochs, (f'{STAGE_RATES}=[0,0,1]', )), ),
         'graft_anchored': (Step('graft_anchored', graft.epochs), ),
@@ -132,7 +135,7 @@ TITLES = {
     'random': 'random weights', 'mae': 'MAE', 'mae_images': 'MAE, longer: equal images',
     'mae_flops': 'MAE, longer: equal FLOPs', 'mocov3_images': 'MoCo v3: equal contrastive images',
     'mocov3_flops': 'MoCo v3: equal FLOPs', 'graft_images': 'graft', 'graft_flops': 'graft: equal FLOPs',
-    'graft_one_rate': 'graft, one rate for all layers', 'graft_frozen': 'graft, lower two thirds frozen',
-    'graft_anchored': 'graft, lower two thirds anchored', 'one_head': 'refined, one head',
-    'refined': 'refined, three heads', 'joint': 'MAE and MoCo v3 jointly', 'localmim': 'LocalMIM',
-    'localmim_freezeout': 'LocalMIM + FreezeOut', 'conmim': 'ConMIM'}
+    'graft_longer': 'graft on MAE, longer: equal FLOPs', 'graft_one_rate': 'graft, one rate for all layers',
+    'graft_frozen': 'graft, lower two thirds frozen', 'graft_anchored': 'graft, lower two thirds anchored',
+    'one_head': 'refined, one head', 'refined': 'refined, three heads', 'joint': 'MAE and MoCo v3 jointly',
+    'localmim': 'LocalMIM', 'localmim_freezeout': 'LocalMIM + FreezeOut', 'conmim': 'ConMIM'}

@@ -27,14 +27,21 @@ def train(step: Step, length: Length, folder: Path, seed: int, options: Sequence
     return folder / f'epoch_{step.epochs}.pth'
 
 
+def folder_of(name: str, step: Step, seed: int) -> str:
+    """Where a training of a row lies; rows that stand on the same MAE share it."""
+    return f'mae{step.epochs}_{seed}' if step == Step('mae', step.epochs) else f'{name}_{step.config}_{seed}'
+
+
 def train_row(name: str, row: Row, length: Length, out: Path, seed: int) -> Path:
     """Train what a row needs, the seed's MAE below included; the encoder's checkpoint."""
-    if stands_on_mae(row):
-        checkpoint = mae = train(Step('mae', length.mae), length, out / f'mae_{seed}', seed)
-    for step in row:
+    below = (Step('mae', length.mae), ) if stands_on_mae(row) else ()
+    checkpoint = mae = None
+    for step in (*below, *row):
         options = []
         if step.on_mae:
             start = checkpoint if step.config == 'refined' else mae  # stage i keeps MAE's encoder beside its heads
             options = [f'default_hooks.init.checkpoint={start}']
-        checkpoint = train(step, length, out / f'{name}_{step.config}_{seed}', seed, options)
+        checkpoint = train(step, length, out / folder_of(name, step, seed), seed, options)
+        if step.config == 'mae':
+            mae = checkpoint
     return checkpoint

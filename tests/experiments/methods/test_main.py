@@ -47,6 +47,7 @@ def test_the_rows_are_those_of_equal_images_and_of_equal_flops(tmp_path):
     assert planned['mocov3_images'] == (Step('mocov3', 3), )
     assert planned['mocov3_flops'] == (Step('mocov3', 6), )
     assert planned['graft_images'] == (Step('graft', 3), )
+    assert planned['graft_longer'] == (Step('mae', 24), Step('graft', 3))
     assert planned['graft_flops'] == (Step('graft', 5), )  # (1 · 2 + 2 · 9) / 4
     assert planned['refined'] == (Step('heads', 1), Step('refined', 2))
     assert planned['localmim'][0].epochs == planned['localmim_freezeout'][0].epochs == 12
@@ -67,8 +68,9 @@ def test_what_leads_to_an_encoder_is_added_up(tmp_path):
     costs = {name: cost(row, LENGTH, tmp_path) for name, row in planned.items()}
     assert costs == {
         'random': 0, 'mae': 4, 'mae_images': 7, 'mae_flops': 24, 'mocov3_images': 12, 'mocov3_flops': 24,
-        'graft_images': 16, 'graft_flops': 24, 'graft_one_rate': 16, 'graft_frozen': 10, 'graft_anchored': 17.5,
-        'one_head': 24, 'refined': 24, 'joint': 25, 'localmim': 24, 'localmim_freezeout': 18, 'conmim': 24}
+        'graft_images': 16, 'graft_flops': 24, 'graft_longer': 36, 'graft_one_rate': 16, 'graft_frozen': 10,
+        'graft_anchored': 17.5, 'one_head': 24, 'refined': 24, 'joint': 25, 'localmim': 24,
+        'localmim_freezeout': 18, 'conmim': 24}
     epochs = {name: epochs_of(row, LENGTH) for name, row in planned.items()}
     assert (epochs['random'], epochs['mae'], epochs['mocov3_images'], epochs['graft_images'], epochs['refined']) == (
         0, 4, 3, 7, 7)
@@ -77,16 +79,22 @@ def test_what_leads_to_an_encoder_is_added_up(tmp_path):
 def test_what_grafts_starts_from_the_mae_of_its_seed_and_the_second_stage_from_the_first(tmp_path, trained):
     tool.run_seed(tmp_path, LENGTH, 3, ['refined', 'graft_images', 'mae_images', 'mocov3_images'])
     commands = {name: ' '.join(command) for name, command in trained}
-    assert list(commands) == ['mae_images_mae_3', 'mocov3_images_mocov3_3', 'mae_3', 'graft_images_graft_3',
-                              'refined_heads_3', 'refined_refined_3']
-    mae = f'default_hooks.init.checkpoint={tmp_path}/mae_3/epoch_4.pth'
+    assert list(commands) == ['mae7_3', 'mocov3_images_mocov3_3', 'mae4_3', 'graft_images_graft_3', 'refined_heads_3',
+                              'refined_refined_3']
+    mae = f'default_hooks.init.checkpoint={tmp_path}/mae4_3/epoch_4.pth'
     assert mae in commands['graft_images_graft_3']
     assert mae in commands['refined_heads_3']
     assert f'init.checkpoint={tmp_path}/refined_heads_3/epoch_1.pth' in commands['refined_refined_3']
-    assert 'checkpoint=' not in commands['mae_images_mae_3'] + commands['mocov3_images_mocov3_3']
+    assert 'checkpoint=' not in commands['mae7_3'] + commands['mocov3_images_mocov3_3']
     assert all('randomness.seed=3' in command for command in commands.values())
     assert all('train_dataloader.dataset.indices=512' in command for command in commands.values())
-    assert 'warmup=0.875 ' in commands['mae_images_mae_3']
+    assert 'warmup=0.875 ' in commands['mae7_3']
+
+
+def test_a_graft_on_a_longer_mae_starts_from_the_one_that_is_scored_by_itself(tmp_path, trained):
+    tool.run_seed(tmp_path, LENGTH, 0, ['mae_flops', 'graft_longer'])
+    assert [name for name, _ in trained] == ['mae24_0', 'graft_longer_graft_0']
+    assert f'init.checkpoint={tmp_path}/mae24_0/epoch_24.pth' in ' '.join(trained[1][1])
 
 
 def test_random_weights_are_those_that_the_seed_draws_and_nothing_is_trained(tmp_path, trained, monkeypatch):

@@ -36,10 +36,10 @@ def test_every_factor_is_trained_once_and_all_stand_on_the_mae_of_its_own_rate(t
     monkeypatch.setattr(rates, 'score', lambda checkpoint, cache, images: next(scores))
     found = rates.search('graft_images', (0.5, 1, 2), tmp_path, LENGTH)
     assert found == {'rate': 1.5e-3, 'knn': {'0.5': 70.0, '1': 71.0, '2': 72.0}}
-    assert list(asked) == ['mae_0', *(f'graft_images_at{percent}_graft_0' for percent in (50, 100, 200))]
+    assert list(asked) == ['mae4_0', *(f'graft_images_at{percent}_graft_0' for percent in (50, 100, 200))]
     given = [command.partition('optimizer.lr=')[2].split(' ')[0] for command in asked.values()]
     assert given == ['', '0.00075', '', '0.003']
-    assert all(f'checkpoint={tmp_path}/rates/mae_0/epoch_4.pth' in command for command in list(asked.values())[1:])
+    assert all(f'checkpoint={tmp_path}/rates/mae4_0/epoch_4.pth' in command for command in list(asked.values())[1:])
     rates.search('mae', (1, ), tmp_path, LENGTH)
     assert len(asked) == 4  # MAE at its own rate is there
     assert rates.search('graft_images', (0.5, 1, 2), tmp_path, LENGTH) == found
