@@ -12,14 +12,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 from torch import Tensor, nn
 
 from mm_graft.channel_files import decode_channels
-from mm_graft.checkpoints import CheckpointError, read_checkpoint
-from mm_graft.checkpoints.conversion import read_model
 from mm_graft.equations import patchify, unpatchify
 from mm_graft.image_files import BadImageError, decode_image, read_image_bytes
 
@@ -47,34 +43,6 @@ class Reconstruction:
     image: np.ndarray
     mask: np.ndarray
     scales: list[Scale]
-
-
-def load_model(cfg: Config, checkpoint: str | Path) -> nn.Module:
-    """The algorithm of a config with all weights of a checkpoint (in any layout, with or without prefixes)."""
-    if 'type' not in cfg.model:
-        raise CheckpointError(f'checkpoint {checkpoint} does not say of which algorithm it is; give the config that it '
-                              'was trained with')
-    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
-    state = read_checkpoint(checkpoint)
-    try:
-        state = read_model(state).backbone
-    except ValueError as error:
-        raise CheckpointError(f'checkpoint {checkpoint}: {error}') from error
-    settings = dict(cfg.model)
-    if cfg.get('data_preprocessor'):
-        settings.setdefault('data_preprocessor', cfg.data_preprocessor)
-    model = MODELS.build(settings)
-    own = model.state_dict()
-    missing, left_over = [name for name in own if name not in state], [name for name in state if name not in own]
-    wrong = [name for name in own if name in state and own[name].shape != state[name].shape]
-    if missing or left_over or wrong:
-        raise CheckpointError(
-            f'checkpoint {checkpoint} is not of this model: {len(missing)} tensors missing {missing[:2]}, '
-            f'{len(left_over)} left over {left_over[:2]}, {len(wrong)} of another shape {wrong[:2]}; '
-            'give the config that it was trained with')
-    model.load_state_dict(state)
-    model.eval()
-    return model
 
 
 def read_readable(paths: Sequence[str | Path], size: tuple[int, int], channels: int = 3,

@@ -4,10 +4,14 @@ The host loads what fits and drops the rest without a word, by ``load_from`` as 
 """
 
 import re
+from pathlib import Path
 
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 
 from mm_graft.checkpoints.containers import read_checkpoint
+from mm_graft.checkpoints.conversion import read_model
 from mm_graft.checkpoints.loader import backbone_tensors
 from mm_graft.checkpoints.reading import CheckpointError, first_non_finite
 from mm_graft.image_folders import shorten
@@ -29,7 +33,7 @@ def choose_weights(model: nn.Module, state: dict, path: str, complete: bool) -> 
     """The tensors of a file for a model (at least its whole backbone, or an error), and a line for the log.
 
     Where the model's own names do not cover its backbone, the file is read in any known layout: for the backbone alone,
-    or, if the model has to be complete, for the backbone and the linear classifier behind it.
+    or, if the model has to be complete, for all of it, or the backbone and the linear classifier behind it.
 
     Args:
         model: what they are loaded into.
@@ -44,9 +48,14 @@ def choose_weights(model: nn.Module, state: dict, path: str, complete: bool) -> 
     plain = hasattr(model, 'backbone') and len(behind) <= 2 and all(name.startswith('head.') for name in behind)
     if complete and plain and any(name.startswith(BACKBONE) for name in missing):
         return with_classifier(model, path)
-    if complete and missing:
-        raise CheckpointError(f'checkpoint {path} has {len(names)} of {len(own)} tensors of {type(model).__name__}; '
-                              f'it lacks {shorten(missing)}; give a checkpoint of this config')
+    if complete:
+        state = converted_model(state) if missing else state
+        larger = [name for name in state if name.startswith(BACKBONE) and name not in own]
+        if larger or len(fitting(own, state)) < len(own):
+            problem = f'it has a larger backbone, with {shorten(larger)}' if larger else f'it lacks {shorten(missing)}'
+            raise CheckpointError(f'checkpoint {path} has {len(names)} of {len(own)} tensors of '
+                                  f'{type(model).__name__}; {problem}; give a checkpoint of this config')
+        return chosen_of(own, state, path)
     if any(name.startswith(BACKBONE) for name in missing) or not names:
         if not hasattr(model, 'backbone'):
             raise CheckpointError(f'checkpoint {path} has {len(names)} of the {len(own)} tensors of '
@@ -56,6 +65,32 @@ def choose_weights(model: nn.Module, state: dict, path: str, complete: bool) -> 
         rest = [name for name in own if name not in chosen]
         return chosen, f'{coverage}; newly initialized: {shorten(rest) or "nothing"}'
     return chosen_of(own, state, path)
+
+
+def load_model(cfg: Config, checkpoint: str | Path) -> tuple[nn.Module, str]:
+    """The whole model of a config with all weights of a checkpoint, in eval mode, and a line that says what was loaded.
+
+    Raises:
+        CheckpointError: a tensor of the model is not in the file, or the config is of an encoder alone.
+    """
+    if 'type' not in cfg.model:
+        raise CheckpointError(f'checkpoint {checkpoint} does not say of which algorithm it is; give the config that it '
+                              'was trained with')
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    outside = {'data_preprocessor': cfg.data_preprocessor} if cfg.get('data_preprocessor') else {}
+    model = MODELS.build({**outside, **cfg.model})
+    weights, line = choose_weights(model, read_checkpoint(checkpoint), str(checkpoint), complete=True)
+    model.load_state_dict(weights)
+    model.eval()  # not chained: the host's backbones return nothing from `train`
+    return model, line
+
+
+def converted_model(state: dict) -> dict[str, Tensor]:
+    """The tensors of a file of a known layout under the host's names; none of one that is of no such layout."""
+    try:
+        return read_model(state).backbone
+    except ValueError:
+        return {}
 
 
 def with_classifier(model: nn.Module, path: str) -> tuple[dict[str, Tensor], str]:

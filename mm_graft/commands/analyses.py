@@ -26,9 +26,8 @@ from mm_graft.analysis import tsne as plane
 from mm_graft.analysis import vic as terms
 from mm_graft.analysis.data import balanced, evenly_spaced, image_batches, training_batches
 from mm_graft.analysis.layers import draw_layers, propose
-from mm_graft.analysis.reconstruction import load_model, read_images, reconstruct
-from mm_graft.checkpoints import read_checkpoint
-from mm_graft.checkpoints.model_weights import choose_weights
+from mm_graft.analysis.reconstruction import read_images, reconstruct
+from mm_graft.checkpoints.model_weights import load_model
 from mm_graft.commands.configs import AnalyzedModel, check_folders
 from mm_graft.encoders import Encoder, load_encoder, normalization_of, patch_projection, preprocessor_config
 from mm_graft.evaluation.datasets import build_datasets, class_names, image_labels
@@ -42,6 +41,13 @@ def encoders_of(args: Namespace, entries: list[AnalyzedModel]) -> dict[str, Enco
     """The encoders, by name."""
     return {entry.label: load_encoder(entry.cfg, entry.checkpoint, args.branch, args.resize).to(args.device)
             for entry in entries}
+
+
+def complete_model(args: Namespace, entry: AnalyzedModel) -> nn.Module:
+    """The algorithm of an entry with all its weights, in eval mode."""
+    model, line = load_model(entry.cfg, entry.checkpoint)
+    print(f'{entry.label}: {line}')
+    return model.to(args.device)
 
 
 def pixel_batches(args: Namespace, cfg: Config, encoder: Encoder) -> Iterator[Tensor]:
@@ -85,7 +91,7 @@ def conflict(args: Namespace, entries: list[AnalyzedModel]) -> None:
     batches = training_batches(entries[0].cfg, args.batches, args.batch_size, args.workers, args.seed)
     found = {}
     for entry in entries:
-        model = load_model(entry.cfg, entry.checkpoint).to(args.device).train()
+        model = complete_model(args, entry).train()
         torch.manual_seed(args.seed)
 
         def measure(batch: dict, model: torch.nn.Module = model) -> object:
@@ -200,7 +206,7 @@ def reconstruction(args: Namespace, entries: list[AnalyzedModel]) -> None:
     models = {}
     args.out.mkdir(parents=True, exist_ok=True)
     for index, entry in enumerate(entries):
-        model = load_model(entry.cfg, entry.checkpoint).to(args.device)
+        model = complete_model(args, entry)
         torch.manual_seed(args.seed)
         channels = patch_projection(model).in_channels
         results = reconstruct(model, read_images(args.images, tuple(model.backbone.img_size), channels))
@@ -218,7 +224,7 @@ def segmentation(args: Namespace, entries: list[AnalyzedModel]) -> None:
     truth = [sample['data_samples'].gt_sem_seg.data[0].numpy() for sample in samples]
     columns, models = {'truth': truth}, {}
     for entry in entries:
-        model = _complete_model(args, entry)
+        model = complete_model(args, entry)
         columns[entry.label] = [segmentation_figure.predict(model, sample) for sample in samples]
         models[entry.label] = {'pixels_right': [float((predicted == true).mean())
                                                 for predicted, true in zip(columns[entry.label], truth)]}
@@ -232,7 +238,7 @@ def detection(args: Namespace, entries: list[AnalyzedModel]) -> None:
     images = [mmcv.imread(sample['data_samples'].img_path, channel_order='rgb') for sample in samples]
     columns, models = {'truth': [detection_figure.truth(data, index) for index in args.indices]}, {}
     for entry in entries:
-        model = _complete_model(args, entry)
+        model = complete_model(args, entry)
         columns[entry.label] = found = [detection_figure.predict(model, sample, args.score) for sample in samples]
         models[entry.label] = [{'boxes': objects.boxes.tolist(), 'labels': objects.labels.tolist(),
                                   'scores': objects.scores.tolist()} for objects in found]
@@ -249,14 +255,6 @@ def _test_samples(args: Namespace, cfg: Config) -> tuple[Dataset, list[dict]]:
     if not all(0 <= index < len(data) for index in args.indices):
         raise ValueError(f'--indices {args.indices}: the test set has the images 0 to {len(data) - 1}')
     return data, [data[index] for index in args.indices]
-
-
-def _complete_model(args: Namespace, entry: AnalyzedModel) -> nn.Module:
-    model = MODELS.build(entry.cfg.model)
-    weights, line = choose_weights(model, read_checkpoint(entry.checkpoint), entry.checkpoint, complete=True)
-    print(f'{entry.label}: {line}')
-    model.load_state_dict(weights, strict=True)
-    return model.to(args.device).eval()
 
 
 def _numbered(name: str, index: int, among: object) -> str:

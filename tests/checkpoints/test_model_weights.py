@@ -4,12 +4,13 @@ import pytest
 import timm
 import torch
 import torchvision
+from mmengine.config import Config
 from mmengine.registry import MODELS
 
 from mm_graft.checkpoints import CheckpointError
 from mm_graft.checkpoints.conversion import convert_model
-from mm_graft.checkpoints.model_weights import choose_part, choose_weights
-from tests.tiny import classifier, mae_file
+from mm_graft.checkpoints.model_weights import choose_part, choose_weights, load_model
+from tests.tiny import ARCH, PREPROCESSOR, classifier, mae, mae_file
 
 
 def build(config):
@@ -163,3 +164,42 @@ def test_an_address_is_opened_by_the_host_and_compared_by_names(monkeypatch):
                         lambda path, map_location: opened.append(path) or {'state_dict': norm.state_dict()})
     assert choose_part(norm, 'torchvision://norm')[0].keys() == norm.state_dict().keys()
     assert opened == ['torchvision://norm']
+
+
+def drawn(config):
+    """A built model whose every tensor is random."""
+    model = MODELS.build(config)
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = torch.randn_like(tensor) if tensor.is_floating_point() else tensor
+    return model
+
+
+@pytest.mark.parametrize('outside', [False, True])
+def test_a_whole_model_is_built_from_its_config_and_loaded(tmp_path, outside):
+    theirs, config = drawn(mae()), mae()
+    if outside:  # as in the host's configs
+        del config['data_preprocessor']
+    cfg = Config(dict(model=config, **(dict(data_preprocessor=PREPROCESSOR | dict(mean=[7.] * 3)) if outside else {})))
+    model, line = load_model(cfg, saved(theirs, tmp_path / 'a.pth'))
+    assert not model.training
+    assert all(torch.equal(value, theirs.state_dict()[name]) for name, value in model.state_dict().items())
+    assert model.data_preprocessor.mean.flatten().tolist() == [7. if outside else 0.] * 3
+    assert line.startswith('loaded ')
+
+
+def test_the_authors_file_of_an_mae_with_its_decoder_is_read_whole(tmp_path):
+    own = drawn(mae()).state_dict()
+    torch.save({'model': convert_model(own, 'mmpretrain', 'mae').backbone}, tmp_path / 'mae.pth')
+    model, _ = load_model(Config(dict(model=mae())), tmp_path / 'mae.pth')
+    assert all(torch.equal(value, own[name]) for name, value in model.state_dict().items())
+
+
+def test_a_whole_model_is_loaded_from_a_file_of_its_own_alone(tmp_path):
+    cfg = Config(dict(model=mae()))
+    with pytest.raises(CheckpointError, match=r'it lacks neck\.mask_token.*give a checkpoint of this config'):
+        load_model(cfg, saved(build(classifier()), tmp_path / 'classifier.pth'))
+    deeper = build(mae(arch=ARCH | dict(num_layers=5)))
+    with pytest.raises(CheckpointError, match=r'it has a larger backbone, with backbone\.layers\.4\.'):
+        load_model(cfg, saved(deeper, tmp_path / 'deeper.pth'))
+    with pytest.raises(CheckpointError, match='does not say of which algorithm it is'):
+        load_model(Config(dict(model=dict(backbone=mae()['backbone']))), tmp_path / 'deeper.pth')

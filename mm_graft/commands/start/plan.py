@@ -60,7 +60,7 @@ class Machine:
     """What it is trained on.
 
     Attributes:
-        device: 'cuda', 'mps' or 'cpu'.
+        device: 'cuda' or 'cpu'.
         cores: that may be used.
         memory: of the device (of the machine, on a CPU), in GiB.
         flops: multiply-adds of matrix products, times two, a second.

@@ -11,9 +11,10 @@ from mm_graft.analysis.data import evenly_spaced
 from mm_graft.analysis.gallery import draw_gallery, nearest_images
 from mm_graft.analysis.page import Section, render
 from mm_graft.analysis.patch_pca import draw_patch_pca
-from mm_graft.analysis.reconstruction import load_model, read_readable, reconstruct, visible_channels
+from mm_graft.analysis.reconstruction import read_readable, reconstruct, visible_channels
 from mm_graft.analysis.reconstruction_figure import draw as draw_reconstructions
 from mm_graft.analysis.training_curves import draw_curves, draw_measures, read_scalars
+from mm_graft.checkpoints.model_weights import load_model
 from mm_graft.commands.start.labels import class_features, labeled, to_tensor
 from mm_graft.encoders import Encoder, build_encoder, load_encoder
 from mm_graft.evaluation.label_free import label_free_measures
@@ -118,7 +119,7 @@ def reconstructions(stages: list[Config], pixels: np.ndarray) -> list[Section]:
     sections = []
     for cfg in stages:
         if Path(cfg.work_dir).name == 'mae':
-            model = load_model(cfg, Path(cfg.work_dir) / f'epoch_{cfg.train_cfg.max_epochs}.pth')
+            model, _ = load_model(cfg, Path(cfg.work_dir) / f'epoch_{cfg.train_cfg.max_epochs}.pth')
             torch.manual_seed(0)
             figure = draw_reconstructions(reconstruct(model, pixels[evenly_spaced(len(pixels), 3)]))
             sections.append(Section('Filled in', 'What masked autoencoding predicts where three quarters of each image '
