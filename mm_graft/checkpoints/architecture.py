@@ -14,7 +14,10 @@ from mm_graft.checkpoints.resize import Grid
 from mm_graft.checkpoints.settings import FAMILIES, HALF, IMAGENET, Family, Settings, settings_beside
 
 STEM, FIRST = 'patch_embed.projection.weight', 'layers.0.'
-HEAD = 64  # width of an attention head in nearly every public ViT
+HEAD = 64  # width of an attention head in most public ViTs, and by width those of which it is not
+HEADS = {1152: 16, 1280: 16, 1408: 16, 1664: 16, 2560: 32, 4096: 32}  # SoViT-400m, ViT-H, g, G, 2B, 6.5B and 7B
+MOCOV3, DINOV3 = {384: 12}, {1280: 20}  # their ViT-S, and ViT-H+
+HEADS_OF_LAYOUT = {'mocov3': MOCOV3, 'graft': MOCOV3, 'dinov3': DINOV3, 'hf-dinov3': DINOV3, 'timm-dinov3': DINOV3}
 DEFAULT = Family(IMAGENET)
 # parts that only one family has, for layouts that several share: CLIP's norm before the blocks, SigLIP's pooling
 TOWERS = {'pre_norm.weight': FAMILIES['hf-clip'], 'attn_pool.latent': Family(HALF)}
@@ -63,7 +66,7 @@ def architecture_of(file: CheckpointFile, layout: str | None = None, branch: str
         return otherwise
 
     width, _, patch, _ = encoder[STEM].shape
-    heads = known(facts.heads, max(1, width // HEAD), 'heads')
+    heads = known(facts.heads, usual_heads(width, layout), 'heads')
     activation = known(facts.activation, activation_of(encoder, family), 'activation')
     eps = known(facts.eps, family.eps, 'norm eps')
     grid = find_grid(encoder, None, facts.grid)
@@ -73,6 +76,11 @@ def architecture_of(file: CheckpointFile, layout: str | None = None, branch: str
     backbone = {'type': 'mm_graft.TimmViT', **timm_model(encoder, facts, activation, side),
                 'img_size': side_or_sides(patch * count for count in side), 'num_heads': heads, 'norm_eps': eps}
     return Architecture(backbone, known(facts.beside.pixels, family.pixels, 'mean and std'), tuple(assumed))
+
+
+def usual_heads(width: int, layout: str) -> int:
+    """The number of heads of the public ViTs of a width and layout."""
+    return HEADS_OF_LAYOUT.get(layout, {}).get(width) or HEADS.get(width) or max(1, width // HEAD)
 
 
 def named(file: CheckpointFile, beside: Settings) -> Architecture:

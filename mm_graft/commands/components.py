@@ -19,6 +19,7 @@ NO_OPTIONS = re.compile(r'^(\w+)\(\) takes no arguments')
 UNKNOWN = re.compile(r'^(\S+) is not in the \S+::(.+?) registry')
 LATE = {r'optim_wrapper\.optimizer': host.OPTIMIZERS, r'param_scheduler(\.\d+)?': host.PARAM_SCHEDULERS,
         r'(custom|default)_hooks\.\w+': host.HOOKS}
+WANTED = {bool: 'True or False', int: 'a whole number', float: 'a number'}  # what no text is
 NEAR = 0.8  # of 1: so alike are a name and its misspelling
 
 
@@ -54,12 +55,17 @@ def check_types(cfg: Config) -> None:
 
 
 def check_options(cfg: Config) -> None:
-    """Check that no class which takes any option was given a misspelling of one that it knows."""
+    """Check that no class was given a text for a number or a switch, or a misspelling that it would swallow."""
     for place, part in _parts(cfg):
         classes = registered(part.get('type'))
-        for option in part:
+        for option, value in part.items():
             if classes and all(misspelled(option, kind) for kind in classes):
                 raise ValueError(_no_option(place, option, classes))
+            wanted = {WANTED.get(options_of(kind)[0].get(option)) for kind in classes}
+            if isinstance(value, str) and len(wanted) == 1 and None not in wanted:
+                raise ValueError(f'{place}.{option}={value!r} must be {wanted.pop()}')
+
+
 
 
 def misspelled(option: str, kind: type) -> bool:
@@ -68,9 +74,12 @@ def misspelled(option: str, kind: type) -> bool:
     return swallows and option not in known and bool(get_close_matches(option, known, 1, NEAR))
 
 
-def options_of(kind: type) -> tuple[set[str], bool]:
-    """Options of a class or function and of the classes to which it passes the rest; whether the last takes any."""
-    known = {'type', '_scope_'}
+def options_of(kind: type) -> tuple[dict[str, object], bool]:
+    """Options of a class or function and of the classes to which it passes the rest, with their annotations.
+
+    And whether the last takes any.
+    """
+    known = dict.fromkeys(('type', '_scope_'))
     functions = [kind]
     if isinstance(kind, type):
         functions = [ancestor.__init__ for ancestor in kind.__mro__[:-1] if '__init__' in vars(ancestor)]
@@ -78,8 +87,8 @@ def options_of(kind: type) -> tuple[set[str], bool]:
     for function in functions:
         parameters = signature(function).parameters.values()
         swallows = any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters)
-        known |= {parameter.name for parameter in parameters
-                  if parameter.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)} - {'self'}
+        known = {parameter.name: parameter.annotation for parameter in parameters if parameter.name != 'self'
+                 and parameter.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)} | known
         if not swallows:
             break
     return known, swallows
@@ -117,7 +126,8 @@ def unknown_type(cfg: Config, name: str, what: str) -> str:
 
 def _no_option(place: str, option: str, classes: list) -> str:
     names = ' or '.join(dict.fromkeys(getattr(kind, '__name__', str(kind)) for kind in classes))
-    known = sorted(set().union(*(options_of(kind)[0] for kind in classes if callable(kind))) - {'type', '_scope_'})
+    known = {option for kind in classes if callable(kind) for option in options_of(kind)[0]}
+    known = sorted(known - {'type', '_scope_'})
     near = get_close_matches(option, known, 1)
     return f'{place}.{option}: {names} has no option `{option}`' + (
         f'; did you mean `{near[0]}`?' if near else f'; it has {", ".join(known)}' if known else '')

@@ -36,11 +36,12 @@ def check(args: argparse.Namespace) -> Config:
 def params(args: argparse.Namespace, cfg: Config) -> None:
     """Print the table."""
     from mm_graft.analysis.param_table import build_on_meta, parameter_table
-    from mm_graft.commands.components import check_types, explained
+    from mm_graft.commands.components import check_options, check_types, explained
     from mm_graft.evaluation.report import write_json
     check_types(cfg)
     with explained(cfg):
         table = parameter_table(*build_on_meta(cfg))
+    check_options(cfg)
     print(_every_parameter(table) if args.all else _summary(table))
     if args.json:
         write_json(args.json, table)

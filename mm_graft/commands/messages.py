@@ -1,6 +1,7 @@
 """How a command ends: input errors and Ctrl-C in one line, bugs with a traceback."""
 
 import os
+import reprlib
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ TRACEBACK = 'MM_GRAFT_TRACEBACK'
 INTERRUPTED = 128 + signal.SIGINT
 INPUT_ERRORS = (ValueError, TypeError, LookupError, AttributeError, AssertionError, ImportError, RuntimeError,
                 NameError, SyntaxError, OSError, subprocess.CalledProcessError)
+PLAIN = (str, int, float, list, tuple, dict, type(None))
 
 
 class ReportedError(Exception):
@@ -38,8 +40,8 @@ def clean_errors() -> Iterator[None]:
         sys.exit(INTERRUPTED)
     except ReportedError as error:
         raise error.__cause__ from None
-    except INPUT_ERRORS as error:
-        if os.environ.get(TRACEBACK):
+    except (*INPUT_ERRORS, ArithmeticError) as error:
+        if os.environ.get(TRACEBACK) or (isinstance(error, ArithmeticError) and not _component(error)):
             raise
         _tell(f'error: {one_line(error)}\n       (set {TRACEBACK}=1 for the traceback)')
         sys.exit(1)
@@ -49,19 +51,37 @@ def clean_errors() -> Iterator[None]:
 
 
 def one_line(error: BaseException) -> str:
-    """The message of an error in one line; with its place in the code if the message is empty or only a key."""
+    """The message of an error in one line.
+
+    With its place in the code if the message is empty or only a key, and with the component and its settings if one
+    that was being built from a config raised it without a check of ours.
+    """
     message = error.args[0] if isinstance(error, KeyError) and error.args else error
     text = ' '.join(str(message).split())
-    if text and not (isinstance(error, KeyError) and ' ' not in text):
-        return text
-    said = f'{type(error).__name__}: {text}' if text else type(error).__name__
-    return f'{said} ({_origin(error)})' if error.__traceback__ else said
+    if not text or (isinstance(error, KeyError) and ' ' not in text):
+        text = f'{type(error).__name__}: {text}' if text else type(error).__name__
+        text = f'{text} ({_origin(error)})' if error.__traceback__ else text
+    return _component(error) + text
 
 
 def _origin(error: BaseException) -> str:
     """The line that raised an error, with its file and number."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f'`{frame.line}`, {Path(frame.filename).name}:{frame.lineno}'
+
+
+def _component(error: BaseException) -> str:
+    """Beginning of the message about a component that an error ended; empty if none, or if we raised it ourselves."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    building = [frame.f_locals['cfg'] for frame in frames if frame.f_code.co_name == 'build_from_cfg']
+    ours = frames and frames[-1].f_globals.get('__name__', '').startswith('mm_graft.')
+    if not building or 'type' not in building[-1] or (
+            ours and traceback.extract_tb(error.__traceback__)[-1].line.startswith('raise')):
+        return ''
+    kind = building[-1]['type']
+    given = ', '.join(f'{key}={reprlib.repr(value)}' for key, value in building[-1].items()
+                      if key not in ('type', '_scope_') and isinstance(value, PLAIN))
+    return f'{getattr(kind, "__name__", kind)} cannot be built with {given or "no settings"}: '
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

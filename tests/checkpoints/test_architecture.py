@@ -5,11 +5,12 @@ import timm
 import torch
 from mmengine.registry import MODELS
 
-from mm_graft.checkpoints.architecture import architecture_of, ratio_of
+from mm_graft.checkpoints.architecture import architecture_of, ratio_of, usual_heads
 from mm_graft.checkpoints.containers import read_file
 from mm_graft.checkpoints.settings import HALF, IMAGENET, OPENAI
 from tests.checkpoints.hub import HUB, images, loaded, outputs
 from tests.checkpoints.test_authors import SMALL, randomized
+from tests.tiny import vit_state
 
 NAMED = {
     'vit_tiny_patch16_224': {}, 'vit_small_patch14_reg4_dinov2': dict(reg_tokens=2), 'vit_base_patch16_siglip_224': {},
@@ -36,6 +37,31 @@ def test_a_bare_file_of_timm_says_by_its_tensors_what_it_is(tmp_path, name):
     assert found(tmp_path / 'a.pth').backbone['norm_eps'] == eps.pop() == 1e-6
     with torch.no_grad():
         torch.testing.assert_close(outputs(loaded(tmp_path / 'a.pth'))['tokens'], model.forward_features(images()))
+
+
+@pytest.mark.parametrize('name', [
+    'vit_tiny_patch16_224', 'vit_base_patch16_224', 'vit_so400m_patch14_siglip_224', 'vit_huge_patch14_224',
+    'vit_giant_patch14_224', 'vit_gigantic_patch14_224', 'vit_giant_patch14_dinov2', 'vit_huge_plus_patch16_dinov3',
+    'vit_7b_patch16_dinov3'])
+def test_a_file_that_does_not_say_its_heads_is_taken_to_have_those_of_the_public_vit_of_its_width(name):
+    with torch.device('meta'):
+        vit = timm.create_model(name, depth=1)
+    layout = 'timm-dinov3' if 'dinov3' in name else 'timm'
+    assert usual_heads(vit.embed_dim, layout) == vit.blocks[0].attn.num_heads
+
+
+@pytest.mark.parametrize(('width', 'layout', 'heads'), [
+    (384, 'mocov3', 12), (384, 'graft', 12), (384, 'mae', 6), (1280, 'hf-dinov3', 20), (1280, 'mae', 16),
+    (16, 'mae', 1)])
+def test_where_layouts_differ_in_heads_the_layout_decides(width, layout, heads):
+    assert usual_heads(width, layout) == heads
+
+
+def test_the_heads_of_a_huge_mae_are_not_64_wide(tmp_path):
+    torch.save({'model': vit_state(width=1280, depth=1, mlp=8)}, tmp_path / 'mae_pretrain_vit_huge.pth')
+    architecture = found(tmp_path / 'mae_pretrain_vit_huge.pth')
+    assert architecture.backbone['num_heads'] == 16
+    assert 'heads 16' in architecture.assumed
 
 
 @pytest.mark.parametrize('name', ['vit_tiny_patch16_224', 'eva02_tiny_patch14_224', 'vit_small_patch16_dinov3'])

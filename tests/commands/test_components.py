@@ -40,7 +40,7 @@ class Bare:
     (Plain, {'width', 'depth'}, False), (Passing, {'width', 'depth', 'height'}, False),
     (Swallowing, {'interval'}, True), (Bare, set(), False), (lambda size, **rest: None, {'size'}, True)])
 def test_a_class_has_the_options_of_those_to_which_it_passes_the_rest(kind, known, swallows):
-    assert options_of(kind) == (known | {'type', '_scope_'}, swallows)
+    assert (set(options_of(kind)[0]), options_of(kind)[1]) == (known | {'type', '_scope_'}, swallows)
 
 
 def test_only_what_a_class_would_swallow_and_what_is_nearly_an_option_is_misspelled():
@@ -96,6 +96,31 @@ def test_a_misspelling_that_a_class_would_swallow_is_refused():
     with pytest.raises(ValueError, match=r'default_hooks\.checkpoint\.intervall: .*did you mean `interval`'):
         check_options(Config(dict(default_hooks=hooks)))
     check_options(Config(dict(default_hooks=dict(checkpoint=dict(type='mm_graft.SafeCheckpointHook', backend_args=3)))))
+
+
+class Typed:
+
+    def __init__(self, rate: float, at_start: bool = False, how: 'bool | str' = 'x', name=''):
+        pass
+
+
+class Below(Typed):
+
+    def __init__(self, *args, interval: int = 1, **kwargs):
+        super().__init__(*args, **kwargs)
+
+
+@pytest.mark.parametrize(('option', 'value', 'wanted'), [
+    ('at_start', 'no', 'True or False'), ('rate', '1e-3,', 'a number'), ('interval', 'ten', 'a whole number')])
+def test_a_text_in_place_of_a_number_or_a_switch_is_refused(option, value, wanted):
+    """`--cfg-options …at_start=no` is the text 'no', which Python takes as true."""
+    with pytest.raises(ValueError, match=rf'custom_hooks\.0\.{option}={value!r} must be {wanted}'):
+        check_options(Config(dict(custom_hooks=[dict(type=Below, **{option: value})])))
+
+
+def test_a_text_that_an_option_may_be_passes():
+    hook = dict(type=Below, how='no', name='no', at_start=False, rate=1, interval=2)
+    check_options(Config(dict(custom_hooks=[hook])))
 
 
 def test_no_config_of_ours_is_refused():

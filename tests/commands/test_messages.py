@@ -1,10 +1,13 @@
 import os
+import re
 import signal
 import subprocess
 import sys
 
 import pytest
+from mmengine.registry import MODELS
 
+import mm_graft.models  # noqa: F401
 from mm_graft.commands.messages import TRACEBACK, ReportedError, clean_errors, one_line
 from tests.own_process import SECONDS
 
@@ -33,6 +36,37 @@ def test_an_error_that_says_nothing_tells_where_it_comes_from():
         {}['inputs']
     assert one_line(caught.value).startswith("KeyError: inputs (`{}['inputs']`, test_messages.py:")
     assert one_line(RuntimeError()) == 'RuntimeError'
+
+
+class Component:
+
+    def __init__(self, size=1, weights=None):
+        self.rows, self.columns = size
+
+
+class Divided(Component):
+
+    def __init__(self, parts):
+        self.size = 8 // parts
+
+
+@pytest.mark.parametrize(('settings', 'message'), [
+    (dict(type=Component, size='text', weights=object()),
+     "Component cannot be built with size='text': too many values"),
+    (dict(type=Component), 'Component cannot be built with no settings: .*int'),
+    (dict(type=Component, sizes=2), 'Component cannot be built with sizes=2: .*unexpected keyword'),
+    (dict(type=Divided, parts=0), 'Divided cannot be built with parts=0: .*zero')])
+def test_words_of_a_library_about_a_component_come_with_its_settings(capsys, settings, message):
+    """The innermost one that was being built; objects among its settings are left out."""
+    with pytest.raises(SystemExit), clean_errors():
+        MODELS.build(settings)
+    assert re.match('error: ' + message, capsys.readouterr().err)
+
+
+def test_words_of_ours_about_a_component_stay_alone(capsys):
+    with pytest.raises(SystemExit), clean_errors():
+        MODELS.build(dict(type='mm_graft.SpreadBlockMask', img_size=32, patch_size=7))
+    assert capsys.readouterr().err.startswith('error: patch_size=7 does not divide')
 
 
 def test_an_error_of_the_program_keeps_its_traceback():
