@@ -29,7 +29,7 @@ DELTA = 1e-4  # added to the diagonal of the scatter between views, as in LiDAR'
 
 
 def effective_rank(spectrum: Tensor) -> float:
-    """Exponential of the entropy of a spectrum (K, ) that is not negative; 0 if all of it is 0."""
+    """Exponential of the entropy of a spectrum (K, ) that is negative by rounding at most; 0 if all of it is 0."""
     total = spectrum.sum()
     if total <= 0:
         return 0.0
@@ -77,7 +77,7 @@ def lidar(views: Tensor) -> float:
     within = inner.T @ inner / (count * (per_image - 1)) + DELTA * torch.eye(width, dtype=torch.float64)
     values, vectors = torch.linalg.eigh(within)
     whitening = vectors @ (values.rsqrt()[:, None] * vectors.T)
-    return effective_rank(torch.linalg.eigvalsh(whitening @ between @ whitening).clamp(min=0))
+    return effective_rank(torch.linalg.eigvalsh(whitening @ between @ whitening))
 
 
 @torch.no_grad()
