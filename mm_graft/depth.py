@@ -25,17 +25,12 @@ STAGE_BLOCK = re.compile(r'stages\.(\d+)\.(?:blocks\.(\d+)|downsample)\.')
 
 @dataclass(frozen=True)
 class DepthMap:
-    """Depth of every parameter of a model.
+    """Depth of every parameter of a model."""
 
-    Attributes:
-        prefix: how the names of the backbone's parameters begin, ``'backbone.'`` or empty.
-        num_blocks: transformer blocks of the backbone.
-        depths: name → depth, for every parameter of the model, in its order. Copies of the backbone (a momentum
-            encoder) have the depths of what they copy.
-    """
-
-    prefix: str
-    num_blocks: int
+    prefix: str  #: how the names of the backbone's parameters begin, ``'backbone.'`` or empty
+    num_blocks: int  #: transformer blocks of the backbone.
+    #: name → depth, for every parameter of the model, in its order. Copies of the backbone (a momentum encoder) have
+    #: the depths of what they copy.
     depths: dict[str, int]
 
     @property

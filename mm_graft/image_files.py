@@ -46,18 +46,12 @@ class BadImageError(ValueError):
 
 @dataclass(frozen=True)
 class Rules:
-    """How an image becomes eight bits.
+    """How an image becomes eight bits."""
 
-    Attributes:
-        max_pixels: larger images are refused.
-        value_range: values that become 0 and 255, or ``'image'`` for the smallest and largest of each image; None: see
-            the module.
-        background: gray level behind transparent pixels.
-    """
-
-    max_pixels: int = MAX_PIXELS
+    max_pixels: int = MAX_PIXELS  #: larger images are refused.
+    #: values that become 0 and 255, or ``'image'`` for the smallest and largest of each image; None: see the module
     value_range: tuple[float, float] | str | None = None
-    background: int = 255
+    background: int = 255  #: gray level behind transparent pixels
 
     def __post_init__(self) -> None:
         wanted = self.value_range
@@ -74,14 +68,10 @@ DEFAULT = Rules()
 
 @dataclass(frozen=True)
 class Decoded:
-    """An image, and what was lost on the way to it.
+    """An image, and what was lost on the way to it."""
 
-    Attributes:
-        image: (H, W, 3) in BGR, or (H, W) in gray; uint8.
-        losses: 'depth', 'transparency' or 'frames' → what there was, for a message.
-    """
-
-    image: np.ndarray
+    image: np.ndarray  #: (H, W, 3) in BGR, or (H, W) in gray; uint8.
+    #: 'depth', 'transparency' or 'frames' → what there was, for a message
     losses: dict[str, str] = field(default_factory=dict)
 
 

@@ -15,25 +15,15 @@ NAMED = 10  # classes and endings that a message names
 
 @dataclass(frozen=True)
 class ImageList:
-    """Images below a folder.
-
-    Attributes:
-        root: the folder.
-        names: paths of the images below it, with ``/``; sorted, class by class.
-        labels: a number for each image, empty without classes.
-        classes: names of the classes; a class's place is its number.
-        empty: folders beside those of the classes that hold no image, which are no classes.
-        missing: classes that were asked for by name and have no image.
-        passed_over: (why, ending) → number of files and folders.
-    """
+    """Images below a folder."""
 
     root: str
-    names: list[str] = field(default_factory=list)
-    labels: list[int] = field(default_factory=list)
-    classes: tuple[str, ...] = ()
-    empty: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()
-    passed_over: Counter = field(default_factory=Counter)
+    names: list[str] = field(default_factory=list)  #: paths of the images below it, with ``/``; sorted, class by class
+    labels: list[int] = field(default_factory=list)  #: a number for each image, empty without classes
+    classes: tuple[str, ...] = ()  #: names of the classes; a class's place is its number
+    empty: tuple[str, ...] = ()  #: folders beside those of the classes that hold no image, which are no classes
+    missing: tuple[str, ...] = ()  #: classes that were asked for by name and have no image
+    passed_over: Counter = field(default_factory=Counter)  #: (why, ending) → number of files and folders
 
     def __str__(self) -> str:
         """One line: what is used, what is passed over and why."""

@@ -12,15 +12,10 @@ from mm_graft.analysis.attention_map import attention_calls, weights_of_call
 
 
 class AttentionDistances(NamedTuple):
-    """Means over the queries, in pixels.
+    """Means over the queries, in pixels."""
 
-    Attributes:
-        distance: (blocks, images, heads).
-        mass_on_extra: weight that patches put on class and other extra tokens, and that is left out, same shape.
-    """
-
-    distance: Tensor
-    mass_on_extra: Tensor
+    distance: Tensor  #: (blocks, images, heads)
+    mass_on_extra: Tensor  #: weight that patches put on class and other extra tokens, and that is left out, same shape
 
     @property
     def per_block(self) -> Tensor:

@@ -18,19 +18,12 @@ VEIL = 0.45  # opacity of a mask
 
 
 class Objects(NamedTuple):
-    """The objects of one image, in pixels of its file.
+    """The objects of one image, in pixels of its file."""
 
-    Attributes:
-        boxes: left, top, right, bottom, (N, 4).
-        labels: class indices, (N, ).
-        masks: booleans, (N, H, W); None for a detector without masks.
-        scores: in [0, 1], (N, ); None for the truth.
-    """
-
-    boxes: np.ndarray
-    labels: np.ndarray
-    masks: np.ndarray | None = None
-    scores: np.ndarray | None = None
+    boxes: np.ndarray  #: left, top, right, bottom, (N, 4)
+    labels: np.ndarray  #: class indices, (N, )
+    masks: np.ndarray | None = None  #: booleans, (N, H, W); None for a detector without masks
+    scores: np.ndarray | None = None  #: in [0, 1], (N, ); None for the truth
 
 
 def truth(dataset: Dataset, index: int) -> Objects:

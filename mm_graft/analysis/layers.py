@@ -18,25 +18,16 @@ Curves = Mapping[str, Mapping[str, list[float]]]  # pool → measure → a value
 
 @dataclass(frozen=True)
 class Proposal:
-    """What to try first on an encoder of L blocks.
+    """What to try first on an encoder of L blocks."""
 
-    Attributes:
-        pool: the features whose kNN is best, on which the rest stands.
-        best_block: depth of the best block, from 1.
-        out_indices: blocks for the refiner's heads, from 0, as a backbone takes them.
-        graft_depth: blocks to keep as they are, or to train slowly; those above are trained.
-        freeze_first: blocks that can be frozen from the start.
-        freeze_order: depths in the order in which the rest may stop (0 is the stem), as FreezeOut does from below.
-        reason: why, in words.
-    """
-
-    pool: str
-    best_block: int
-    out_indices: list[int]
-    graft_depth: int
-    freeze_first: int
+    pool: str  #: the features whose kNN is best, on which the rest stands
+    best_block: int  #: depth of the best block, from 1
+    out_indices: list[int]  #: blocks for the refiner's heads, from 0, as a backbone takes them
+    graft_depth: int  #: blocks to keep as they are, or to train slowly; those above are trained
+    freeze_first: int  #: blocks that can be frozen from the start.
+    #: depths in the order in which the rest may stop (0 is the stem), as FreezeOut does from below
     freeze_order: list[int]
-    reason: str
+    reason: str  #: why, in words
 
 
 def spread_blocks(first: int, last: int, most: int = MOST_HEADS) -> list[int]:

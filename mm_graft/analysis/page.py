@@ -30,19 +30,12 @@ footer { margin-top: 3rem; font-size: .85rem } code { font-size: .9em; overflow-
 
 @dataclass
 class Section:
-    """A heading and its content.
-
-    Attributes:
-        title: of the section.
-        text: a paragraph.
-        table: rows of cells, the first of them the header; numbers are set to the right.
-        figure: a picture, and what it shows for those who cannot see it.
-    """
+    """A heading and its content."""
 
     title: str
     text: str = ''
-    table: list[list] | None = None
-    figure: Figure | None = None
+    table: list[list] | None = None  #: rows of cells, the first of them the header; numbers are set to the right
+    figure: Figure | None = None  #: a picture, and what it shows for those who cannot see it
     alternative: str = ''
 
 

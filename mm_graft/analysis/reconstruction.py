@@ -22,18 +22,13 @@ from mm_graft.image_files import BadImageError, decode_image, read_image_bytes
 
 @dataclass(frozen=True)
 class Scale:
-    """Prediction and target at one resolution.
+    """Prediction and target at one resolution."""
 
-    Attributes:
-        prediction, target: pictures (H, W, 3) in [0, 1], or histograms (rows, columns, bins), mean over the channels.
-        hidden: how much of each cell was hidden, (rows, columns) in [0, 1].
-        is_histogram: which of the two it is.
-    """
-
+    #: pictures (H, W, 3) in [0, 1], or histograms (rows, columns, bins), mean over the channels
     prediction: np.ndarray
     target: np.ndarray
-    hidden: np.ndarray
-    is_histogram: bool
+    hidden: np.ndarray  #: how much of each cell was hidden, (rows, columns) in [0, 1]
+    is_histogram: bool  #: which of the two it is
 
 
 @dataclass(frozen=True)

@@ -37,21 +37,15 @@ class RunLength:
 
 @dataclass
 class SimulatedRun:
-    """Rates of a run.
+    """Rates of a run."""
 
-    Attributes:
-        length: of the run.
-        times: where the rates were read, in epochs or iterations.
-        rates: label of a param group (``stage 2``, ``depth 5``) → its rate at ``times``.
-        frozen_at: depth → time from which it no longer trains; empty without FreezeOut.
-        num_blocks: transformer blocks of the encoder; 0 where the groups do not say.
-    """
-
-    length: RunLength
-    times: list[float] = field(default_factory=list)
+    length: RunLength  #: of the run
+    times: list[float] = field(default_factory=list)  #: where the rates were read, in epochs or iterations.
+    #: label of a param group (``stage 2``, ``depth 5``) → its rate at ``times``
     rates: dict[str, list[float]] = field(default_factory=dict)
+    #: depth → time from which it no longer trains; empty without FreezeOut
     frozen_at: dict[int, float] = field(default_factory=dict)
-    num_blocks: int = 0
+    num_blocks: int = 0  #: transformer blocks of the encoder; 0 where the groups do not say
 
 
 def run_length(cfg: Config, iters_per_epoch: int) -> RunLength:

@@ -25,17 +25,11 @@ LEFT_OUT = ('in_chans', 'num_classes', 'pretrained')  # of timm's arguments, wha
 
 
 class Architecture(NamedTuple):
-    """An encoder and how its images are normalized.
+    """An encoder and how its images are normalized."""
 
-    Attributes:
-        backbone: config of the registered backbone.
-        pixels: mean and standard deviation of each channel, in 0…1.
-        assumed: what is stated nowhere.
-    """
-
-    backbone: dict
-    pixels: tuple[tuple[float, ...], tuple[float, ...]]
-    assumed: tuple[str, ...]
+    backbone: dict  #: config of the registered backbone
+    pixels: tuple[tuple[float, ...], tuple[float, ...]]  #: mean and standard deviation of each channel, in 0…1
+    assumed: tuple[str, ...]  #: what is stated nowhere
 
 
 def architecture_of(file: CheckpointFile, layout: str | None = None, branch: str = 'base',

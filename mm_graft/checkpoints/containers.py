@@ -18,22 +18,14 @@ AVERAGES = ('state_dict_ema', 'model_ema', 'ema', 'teacher', 'target_encoder', '
 
 @dataclass
 class CheckpointFile:
-    """The content of a file.
-
-    Attributes:
-        tensors: of the state dict, by name.
-        content: all of the file.
-        rest: other entries: name → what it is.
-        container: key of the state dict; empty at the top level.
-        is_average: whether it is a moving average.
-    """
+    """The content of a file."""
 
     path: str | Path
-    tensors: StateDict
-    content: object
-    rest: dict[str, str] = field(default_factory=dict)
-    container: str = ''
-    is_average: bool = False
+    tensors: StateDict  #: of the state dict, by name
+    content: object  #: all of the file
+    rest: dict[str, str] = field(default_factory=dict)  #: other entries: name → what it is
+    container: str = ''  #: key of the state dict; empty at the top level
+    is_average: bool = False  #: whether it is a moving average
 
 
 def read_file(path: str | Path, container: str | None = None, branch: str = 'base') -> CheckpointFile:

@@ -28,20 +28,14 @@ ACTIVATIONS = {'gelu': 'gelu', 'GELU': 'gelu', 'gelu_python': 'gelu', 'gelu_new'
 
 
 class Facts(NamedTuple):
-    """Facts about an encoder; None where not stated.
-
-    Attributes:
-        grid: rows and columns of patches of the position table.
-        source: where the facts are stated.
-        beside: settings in JSON files beside the weights.
-    """
+    """Facts about an encoder; None where not stated."""
 
     heads: int | None = None
     activation: str | None = None
-    grid: Grid | None = None
-    source: str = ''
+    grid: Grid | None = None  #: rows and columns of patches of the position table
+    source: str = ''  #: where the facts are stated
     eps: float | None = None
-    beside: Settings = Settings()
+    beside: Settings = Settings()  #: settings in JSON files beside the weights
 
 
 def read_facts(file: CheckpointFile, layout: str, width: int) -> Facts:

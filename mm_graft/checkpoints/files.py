@@ -30,23 +30,14 @@ SUFFIXES = ('.pth', '.safetensors')
 
 @dataclass(frozen=True)
 class Origin:
-    """Which encoder of which file is taken.
-
-    Attributes:
-        path: the file.
-        layout: of the file; detected if None.
-        branch: which encoder of a contrastive checkpoint.
-        prefix: what stands before the names of its model; found if None.
-        container: key under which the state dict stands; found if None.
-        grid: rows and columns of patches that its positions are for, where the file does not say.
-    """
+    """Which encoder of which file is taken."""
 
     path: str | Path
-    layout: str | None = None
-    branch: str = 'base'
-    prefix: str | None = None
-    container: str | None = None
-    grid: Grid | None = None
+    layout: str | None = None  #: of the file; detected if None
+    branch: str = 'base'  #: which encoder of a contrastive checkpoint
+    prefix: str | None = None  #: what stands before the names of its model; found if None
+    container: str | None = None  #: key under which the state dict stands; found if None
+    grid: Grid | None = None  #: rows and columns of patches that its positions are for, where the file does not say
 
     def read(self) -> 'Source':
         """The model in mmpretrain's names, its provenance, and the stated facts."""

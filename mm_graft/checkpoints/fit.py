@@ -31,17 +31,11 @@ FRESH = re.compile(r'^(timm_model\.)?(ln2|fc_norm)\.|^timm_model\.mask_token$|re
 
 @dataclass
 class Fitted:
-    """The tensors of a backbone.
+    """The tensors of a backbone."""
 
-    Attributes:
-        tensors: name → tensor.
-        dropped: name → why it was not used.
-        fresh: names that the file lacks, which keep their initial values.
-    """
-
-    tensors: StateDict
-    dropped: dict[str, str] = field(default_factory=dict)
-    fresh: tuple[str, ...] = ()
+    tensors: StateDict  #: name → tensor
+    dropped: dict[str, str] = field(default_factory=dict)  #: name → why it was not used
+    fresh: tuple[str, ...] = ()  #: names that the file lacks, which keep their initial values
 
 
 def fit(backbone: nn.Module, encoder: StateDict, source: SourceGrid | None = None, resize: bool = False) -> Fitted:

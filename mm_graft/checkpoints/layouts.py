@@ -22,48 +22,32 @@ NAME_INDEX = (re.compile(r'.*relative_position_index$'), 'follows from the grid'
 
 @dataclass
 class Converted:
-    """Result of a conversion.
+    """Result of a conversion."""
 
-    Attributes:
-        backbone: name → tensor; of the encoder alone, or of the whole model.
-        dropped: name in the source → why it is not part of the result.
-        sources: name in the result → name in the source, where that is another.
-        neck: what ``neck.*`` of the model is, for the reasons in ``dropped``.
-    """
-
-    backbone: StateDict = field(default_factory=dict)
-    dropped: dict[str, str] = field(default_factory=dict)
+    backbone: StateDict = field(default_factory=dict)  #: name → tensor; of the encoder alone, or of the whole model
+    dropped: dict[str, str] = field(default_factory=dict)  #: name in the source → why it is not part of the result.
+    #: name in the result → name in the source, where that is another
     sources: dict[str, str] = field(default_factory=dict)
-    neck: str = 'not part of this backbone'
+    neck: str = 'not part of this backbone'  #: what ``neck.*`` of the model is, for the reasons in ``dropped``
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A foreign layout.
+    """A foreign layout."""
 
-    Attributes:
-        title: of the authors or library, for messages.
-        names: map between foreign names and mmpretrain's.
-        dropped: patterns of foreign names that no other layout can hold, with the reason.
-        neck: what its tensors outside the encoder are.
-        container: key of the state dict in the authors' files; None for a bare one.
-        prefix: of every name in their files.
-        shown_by: patterns that a file of this layout must all have.
-        hidden_by: patterns of which it must have none.
-        after_read, after_write: conversions beyond renaming, called with input and output.
-        before_write: conversion of mmpretrain's form in place, before renaming.
-    """
-
-    title: str
-    names: NameMap
+    title: str  #: of the authors or library, for messages
+    names: NameMap  #: map between foreign names and mmpretrain's.
+    #: patterns of foreign names that no other layout can hold, with the reason
     dropped: tuple[tuple[re.Pattern, str], ...] = ()
-    neck: str = 'projector'
-    container: str | None = 'model'
-    prefix: str = ''
-    shown_by: tuple[str, ...] = ()
-    hidden_by: tuple[str, ...] = ()
+    neck: str = 'projector'  #: what its tensors outside the encoder are
+    container: str | None = 'model'  #: key of the state dict in the authors' files; None for a bare one
+    prefix: str = ''  #: of every name in their files
+    shown_by: tuple[str, ...] = ()  #: patterns that a file of this layout must all have
+    hidden_by: tuple[str, ...] = ()  #: patterns of which it must have none.
+    #: conversions beyond renaming, called with input and output
     after_read: Callable[[StateDict, StateDict], None] | None = None
     after_write: Callable[[StateDict, StateDict], None] | None = None
+    #: conversion of mmpretrain's form in place, before renaming
     before_write: Callable[[StateDict], None] | None = None
 
     def shows(self, names: Iterable[str], only_shown: bool = False) -> bool:

@@ -26,25 +26,16 @@ BESIDE = re.compile(r'(heads?|head_dist|fc|classifier|lm_head|projectors?|predic
 
 @dataclass(frozen=True)
 class Coverage:
-    """Report of a load.
-
-    Attributes:
-        loaded: number of tensors loaded into the backbone.
-        dropped: names in the file that are not part of the backbone, with the reason.
-        fresh: names of the backbone that such files lack, which kept their initial values.
-        assumed: facts that the file does not state, taken from the backbone.
-        verified: digest or checksums by which the file was verified.
-        differs: settings in which the backbone differs slightly from what the file states.
-    """
+    """Report of a load."""
 
     path: str
     layout: str
-    loaded: int
-    dropped: dict[str, str]
-    fresh: tuple[str, ...] = ()
-    assumed: tuple[str, ...] = ()
-    verified: str = ''
-    differs: tuple[str, ...] = ()
+    loaded: int  #: number of tensors loaded into the backbone
+    dropped: dict[str, str]  #: names in the file that are not part of the backbone, with the reason
+    fresh: tuple[str, ...] = ()  #: names of the backbone that such files lack, which kept their initial values
+    assumed: tuple[str, ...] = ()  #: facts that the file does not state, taken from the backbone
+    verified: str = ''  #: digest or checksums by which the file was verified
+    differs: tuple[str, ...] = ()  #: settings in which the backbone differs slightly from what the file states
 
     def __str__(self) -> str:
         reasons = sorted(set(self.dropped.values()))

@@ -15,17 +15,12 @@ OPENAI = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.275777
 
 
 class Family(NamedTuple):
-    """Defaults of a family for facts that no tensor stores.
+    """Defaults of a family for facts that no tensor stores."""
 
-    Attributes:
-        pixels: mean and standard deviation of each channel (RGB, in 0…1) by which its images are normalized.
-        eps: of its layer norms.
-        activation: of its feed-forward parts; None where files differ, so that one must say it.
-    """
-
+    #: mean and standard deviation of each channel (RGB, in 0…1) by which its images are normalized
     pixels: tuple[tuple[float, ...], tuple[float, ...]]
-    eps: float = 1e-6
-    activation: str | None = 'gelu'
+    eps: float = 1e-6  #: of its layer norms
+    activation: str | None = 'gelu'  #: of its feed-forward parts; None where files differ, so that one must say it
 
 
 # by Hugging Face's `model_type`, and by layout; the defaults of transformers' configuration classes
@@ -46,23 +41,15 @@ FAMILIES: dict[str, Family] = {
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings in the JSON files beside weights; None where not stated.
+    """The settings in the JSON files beside weights; None where not stated."""
 
-    Attributes:
-        source: the file that says it.
-        family: Hugging Face's ``model_type``.
-        model: timm's name of the architecture.
-        arguments: further ones of timm's model.
-        vision: the part of the config that is about the encoder of images.
-        pixels: mean and standard deviation of each channel.
-    """
-
-    source: str = ''
-    family: str | None = None
-    model: str | None = None
-    arguments: Mapping[str, object] = field(default_factory=dict)
+    source: str = ''  #: the file that says it
+    family: str | None = None  #: Hugging Face's ``model_type``
+    model: str | None = None  #: timm's name of the architecture
+    arguments: Mapping[str, object] = field(default_factory=dict)  #: further ones of timm's model.
+    #: the part of the config that is about the encoder of images
     vision: Mapping[str, object] = field(default_factory=dict)
-    pixels: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    pixels: tuple[tuple[float, ...], tuple[float, ...]] | None = None  #: mean and standard deviation of each channel
 
 
 def settings_beside(path: str | Path) -> Settings:

@@ -8,17 +8,11 @@ OWN = "build it as mm_graft.TimmViT by timm's name, into which timm's own file l
 
 
 class Unsupported(NamedTuple):
-    """A kind of encoder.
+    """A kind of encoder."""
 
-    Attributes:
-        names: of which its files have each.
-        what: it is.
-        way_out: what to do instead.
-    """
-
-    names: tuple[str, ...]
+    names: tuple[str, ...]  #: of which its files have each
     what: str
-    way_out: str
+    way_out: str  #: what to do instead
 
 
 KINDS = tuple(Unsupported(tuple(names), what, way_out) for names, what, way_out in (

@@ -28,15 +28,10 @@ def normalize_tag(name: str) -> str:
 
 @dataclass(frozen=True)
 class LabelSet:
-    """Labels, and the tags that stand for them.
+    """Labels, and the tags that stand for them."""
 
-    Attributes:
-        names: name of every label; its place is the label's number.
-        by_tag: normalized tag → numbers of the labels that it means.
-    """
-
-    names: tuple[str, ...]
-    by_tag: dict[str, tuple[int, ...]]
+    names: tuple[str, ...]  #: name of every label; its place is the label's number
+    by_tag: dict[str, tuple[int, ...]]  #: normalized tag → numbers of the labels that it means
 
     def labels_of(self, tags: Iterable[str]) -> tuple[list[int], list[str]]:
         """Numbers of the labels that tags mean, each once and ascending, and the tags that mean none."""

@@ -47,21 +47,15 @@ def parse_tsv(columns: tuple[str, ...]) -> Parse:
 
 @dataclass(frozen=True)
 class TagIndex:
-    """Rows of a file that have a label.
+    """Rows of a file that have a label."""
 
-    Attributes:
-        places: (N,) byte at which each row begins.
-        starts: (N + 1,) where the labels of each row begin in ``labels``.
-        labels: (T,) labels of all rows, one after another.
-        counts: what was seen: ``rows`` in the file, of them ``broken`` (not to be parsed, or no usable image),
-            ``untagged`` (no hashtag), ``unlabeled`` (no hashtag that means a label) and ``kept``; ``tags``, of them
-            ``unmapped`` (they mean no label); ``most_unmapped``, the most frequent of these with their number; and
-            ``first_broken``, line and reason of the first broken rows.
-    """
-
-    places: np.ndarray
-    starts: np.ndarray
-    labels: np.ndarray
+    places: np.ndarray  #: (N,) byte at which each row begins
+    starts: np.ndarray  #: (N + 1,) where the labels of each row begin in ``labels``
+    labels: np.ndarray  #: (T,) labels of all rows, one after another.
+    #: what was seen: ``rows`` in the file, of them ``broken`` (not to be parsed, or no usable image), ``untagged`` (no
+    #: hashtag), ``unlabeled`` (no hashtag that means a label) and ``kept``; ``tags``, of them ``unmapped`` (they mean
+    #: no label); ``most_unmapped``, the most frequent of these with their number; and ``first_broken``, line and reason
+    #: of the first broken rows.
     counts: dict
 
     def row_labels(self, row: int) -> np.ndarray:

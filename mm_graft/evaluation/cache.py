@@ -22,23 +22,14 @@ ARRAYS = ('features', 'labels', 'indices')
 
 @dataclass(frozen=True)
 class Features:
-    """Features of a data set.
+    """Features of a data set."""
 
-    Attributes:
-        features: (N, D) of the images that can be used, float32, mapped from the disk.
-        labels: (N,).
-        indices: (N,) positions of these images in the data set, ascending.
-        bad: the images that are left out.
-        digest: of the features, as a name for what follows from them.
-        from_cache: they were found, not extracted.
-    """
-
-    features: Tensor
-    labels: Tensor
-    indices: Tensor
-    bad: list[BadImage]
-    digest: str
-    from_cache: bool = True
+    features: Tensor  #: (N, D) of the images that can be used, float32, mapped from the disk
+    labels: Tensor  #: (N,)
+    indices: Tensor  #: (N,) positions of these images in the data set, ascending
+    bad: list[BadImage]  #: the images that are left out
+    digest: str  #: of the features, as a name for what follows from them
+    from_cache: bool = True  #: they were found, not extracted
 
 
 def sha256_of_dataset(dataset: Dataset) -> str:

@@ -25,17 +25,11 @@ MAX_ITERATIONS = 10000
 
 @dataclass(frozen=True)
 class FewShotResult:
-    """Result of a fitted classifier.
+    """Result of a fitted classifier."""
 
-    Attributes:
-        accuracy: fraction of test rows that are right.
-        predictions: (M,) classes of the test rows.
-        weight: W, (C, D), for preprocessed rows.
-    """
-
-    accuracy: float
-    predictions: Tensor
-    weight: Tensor
+    accuracy: float  #: fraction of test rows that are right
+    predictions: Tensor  #: (M,) classes of the test rows
+    weight: Tensor  #: W, (C, D), for preprocessed rows
 
 
 def preprocess_rows(features: Tensor) -> Tensor:

@@ -33,35 +33,20 @@ LEARN_NOTHING = ('zero-shot', )
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """Settings of an evaluation.
+    """Settings of an evaluation."""
 
-    Attributes:
-        protocols: names out of ``PROTOCOLS``.
-        branch: ``'base'``, or ``'momentum'`` for the momentum encoder of a contrastive checkpoint.
-        resize: interpolate the checkpoint's positions to the config's image size.
-        pool: ``'cls'`` or ``'avg'``.
-        final_norm: features after the encoder's final norm; False: as they leave the last block.
-        batch_size: images encoded at once.
-        workers: processes that read images.
-        device: of the encoder and the protocols.
-        cache: folder of the features and the scores.
-        strict: a bad image is an error.
-        protocol: settings of the protocols.
-        blocks: probe-depth: after which blocks; half, three quarters and all of them without.
-    """
-
-    protocols: Sequence[str] = ('knn', 'linear', 'fewshot-1')
-    branch: str = 'base'
-    resize: bool = False
-    pool: str = 'cls'
-    final_norm: bool = True
-    batch_size: int = 256
-    workers: int = 2
-    device: str = 'cpu'
-    cache: str = 'work_dirs/features'
-    strict: bool = False
+    protocols: Sequence[str] = ('knn', 'linear', 'fewshot-1')  #: names out of ``PROTOCOLS``
+    branch: str = 'base'  #: ``'base'``, or ``'momentum'`` for the momentum encoder of a contrastive checkpoint
+    resize: bool = False  #: interpolate the checkpoint's positions to the config's image size
+    pool: str = 'cls'  #: ``'cls'`` or ``'avg'``
+    final_norm: bool = True  #: features after the encoder's final norm; False: as they leave the last block
+    batch_size: int = 256  #: images encoded at once
+    workers: int = 2  #: processes that read images
+    device: str = 'cpu'  #: of the encoder and the protocols
+    cache: str = 'work_dirs/features'  #: folder of the features and the scores
+    strict: bool = False  #: a bad image is an error
     protocol: ProtocolSettings = field(default_factory=ProtocolSettings)
-    blocks: tuple[int, ...] = ()
+    blocks: tuple[int, ...] = ()  #: probe-depth: after which blocks; half, three quarters and all of them without
 
     @property
     def learns(self) -> bool:
@@ -107,22 +92,14 @@ def _gather(folder: Path, parts: list[tuple[Tensor, Tensor, Tensor]]) -> list[Te
 
 @dataclass
 class Evaluation:
-    """One encoder on one pair of data sets.
-
-    Attributes:
-        cfg: the config.
-        settings: what is evaluated, and how.
-        encoder: with the checkpoint's weights, on the device.
-        sets: training and test set, both with the test transform; the test set alone if no protocol learns.
-        sha256: of the checkpoint, and of what was done to the encoder since.
-        checkpoint: the file.
-    """
+    """One encoder on one pair of data sets."""
 
     cfg: Config
     settings: EvaluationSettings
-    encoder: Encoder
+    encoder: Encoder  #: with the checkpoint's weights, on the device.
+    #: training and test set, both with the test transform; the test set alone if no protocol learns
     sets: tuple[Dataset, ...]
-    sha256: str
+    sha256: str  #: of the checkpoint, and of what was done to the encoder since
     checkpoint: str
 
     def folder(self, dataset: Dataset) -> Path:

@@ -49,52 +49,31 @@ def scale_as_released(base_lr: float, total_batch: int, world_size: int) -> floa
 
 @dataclass(frozen=True)
 class LinearProbeResult:
-    """The chosen head, and how it was chosen.
+    """The chosen head, and how it was chosen."""
 
-    Attributes:
-        accuracy: fraction of test rows that are right.
-        predictions: (M,) classes of the test rows.
-        base_lr: base rate of the chosen head.
-        lr: its initial learning rate.
-        weight_decay: its weight decay.
-        selection_accuracy: accuracy on the rows that chose it.
-        selected_on: ``'held-out training images'`` or ``'test images'``.
-        epoch: epochs after which it was scored.
-    """
-
-    accuracy: float
-    predictions: Tensor
-    base_lr: float
-    lr: float
+    accuracy: float  #: fraction of test rows that are right
+    predictions: Tensor  #: (M,) classes of the test rows
+    base_lr: float  #: base rate of the chosen head
+    lr: float  #: its initial learning rate
     weight_decay: float
-    selection_accuracy: float
-    selected_on: str
-    epoch: int
+    selection_accuracy: float  #: accuracy on the rows that chose it
+    selected_on: str  #: ``'held-out training images'`` or ``'test images'``
+    epoch: int  #: epochs after which it was scored
 
 
 @dataclass(frozen=True)
 class LinearProbeSettings:
-    """How the heads are trained.
+    """How the heads are trained."""
 
-    Attributes:
-        grid: (base rate, weight decay) of every head.
-        epochs: passes over the training rows.
-        batch_size: rows in a step.
-        world_size: only for ``as_released``: the number of processes that the authors' script would have run on.
-        as_released: the authors' scale of the rate instead of the linear rule.
-        batch_norm: normalize features by an affine-free batch norm (epsilon 1e-6) first, as MAE does.
-        held_out: share of each class of the training rows that chooses the head.
-        seed: of the initial weights, the order of rows and the held-out rows.
-    """
-
-    grid: tuple[tuple[float, float], ...] = tuple(sweep_grid())
-    epochs: int = 90
-    batch_size: int = 4096
+    grid: tuple[tuple[float, float], ...] = tuple(sweep_grid())  #: (base rate, weight decay) of every head
+    epochs: int = 90  #: passes over the training rows
+    batch_size: int = 4096  #: rows in a step.
+    #: only for ``as_released``: the number of processes that the authors' script would have run on
     world_size: int = 1
-    as_released: bool = False
-    batch_norm: bool = False
-    held_out: float = 0.1
-    seed: int = 0
+    as_released: bool = False  #: the authors' scale of the rate instead of the linear rule
+    batch_norm: bool = False  #: normalize features by an affine-free batch norm (epsilon 1e-6) first, as MAE does
+    held_out: float = 0.1  #: share of each class of the training rows that chooses the head
+    seed: int = 0  #: of the initial weights, the order of rows and the held-out rows
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1:

@@ -22,53 +22,34 @@ from mm_graft.evaluation.splits import pick_per_class, pick_share, read_list, sh
 
 @dataclass(frozen=True)
 class FrozenData:
-    """Features (N, D) and labels (N,) of both sets on one device, and what few-shot lists speak of.
+    """Features (N, D) and labels (N,) of both sets on one device, and what few-shot lists speak of."""
 
-    Attributes:
-        train_features: of the training images.
-        train_labels: their classes.
-        test_features: of the test images.
-        test_labels: their classes.
-        num_classes: C.
-        train_names: names of the training images.
-    """
-
-    train_features: Tensor
+    train_features: Tensor  #: of the training images
     train_labels: Tensor
-    test_features: Tensor
+    test_features: Tensor  #: of the test images
     test_labels: Tensor
-    num_classes: int
-    train_names: Sequence[str] = ()
+    num_classes: int  #: C
+    train_names: Sequence[str] = ()  #: names of the training images
 
 
 @dataclass(frozen=True)
 class ProtocolSettings:
-    """How the protocols run.
+    """How the protocols run."""
 
-    Attributes:
-        ks: neighbors of kNN; the first that fits is the headline.
-        temperature: τ of kNN.
-        standardize: kNN on features of mean 0 and deviation 1 over the training images, as MIM-Refiner's authors do.
-        linear: how the linear grid is trained.
-        select_on_test: the authors' habit of choosing the linear head on the test images; labeled in the report.
-        seeds: repetitions of what is random, from ``linear.seed`` on.
-        fewshot_list: file with the few-shot images; without it a class-balanced, seeded share is drawn.
-        fewshot_share: that share.
-        fewshot_per_class: images a class instead of a share.
-        shots: images a class of the protocol ``shots``; the first is the headline.
-        class_embeddings: file of the protocol ``zero-shot``, see :mod:`mm_graft.evaluation.zero_shot`.
-    """
-
-    ks: tuple[int, ...] = (20, 10, 100, 200)
-    temperature: float = 0.07
+    ks: tuple[int, ...] = (20, 10, 100, 200)  #: neighbors of kNN; the first that fits is the headline
+    temperature: float = 0.07  #: τ of kNN.
+    #: kNN on features of mean 0 and deviation 1 over the training images, as MIM-Refiner's authors do
     standardize: bool = False
-    linear: LinearProbeSettings = field(default_factory=LinearProbeSettings)
+    linear: LinearProbeSettings = field(default_factory=LinearProbeSettings)  #: how the linear grid is trained.
+    #: the authors' habit of choosing the linear head on the test images; labeled in the report
     select_on_test: bool = False
-    seeds: int = 1
+    seeds: int = 1  #: repetitions of what is random, from ``linear.seed`` on.
+    #: file with the few-shot images; without it a class-balanced, seeded share is drawn
     fewshot_list: str | None = None
-    fewshot_share: float = 0.01
-    fewshot_per_class: int | None = None
-    shots: tuple[int, ...] = (1, 2, 5)
+    fewshot_share: float = 0.01  #: that share
+    fewshot_per_class: int | None = None  #: images a class instead of a share
+    shots: tuple[int, ...] = (1, 2, 5)  #: images a class of the protocol ``shots``; the first is the headline.
+    #: file of the protocol ``zero-shot``, see :mod:`mm_graft.evaluation.zero_shot`
     class_embeddings: str | None = None
 
 

@@ -25,63 +25,38 @@ LAUNCH = 1.2  # a step costs this much more than its matrix products at small ba
 
 @dataclass(frozen=True)
 class Folder:
-    """What is in the folder.
+    """What is in the folder."""
 
-    Attributes:
-        images: readable pictures.
-        side: median of the shorter side, in pixels.
-        channels: how the channels are read, if they are other than RGB of eight bits.
-    """
-
-    images: int
-    side: int
-    channels: 'Channels | None' = None
+    images: int  #: readable pictures
+    side: int  #: median of the shorter side, in pixels
+    channels: 'Channels | None' = None  #: how the channels are read, if they are other than RGB of eight bits
 
 
 @dataclass(frozen=True)
 class Channels:
-    """Images that keep their channels and depth.
+    """Images that keep their channels and depth."""
 
-    Attributes:
-        mean: of each channel, in 0…255.
-        std: of each channel, in 0…255.
-        value_range: values that become 0 and 255, where the type of the files does not say it.
-        extensions: endings of the files.
-    """
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: tuple[float, ...]  #: of each channel, in 0…255
+    std: tuple[float, ...]  #: of each channel, in 0…255.
+    #: values that become 0 and 255, where the type of the files does not say it
     value_range: tuple[float, float] | None
-    extensions: tuple[str, ...]
+    extensions: tuple[str, ...]  #: endings of the files
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What it is trained on.
+    """What it is trained on."""
 
-    Attributes:
-        device: 'cuda' or 'cpu'.
-        cores: that may be used.
-        memory: of the device (of the machine, on a CPU), in GiB.
-        flops: multiply-adds of matrix products, times two, a second.
-        bfloat16: whether the device multiplies bfloat16 in hardware.
-    """
-
-    device: str
-    cores: int
-    memory: float
-    flops: float
-    bfloat16: bool
+    device: str  #: 'cuda' or 'cpu'
+    cores: int  #: that may be used
+    memory: float  #: of the device (of the machine, on a CPU), in GiB
+    flops: float  #: multiply-adds of matrix products, times two, a second
+    bfloat16: bool  #: whether the device multiplies bfloat16 in hardware
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """A ViT: its name for the host, its size, and the patches it cuts images into.
-
-    Attributes:
-        backbone: config of one that is given by a checkpoint.
-        pixels: mean and standard deviation of the channels in 0…255 that it was trained with.
-    """
+    """A ViT: its name for the host, its size, and the patches it cuts images into."""
 
     name: str
     width: int
@@ -89,8 +64,8 @@ class Encoder:
     heads: int
     image_size: int
     patch_size: int
-    backbone: dict | None = None
-    pixels: dict | None = None
+    backbone: dict | None = None  #: config of one that is given by a checkpoint
+    pixels: dict | None = None  #: mean and standard deviation of the channels in 0…255 that it was trained with
 
     @property
     def patches(self) -> int:
@@ -104,54 +79,31 @@ class Encoder:
 
 @dataclass(frozen=True)
 class Stage:
-    """One training: its name, length, warm-up and learning rate.
+    """One training: its name, length, warm-up and learning rate."""
 
-    Attributes:
-        name: 'mae', 'graft', or 'continue' from given weights.
-        epochs: passes over the folder.
-        warmup: epochs of rising learning rate.
-        lr: largest learning rate, of the upper stage.
-        seconds: what it should take.
-        look_every: epochs between two measurements of the encoder.
-    """
-
-    name: str
-    epochs: int
-    warmup: int
-    lr: float
-    seconds: float
-    look_every: int
+    name: str  #: 'mae', 'graft', or 'continue' from given weights
+    epochs: int  #: passes over the folder
+    warmup: int  #: epochs of rising learning rate
+    lr: float  #: largest learning rate, of the upper stage
+    seconds: float  #: what it should take
+    look_every: int  #: epochs between two measurements of the encoder
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that was chosen, and why.
-
-    Attributes:
-        encoder: what is trained.
-        batch_size: images of a step.
-        workers: processes that read images.
-        autocast: whether steps run in bfloat16.
-        stages: trainings in their order.
-        reasons: (what, value, why), in the order of printing.
-        device: what it is trained on.
-        steps_per_epoch: batches of the folder.
-        looked_at: images on which the encoder is measured during training.
-        channels: of the folder.
-        speed: how the steps are taken.
-    """
+    """Everything that was chosen, and why."""
 
     encoder: Encoder
-    batch_size: int
-    workers: int
-    autocast: bool
-    stages: tuple[Stage, ...]
-    reasons: tuple[tuple[str, str, str], ...]
-    device: str
-    steps_per_epoch: int
-    looked_at: int
-    channels: Channels | None = None
-    speed: Speed = PLAIN
+    batch_size: int  #: images of a step
+    workers: int  #: processes that read images
+    autocast: bool  #: whether steps run in bfloat16
+    stages: tuple[Stage, ...]  #: trainings in their order
+    reasons: tuple[tuple[str, str, str], ...]  #: (what, value, why), in the order of printing
+    device: str  #: what it is trained on
+    steps_per_epoch: int  #: batches of the folder
+    looked_at: int  #: images on which the encoder is measured during training
+    channels: Channels | None = None  #: of the folder
+    speed: Speed = PLAIN  #: how the steps are taken
 
     @property
     def seconds(self) -> float:

@@ -15,20 +15,14 @@ COMPILE_PAYS = 600  # seconds of training; the compiler takes up to a minute
 
 @dataclass(frozen=True)
 class Speed:
-    """Parts of the fast path.
+    """Parts of the fast path."""
 
-    Attributes:
-        views: who makes what a training sees: 'pillow' and 'opencv' image by image on the cores, 'device' the two
-            views of the graft in batches; MAE's one crop is OpenCV's then.
-        class_token_only: the graft's last block computes nothing but what its class token needs.
-        compiled: blocks are compiled, after a check.
-        fused: AdamW steps in one kernel.
-    """
-
+    #: who makes what a training sees: 'pillow' and 'opencv' image by image on the cores, 'device' the two views of the
+    #: graft in batches; MAE's one crop is OpenCV's then.
     views: str = 'pillow'
-    class_token_only: bool = False
-    compiled: bool = False
-    fused: bool = True
+    class_token_only: bool = False  #: the graft's last block computes nothing but what its class token needs
+    compiled: bool = False  #: blocks are compiled, after a check
+    fused: bool = True  #: AdamW steps in one kernel
 
     def reader(self, stage: str) -> str:
         """Who makes what this training sees."""

@@ -20,15 +20,10 @@ def encoder_step_cost(frozen_blocks: int, num_blocks: int) -> float:
 
 
 class RunCost(NamedTuple):
-    """Cost of a run with frozen prefixes, as shares of the same run without.
+    """Cost of a run with frozen prefixes, as shares of the same run without."""
 
-    Attributes:
-        flops: of the encoder.
-        trained: mean share of the blocks that train: their activations are kept, their gradients exchanged.
-    """
-
-    flops: float
-    trained: float
+    flops: float  #: of the encoder
+    trained: float  #: mean share of the blocks that train: their activations are kept, their gradients exchanged
 
 
 def run_cost(frozen_at: Mapping[int, float], num_blocks: int, end: float) -> RunCost:

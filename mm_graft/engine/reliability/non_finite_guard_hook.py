@@ -45,21 +45,13 @@ class Readback:
 
 
 class Step(NamedTuple):
-    """Record of one step; tensors are on the device.
+    """Record of one step; tensors are on the device."""
 
-    Attributes:
-        iteration: the one that took it.
-        terms: names and values of the losses of its iterations.
-        names: of the parameters that had a gradient.
-        bad: (len(names),), which gradients were not finite.
-        counts: steps that were not finite, in a row until this one and in all.
-    """
-
-    iteration: int
-    terms: list[tuple[str, Tensor]]
-    names: tuple[str, ...]
-    bad: Tensor
-    counts: Readback
+    iteration: int  #: the one that took it
+    terms: list[tuple[str, Tensor]]  #: names and values of the losses of its iterations
+    names: tuple[str, ...]  #: of the parameters that had a gradient
+    bad: Tensor  #: (len(names),), which gradients were not finite
+    counts: Readback  #: steps that were not finite, in a row until this one and in all
 
 
 @HOOKS.register_module()

@@ -23,17 +23,11 @@ _held: dict[Path, tuple[int, int]] = {}  # folder → process and descriptor; ne
 
 
 class Record(NamedTuple):
-    """What ``run.json`` says of the run whose files these are.
+    """What ``run.json`` says of the run whose files these are."""
 
-    Attributes:
-        run: its identity.
-        began_from: the file from which it began, for as long as it has none of its own.
-        validated: the iteration after which its last complete validation was made.
-    """
-
-    run: str
-    began_from: str | None = None
-    validated: int | None = None
+    run: str  #: its identity
+    began_from: str | None = None  #: the file from which it began, for as long as it has none of its own
+    validated: int | None = None  #: the iteration after which its last complete validation was made
 
 
 def hold_folder(folder: str | Path) -> None:
