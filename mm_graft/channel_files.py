@@ -24,12 +24,7 @@ NPY = b'\x93NUMPY'
 
 def decode_channels(content: bytes, value_range: tuple[float, float] | None = None,
                     max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """The content of a file as an image (H, W, C), float32 in 0…255.
-
-    Args:
-        content: of the file.
-        value_range: values that become 0 and 255.
-        max_pixels: larger images are refused.
+    """The content of a file as an image (H, W, C), float32 in 0…255; ``value_range`` becomes 0 and 255.
 
     Raises:
         BadImageError: damaged, too large, or of values that have no natural range.

@@ -48,12 +48,7 @@ def _check_regular(path: str | Path, mode: int) -> None:
 
 
 def read_small_bytes(path: str | Path, limit: int = LIMIT) -> bytes:
-    """Content of a file.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: no regular file, or more than ``limit`` bytes; the message names the file.
-    """
+    """Content of a file; one that is no regular file, or has more than ``limit`` bytes, is a ``ValueError``."""
     with open_regular(path) as file:
         content = file.read(limit + 1)
     if len(content) > limit:
@@ -62,12 +57,7 @@ def read_small_bytes(path: str | Path, limit: int = LIMIT) -> bytes:
 
 
 def sha256_of_file(path: str | Path) -> str:
-    """SHA-256 of a file's content, in hex.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: no regular file.
-    """
+    """SHA-256 of a regular file's content, in hex."""
     digest = hashlib.sha256()
     with open_regular(path) as file:
         while chunk := file.read(2**20):
@@ -76,12 +66,7 @@ def sha256_of_file(path: str | Path) -> str:
 
 
 def read_small_text(path: str | Path, limit: int = LIMIT) -> str:
-    """Text of a file.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: as :func:`read_small_bytes`, or no UTF-8.
-    """
+    """Text (UTF-8) of a file, as :func:`read_small_bytes`."""
     try:
         return read_small_bytes(path, limit).decode()
     except UnicodeDecodeError as error:
@@ -89,12 +74,7 @@ def read_small_text(path: str | Path, limit: int = LIMIT) -> str:
 
 
 def read_small_json(path: str | Path, limit: int = JSON_LIMIT) -> object:
-    """Content of a JSON file.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: as :func:`read_small_text`, no JSON, or nested deeper than ``MAX_DEPTH``.
-    """
+    """Content of a JSON file, as :func:`read_small_bytes` and :func:`parse_json`."""
     text = read_small_text(path, limit)
     try:
         return parse_json(text)
@@ -103,11 +83,7 @@ def read_small_json(path: str | Path, limit: int = JSON_LIMIT) -> object:
 
 
 def parse_json(text: str | bytes) -> object:
-    """What a JSON text holds.
-
-    Raises:
-        ValueError: no JSON, or nested deeper than ``MAX_DEPTH``.
-    """
+    """What a JSON text holds; a ``ValueError`` if it is none, or nested deeper than ``MAX_DEPTH``."""
     too_deep = f'nested deeper than {MAX_DEPTH} levels'
     try:
         content = json.loads(text)
@@ -123,11 +99,9 @@ def parse_json(text: str | bytes) -> object:
 
 
 def read_lines(path: str | Path, limit: int = LINE_LIMIT) -> Iterator[bytes]:
-    """Lines of a file of any size, one at a time, each with its end.
+    """Lines of a regular file of any size, one at a time, each with its end.
 
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: no regular file, or a line has more than ``limit`` bytes; the message names file and line.
+    A line of more than ``limit`` bytes is a ``ValueError`` that names file and line.
     """
     with open_regular(path) as file:
         number = 0
@@ -210,11 +184,7 @@ def _sync_folder(folder: Path) -> None:
 def remove_abandoned(folder: str | Path, suffix: str = '') -> list[Path]:
     """Remove what processes that were killed in :func:`atomic_write` have left in a folder, and return it.
 
-    What a living process writes is locked and stays.
-
-    Args:
-        folder: where to look.
-        suffix: of the files that were to be written; empty for all.
+    What a living process writes is locked and stays. ``suffix`` is that of the files that were to be written.
     """
     removed = []
     for path in Path(folder).glob('.*'):

@@ -70,16 +70,11 @@ def compare(first: list[Tensor], second: list[Tensor]) -> Conflict:
 
 
 def gradient_conflict(model: nn.Module, first: Callable[[], Tensor], second: Callable[[], Tensor]) -> Conflict:
-    """Conflict of two losses in the blocks of ``model``, without mixed precision.
+    """Conflict of two losses of the same images in the blocks of ``model``, without mixed precision.
 
     Two forwards and two backwards, one after the other; gradients (``.grad``) of the model are neither read nor
     changed. What the losses themselves change (statistics of batch norm, averages, random states) is the caller's
     matter; see :func:`undisturbed`.
-
-    Args:
-        model: any algorithm, or an encoder that the two losses share.
-        first: gives one scalar loss.
-        second: gives the other, of the same images.
     """
     blocks = parameters_by_block(model)
     with full_precision(model):

@@ -106,11 +106,8 @@ def read_image_bytes(path: str, backend_args: dict | None = None) -> bytes:
 def decode_image(content: bytes, rules: Rules = DEFAULT, color_type: str = 'color', backend: str = 'cv2') -> Decoded:
     """Decode the content of an image file.
 
-    Args:
-        content: of the file.
-        rules: of this module.
-        color_type: as in the host's ``LoadImageFromFile``; what is neither 'color' nor 'grayscale' is left to the host.
-        backend: ``imdecode_backend`` there.
+    ``color_type`` and ``backend`` are those of the host's ``LoadImageFromFile``; what is neither 'color' nor
+    'grayscale' is left to the host.
 
     Raises:
         BadImageError: damaged, too large, or of a pixel type that has no rule.
@@ -134,11 +131,7 @@ def decode_image(content: bytes, rules: Rules = DEFAULT, color_type: str = 'colo
 
 
 def read_header(content: bytes) -> Header:
-    """What stands at the beginning of an image file.
-
-    Raises:
-        BadImageError: no format of ``FORMATS``.
-    """
+    """What stands at the beginning of an image file, of ``FORMATS`` or else a ``BadImageError``."""
     if not content:
         raise BadImageError('the file is empty')
     try:
@@ -167,11 +160,7 @@ def _tiff_header(content: bytes) -> Header:
 
 
 def check_bounds(header: Header, content: bytes, max_pixels: int) -> None:
-    """Check that an image is worth decoding, and, where a decoder would not say it, that the file does not end early.
-
-    Raises:
-        BadImageError: it is not.
-    """
+    """Refuse an image that is not worth decoding, or a file that ends early, where a decoder would not say it."""
     width, height = header.size
     if width * height > max_pixels:
         raise BadImageError(f'{width} x {height} pixels are more than max_pixels={max_pixels}')
@@ -212,10 +201,7 @@ def to_eight_bits(
 ) -> tuple[np.ndarray, str]:
     """Values of any type as uint8, and what a message should say about it (empty if nothing).
 
-    Args:
-        values: of any shape.
-        value_range: see :class:`Rules`.
-        maximum: the largest value that the file allows for, if it says so.
+    For ``value_range`` see :class:`Rules`; ``maximum`` is the largest value that the file allows for, if it says so.
 
     Raises:
         BadImageError: not finite, or outside 0 to 1 (floats) or of 32 bits, without a range.

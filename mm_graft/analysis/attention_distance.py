@@ -41,14 +41,10 @@ def patch_distances(grid: tuple[int, int], patch_size: int) -> Tensor:
 
 
 def mean_distance(weights: Tensor, distances: Tensor) -> Tensor:
-    """Mean distance at which the patches look, (B, heads), in the unit of ``distances``.
+    """Mean distance at which the patches look, (B, heads), for attention (B, heads, E + N, E + N) and distances (N, N).
 
     The rows and columns of extra tokens (those before the last N) are dropped and the rest is **not** scaled up to 1
     again, as in the authors' code (``VITA-Group/layerGraftedPretraining_ICLR23@f1862e1``, ``utils/eval_attn_dist.py``).
-
-    Args:
-        weights: attention (B, heads, E + N, E + N), each row a query.
-        distances: (N, N).
     """
     num_patches = len(distances)
     if weights.shape[-1] < num_patches:
@@ -61,15 +57,10 @@ def mean_distance(weights: Tensor, distances: Tensor) -> Tensor:
 @torch.no_grad()
 def attention_distances(encode: Callable[[Tensor], object], batches: Iterable[Tensor], grid: tuple[int, int],
                         patch_size: int) -> AttentionDistances:
-    """Attention distance of every head and block.
+    """Attention distance of every head and block, over batches of normalized images (B, 3, H, W).
 
-    The authors run their encoder in training mode by mistake (``model.train()``); give one in eval mode.
-
-    Args:
-        encode: the encoder, or a function that calls it with no patch hidden.
-        batches: normalized images (B, 3, H, W).
-        grid: rows and columns of patches.
-        patch_size: side of a patch in pixels.
+    ``encode`` is the encoder, or calls it with no patch hidden. The authors run theirs in training mode by mistake
+    (``model.train()``); give one in eval mode.
     """
     distances = patch_distances(grid, patch_size)
     found, lost = [], []
@@ -84,11 +75,7 @@ def attention_distances(encode: Callable[[Tensor], object], batches: Iterable[Te
 
 
 def draw_attention_distance(per_head: dict[str, np.ndarray]) -> Figure:
-    """Mean distance over the blocks as a line, every head as a dot, one color a model.
-
-    Args:
-        per_head: label → (blocks, heads), in pixels.
-    """
+    """Mean distance over the blocks as a line, every head (blocks, heads) as a dot, one color a model."""
     figure = Figure(figsize=(6, 4), layout='constrained')
     axes = figure.subplots()
     for label, distances in per_head.items():

@@ -81,13 +81,7 @@ def class_attention_maps(weights: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def draw_attention_maps(images: np.ndarray, maps: dict[str, np.ndarray], path: str | Path) -> None:
-    """Images, and below each its maps, as one PNG.
-
-    Args:
-        images: (B, H, W, 3) of uint8.
-        maps: label of a row, such as the method → (B, h, w).
-        path: where the PNG goes.
-    """
+    """Images (B, H, W, 3) of uint8, and below each its maps (B, h, w) of each model, as one PNG."""
     figure = Figure(figsize=(2 * len(images), 2 * (1 + len(maps))), layout='constrained')
     axes = figure.subplots(1 + len(maps), len(images), squeeze=False)
     for row, (label, pictures) in zip(axes, {'image': images, **maps}.items()):

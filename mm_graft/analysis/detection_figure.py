@@ -75,14 +75,7 @@ def draw_objects(axis: Axes, image: np.ndarray, objects: Objects, palette: Seque
 
 def draw(images: Sequence[np.ndarray], columns: Mapping[str, Sequence[Objects]], classes: Sequence[str],
          palette: Sequence[Sequence[int]]) -> Figure:
-    """A figure with one row per image.
-
-    Args:
-        images: (H, W, 3) uint8, RGB.
-        columns: title → objects, one per image.
-        classes: names, for the legend.
-        palette: a color per class, each in 0…255.
-    """
+    """A row for each image (H, W, 3), uint8, RGB: the image, and its objects of each column, colored by class."""
     for title, found in columns.items():
         if len(found) != len(images):
             raise ValueError(f'column {title!r} has {len(found)} entries for {len(images)} images; give one each')

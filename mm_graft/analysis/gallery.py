@@ -9,13 +9,7 @@ SIDE = 0.9  # inches of a picture
 
 
 def nearest_images(features: np.ndarray, queries: Sequence[int], k: int = 5) -> np.ndarray:
-    """The k nearest images of each query by cosine similarity, without the query itself: (queries, k).
-
-    Args:
-        features: of all images, (N, D).
-        queries: their indices.
-        k: neighbors of each.
-    """
+    """The k nearest images of each query, an index, by cosine similarity, without the query itself: (queries, k)."""
     if not 1 <= k < len(features):
         raise ValueError(f'{len(features)} images have no {k} neighbors each; choose k below the number of images')
     unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
@@ -25,13 +19,7 @@ def nearest_images(features: np.ndarray, queries: Sequence[int], k: int = 5) -> 
 
 
 def draw_gallery(images: np.ndarray, queries: Sequence[int], neighbors: dict[str, np.ndarray]) -> Figure:
-    """A row for each query: the query, then its neighbors by each encoder.
-
-    Args:
-        images: (N, H, W, 3), in [0, 1] or bytes.
-        queries: indices of the queries.
-        neighbors: name of an encoder → (queries, k) indices of images.
-    """
+    """A row for each query: the query, then its neighbors (queries, k) by each encoder; images in [0, 1] or bytes."""
     k = next(iter(neighbors.values())).shape[1]
     columns = 1 + len(neighbors) * (k + 1)  # a gap before each encoder's neighbors
     figure = Figure(figsize=(SIDE * columns, SIDE * len(queries) + 0.3), layout='constrained')

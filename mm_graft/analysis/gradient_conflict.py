@@ -24,12 +24,9 @@ class Line(NamedTuple):
 
 
 def conflict_over_batches(model: nn.Module, measure: Callable[[object], Conflict], batches: Iterable) -> np.ndarray:
-    """Cosines (num_batches, num_blocks); the model is not changed.
+    """Cosines (num_batches, num_blocks), by ``measure(batch)``; the model is not changed.
 
-    Args:
-        model: the algorithm; set its mode before (the paper measures a run in training, so ``model.train()``).
-        measure: takes one batch, such as a call of :func:`mm_graft.gradients.gradient_conflict`.
-        batches: what ``measure`` takes.
+    Set its mode before (the paper measures a run in training, so ``model.train()``).
     """
     rows = []
     for batch in batches:
@@ -65,11 +62,7 @@ def conflict_summary(cosines: np.ndarray) -> dict:
 
 
 def draw_conflict(conflicts: dict[str, np.ndarray]) -> Figure:
-    """Box plot per block, the straight line that fits the medians best dashed, one color a model.
-
-    Args:
-        conflicts: label → cosines (num_batches, num_blocks).
-    """
+    """Box plot per block of cosines (num_batches, num_blocks), the straight line that fits the medians best dashed."""
     figure = Figure(figsize=(7.5, 4), layout='constrained')
     axes = figure.subplots()
     axes.axhline(0, color='#999999', linewidth=0.8)

@@ -40,14 +40,7 @@ class Section:
 
 
 def render(title: str, subtitle: str, sections: list[Section], command: str = '') -> str:
-    """The page's HTML.
-
-    Args:
-        title: of the page.
-        subtitle: a line below it.
-        sections: in their order.
-        command: how it was made, repeated at the end.
-    """
+    """The page's HTML; it ends with the command that made it."""
     body = '\n'.join(render_section(section) for section in sections)
     made = f'<p>Made by <code>{escape(command)}</code></p>' if command else ''
     return (f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'

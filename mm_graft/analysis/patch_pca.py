@@ -25,13 +25,7 @@ def principal_colors(tokens: np.ndarray) -> np.ndarray:
 
 
 def draw_patch_pca(images: np.ndarray, tokens: dict[str, np.ndarray], grid: tuple[int, int]) -> Figure:
-    """A row of images, and a row of their colored patches for each encoder.
-
-    Args:
-        images: (B, H, W, 3), in [0, 1] or bytes.
-        tokens: name of an encoder → patch tokens (B, rows·columns, D), row-major.
-        grid: rows and columns of patches.
-    """
+    """A row of images (B, H, W, 3), and a row of their patches (B, rows·columns, D) for each encoder, colored."""
     rows: Sequence = [('image', images), *(
         (name, principal_colors(part).reshape(len(images), *grid, 3)) for name, part in tokens.items())]
     figure = Figure(figsize=(SIDE * len(images) + 0.4, SIDE * len(rows)), layout='constrained')

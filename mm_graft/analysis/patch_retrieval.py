@@ -23,7 +23,7 @@ def nearest_patches(features: Tensor, image: int, patch: int, k: int = 10) -> Ne
     """The k patches of other images with the highest cosine similarity to one patch.
 
     Args:
-        features: patch tokens (B, N, D) of an encoder, without the class token.
+        features: patch tokens (B, N, D), without the class token.
         image: index of the query's image.
         patch: index of the query's patch, row-major on the grid.
         k: number of neighbors.
@@ -52,15 +52,7 @@ def patch_box(patch: int, grid: tuple[int, int], size: tuple[int, int]) -> tuple
 
 def draw_neighbors(images: np.ndarray, grid: tuple[int, int], query: tuple[int, int], found: Neighbors,
                     path: str | Path) -> None:
-    """The query's image with its patch framed, then the patches found, as one PNG.
-
-    Args:
-        images: (B, H, W, 3) of uint8.
-        grid: rows and columns of patches.
-        query: image and patch.
-        found: what :func:`nearest_patches` gave.
-        path: where the PNG goes.
-    """
+    """The query's image with its patch framed, then the patches of :func:`nearest_patches`, as one PNG."""
     figure = Figure(figsize=(1.2 * (len(found.images) + 2), 1.6), layout='constrained')
     axes = figure.subplots(1, len(found.images) + 2, squeeze=False)[0]
     image, patch = query

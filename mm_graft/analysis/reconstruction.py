@@ -184,17 +184,10 @@ def tokens_to_histograms(tokens: Tensor, grid: tuple[int, int], nbins: int) -> T
 
 
 def strokes(histograms: np.ndarray, width: float, height: float) -> tuple[np.ndarray, np.ndarray]:
-    """A stroke for every bin of every cell, along the edge (across the gradient).
+    """A stroke for every bin of every cell (rows, columns, N), along the edge (across the gradient).
 
-    Bin k of N holds the angles atan2(g_x, g_y) from kπ/N to (k+1)π/N; the stroke is drawn at its middle.
-
-    Args:
-        histograms: (rows, columns, N).
-        width: of the picture, x to the right.
-        height: of the picture, y downwards.
-
-    Returns:
-        ends of the strokes (rows·columns·N, 2, 2) as (x, y), and the entries that they stand for.
+    Bin k of N holds the angles atan2(g_x, g_y) from kπ/N to (k+1)π/N; the stroke is drawn at its middle. Returns the
+    ends of the strokes (rows·columns·N, 2, 2) as (x right, y down), and the entries that they stand for.
     """
     rows, columns, nbins = histograms.shape
     angle = (np.arange(nbins) + 0.5) * np.pi / nbins

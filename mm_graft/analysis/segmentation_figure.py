@@ -28,14 +28,7 @@ def predict(model: nn.Module, sample: dict) -> np.ndarray:
 
 def draw(images: Sequence[np.ndarray], columns: Mapping[str, Sequence[np.ndarray]], classes: Sequence[str],
          palette: Sequence[Sequence[int]]) -> Figure:
-    """A figure with one row per image.
-
-    Args:
-        images: (H, W, 3) uint8, RGB.
-        columns: title → class indices (H, W), one per image.
-        classes: names, for the legend.
-        palette: a color per class.
-    """
+    """A row for each image (H, W, 3), uint8, RGB: the image, and the classes (H, W) of each column, with a legend."""
     for title, maps in columns.items():
         if len(maps) != len(images):
             raise ValueError(f'column {title!r} has {len(maps)} maps for {len(images)} images; give one each')

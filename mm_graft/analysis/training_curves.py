@@ -13,12 +13,9 @@ def read_scalars(work_dir: str | Path, name: str = LOSS) -> list[dict]:
     """The logged values of a run and of what it was resumed from, by step; the latest value of each counts.
 
     Args:
-        work_dir: folder of the run, with ``TIMESTAMP/vis_data/scalars.json`` of each start.
+        work_dir: with ``TIMESTAMP/vis_data/scalars.json`` of each start.
         name: of a value; only lines that have it are read, so that those of training, which are numbered by
             iterations, and those of evaluations, by epochs, stay apart.
-
-    Raises:
-        FileNotFoundError: nothing was logged there.
     """
     files = sorted(Path(work_dir).glob('*/vis_data/scalars.json'))
     if not files:
@@ -34,11 +31,7 @@ def read_scalars(work_dir: str | Path, name: str = LOSS) -> list[dict]:
 
 
 def draw_curves(runs: dict[str, list[dict]]) -> Figure:
-    """Above the loss of every run, below its learning rates by stage where they were logged, else the one rate.
-
-    Args:
-        runs: name of a training → what :func:`read_scalars` gave.
-    """
+    """Above the loss of every run, below its learning rates by stage where they were logged, else the one rate."""
     figure = Figure(figsize=(4.2 * len(runs), 4.4), layout='constrained')
     axes = figure.subplots(2, len(runs), squeeze=False, sharex='col')
     for column, (name, lines) in enumerate(runs.items()):
@@ -53,12 +46,7 @@ def draw_curves(runs: dict[str, list[dict]]) -> Figure:
 
 
 def draw_measures(runs: dict[str, list[dict]], titles: dict[str, str]) -> Figure:
-    """A panel for each measure, a line for each run over its epochs.
-
-    Args:
-        runs: name of a training → what :func:`read_scalars` gave.
-        titles: name of a measure in the log → its title; where a line has no such value, none is drawn.
-    """
+    """A panel for each measure (name in the log → title), a line for each run that logged it over its epochs."""
     figure = Figure(figsize=(3.6 * len(titles), 2.8), layout='constrained')
     for axes, (key, title) in zip(figure.subplots(1, len(titles), squeeze=False)[0], titles.items()):
         for name, lines in runs.items():

@@ -33,13 +33,7 @@ def project(features: np.ndarray, seed: int = 0) -> tuple[str, np.ndarray]:
 
 
 def draw_points(points: dict[str, np.ndarray], labels: np.ndarray, names: list[str]) -> Figure:
-    """One panel a model, one color a class.
-
-    Args:
-        points: label of the model → (N, 2).
-        labels: class of every point, (N, ), the same for all models.
-        names: of the classes, by label.
-    """
+    """One panel of points (N, 2) a model, one color a class."""
     figure = Figure(figsize=(5 * len(points), 4.6), layout='constrained')
     for axes, (title, places) in zip(figure.subplots(1, len(points), squeeze=False)[0], points.items()):
         for index, label in enumerate(np.unique(labels)):

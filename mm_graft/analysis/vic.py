@@ -79,11 +79,7 @@ def vic_by_block(encoder: nn.Module, encode: Callable[[Tensor], object],
 
 
 def draw_vic(terms: dict[str, dict[str, np.ndarray]]) -> Figure:
-    """One panel a term over the blocks, one line a model.
-
-    Args:
-        terms: label → name of a term → (blocks, ).
-    """
+    """One panel a term over the blocks, one line a model."""
     figure = Figure(figsize=(13, 3.4), layout='constrained')
     for axes, name in zip(figure.subplots(1, len(TERMS)), TERMS):
         for label, values in terms.items():

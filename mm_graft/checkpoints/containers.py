@@ -96,11 +96,7 @@ def describe(content: object) -> str:
 
 
 def read_checkpoint(path: str | Path, container: str | None = None) -> StateDict:
-    """The tensors of a checkpoint by name, on the CPU; see :func:`read_file`.
-
-    Raises:
-        CheckpointError: no such file, damaged, not safe to open, or without tensors.
-    """
+    """The tensors of a checkpoint by name, on the CPU; see :func:`read_file`."""
     return read_file(path, container).tensors
 
 

@@ -108,12 +108,7 @@ def convert_model(state_dict: StateDict, source: str | None, target: str, branch
                   prefix: str | None = None) -> Converted:
     """A checkpoint of one layout in another, with all parts of the model that the other can hold.
 
-    Args:
-        state_dict: the content of the file.
-        source: its layout; detected if None.
-        target: layout of the result.
-        branch: which encoder of a contrastive checkpoint becomes the encoder of the result.
-        prefix: what stands before the names of the model; found if None.
+    Arguments are as for :func:`read_model`.
 
     Raises:
         ValueError: unknown or wrong layout, a tensor that fits no rule, an encoder that the target cannot hold or that

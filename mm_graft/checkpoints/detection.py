@@ -77,11 +77,8 @@ def locate(tensors: Mapping[str, object], branch: str = 'base', layout: str | No
            prefix: str | None = None) -> Place:
     """The layout of a checkpoint's tensors, and the prefix of their names (``module.``, ``model.``, …).
 
-    Args:
-        tensors: by name.
-        branch: ``'momentum'`` prefers prefixes such as ``teacher.``, ``'base'`` others.
-        layout: the only one to try; all if None.
-        prefix: the only one to try; all if None.
+    ``'momentum'`` prefers prefixes such as ``teacher.``, ``'base'`` others. A given layout or prefix is the only one
+    that is tried.
     """
     names = [name for name, value in without_adapters(tensors).items() if not is_number(name, value)]
     if layout not in (None, *LAYOUT_NAMES):

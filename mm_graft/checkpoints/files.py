@@ -113,15 +113,7 @@ def convert_file(origin: Origin, target: str | Path, to: str, grid: Grid | None 
 def publish_file(origin: Origin, folder: str | Path, name: str, suffix: str = '.pth', plain: bool = False) -> Path:
     """Write the encoder alone, in mmpretrain's layout, as ``folder/name-<first 8 of its sha256><suffix>``.
 
-    Args:
-        origin: the source.
-        folder: where to.
-        name: how the new file's name begins.
-        suffix: ``.pth`` or ``.safetensors``.
-        plain: for a ViT without LocalMIM's taps.
-
-    Raises:
-        CheckpointError: the source is unusable or of another layout.
+    ``plain`` makes a ViT without LocalMIM's taps of it.
     """
     _check_target(Path(folder, name + suffix))
     model, record, _ = origin.read()
@@ -171,11 +163,7 @@ def serialize(tensors: StateDict, record: dict, layout: str, suffix: str) -> byt
 
 
 def read_provenance(path: str | Path) -> dict | None:
-    """The record in a file written here, or None.
-
-    Raises:
-        CheckpointError: no such file, damaged, or not safe to open.
-    """
+    """The record in a file written here, or None."""
     with naming(path):
         return provenance_of(read_content(path))
 

@@ -42,13 +42,7 @@ def fit(backbone: nn.Module, encoder: StateDict, source: SourceGrid | None = Non
     """The tensors of an encoder, under mmpretrain's names or the backbone's own, for ``backbone``.
 
     A table of relative positions that all blocks share is copied into blocks that have tables of their own, as BEiT and
-    ConMIM do for fine-tuning.
-
-    Args:
-        backbone: the encoder to be filled.
-        encoder: name → tensor.
-        source: the grid of its positions.
-        resize: interpolate positions of another grid.
+    ConMIM do for fine-tuning. ``source`` is the grid of the positions; those of another are interpolated on ``resize``.
     """
     own = backbone.state_dict()
     tensors = spread_table(names_of(own, encoder), own)

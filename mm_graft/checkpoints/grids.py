@@ -42,16 +42,10 @@ def is_of_window(name: str, table: Tensor) -> bool:
 
 def find_grid(tensors: Mapping[str, Tensor], given: Grid | None = None, stated: Grid | None = None,
               target: Grid | None = None) -> SourceGrid | None:
-    """The grid of the positions in an encoder; None if it has none.
+    """The grid of the positions in an encoder: ``given`` by the user, or ``stated`` by the file; None if it has none.
 
     A fixed table of sines and cosines shows its grid. A learned one does not: then a square is assumed where the number
-    of patches is one, else the grid ``target`` where that has as many.
-
-    Args:
-        tensors: name → tensor.
-        given: by the user.
-        stated: by the file.
-        target: of the backbone.
+    of patches is one, else the backbone's grid ``target`` where that has as many.
     """
     name = next((name for name, table in tensors.items()
                  if is_positional(name) and not is_of_window(name, table)), None)

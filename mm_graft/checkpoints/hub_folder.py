@@ -24,13 +24,8 @@ ACTIVATIONS = {'gelu_tanh': 'gelu_pytorch_tanh'}
 def write_hub_folder(origin: Origin, folder: str | Path, form: str = 'hf', grid: Grid | None = None) -> dict:
     """Write an encoder as a folder of transformers; returns the record of provenance, which is in the weights' header.
 
-    ``config.json`` comes last, so that a folder that is not finished does not load.
-
-    Args:
-        origin: the source.
-        folder: the new folder.
-        form: layout of Hugging Face's; ``'hf'`` is the one that holds the encoder.
-        grid: rows and columns of patches to which positions are interpolated; None keeps them.
+    ``config.json`` comes last, so that a folder that is not finished does not load. ``form`` is a layout of Hugging
+    Face's, ``'hf'`` the one that holds the encoder; positions are interpolated to ``grid``, if one is given.
 
     Raises:
         CheckpointError: the source is unusable, or nothing of transformers holds it.
@@ -75,14 +70,7 @@ def choose_form(model: Converted) -> str:
 
 
 def config_of_form(form: str, model: Converted, facts: Facts, grid: Grid | None) -> dict:
-    """The ``config.json`` of an encoder.
-
-    Args:
-        form: layout of Hugging Face's.
-        model: of mmpretrain, with the encoder.
-        facts: what is known of the encoder; the family's default where nothing is.
-        grid: rows and columns of patches.
-    """
+    """The ``config.json`` of an encoder of mmpretrain's names; where nothing is known, the family's default."""
     encoder = encoder_only(model).backbone
     if form not in SPECIAL:
         raise ValueError(f'{form} is written as a file of tensors alone; choose one of {sorted(SPECIAL)}, or hf')

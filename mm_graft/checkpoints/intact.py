@@ -58,14 +58,10 @@ def training_meta(path: str | Path) -> dict | None:
 
 
 def newest_intact(folder: str | Path, run: str | None = None) -> tuple[Path | None, dict[Path, str]]:
-    """The most advanced intact checkpoint of a folder, and the damage of others.
+    """The most advanced intact checkpoint of a folder (of a run's ``meta['run_id']``), and the damage of others.
 
     The order is that of epochs and iterations in the files; names, times and the host's note ``last_checkpoint`` do not
     count. Of damaged files the unreadable ones are named and those that would have been preferred.
-
-    Args:
-        folder: where to look.
-        run: identity of the run (``meta['run_id']``) whose files count; all do if None.
     """
     states, damaged = {}, {}
     for path in sorted(Path(folder).glob('*.pth')):

@@ -67,12 +67,7 @@ class Layout:
         return next((reason for pattern, reason in self.dropped if pattern.match(name)), None)
 
     def read(self, state_dict: StateDict, root: str = '') -> Converted:
-        """Mmpretrain's form of a foreign state dict.
-
-        Args:
-            state_dict: name → tensor.
-            root: prefix of the model's names; others are dropped.
-        """
+        """Mmpretrain's form of a foreign state dict; names that do not begin with ``root`` are dropped."""
         result, unknown = Converted(neck=self.neck), []
         for name, tensor in state_dict.items():
             if not name.startswith(root):

@@ -33,13 +33,8 @@ def choose_weights(model: nn.Module, state: dict, path: str, complete: bool) -> 
     """The tensors of a file for a model (at least its whole backbone, or an error), and a line for the log.
 
     Where the model's own names do not cover its backbone, the file is read in any known layout: for the backbone alone,
-    or, if the model has to be complete, for all of it, or the backbone and the linear classifier behind it.
-
-    Args:
-        model: what they are loaded into.
-        state: the file's tensors, by the file's names.
-        path: the file.
-        complete: whether every tensor of the model has to be there, as for a test.
+    or, if the model has to be ``complete``, as for a test, for all of it, or the backbone and the linear classifier
+    behind it.
     """
     own = model.state_dict()
     names = fitting(own, state)
@@ -117,13 +112,9 @@ def with_classifier(model: nn.Module, path: str) -> tuple[dict[str, Tensor], str
 def choose_part(part: nn.Module, path: str, prefix: str | None = None) -> tuple[dict[str, Tensor], str]:
     """The same for ``init_cfg=dict(type='Pretrained', …)`` of a model or a part of one.
 
-    A model with a ``backbone`` follows :func:`choose_weights`. Of anything else every tensor has to be in the file,
-    under its own names or, for an encoder, in any known layout.
-
-    Args:
-        part: what they are loaded into.
-        path: the file, or an address that MMEngine knows (``torchvision://…``), of which names alone are compared.
-        prefix: what stands before the names in the file.
+    A model with a ``backbone`` follows :func:`choose_weights`. Of anything else every tensor has to be in the file
+    (behind ``prefix``), under its own names or, for an encoder, in any known layout. Of an address that MMEngine knows
+    (``torchvision://…``) names alone are compared.
     """
     start = f'{prefix.rstrip(".")}.' if prefix else ''
     tensors = {name.removeprefix(start): tensor for name, tensor in tensors_of(path).items() if name.startswith(start)}

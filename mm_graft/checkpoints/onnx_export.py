@@ -10,13 +10,7 @@ from mm_graft.files import atomic_write
 
 
 def export_onnx(backbone: nn.Module, path: str | Path, image_size: tuple[int, int], opset: int = 18) -> None:
-    """Write an encoder as ONNX: normalized images of one size → its last output, in batches of any size.
-
-    Args:
-        backbone: the encoder; put into eval mode.
-        path: the new file.
-        image_size: height and width.
-        opset: version of ONNX's operators.
+    """Write an encoder, which is put into eval mode: normalized images of one size → its last output, any batch size.
 
     Raises:
         ImportError: the packages of requirements/export.txt are missing.

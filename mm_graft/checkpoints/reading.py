@@ -49,11 +49,7 @@ def read_content(source: str | Path | BinaryIO, tensors: bool = True, device_of:
 
 
 def parts_of(source: str | Path | BinaryIO) -> list[str | Path | BinaryIO]:
-    """The files that hold a checkpoint: the index of shards and then the shards, or one file.
-
-    Raises:
-        CheckpointError: a folder without weights, or an index without its shards.
-    """
+    """The files that hold a checkpoint: the index of shards and then the shards, or one file."""
     if not isinstance(source, str | Path):
         return [source]
     try:
@@ -77,11 +73,7 @@ def _read_shards(index: str | Path, tensors: bool, device_of: Callable | None) -
 
 
 def read_pickle(source: str | Path | BinaryIO) -> object:
-    """The content of a pickle without tensors, as :func:`read_content` builds it.
-
-    Raises:
-        CheckpointError: no such file, no regular one, damaged, or not safe to open.
-    """
+    """The content of a pickle without tensors, as :func:`read_content` builds it."""
     with _opened(source) as (file, _):
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
@@ -151,11 +143,7 @@ def _read_safetensors(file: BinaryIO) -> StateDict:
 
 
 def integrity(path: str | Path) -> str:
-    """Digest or checksums by which a file was verified.
-
-    Raises:
-        CheckpointError: no such file, or damaged.
-    """
+    """Digest or checksums by which a file was verified."""
     parts = parts_of(path)
     if len(parts) > 1:
         return 'nothing, as its shards have no digest'

@@ -143,13 +143,7 @@ class Reader:
 
 
 def read_archive(file: BinaryIO, tensors: bool = True, device_of: Callable | None = None) -> object:
-    """What ``torch.save`` wrote.
-
-    Args:
-        file: the file.
-        tensors: whether to read the tensors' content; without it they are on the device ``meta``, and nothing of them
-            is compared.
-        device_of: see :class:`Reader`.
+    """What ``torch.save`` wrote; without ``tensors`` these are on the device ``meta``, and nothing of them is compared.
 
     Raises:
         UnsafePickleError: it would have run code.
@@ -195,9 +189,7 @@ def _hollow(_: str, size: int) -> torch.UntypedStorage:
 def read_legacy(file: BinaryIO) -> object:
     """What ``torch.save`` wrote before PyTorch 1.6: four pickles, then the storages one after another, without sums.
 
-    Raises:
-        UnsafePickleError: it would have run code.
-        Exception: damaged; what a damaged file raises is not to be foreseen.
+    It raises what :func:`read_archive` does.
     """
     size = file.seek(0, os.SEEK_END)
     file.seek(0)

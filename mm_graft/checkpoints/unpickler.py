@@ -223,11 +223,7 @@ def describe(function: object) -> str:
 
 
 def check_harmless(name: str) -> None:
-    """Check that a name is that of a class of data.
-
-    Raises:
-        UnsafePickleError: it is a function's, or of the standard library.
-    """
+    """Refuse a name that is a function's, or of the standard library, and not that of a class of data."""
     foreign = name.split('.')[0] not in sys.stdlib_module_names
     if not (DATA.fullmatch(name) or (foreign and name.rsplit('.', 1)[-1].lstrip('_')[:1].isupper())):
         raise UnsafePickleError(name)

@@ -95,13 +95,7 @@ def options_of(kind: type) -> tuple[dict[str, object], bool]:
 
 
 def unknown_option(cfg: Config, kind: str | None, option: str | None = None) -> str | None:
-    """What to say of an option that a class does not have; None if the config does not give it.
-
-    Args:
-        cfg: what is built.
-        kind: name of the class, or of an ancestor of it, that refused.
-        option: what it refused; None if it takes no options.
-    """
+    """What to say of an ``option`` (None: of any) that the class ``kind``, or an ancestor of it, refused; or None."""
     given = [(place, part) for place, part in _parts(cfg) if (option in part if option else len(part) > 1)]
     meant = [(place, part) for place, part in given
              if any(kind in (ancestor.__name__ for ancestor in found.__mro__)

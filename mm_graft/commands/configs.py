@@ -56,13 +56,7 @@ def find_config(name: str) -> Path:
 
 
 def load_config(name: str, options: dict | None = None, notes: list[str] | None = None) -> Config:
-    """Read a config, found as by :func:`find_config`, with ``--cfg-options``.
-
-    Args:
-        name: its path, or its name among ours.
-        options: as :func:`mm_graft.commands.overrides.apply` takes them.
-        notes: gets a line about each option and what it changed.
-    """
+    """Read a config, found as by :func:`find_config`, with ``--cfg-options``; ``notes`` gets a line about each."""
     path = find_config(name)
     cfg = overrides.read(path, {})
     if options:
@@ -72,13 +66,7 @@ def load_config(name: str, options: dict | None = None, notes: list[str] | None 
 
 
 def config_for(checkpoint: str, name: str | None = None, options: dict | None = None) -> Config:
-    """The config for a checkpoint: the given one, else the one recorded in or inferred from the file.
-
-    Args:
-        checkpoint: the file.
-        name: of a config, as :func:`load_config` finds it.
-        options: as :func:`mm_graft.commands.overrides.apply` takes them.
-    """
+    """The config for a checkpoint: the named one, else the one recorded in or inferred from the file."""
     if name is not None:
         cfg = load_config(name, options)
         check_files('checkpoint', checkpoint)

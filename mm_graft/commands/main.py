@@ -20,12 +20,7 @@ NAMES = ('start', 'train', 'test', 'evaluate', 'compare', 'split', 'embed', 'con
 
 
 def main(name: str | None = None, arguments: Sequence[str] | None = None) -> None:
-    """Run one command line.
-
-    Args:
-        name: the command, if the program is a door to one; otherwise it is the first argument.
-        arguments: instead of those of the process.
-    """
+    """Run one command line, by default that of the process; ``name`` is the command if the program is a door to one."""
     with clean_errors():
         args, unknown = build_parser(name).parse_known_args(arguments)
         if unknown:

@@ -41,11 +41,8 @@ INNER_KEYS = {'auto_scale_lr': ('enable', 'base_batch_size'),
 def apply(cfg: Config, path: Path | None, options: Mapping[str, object]) -> tuple[Config, list[str]]:
     """A config with overrides, and a line about each that shows what became of it.
 
-    Args:
-        cfg: as its file says.
-        path: of that file, which is read again where variables get other values; None for a config out of a
-            checkpoint, which has the values of its variables and not what is made of them.
-        options: dotted keys and values.
+    Its file ``path`` is read again where variables get other values; it is None for a config out of a checkpoint, which
+    has the values of its variables and not what is made of them.
     """
     check_keys(cfg, options)
     options = {key: as_path(cfg, key, value, options) for key, value in options.items()}

@@ -42,8 +42,7 @@ def workers_for(cores: int, gpu: bool) -> int:
 def settle_loaders(cfg: Config) -> str | None:
     """Give the loaders of a config that say no number of workers one; what is for workers only follows their number.
 
-    Returns:
-        what was chosen and why, for the log; None where the config says it all.
+    Returns what was chosen and why, for the log; None where the config says it all.
     """
     loaders = {name: cfg[name] for name in LOADERS if isinstance(cfg.get(name), dict)}
     cores = share_of_cores(cfg.get('launcher', 'none'))
@@ -63,8 +62,7 @@ def settle_loaders(cfg: Config) -> str | None:
 def settle_log(runner: Runner) -> str | None:
     """Let a log without a given interval have lines at even distances: one an epoch, more in long ones.
 
-    Returns:
-        what was chosen and why, for the log; None where the config says it, or has no log.
+    Returns what was chosen and why, for the log; None where the config says it, or has no log.
     """
     given = (runner.cfg.get('default_hooks') or {}).get('logger', {})
     loggers = [hook for hook in runner.hooks if isinstance(hook, LoggerHook)]

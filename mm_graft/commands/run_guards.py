@@ -20,11 +20,7 @@ RANKS = {'pytorch': 'RANK', 'slurm': 'SLURM_PROCID', 'mpi': 'OMPI_COMM_WORLD_RAN
 
 
 def guard_config(cfg: Config) -> None:
-    """Use safe checkpoints in place of the host's.
-
-    Raises:
-        ValueError: gradients would be scaled where the host cannot do it.
-    """
+    """Use safe checkpoints in place of the host's, and refuse to scale gradients where the host cannot do it."""
     kind, device = value_at(cfg, 'optim_wrapper.type'), get_device()
     if kind in ('AmpOptimWrapper', 'mmengine.AmpOptimWrapper') and device in ('cpu', 'mps'):
         raise ValueError(f'optim_wrapper.type={kind} scales gradients, which this {device} cannot do; --amp trains in '

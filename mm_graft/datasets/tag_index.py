@@ -72,11 +72,7 @@ class TagIndex:
 
     @classmethod
     def load(cls, folder: Path, num_labels: int) -> 'TagIndex':
-        """Map the arrays of a folder into memory.
-
-        Args:
-            folder: of :meth:`save`.
-            num_labels: how many labels there are.
+        """Map the arrays of a folder, written by :meth:`save`, into memory.
 
         Raises:
             OSError: it cannot be read.
@@ -145,11 +141,7 @@ class IndexBuilder:
 
 
 def read_tags(value: str | list[str]) -> list[str]:
-    """Tags of a row: the hashtags in a text, or a list of tags as it is.
-
-    Raises:
-        ValueError: neither.
-    """
+    """Tags of a row: the hashtags in a text, or a list of tags as it is."""
     if isinstance(value, str):
         return extract_hashtags(value)
     if not isinstance(value, list) or not all(isinstance(tag, str) for tag in value):
@@ -158,11 +150,7 @@ def read_tags(value: str | list[str]) -> list[str]:
 
 
 def image_name(value: object) -> str:
-    """The path of an image below the folder of all images.
-
-    Raises:
-        ValueError: no text, or a path that leads out of the folder.
-    """
+    """The path of an image below the folder of all images; one that leads out of it is an error."""
     if not isinstance(value, str) or not value or '\0' in value:
         raise ValueError(f'the image {shown(value)} is no path')
     if PurePosixPath(value).is_absolute() or '..' in PurePosixPath(value).parts:

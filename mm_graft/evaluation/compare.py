@@ -7,11 +7,9 @@ from mm_graft.evaluation.report import compare_table, plot_reports, read_report
 
 
 def compare(runs: Sequence[str | Path], plot: str | Path | None = None) -> str:
-    """Table of the top-1 accuracies of runs, and with ``plot`` a figure: bars with intervals, and kNN over k.
+    """Table of the top-1 accuracies of runs (folders of ``mm_graft evaluate --out``, or their ``report.json``).
 
-    Args:
-        runs: folders of ``mm_graft evaluate --out``, or their ``report.json``.
-        plot: picture to write.
+    With ``plot`` a figure, too: bars with intervals, and kNN over k.
     """
     reports: dict[str, dict] = {}
     for run in runs:

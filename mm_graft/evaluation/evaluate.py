@@ -27,14 +27,8 @@ SELECT_ON_TEST = ('linear', 'linear-augmented', 'linear-dinov2', 'probe-depth') 
 def evaluate(cfg: Config, checkpoint: str, settings: EvaluationSettings, out: str | Path | None = None) -> dict | None:
     """Run protocols; returns the report, on the main process only.
 
-    Under a launcher all processes encode images, each its share; the protocols on features run on the main one.
-
-    Args:
-        cfg: a config with ``model.backbone`` and data sets, see :mod:`mm_graft.evaluation.datasets`.
-        checkpoint: a file of any known layout.
-        settings: what is evaluated, and how.
-        out: folder for ``report.json``, ``report.txt`` and ``report.png``; the JSON is written last, complete or not
-            at all.
+    Under a launcher all processes encode images, each its share; the protocols on features run on the main one. Into
+    ``out`` go ``report.json``, ``report.txt`` and ``report.png``; the JSON is written last, complete or not at all.
     """
     start = time.perf_counter()
     check_protocols(settings)

@@ -46,13 +46,8 @@ def encode_batches(
 ) -> Iterator[tuple[Tensor, Tensor, ImageBatch]]:
     """Features (B, D) in float32 on the encoder's device, labels (B,) on the CPU, and the batch that they are of.
 
-    On a GPU that has bf16 the encoder runs in it. Its mode (train or eval) is put back afterwards.
-
-    Args:
-        encoder: a backbone behind its normalization.
-        batches: of :func:`mm_graft.evaluation.reading.read_images`; of one without images come 0 features.
-        pool: ``'cls'`` or ``'avg'``, see :func:`encode`.
-        progress: show a bar with the time left, on the main process.
+    On a GPU that has bf16 the encoder runs in it. Its mode (train or eval) is put back afterwards. Of a batch without
+    images come 0 features.
     """
     device = next(encoder.parameters()).device
     mixed = torch.autocast(device.type, torch.bfloat16, enabled=device.type == 'cuda' and has_bfloat16('cuda'))
@@ -118,14 +113,9 @@ def labels_of(data_samples: Iterable) -> Tensor:
 def check_features(
     train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, num_classes: int | None = None,
 ) -> int:
-    """Check that features and labels of two sets fit each other, and return the number of classes.
+    """Check that features (N, D) and labels (N,) of two sets fit each other, and return the number of classes.
 
-    Args:
-        train: (N, D).
-        train_labels: (N,), classes from 0.
-        test: (M, D).
-        test_labels: (M,).
-        num_classes: C; without it the largest label says.
+    Classes count from 0; without ``num_classes`` the largest label says how many there are.
     """
     if train.ndim != 2 or test.ndim != 2 or train.shape[1] != test.shape[1] or not len(train) or not len(test):
         raise ValueError(

@@ -15,10 +15,7 @@ FRAME = dict(color='#999999', linewidth=0.8, zorder=0)
 def compare_kept(new: Sequence[str | Path], old: Sequence[str | Path], plot: str | Path | None = None) -> str:
     """Table, and with ``plot`` a figure, of gain and forgetting of each run; the first run is the start.
 
-    Args:
-        new: folders of ``mm_graft evaluate --out`` on the new images, one a run.
-        old: the same runs on the old images, in the same order.
-        plot: picture to write.
+    ``new`` and ``old`` are folders of ``mm_graft evaluate --out`` on new and old images, of the same runs in one order.
     """
     if len(new) != len(old) or len(new) < 2:
         raise ValueError(f'{len(new)} runs on new images and {len(old)} on old ones; give both of the weights of the '

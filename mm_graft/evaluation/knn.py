@@ -39,7 +39,7 @@ def standardized(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
 
 def knn_predict(train_features: Tensor, train_labels: Tensor, test_features: Tensor, ks: Sequence[int],
                 temperature: float, num_classes: int, block_elements: int = BLOCK_ELEMENTS) -> dict[int, Tensor]:
-    """Predicted class of every test feature, for several k at once.
+    """Predicted class of every test feature, for several k at once: k → (M,). Among equal scores the lowest class wins.
 
     Args:
         train_features: (N, D), any scale; normalized here. float64 is kept, anything else is computed in float32.
@@ -49,9 +49,6 @@ def knn_predict(train_features: Tensor, train_labels: Tensor, test_features: Ten
         temperature: τ; with a small one only the nearest count.
         num_classes: C.
         block_elements: similarities that may be alive at once. It changes the memory, not the result.
-
-    Returns:
-        k → (M,) predictions. Among equal scores the lowest class wins.
     """
     if not ks or min(ks) < 1 or max(ks) > len(train_features):
         raise ValueError(f'ks={tuple(ks)} with {len(train_features)} training features; choose from 1 to '

@@ -43,12 +43,9 @@ def rank_me(features: Tensor) -> float:
 
 
 def alpha_req(features: Tensor, first: int = 1, last: int | None = None) -> float:
-    """Exponent α of the eigenvalues' decay, by least squares in logarithms.
+    """Exponent α of the decay of the eigenvalues of features (N, D), by least squares in logarithms.
 
-    Args:
-        features: (N, D).
-        first: first eigenvalue of the fit, from 1.
-        last: last eigenvalue of the fit; all that are positive if None.
+    The fit goes from the eigenvalue ``first``, counted from 1, to ``last``, or to the last positive one.
 
     Raises:
         ValueError: fewer than two positive eigenvalues in the range.
@@ -83,14 +80,10 @@ def lidar(views: Tensor) -> float:
 @torch.no_grad()
 def label_free_measures(encode: Callable[[Tensor], Tensor], pixels: Tensor,
                         features: Tensor | None = None) -> dict[str, float]:
-    """``rank_me``, ``lidar`` and ``alpha_req`` of an encoder on some images; a collapsed one has no ``alpha_req``.
+    """``rank_me``, ``lidar`` and ``alpha_req`` of an encoder on images (N, C, H, W); no ``alpha_req`` if collapsed.
 
-    LiDAR's views are random crops, the same ones for every call, of the first half of the images.
-
-    Args:
-        encode: images (B, C, H, W) → features (B, D).
-        pixels: images (N, C, H, W) of one size.
-        features: (N, D) of the images, where they are known already.
+    LiDAR's views are random crops, the same ones for every call, of the first half of the images. ``features`` (N, D)
+    of the images may be known already.
     """
     def features_of(images: Tensor) -> Tensor:
         return torch.cat([encode(part.float()).float().cpu() for part in images.split(BATCH)])

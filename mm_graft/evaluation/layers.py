@@ -39,11 +39,7 @@ def curves(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], seed: int 
            linear: LinearProbeSettings = LINEAR) -> dict[str, dict[str, list[float]]]:
     """Pool → measure → a value for every block: ``knn`` and ``linear`` in percent, ``rankme``.
 
-    Args:
-        train: features (N, L, P, D), from :func:`features_of_blocks`, and labels (N,).
-        test: the same of other images.
-        seed: of the linear classifier.
-        linear: its settings.
+    Both sets are features (N, L, P, D), from :func:`features_of_blocks`, and labels (N,).
     """
     pools = POOLS[-train[0].shape[2]:]
     linear = replace(linear, seed=seed)

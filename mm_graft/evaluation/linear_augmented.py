@@ -32,9 +32,10 @@ def linear_probe_augmented(encoder: Encoder, augmented: Dataset, indices: Sequen
                            select_on_test: bool = False) -> LinearProbeResult:
     """The grid of :func:`linear_probe` on features of random crops; all processes encode, and all get the result.
 
-    What a crop shows follows from seed, epoch and image, so the number of processes changes nothing but roundings.
-
-    The head is chosen on held-out training images, which like the test images are seen through the test transform.
+    What a crop shows follows from seed, epoch and image, so the number of processes changes nothing but roundings. The
+    head is chosen on held-out training images, which like the test images are seen through the test transform; with
+    ``select_on_test`` as in :func:`linear_probe_selected_on_test`: all training images train, and the best epoch of the
+    best head on the test images is reported.
 
     Args:
         encoder: a backbone behind its normalization.
@@ -45,8 +46,7 @@ def linear_probe_augmented(encoder: Encoder, augmented: Dataset, indices: Sequen
         pool: ``'cls'`` or ``'avg'``.
         batch_size: images encoded at once by a process; a step takes ``settings.batch_size``.
         workers: processes that read images.
-        select_on_test: the authors' habit of :func:`linear_probe_selected_on_test`: all training images train, and the
-            best epoch of the best head on the test images is reported.
+        select_on_test: see above.
     """
     generator = torch.Generator().manual_seed(settings.seed)
     kept, held = hold_out(data.train_labels, settings.held_out, generator)

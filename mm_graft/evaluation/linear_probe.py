@@ -108,16 +108,7 @@ def hold_out(labels: Tensor, share: float, generator: torch.Generator) -> tuple[
 
 def linear_probe(train_features: Tensor, train_labels: Tensor, test_features: Tensor, test_labels: Tensor,
                  num_classes: int | None = None, settings: LinearProbeSettings | None = None) -> LinearProbeResult:
-    """Train the grid on part of the training rows, choose the head on the rest, score it once on the test rows.
-
-    Args:
-        train_features: (N, D).
-        train_labels: (N,), classes from 0.
-        test_features: (M, D).
-        test_labels: (M,).
-        num_classes: C; without it the largest label says.
-        settings: how the heads are trained.
-    """
+    """Train the grid on part of the training rows (N, D), choose the head on the rest, score it once on test rows."""
     settings = settings or LinearProbeSettings()
     num_classes = check_features(train_features, train_labels, test_features, test_labels, num_classes)
     kept, held = (rows.to(train_features.device) for rows in hold_out(

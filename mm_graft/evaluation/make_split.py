@@ -13,16 +13,8 @@ def make_split(source: Config | Path, out: str | Path, share: float | None = Non
                from_list: str | None = None, seed: int = 0) -> dict:
     """Write a list by exactly one of ``share``, ``per_class`` and ``from_list``.
 
-    Args:
-        source: a config, whose training set is used, or a folder with one folder a class.
-        out: file to write.
-        share: of each class.
-        per_class: images of each class.
-        from_list: a public list; its names are checked, its labels taken from the data.
-        seed: of the draw.
-
-    Returns:
-        ``images``, ``classes`` and ``sha256`` of the list.
+    Returns its ``images``, ``classes`` and ``sha256``. ``source`` is a config, whose training set is used, or a folder
+    with one folder a class. Of a public list the names are checked, and the labels taken from the data.
     """
     if sum(way is not None for way in (share, per_class, from_list)) != 1:
         raise ValueError(f'share={share}, per_class={per_class}, from_list={from_list}; give exactly one')

@@ -72,15 +72,9 @@ def read_images(
     dataset: Dataset, indices: Sequence[int], batch_size: int, workers: int, strict: bool = False,
     draws: tuple[int, ...] | None = None,
 ) -> DataLoader:
-    """A loader of :class:`ImageBatch`; batches without a usable image come too.
+    """A loader of :class:`ImageBatch` in the order of ``indices``; batches without a usable image come too.
 
-    Args:
-        dataset: a host data set.
-        indices: of the images, in the order in which they come.
-        batch_size: images of a batch, bad ones counted.
-        workers: processes that read.
-        strict: a bad image is an error.
-        draws: see :class:`IndexedImages`.
+    Bad images count in ``batch_size``; with ``strict`` one is an error. For ``draws`` see :class:`IndexedImages`.
     """
     return outlive_signals(DataLoader(
         IndexedImages(dataset, indices, strict, draws), batch_size, num_workers=workers, collate_fn=_collate))

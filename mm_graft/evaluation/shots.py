@@ -21,13 +21,7 @@ def accuracies_of_splits(
 ) -> list[float]:
     """Accuracies (fractions) of classifiers fitted on ``per_class`` images a class, one for each split.
 
-    Args:
-        train: features (N, D) and labels (N,) to draw from.
-        test: features (M, D) and labels (M,).
-        num_classes: C.
-        per_class: images of each class.
-        seed: of the first split.
-        splits: how many are drawn.
+    Both sets are features (N, D) and labels (N,); the splits have the seeds from ``seed`` on.
     """
     features, labels = train
     accuracies = []

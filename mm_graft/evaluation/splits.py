@@ -63,12 +63,7 @@ def sha256_of_list(names: Sequence[str]) -> str:
 
 
 def read_list(path: str | Path, names: Sequence[str]) -> np.ndarray:
-    """Sorted indices of the images that a list names.
-
-    Args:
-        path: a file with one image a line, by its path or its bare file name, with or without a label after it.
-        names: names of the data set's images.
-    """
+    """Sorted indices of the images that a list names: one a line, by path or bare file name, a label behind or not."""
     if not Path(path).is_file():
         raise ValueError(f'few-shot list {path} does not exist; mm_graft split writes one')
     by_name: dict[str, list[int]] = {}

@@ -47,9 +47,8 @@ def cosine_similarity(features: Tensor, head: ZeroShotHead) -> Tensor:
 def read_class_embeddings(path: str | Path) -> tuple[list[str], Tensor, Tensor | None]:
     """Names (C) of classes, their embeddings (C, E), and a projection (D, E) of features if the file has one.
 
-    Args:
-        path: a NumPy ``.npz`` with arrays ``classes`` and ``embeddings``, and ``projection`` or not; or a file of
-            ``torch.save`` with a dict of the same names.
+    The file is a NumPy ``.npz`` with arrays ``classes`` and ``embeddings``, and ``projection`` or not; or one of
+    ``torch.save`` with a dict of the same names.
     """
     try:
         with open(path, 'rb') as file:

@@ -19,8 +19,7 @@ LOCAL = (ast.FunctionDef, ast.ClassDef, ast.Lambda, ast.ListComp, ast.SetComp, a
 def assigned(values: Mapping[str, object]) -> Iterator[None]:
     """While open, configs are read as if these were assigned behind each statement that binds their variable.
 
-    Args:
-        values: by name, or by a dotted key inside a variable (``arch.embed_dims``).
+    A dotted name (``arch.embed_dims``) is a key inside a variable.
     """
     prepare = Config._substitute_predefined_vars
 

@@ -13,11 +13,7 @@ def replace_hidden(tokens: Tensor, mask: Tensor, mask_token: Tensor) -> Tensor:
 
 
 def choose_visible(noise: Tensor, num_visible: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Keep the patches of smallest noise.
-
-    Args:
-        noise: (B, N).
-        num_visible: how many patches of an image stay.
+    """Keep the ``num_visible`` patches of smallest noise (B, N) of each image.
 
     Returns:
         indices of the visible patches (B, num_visible), in ascending noise; the place of every patch in that order

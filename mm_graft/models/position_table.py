@@ -8,11 +8,8 @@ from torch import Tensor
 def sincos_position_table(height: int, width: int, dims: int) -> Tensor:
     """MAE's layout: g(column) ++ g(row), with g(p) = sin(p·ω) ++ cos(p·ω), ω_i = 10000^(-4i/dims).
 
-    LocalMIM has it too. mmpretrain's MAE has MoCo v3's (:func:`mocov3_position_table`): not to be mixed within one set
-    of weights. Computed in fp64.
-
-    Returns:
-        (height·width, dims), fp32.
+    A row for each of height·width patches. LocalMIM has it too. mmpretrain's MAE has MoCo v3's
+    (:func:`mocov3_position_table`): not to be mixed within one set of weights. Computed in fp64, returned in fp32.
     """
     if dims % 4:
         raise ValueError(f'dims={dims} must be a multiple of 4: sine and cosine of two coordinates')

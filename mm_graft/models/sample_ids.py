@@ -41,11 +41,9 @@ def path_number(path: str | None) -> int:
 
 
 def check_ids(pairs: Sequence[tuple[int, int]], paths: dict[int, str | None]) -> None:
-    """Check that ids tell images apart.
+    """Check that ids tell images apart: pairs of an id and :func:`path_number` of each sample of the whole batch.
 
-    Args:
-        pairs: id and :func:`path_number` of each sample of the whole batch.
-        paths: by their numbers, those that are known here.
+    ``paths``, by their numbers, are those that are known here.
     """
     if not pairs or any(index == NO_ID for index, _ in pairs):
         raise ValueError('the samples have no ids, so an image could become its own neighbor; ' + REMEDY)

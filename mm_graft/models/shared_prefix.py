@@ -8,14 +8,11 @@ from mm_graft.models.ema import CosineMomentumEMA
 
 
 def encode_both(encoder: nn.Module, average: CosineMomentumEMA, images: Tensor) -> tuple[Tensor, Tensor]:
-    """The last outputs of an encoder and, without gradient, of its average, for the same images.
+    """The last outputs of an encoder and, without gradient, of its average, for the same images (B, C, H, W).
 
-    A prefix that is frozen, and equal in both, runs once (encoders that split, such as ``mm_graft.GraftViT``).
-
-    Args:
-        encoder: the ``'backbone'`` that ``average`` follows, alone or followed by other modules.
-        average: made by ``HasMomentumEncoder.follow``.
-        images: (B, C, H, W).
+    A prefix that is frozen, and equal in both, runs once (encoders that split, such as ``mm_graft.GraftViT``). The
+    encoder is the ``'backbone'`` that ``average`` follows (``HasMomentumEncoder.follow``), alone or followed by other
+    modules.
     """
     averaged = average.module[0] if len(average.sources) > 1 else average.module
     depth = shared_depth(encoder, average)

@@ -100,13 +100,7 @@ class SupportQueue(nn.Module):
 
     @torch.no_grad()
     def push(self, x: Tensor, ids: Tensor, labels: Tensor | None = None) -> None:
-        """Put the projections (B, D) of all processes over the oldest entries; in evaluation nothing changes.
-
-        Args:
-            x: projections.
-            ids: (B,) which images they are of.
-            labels: (B,) their classes, if known.
-        """
+        """Put projections (B, D) of all processes, with ids and classes (B,), over the oldest; not in evaluation."""
         if not self.training:
             return
         labels = torch.full_like(ids, NO_ID) if labels is None else labels

@@ -20,14 +20,7 @@ def stage_config(leaf: Config, plan: Plan, stage: Stage, images: str, work_dir: 
                  weights: str | None) -> Config:
     """The config of one training: the leaf for own images at the sizes of the plan.
 
-    Args:
-        leaf: the config of ``LEAVES``.
-        plan: what was chosen.
-        stage: which training.
-        images: the folder, or a file with the path of an image a line.
-        work_dir: of this training.
-        seed: of weights, order and views.
-        weights: file with the encoder to start from, if any.
+    ``images`` is a folder, or a file with the path of an image a line; ``weights`` a file to start from, if any.
     """
     cfg = leaf.copy()
     encoder = plan.encoder

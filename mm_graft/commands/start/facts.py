@@ -86,11 +86,7 @@ def look_at_channels(paths: list[str]) -> Channels | None:
 
 
 def look_at_machine(device: str | None = None) -> Machine:
-    """Devices, cores, memory, and how fast matrices are multiplied here (some tenths of a second are measured).
-
-    Args:
-        device: 'cuda' or 'cpu'; the GPU if there is one.
-    """
+    """Devices, cores, memory, and how fast matrices are multiplied here (some tenths of a second are measured)."""
     device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
     native = has_bfloat16(device)
     return Machine(device, usable_cores(), memory_of(device), matrix_rate(device, native), native)

@@ -30,13 +30,8 @@ def write_report(stages: list[Config], images: ImageList, given: str | None, lab
                  out: Path, command: str) -> Path:
     """Look at the encoder before and after each training, and write ``report.html``; its path.
 
-    Args:
-        stages: configs of the finished trainings, in their order.
-        images: what was trained on.
-        given: checkpoint that the first one started from, random weights if None.
-        labels: folder of images of known classes, if any, and one of further images of the same classes, if any.
-        out: folder for the page.
-        command: how it was called.
+    The first training started from the checkpoint ``given``, or from random weights. ``labels`` are folders of images
+    of known classes, if any: to learn from, and to score on.
     """
     encoders = load_encoders(stages, given)
     size = next(iter(encoders.values())).image_size

@@ -40,12 +40,8 @@ PLAIN = Speed()  # as the configs are
 def choose_views(cores: int, side: int, compute: float, channels: bool, without: Collection[str]) -> tuple[Speed, str]:
     """Who makes the two views on a GPU, and why: OpenCV, which draws as the papers do, if the cores keep up.
 
-    Args:
-        cores: that may be used.
-        side: of the pictures, the shorter one.
-        compute: seconds of the device for an image of two views.
-        channels: images of other channels than RGB, whose views only the device makes.
-        without: parts that are switched off.
+    An image of two views costs the device ``compute`` seconds. Views of other ``channels`` than RGB only the device
+    makes.
     """
     if channels:
         return Speed('device'), 'in batches; nothing else makes views of these channels'
@@ -62,12 +58,7 @@ def choose_rest(speed: Speed, why_views: str, trained: float, given: bool,
                 without: Collection[str]) -> tuple[Speed, list[tuple[str, str, str]]]:
     """All parts on a GPU once the views are chosen, and the lines that the plan has about them.
 
-    Args:
-        speed: with its views.
-        why_views: the reason for them.
-        trained: seconds that the trainings should take.
-        given: whether the encoder is a checkpoint's, which timm computes.
-        without: parts of ``PARTS`` that are switched off.
+    The trainings should take ``trained`` seconds; a ``given`` encoder is a checkpoint's, which timm computes.
     """
     lean = 'class-token-only' not in without and not given
     compiled = 'compile' not in without and trained >= COMPILE_PAYS

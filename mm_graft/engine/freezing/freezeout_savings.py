@@ -29,10 +29,7 @@ class RunCost(NamedTuple):
 def run_cost(frozen_at: Mapping[int, float], num_blocks: int, end: float) -> RunCost:
     """The cost of a whole run: :func:`encoder_step_cost` over its length.
 
-    Args:
-        frozen_at: depth (stem 0, block i at i + 1) → time from which it no longer trains.
-        num_blocks: of the encoder.
-        end: of the run, in the same unit.
+    ``frozen_at`` says from which time a depth (stem 0, block i at i + 1) no longer trains, in the unit of ``end``.
     """
     blocks = sorted(min(time, end) for depth, time in frozen_at.items() if 1 <= depth <= num_blocks)
     frozen = sum(end - time for time in blocks) / (num_blocks * end)  # share of block-steps

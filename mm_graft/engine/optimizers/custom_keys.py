@@ -62,9 +62,7 @@ def check_settings(custom_keys: dict[str, dict], optimizer: dict) -> None:
 def check_keys(custom_keys: dict[str, dict], trained: dict[str, bool]) -> None:
     """Refuse keys that fit no parameter and are not optional; of those that fit none that trains, warn.
 
-    Args:
-        custom_keys: key → settings.
-        trained: name of a parameter → whether it trains, for all of a model.
+    ``trained`` says of every parameter of a model whether it trains.
     """
     fitted = {key: [name for name in trained if fitting_keys(name, [key])]
               for key, settings in custom_keys.items() if not settings.get(OPTIONAL)}

@@ -26,13 +26,10 @@ PLACES = {
 
 
 def kinds_of(name: str, owner: nn.Module) -> set[str]:
-    """The kinds of a parameter of an encoder.
+    """The kinds of a parameter of an encoder, by its name and the module whose own it is.
 
-    A bias is of its place and ``'bias'``; norms and layer scales are of no place, wherever they stand.
-
-    Args:
-        name: of the parameter, the bias of q or v included (``attn.q_bias``).
-        owner: module whose own it is.
+    The name includes the bias of q or v (``attn.q_bias``). A bias is of its place and ``'bias'``; norms and layer
+    scales are of no place, wherever they stand.
     """
     bias = {'bias'} if name.endswith('bias') else set()
     if SCALE.search(name):
@@ -52,14 +49,7 @@ def check_kinds(chosen: object) -> None:
 
 
 def freeze_other_kinds(model: nn.Module, depths: DepthMap, owners: dict[str, nn.Module], chosen: Sequence[str]) -> None:
-    """Take the parameters of the encoder that are of none of the chosen kinds out of autograd.
-
-    Args:
-        model: with the encoder.
-        depths: of its parameters.
-        owners: name of a parameter → module whose own it is.
-        chosen: kinds that train.
-    """
+    """Take the parameters of the encoder that are of none of the chosen kinds out of autograd."""
     found = set()
     for name, parameter in model.named_parameters():
         if not name.startswith(depths.prefix) or not parameter.requires_grad:

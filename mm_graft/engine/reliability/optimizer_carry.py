@@ -47,11 +47,7 @@ def parameter_names(wrapper: OptimWrapper, model: nn.Module) -> Names:
 def carry_over(built: Built, saved: Saved, place: Place, fresh_scaler: bool) -> tuple[Saved, list[Change]]:
     """State dicts for the new objects, and the changed settings; the saved ones themselves if none changed.
 
-    Args:
-        built: brought to ``place`` if a setting changed.
-        saved: the other side.
-        place: where the run resumes, in today's iterations.
-        fresh_scaler: leave the saved loss scale.
+    Then ``built`` is brought to ``place``, where the run resumes in today's iterations.
     """
     old = saved.names or group_names(saved.optimizer)
     sizes = [len(group['params']) for group in saved.optimizer['param_groups']]

@@ -37,11 +37,7 @@ OF_THIS_START = ('cfg', 'seed', 'experiment_name', 'mmengine_version')  # what t
 def adopt(runner: Runner, checkpoint: dict, path: str, folder: str) -> None:
     """Rewrite a loaded checkpoint for the settings of the resuming run, and log the changes.
 
-    Args:
-        runner: about to resume; optimizer and schedules are newly built.
-        checkpoint: its content.
-        path: of the checkpoint.
-        folder: of the run's own checkpoints.
+    Optimizer and schedules of the runner are newly built; ``folder`` has the run's own checkpoints.
     """
     check_kind(checkpoint, path)
     found = config_changes(runner, checkpoint)

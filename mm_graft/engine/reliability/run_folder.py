@@ -85,15 +85,10 @@ def run_files(folder: str | Path) -> dict[Path, str | None]:
 
 
 def asked_run(folder: str | Path, resume: bool, load_from: str | None) -> Record | None:
-    """The requested run: that of the folder, or a new one.
+    """The requested run: that of the folder of its checkpoints, or a new one.
 
-    Args:
-        folder: where its checkpoints are or will be.
-        resume: go on from a file.
-        load_from: that file; None with ``resume``: the newest of the folder's run.
-
-    Returns:
-        its record; None for files that are from before there were identities.
+    It goes on from ``load_from``, if ``resume`` says so, or from the newest file of the folder's run. Files that are
+    from before there were identities have no record: None.
     """
     record, files = read_record(folder), run_files(folder)
     some = ', '.join(path.name for path in list(files)[:3]) + (', …' if len(files) > 3 else '')

@@ -27,14 +27,11 @@ def make_traceable(block: nn.Module) -> None:
 
 
 def compile_blocks(model: nn.Module, **options) -> int:
-    """Compile the forward of each block of the backbone and of its copies (momentum encoders), in place.
+    """Compile the forward of each block of the backbone and of its copies (momentum encoders), in place; how many.
 
     Parameters, names and hooks stay. Blocks of one class and shape share their graphs, so the number of graphs does not
     grow with the depth, nor with the events of progressive freezing (one for trained, one for frozen blocks, one for
     the first trained block whose input has no gradient).
-
-    Returns:
-        how many blocks were compiled.
     """
     blocks = [block for encoder in encoders_of(model) for block in blocks_of(encoder)]
     for block in blocks:

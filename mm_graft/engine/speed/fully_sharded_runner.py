@@ -50,13 +50,9 @@ def block_policy(param_dtype: str | None) -> MixedPrecisionPolicy:
 def shard_model(model: nn.Module, param_dtype: str | None = None) -> nn.Module:
     """Shard a model that is equal in all processes, in place; names, shapes and state-dict keys stay.
 
-    Each block is gathered for itself just before it runs, everything else with the whole model. What is loaded into the
-    model from now on is cut by itself.
-
-    Args:
-        model: it is cut itself.
-        param_dtype: precision in which blocks are gathered and computed; the shards keep theirs, and gradients are
-            averaged in fp32.
+    Each block is gathered for itself just before it runs, in ``param_dtype``, everything else with the whole model; the
+    shards keep their precision, and gradients are averaged in fp32. What is loaded into the model from now on is cut by
+    itself.
     """
     policy = block_policy(param_dtype)
     if param_dtype is not None and any(getattr(module, 'with_cp', False) for module in model.modules()):

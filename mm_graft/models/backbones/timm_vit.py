@@ -76,11 +76,9 @@ class TimmViT(BaseModule):
         return tuple(self.timm_model.patch_embed.grid_size)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, ...]:
-        """Outputs of the blocks ``out_indices`` in the form of ``out_type``.
+        """Outputs of the blocks ``out_indices`` in the form of ``out_type``, for images (B, C, H, W).
 
-        Args:
-            x: images (B, C, H, W).
-            mask: (B, N), True = hidden: the mask token takes the place of these patches.
+        Where ``mask`` (B, N) is True, the mask token takes the place of the patch.
         """
         with ExitStack() as stack:
             if mask is not None:

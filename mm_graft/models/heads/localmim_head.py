@@ -59,14 +59,10 @@ class LocalMIMHead(BaseModule):
 
     def loss(self, preds: Sequence[Tensor | None], targets: Sequence[Tensor | None],
              mask: Tensor) -> dict[str, Tensor]:
-        """The terms w_k·ℓ_k, as ``loss_scale0``, …; their sum is what is optimized.
+        """The terms w_k·ℓ_k, ``loss_scale0``, …, of predictions and targets (B, T_k, D_k) and a mask (B, h, w).
 
-        A scale that is switched off (None) has the constant 0, so that the log does not repeat its last value.
-
-        Args:
-            preds: (B, T_k, D_k) or None, a scale each.
-            targets: the same shapes.
-            mask: (B, h, w), True = hidden.
+        Their sum is what is optimized. A scale that is switched off (None) has the constant 0, so that the log does not
+        repeat its last value.
         """
         weights = self.weights or (1., ) * len(preds)
         if not len(preds) == len(targets) == len(weights):

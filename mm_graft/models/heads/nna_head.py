@@ -55,16 +55,11 @@ class NNAHead(nn.Module):
         self.loss_module = MODELS.build(loss)
 
     def loss(self, features: Tensor, ids: Tensor, num_global: int, labels: Tensor | None = None) -> dict[str, Tensor]:
-        """The term ``loss``, and if there are labels ``acc_neighbor``.
+        """The term ``loss``, and if there are labels (B,) ``acc_neighbor``.
 
-        ``acc_neighbor`` is the percentage of global views whose neighbor is of the same class; what the queue was
-        filled with at the start counts as another.
-
-        Args:
-            features: (V·B, in_channels), all images of view 0, of view 1, …; global views first.
-            ids: (B,) which images they are.
-            num_global: G.
-            labels: (B,) their classes.
+        ``features`` (V·B, in_channels) are all images of view 0, of view 1, …, the G global views first; ``ids`` (B,)
+        say which images they are. ``acc_neighbor`` is the percentage of global views whose neighbor is of the same
+        class; what the queue was filled with at the start counts as another.
         """
         count = len(ids)
         projections = self.projector(features)

@@ -24,14 +24,10 @@ from mm_graft.registry import MODELS
 
 
 def encode_views(backbone: nn.Module, views: Sequence[Tensor]) -> list[Tensor]:
-    """Features (V·B, D) of each tapped block, all images of view 0, of view 1, …
+    """Features (V·B, D) of each tapped block, all images of view 0, of view 1, …, for views (B, 3, H, W).
 
     Neighboring views of one shape go through the encoder as one batch, which is exact: no layer of a ViT mixes images.
-
-    Args:
-        backbone: gives the class token (B, D) or the patches (B, D, h, w) of each block in ``out_indices``; of patches
-            the mean is taken.
-        views: (B, 3, H, W) each.
+    The backbone gives the class token (B, D) or the patches (B, D, h, w), of which the mean is taken.
     """
     parts = [backbone(torch.cat(list(group))) for _, group in groupby(views, key=lambda view: view.shape)]
     return [torch.cat([_vector(output) for output in tap]) for tap in zip(*parts)]

@@ -134,14 +134,11 @@ class HOGTarget(BaseModule):
 
     @torch.no_grad()
     def forward(self, images: Tensor, scales: Collection[int] | None = None) -> list[Tensor | None]:
-        """Targets of all scales, or of the wanted ones.
+        """Targets (B, (H/p)(W/p), C·nbins) of all scales, or of the wanted ones, the others None.
 
         Args:
             images: (B, C, H, W), normalized as the network sees them.
-            scales: indices into ``cells``; the others are not computed and None in the result. None: all.
-
-        Returns:
-            A scale each: (B, (H/p)(W/p), C·nbins) or None.
+            scales: indices into ``cells``; None: all.
         """
         wanted = [k for k in range(len(self.cells)) if scales is None or k in scales]
         self._check_size(images, wanted)
