@@ -1,11 +1,14 @@
 """The config that a run writes into its checkpoints (``meta['cfg']``), read without running it.
 
 The record is Python, and whoever evaluates it runs the content of the file. Here only literals and ``dict(…)`` are
-understood; anything else (a lambda, a class) is kept as its text. What is built of it is built of registered classes:
-the host's registries take any importable function for a ``type``, and a file must not choose one.
+understood; anything else (a lambda, a class) is kept as its text. Of a file only the settings of model, data and test
+(and variables that are numbers) are taken over, as hooks, visualizers and the like could do anything. What is built of
+them is built of registered classes: the host's registries take any importable function for a ``type``, and a file must
+not choose one.
 """
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +20,9 @@ from mm_graft.nested import nodes
 from mm_graft.registry import import_scope, registered
 
 LIMIT = 2**20  # characters; the longest config of the OpenMMLab projects has a tenth of that
-BUILT = ('model', 'data_preprocessor', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'test_evaluator')
+TAKEN = ('model', 'data_preprocessor', 'default_scope', 'work_dir', 'optim_wrapper', *(
+    f'{loop}_{part}' for loop in ('train', 'val', 'test') for part in ('dataloader', 'evaluator', 'cfg')))
+DTYPE = re.compile(r'[\w.]+')  # which the host evaluates as `torch.…`
 NUMBERS = {'inf': float('inf'), 'nan': float('nan')}
 
 
@@ -67,20 +72,24 @@ def recorded_config(path: str | Path) -> Config | None:
         return None
     for scope in {'mmengine', settings.get('default_scope') or 'mmpretrain', 'mm_graft'}:
         import_scope(scope)
-    for place, name in _types(settings):
+    settings = {key: value for key, value in settings.items() if key in TAKEN or type(value) in (int, float)}
+    for place, name in _values(settings, 'type'):
         import_scope(str(name).partition('.')[0])
         if not registered(name):
             raise CheckpointError(f'checkpoint {path} was made with {place}={name!r}, which is no registered class; '
                                   'give the config it was made with, and import what registers it')
+    evaluated = [(place, value) for place, value in _values(settings, 'dtype') if not DTYPE.fullmatch(str(value))]
+    for place, value in (*evaluated, *_values(settings, 'trust_remote_code')):
+        if value:
+            raise CheckpointError(f'checkpoint {path} was made with {place}={value!r}, which would run code; give the '
+                                  'config it was made with, if you trust it')
     return Config(settings)
 
 
-def _types(settings: dict) -> Iterator[tuple[str, object]]:
-    """Types of models and data in a config: dotted key and name."""
-    for key, part in settings.items():
-        if key in BUILT:
-            yield from ((f'{place}.type', node['type']) for place, node in nodes(part, key)
-                        if isinstance(node, dict) and 'type' in node)
+def _values(settings: dict, key: str) -> Iterator[tuple[str, object]]:
+    """Values of a key anywhere in a config, behind their dotted keys."""
+    return ((f'{place}.{key}' if place else key, node[key]) for place, node in nodes(settings)
+            if isinstance(node, dict) and key in node)
 
 
 def _literal(node: ast.AST) -> object:

@@ -46,6 +46,9 @@ def find_config(name: str) -> Path:
     root = content_root()
     for folder in (Path(), root / 'configs', root):
         for path in (folder / name, folder / f'{name}.py'):
+            if path.suffix in ('.yaml', '.yml'):
+                raise ValueError(f'config {name} is YAML, which can call functions unseen when MMEngine reads it; '
+                                 'write it as .py or .json')
             if path.is_file():
                 return path
     names = [str(path.relative_to(root / 'configs').with_suffix('')) for path in sorted(root.glob('configs/*/**/*.py'))

@@ -31,7 +31,8 @@ def check(args: argparse.Namespace) -> Config:
                          'to test, use `mm_graft evaluate` for its checkpoints')
     check_folders(cfg, 'test_dataloader')
     cfg.launcher, cfg.load_from = args.launcher, args.checkpoint
-    cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{run_name(cfg, args.checkpoint)}'
+    given = cfg.get('work_dir') if args.config else None  # a checkpoint does not choose where files are written
+    cfg.work_dir = args.work_dir or given or f'work_dirs/{run_name(cfg, args.checkpoint)}'
     return cfg
 
 

@@ -1,4 +1,4 @@
-"""While a command or a run is active, whatever opens a pickled file opens it with this package's reader.
+"""While a command or a run is active, whatever opens a pickle or YAML opens it with this package's reader.
 
 ``torch.load(weights_only=True)`` does not suffice: MMEngine puts ``getattr`` on PyTorch's allow-list, through which a
 file reaches any function (docs/allow_list.md), falls back to an unrestricted load where the environment does not
@@ -18,12 +18,10 @@ from types import ModuleType, SimpleNamespace
 from typing import BinaryIO
 
 import torch
+import yaml
 from mmengine.logging import print_log
 
-from mm_graft.checkpoints.reading import read_content, read_pickle
-
-# modules of the hosts that read pickles of their users' by themselves: annotations, CIFAR, arrays of segmentation
-READERS_OF_PICKLES = ('mmengine.fileio.handlers.pickle_handler', 'mmpretrain.datasets.cifar', 'mmseg.utils.io')
+from mm_graft.checkpoints.reading import CheckpointError, read_content, read_pickle
 
 
 def load(f: str | Path | BinaryIO, map_location: object = None, *args: object, **kwargs: object) -> object:
@@ -58,7 +56,25 @@ def _loads_pickle(content: bytes, **_: object) -> object:
     return read_pickle(io.BytesIO(content))
 
 
-SAFE_PICKLE = SimpleNamespace(**{**vars(pickle), 'load': _load_pickle, 'loads': _loads_pickle})
+SAFE_PICKLE = {'pickle': SimpleNamespace(**{**vars(pickle), 'load': _load_pickle, 'loads': _loads_pickle})}
+
+
+class PlainYAML(yaml.SafeLoader):
+    """YAML as data: with Python's tuples, which the host writes, and without its objects and calls."""
+
+    def construct_undefined(self, node: yaml.Node) -> None:
+        """Refuse to open."""
+        raise CheckpointError(f'a YAML file would run code when opened: {node.tag} in line {node.start_mark.line + 1}; '
+                              'write it without such tags, or as JSON')
+
+
+PlainYAML.add_constructor('tag:yaml.org,2002:python/tuple', yaml.FullLoader.construct_python_tuple)
+PlainYAML.add_constructor(None, PlainYAML.construct_undefined)
+# modules of the hosts that read users' files by themselves: annotations, CIFAR, arrays of segmentation, names of tags
+READERS = {
+    'mmengine.fileio.handlers.pickle_handler': SAFE_PICKLE, 'mmpretrain.datasets.cifar': SAFE_PICKLE,
+    'mmseg.utils.io': SAFE_PICKLE, 'mmpretrain.models.multimodal.ram.ram': SAFE_PICKLE,
+    'mmengine.fileio.handlers.yaml_handler': {'Loader': PlainYAML}}
 
 
 @wraps(torch.storage._load_from_bytes)  # pickle finds it by its name
@@ -68,14 +84,14 @@ def _load_sent_storage(content: bytes, torch_load: Callable = torch.load) -> obj
 
 
 class _ReaderImports(MetaPathFinder):
-    """Replaces the hosts' pickle readers as they are imported."""
+    """Replaces the hosts' readers as they are imported."""
 
     def __init__(self, protect: Callable[[ModuleType], None]) -> None:
         self.protect = protect
 
     def find_spec(self, fullname: str, path: object, target: object = None) -> ModuleSpec | None:
         """The module as it would be found otherwise, which is protected after it has run."""
-        spec = PathFinder.find_spec(fullname, path, target) if fullname in READERS_OF_PICKLES else None
+        spec = PathFinder.find_spec(fullname, path, target) if fullname in READERS else None
         if spec is not None:
             run = spec.loader.exec_module
             spec.loader.exec_module = lambda module: (run(module), self.protect(module))
@@ -84,20 +100,21 @@ class _ReaderImports(MetaPathFinder):
 
 @contextmanager
 def safe_opening() -> Iterator[None]:
-    """Replace ``torch.load`` and the hosts' pickle readers, so that no file can run code.
+    """Replace ``torch.load`` and the hosts' readers of pickles and YAML, so that no file can run code.
 
     May be nested.
     """
     with ExitStack() as undo:
         def protect(module: ModuleType) -> None:
-            undo.callback(setattr, module, 'pickle', module.pickle)
-            module.pickle = SAFE_PICKLE
+            for name, reader in READERS[module.__name__].items():
+                undo.callback(setattr, module, name, getattr(module, name))
+                setattr(module, name, reader)
 
         undo.callback(setattr, torch, 'load', torch.load)
         undo.callback(setattr, torch.storage, '_load_from_bytes', torch.storage._load_from_bytes)
         torch.storage._load_from_bytes = _load_sent_storage
         torch.load = load
-        for name in READERS_OF_PICKLES:
+        for name in READERS:
             if name in sys.modules:
                 protect(sys.modules[name])
         finder = _ReaderImports(protect)

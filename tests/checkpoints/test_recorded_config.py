@@ -71,11 +71,41 @@ def test_a_file_says_how_it_was_made_with_and_without_the_state_of_its_optimizer
     assert recorded_config(tmp_path / 'a.pth') is None
 
 
+VIT = dict(type='MAEViT')
+CALL = dict(type='subprocess.Popen', args='true')
+
+
+@pytest.mark.parametrize('settings', [
+    dict(custom_hooks=[CALL]), dict(default_hooks=dict(evil=CALL)), dict(visualizer=CALL), dict(log_processor=CALL),
+    dict(param_scheduler=[CALL]), dict(runner_type='subprocess.Popen'), dict(custom_imports=dict(imports=['this'])),
+    dict(load_from='other.pth', resume=True), dict(env_cfg=dict(dist_cfg=dict(backend='x')))], ids=str)
+def test_of_a_file_model_data_and_test_are_taken_over_and_nothing_else(tmp_path, settings):
+    kept = dict(model=dict(backbone=VIT), test_cfg=dict(type='TestLoop'), test_evaluator=dict(type='Accuracy'),
+                default_scope='mmpretrain', val_cfg=dict(fp16=True), train_cfg=dict(by_epoch=True), base_lr=0.1,
+                max_epochs=2)
+    assert recorded(tmp_path, **kept, **settings).to_dict() == kept
+
+
+@pytest.mark.parametrize('settings', [
+    dict(test_dataloader=dict(dataset=dict(pipeline=[
+        dict(type='torchvision/ConvertImageDtype', dtype='float32 if exit() else 0')]))),
+    dict(model=dict(backbone=VIT, head=dict(type='HuggingFaceClassifier', trust_remote_code=True)))])
+def test_a_file_gives_no_value_that_the_hosts_would_run(tmp_path, settings):
+    with pytest.raises(CheckpointError, match=r'was made with \w+\..*(dtype|trust_remote_code)=.*would run code'):
+        recorded(tmp_path, **dict(model=dict(backbone=VIT)) | settings)
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'torch.float16', None])
+def test_a_type_of_numbers_is_taken_over(tmp_path, dtype):
+    assert recorded(tmp_path, model=dict(backbone=VIT | dict(dtype=dtype))).model.backbone.dtype == dtype
+
+
 @pytest.mark.parametrize('name', ['os.system', 'mmengine.call_command', 'NoSuch', ['MAE']])
 def test_a_file_chooses_no_function_to_call(tmp_path, name):
-    vit = dict(type='MAEViT')
-    for cfg in (dict(model=dict(type=name, backbone=vit)), dict(model=dict(backbone=dict(type=name))),
-                dict(model=dict(backbone=vit), test_dataloader=dict(dataset=dict(pipeline=[dict(type=name)])))):
+    for cfg in (dict(model=dict(type=name, backbone=VIT)), dict(model=dict(backbone=dict(type=name))),
+                dict(model=dict(backbone=VIT), test_dataloader=dict(dataset=dict(pipeline=[dict(type=name)]))),
+                dict(model=dict(backbone=VIT), test_cfg=dict(type=name)),
+                dict(model=dict(backbone=VIT), optim_wrapper=dict(optimizer=dict(type=name)))):
         with pytest.raises(CheckpointError, match='no registered class'):
             recorded(tmp_path, **cfg)
-    assert recorded(tmp_path, model=dict(backbone=vit), custom_hooks=[dict(type=name)])  # which no command builds
+    assert recorded(tmp_path, model=dict(backbone=VIT), custom_hooks=[dict(type=name)])  # which no command builds

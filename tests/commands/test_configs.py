@@ -60,6 +60,15 @@ def test_options_override_the_file(tmp_path):
     assert (cfg.optim_wrapper.lr, cfg.custom_hooks[0].interval) == (2, 5)
 
 
+@pytest.mark.parametrize('ending', ['yaml', 'yml'])
+def test_a_config_is_no_yaml_which_would_call_functions(tmp_path, ending):
+    path = tmp_path / f'a.{ending}'
+    path.write_text(f'model: !!python/object/apply:os.mkdir [{tmp_path}/ran]')
+    with pytest.raises(ValueError, match=rf'a\.{ending} is YAML.*write it as \.py or \.json'):
+        load_config(str(path))
+    assert not (tmp_path / 'ran').exists()
+
+
 def test_a_config_that_does_not_exist_is_named():
     with pytest.raises(FileNotFoundError, match=r'config nowhere\.py does not exist'):
         load_config('nowhere.py')

@@ -1,5 +1,6 @@
 import pickle
 import re
+from argparse import Namespace
 
 import cv2
 import numpy as np
@@ -9,7 +10,9 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
+from mm_graft.commands import test as command
 from tests.commands.conftest import ROOT
+from tests.tiny import recorded_checkpoint
 
 WIDTH, SIZE, CLASSES = 16, 32, ('ant', 'bee', 'cat')
 
@@ -95,3 +98,14 @@ def test_what_cannot_be_tested_is_refused(refused, config, tmp_path):
         file.write('test_dataloader = dict(dataset=dict(data_root="no/where"))\n')
     assert 'checkpoint no/where.pth does not exist; check its path' in refused('test', config, 'no/where.pth')
     assert 'data folder no/where (test_dataloader.dataset.data_root)' in refused('test', config, tmp_path / 'mae.pth')
+
+
+def test_a_file_does_not_choose_the_folder_of_its_test(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = dict(test_dataloader=dict(dataset=dict(type='CustomDataset')), work_dir=f'{tmp_path}/elsewhere/mine')
+    checkpoint = recorded_checkpoint(tmp_path / 'a.pth', **given)
+    args = Namespace(checkpoint=checkpoint, config=None, cfg_options=None, launcher='none', work_dir=None)
+    assert command.check(args).work_dir == 'work_dirs/mine'
+    assert command.check(Namespace(**vars(args) | dict(work_dir='here'))).work_dir == 'here'
+    Config(dict(model=dict(), **given)).dump(tmp_path / 'config.py')
+    assert command.check(Namespace(**vars(args) | dict(config='config.py'))).work_dir == given['work_dir']

@@ -19,10 +19,11 @@ from mmengine.utils.dl_utils import load_url
 
 import mm_graft.registry  # noqa: F401
 from mm_graft.checkpoints import CheckpointError, load_backbone
-from mm_graft.host.safe_opening import READERS_OF_PICKLES, load, safe_opening
+from mm_graft.host.safe_opening import READERS, SAFE_PICKLE, load, safe_opening
 from tests.hostile_files import extension_registered, write_hostile_files
 from tests.tiny import VIT, Noise, classifier, mae_file
 
+PICKLES = 'mmengine.fileio.handlers.pickle_handler'
 VIT_CFG = dict(type='VisionTransformer', **VIT)
 
 
@@ -153,11 +154,11 @@ class Opens:
 
 
 def test_what_was_replaced_comes_back_also_after_an_error():
-    before = torch.load, sys.modules[READERS_OF_PICKLES[0]].pickle, list(sys.meta_path)
+    before = torch.load, sys.modules[PICKLES].pickle, list(sys.meta_path)
     with contextlib.suppress(ValueError), safe_opening(), safe_opening():
         assert torch.load is load
         raise ValueError
-    assert (torch.load, sys.modules[READERS_OF_PICKLES[0]].pickle, list(sys.meta_path)) == before
+    assert (torch.load, sys.modules[PICKLES].pickle, list(sys.meta_path)) == before
     assert before[0] is not load
 
 
@@ -165,7 +166,7 @@ def test_readers_of_pickles_that_are_imported_later_are_safe_too(tmp_path, monke
     package = tmp_path / 'late_reader.py'
     package.write_text('import pickle\n')
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr('mm_graft.host.safe_opening.READERS_OF_PICKLES', ('late_reader', ))
+    monkeypatch.setitem(READERS, 'late_reader', SAFE_PICKLE)
     with safe_opening():
         import late_reader
         with pytest.raises(CheckpointError):
@@ -173,6 +174,23 @@ def test_readers_of_pickles_that_are_imported_later_are_safe_too(tmp_path, monke
         assert late_reader.pickle.loads(pickle.dumps([np.arange(2)]))[0].tolist() == [0, 1]
     assert late_reader.pickle is pickle
     del sys.modules['late_reader']
+
+
+@pytest.mark.parametrize('tag', ['object/apply:os.mkdir [RAN]', 'object/new:os.mkdir [RAN]', 'name:os.mkdir',
+                                 'object:subprocess.Popen {}', 'module:os'])
+def test_annotations_in_yaml_call_nothing(tmp_path, tag):
+    path = tmp_path / 'a.yaml'
+    path.write_text(f'data_list: !!python/{tag}'.replace('RAN', str(tmp_path / 'ran')))
+    with safe_opening(), pytest.raises(CheckpointError, match=r'would run code.*in line 1; write it without'):
+        mmengine.load(path)
+    assert not (tmp_path / 'ran').exists()
+
+
+def test_annotations_in_yaml_are_data_as_the_host_writes_them(tmp_path):
+    content = {'a': [1, 2.5, 'x', None, True], 'b': (1, (2, 'y'))}
+    mmengine.dump(content, tmp_path / 'a.yaml')
+    with safe_opening():
+        assert mmengine.load(tmp_path / 'a.yaml') == content
 
 
 def test_good_files_are_read_by_the_hosts_loaders(tmp_path):
