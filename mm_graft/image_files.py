@@ -4,6 +4,7 @@
 - Damage: a file that ends early is refused, also where a decoder would fill the rest with gray.
 - Depth: sixteen bits keep their upper eight, floats from 0 to 1 are scaled by 255, portable pixmaps by the maximum that
   they state; other pixel types need a range. ``value_range`` spreads a range instead.
+- Samples beside color and opacity, which TIFF may have, are left out; colors in CIELab are refused.
 - Transparent pixels show ``background``, white by default. Palettes, gray and CMYK become color.
 - The orientation that a camera noted (EXIF) is applied; of several frames the first is taken.
 
@@ -12,6 +13,7 @@ What is lost on the way is told with the image, so that a loader can say it.
 
 import io
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import cv2
@@ -35,7 +37,8 @@ MAX_PIXELS = 2**26
 MAX_ASPECT = 128  # a strip scaled to 256 pixels on its short side would otherwise fill the memory
 FEW_BITS = 2**14  # sixteen-bit images with nothing from here on most likely hold 10, 12 or 14 bits
 ENDS = {b'\xff\xd8': b'\xff\xd9', b'\x89PNG': b'IEND'}  # how a file begins → what stands near its end
-WIDTH, HEIGHT, SAMPLES = 256, 257, 277  # tags of TIFF
+WIDTH, HEIGHT, COLORS, SAMPLES = 256, 257, 262, 277  # tags of TIFF
+CIELAB = 8
 # Pillow's, of sizes and metadata; once for all: `catch_warnings` around each image would let all others be said again
 warnings.filterwarnings('ignore', module=r'PIL\.')
 
@@ -71,13 +74,14 @@ class Decoded:
     """An image, and what was lost on the way to it."""
 
     image: np.ndarray  #: (H, W, 3) in BGR, or (H, W) in gray; uint8.
-    #: 'depth', 'transparency' or 'frames' → what there was, for a message
+    #: 'depth', 'transparency', 'frames' or 'channels' → what there was, for a message
     losses: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says about its image: its size, more than eight bits, color, transparency, the largest value.
+    """What a file says about its image: its size, more than eight bits, color, transparency, the largest value, and how
+    many values a pixel has that TIFF can have and an image here cannot.
 
     ``picture`` is Pillow's, not decoded yet; None for a TIFF whose pixel type Pillow does not know.
     """
@@ -88,6 +92,7 @@ class Header:
     alpha: bool
     maximum: int | None
     picture: Image.Image | None
+    samples: int = 0
 
 
 def read_image_bytes(path: str, backend_args: dict | None = None) -> bytes:
@@ -125,9 +130,13 @@ def decode_image(content: bytes, rules: Rules = DEFAULT, color_type: str = 'colo
     except Exception as error:  # of any decoder
         raise BadImageError(f'{type(error).__name__}: {error}') from error
     if image is None:
-        raise BadImageError(f'{header.picture.format} of mode {header.picture.mode}: the decoder gives nothing')
+        raise BadImageError(undecoded(header))
     frames = getattr(header.picture, 'n_frames', 1) if getattr(header.picture, 'format', '') != 'MPO' else 1
-    return Decoded(image, losses | ({'frames': f'{frames} frames, of which the first is used'} if frames > 1 else {}))
+    if frames > 1:
+        losses['frames'] = f'{frames} frames, of which the first is used'
+    if header.samples:
+        losses['channels'] = f'{header.samples} channels, of which only {"color" if header.color else "gray"} is used'
+    return Decoded(image, losses)
 
 
 def read_header(content: bytes) -> Header:
@@ -144,7 +153,16 @@ def read_header(content: bytes) -> Header:
     deep = picture.mode[0] in 'IF' or ';16' in str(arguments[0]) or (maximum or 255) != 255
     alpha = picture.mode in ('RGBA', 'LA', 'PA', 'RGBa', 'La') or 'transparency' in picture.info
     color = picture.mode[:3] == 'RGB' or picture.mode in ('P', 'PA', 'CMYK', 'YCbCr', 'LAB')
-    return Header(picture.size, deep, color, alpha, maximum, picture)
+    tags = getattr(picture, 'tag_v2', {})
+    samples = tags.get(SAMPLES, 0) if tags.get(SAMPLES, 0) > len(picture.getbands()) else 0
+    check_colors(tags)
+    return Header(picture.size, deep, color, alpha, maximum, picture, samples)
+
+
+def check_colors(tags: Mapping) -> None:
+    """Check that a TIFF has colors that a decoder turns into RGB."""
+    if tags.get(COLORS) == CIELAB:
+        raise BadImageError('its colors are CIELab; convert it to RGB')
 
 
 def _tiff_header(content: bytes) -> Header:
@@ -156,7 +174,8 @@ def _tiff_header(content: bytes) -> Header:
         size, samples = (int(tags[WIDTH]), int(tags[HEIGHT])), int(tags.get(SAMPLES, 1))
     except Exception as error:  # of a file that is no TIFF, or a damaged one
         raise BadImageError('no known image format') from error
-    return Header(size, True, samples > 1, False, None, None)
+    check_colors(tags)
+    return Header(size, True, samples > 1, False, None, None, samples if samples not in (1, 3) else 0)
 
 
 def check_bounds(header: Header, content: bytes, max_pixels: int) -> None:
@@ -171,6 +190,15 @@ def check_bounds(header: Header, content: bytes, max_pixels: int) -> None:
         header.picture.copy()  # decodes it, without using up what comes later
 
 
+def undecoded(header: Header) -> str:
+    """The message for an image of which the decoder makes nothing."""
+    if header.samples:
+        return f'{header.samples} channels; mm_graft.LoadChannels(channels={header.samples}) reads them'
+    picture = header.picture
+    what = f'{picture.format} of mode {picture.mode}' if picture else 'more than eight bits a channel'
+    return f'{what}: the decoder gives nothing'
+
+
 def _planes(content: bytes, header: Header) -> tuple[np.ndarray, np.ndarray | None]:
     """Color (H, W, 3) in BGR or gray (H, W), and the opacity (H, W) if there is one, both at the depth of the file."""
     if header.alpha and not header.deep:
@@ -179,7 +207,7 @@ def _planes(content: bytes, header: Header) -> tuple[np.ndarray, np.ndarray | No
     flag = cv2.IMREAD_ANYDEPTH | (cv2.IMREAD_COLOR if header.color else cv2.IMREAD_GRAYSCALE)
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED if header.alpha else flag)
     if pixels is None:
-        raise BadImageError('more than eight bits a channel, of which the decoder makes nothing')
+        raise BadImageError(undecoded(header))
     return (pixels[..., :3], pixels[..., 3]) if header.alpha and pixels.shape[-1] == 4 else (pixels, None)
 
 
@@ -217,10 +245,16 @@ def to_eight_bits(
     if maximum is not None:
         return np.rint(values * (255 / maximum)).astype(np.uint8), ''
     if values.dtype == np.uint16:
-        bits = max(8, int(high).bit_length())
-        dark = (f'{said} of 65535: the upper eight bits are used, which is dark; value_range=(0, {2**bits - 1}) would '
-                'spread them')
-        return (values >> 8).astype(np.uint8), dark if high < FEW_BITS else ''
+        return (values >> 8).astype(np.uint8), darkness(values)
     if values.dtype.kind == 'f' and low >= 0 and high <= 1:
         return np.rint(255 * values).astype(np.uint8), ''
     raise BadImageError(f"{said} have no natural range; give the loader value_range=(low, high) or 'image'")
+
+
+def darkness(values: np.ndarray) -> str:
+    """What a message should say of values of which only the lower bits are used; empty if they are not."""
+    low, high = int(values.min()), int(values.max())
+    if values.dtype != np.uint16 or high >= FEW_BITS:
+        return ''
+    return (f'uint16 values from {low} to {high} of 65535, which is dark; '
+            f'value_range=(0, {2**max(8, high.bit_length()) - 1}) would spread them')

@@ -26,6 +26,15 @@ def picture(mode='RGB'):
     return Image.fromarray(PIXELS[..., ::-1].copy()).convert(mode)
 
 
+def tiff_of(array):
+    """An uncompressed TIFF of one strip, (H, W, C) of eight bits, which neither Pillow nor OpenCV writes."""
+    height, width, channels = array.shape
+    tags = [(256, 1, width), (257, 1, height), (258, 1, 8), (259, 1, 1), (262, 1, 1), (273, 1, 8 + 2 + 9 * 12 + 4),
+            (277, 1, channels), (278, 1, height), (279, 1, array.size)]
+    entries = b''.join(struct.pack('<HHII', tag, 4, count, value) for tag, count, value in tags)
+    return b'II*\0' + struct.pack('<IH', 8, len(tags)) + entries + bytes(4) + array.tobytes()
+
+
 def encoded(array, suffix='.png'):
     return cv2.imencode(suffix, array)[1].tobytes()
 
@@ -75,6 +84,25 @@ def test_twelve_bits_in_sixteen_are_told_with_the_range_and_spread_on_request():
     assert bright.losses == {}
     assert np.array_equal(bright.image[..., 1], np.rint(RAMP / 4095 * 255))
     assert decode_image(encoded(RAMP), Rules(value_range=(0, 4095)), 'grayscale').image.shape == (64, 64)
+
+
+@pytest.mark.parametrize(('mode', 'said'), [('RGBX', '4 channels, of which only color is used'), ('RGB', None),
+                                            ('CMYK', None), ('L', None), ('RGBA', None), ('LA', None)])
+def test_channels_beside_color_and_opacity_are_told(mode, said):
+    image = picture(mode) if mode != 'RGBX' else Image.merge('RGBX', (*picture().split(), picture('L')))
+    found = decode_image(saved(image, 'TIFF'))
+    assert found.losses.get('channels') == said
+    assert found.image.shape == PIXELS.shape
+
+
+def test_channels_that_the_decoder_does_not_read_have_a_loader_that_does():
+    with pytest.raises(BadImageError, match=r'5 channels; mm_graft\.LoadChannels\(channels=5\) reads them'):
+        decode_image(tiff_of(np.zeros((8, 8, 5), np.uint8)))
+
+
+def test_colors_that_would_be_taken_for_others_are_refused():
+    with pytest.raises(BadImageError, match='CIELab; convert it to RGB'):
+        decode_image(saved(Image.new('LAB', (8, 8)), 'TIFF'))
 
 
 @pytest.mark.parametrize('values', [RAMP, np.stack([RAMP, RAMP // 2, RAMP // 4], 2)])

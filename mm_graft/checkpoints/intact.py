@@ -9,6 +9,7 @@ from mm_graft.checkpoints.reading import CheckpointError, first_non_finite, read
 from mm_graft.files import atomic_write
 
 ATOMIC = 'mm_graft.atomic'
+AVERAGE = 'ema_state_dict'  # beside the weights, by the host's `EMAHook`
 RUN = 'run_id'  # in `meta`: which run a checkpoint is of
 
 
@@ -35,14 +36,15 @@ register_backend(ATOMIC, AtomicBackend)
 def corruption_reason(path: str | Path) -> str | None:
     """What follows "checkpoint PATH" in an error about it, or None.
 
-    All of the file is read as a run reads it, and no weight may be NaN or infinite.
+    All of the file is read as a run reads it, and no weight, averaged ones included, may be NaN or infinite.
     """
     try:
         content = read_content(path)
     except CheckpointError as error:
         return str(error).removeprefix(f'checkpoint {path} ')
-    weights = content.get('state_dict', content) if isinstance(content, dict) else {}
-    name = first_non_finite(weights) if isinstance(weights, dict) else None
+    parts = [content.get('state_dict', content), content.get(AVERAGE)] if isinstance(content, dict) else []
+    names = (first_non_finite(weights) for weights in parts if isinstance(weights, dict))
+    name = next(filter(None, names), None)
     return name and f'has weights that are NaN or infinite, first {name}'
 
 

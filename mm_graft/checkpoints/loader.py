@@ -16,7 +16,7 @@ from mm_graft.checkpoints.fit import FRESH, STEMS, adapt_stem, fit
 from mm_graft.checkpoints.grids import SourceGrid, find_grid
 from mm_graft.checkpoints.layouts import Converted, StateDict, is_number
 from mm_graft.checkpoints.localmim import plain_encoder
-from mm_graft.checkpoints.reading import CheckpointError, first_non_finite, integrity
+from mm_graft.checkpoints.reading import CheckpointError, check_weights, integrity
 from mm_graft.checkpoints.resize import Grid, grid_of
 
 OWN_NAMES = "the backbone's own names"
@@ -97,9 +97,7 @@ def fit_file(
     except (ValueError, TypeError, RuntimeError, LookupError) as error:
         raise CheckpointError(f'checkpoint {file.path}: {error}') from error
     _check_complete(file, layout, backbone.state_dict(), fitted.tensors)
-    if name := first_non_finite(fitted.tensors):
-        raise CheckpointError(f'checkpoint {file.path} ({layout}) has weights that are NaN or infinite, first {name}; '
-                              'use an earlier one')
+    check_weights(file.path, fitted.tensors, backbone.state_dict())
     weights = {name: why for name, why in file.rest.items() if 'weights' in why}
     return fitted.tensors, Coverage(
         str(file.path), layout, len(fitted.tensors) - len(fitted.fresh),

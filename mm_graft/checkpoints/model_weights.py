@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mm_graft.checkpoints.containers import read_checkpoint
 from mm_graft.checkpoints.conversion import read_model
 from mm_graft.checkpoints.loader import backbone_tensors
-from mm_graft.checkpoints.reading import CheckpointError, first_non_finite
+from mm_graft.checkpoints.reading import CheckpointError, check_weights
 from mm_graft.image_folders import shorten
 
 BACKBONE = 'backbone.'
@@ -106,6 +106,7 @@ def with_classifier(model: nn.Module, path: str) -> tuple[dict[str, Tensor], str
                 + (f', and it lacks {shorten(coverage.fresh)}' if coverage.fresh else '')
                 + '); give a fine-tuned checkpoint with these classes, or a config of its own')
         chosen[name] = theirs[found[0]]
+    check_weights(path, chosen, model.state_dict())
     return chosen, f'{coverage}; of them the classifier went into {shorten(list(rest))}'
 
 
@@ -145,9 +146,7 @@ def tensors_of(path: str) -> dict[str, Tensor]:
 def chosen_of(own: dict[str, Tensor], state: dict, path: str) -> tuple[dict[str, Tensor], str]:
     """What fits by name and shape, and a line about the rest."""
     chosen = {name: state[name] for name in fitting(own, state)}
-    if name := first_non_finite(chosen):
-        raise CheckpointError(f'checkpoint {path} has weights that are NaN or infinite, first {name}; use an earlier '
-                              'one')
+    check_weights(path, chosen, own)
     missing, unused = [name for name in own if name not in chosen], [name for name in state if name not in chosen]
     return chosen, (f'loaded {len(chosen)} of {len(own)} tensors from {path}'
                     + (f'; newly initialized: {shorten(missing)}' if missing else '')

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import BinaryIO
 
 import torch
@@ -156,13 +157,35 @@ def integrity(path: str | Path) -> str:
         return 'nothing, as its format has no checksums'
 
 
-def first_non_finite(tensors: Mapping[str, object]) -> str | None:
-    """Name of the first tensor with a value that is NaN or infinite; masks, which are infinite on purpose, aside."""
+def first_non_finite(tensors: Mapping[str, object], own: Mapping[str, Tensor] = MappingProxyType({})) -> str | None:
+    """Name of the first tensor with a value that is NaN or infinite; masks, which are infinite on purpose, aside.
+
+    Args:
+        tensors: of a file.
+        own: tensors of the model into which they are copied, in whose type they must be finite.
+    """
     for name, tensor in tensors.items():
-        if isinstance(tensor, Tensor) and tensor.is_floating_point() and not str(name).endswith('mask') \
-                and not torch.isfinite(tensor).all():
+        if not isinstance(tensor, Tensor) or not tensor.is_floating_point() or str(name).endswith('mask'):
+            continue
+        smallest = torch.float32 if tensor.itemsize == 1 else tensor.dtype  # PyTorch does not look into eight bits
+        if not tensor.to(own[name].dtype if name in own else smallest).isfinite().all():
             return str(name)
     return None
+
+
+def check_weights(path: str | Path, tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """Check that the tensors of a file are numbers of the kind that a model has, and finite in its type.
+
+    Raises:
+        CheckpointError: quantized or complex in the place of real weights, NaN or infinite.
+    """
+    for name, tensor in tensors.items():
+        if own[name].is_floating_point() and not tensor.is_floating_point():
+            raise CheckpointError(f'checkpoint {path} has {name} as {tensor.dtype}, which PyTorch would silently turn '
+                                  f'into {own[name].dtype}; use weights that are not quantized')
+    if name := first_non_finite(tensors, own):
+        raise CheckpointError(f'checkpoint {path} has weights that are NaN or infinite, first {name}; use an earlier '
+                              'one')
 
 
 def _first_line(error: Exception) -> str:

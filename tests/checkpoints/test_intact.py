@@ -56,6 +56,9 @@ def test_weights_that_are_no_numbers_are_named(tmp_path, value):
     assert first_non_finite({'a': torch.ones(2), 'n': torch.ones(2, dtype=torch.long), 'mask': weights['b']}) is None
     torch.save({'meta': {'iter': 9}, 'optimizer': {}, 'state_dict': weights}, tmp_path / 'b.pth')
     assert corruption_reason(tmp_path / 'b.pth') == 'has weights that are NaN or infinite, first b'
+    torch.save({'meta': {'iter': 9}, 'optimizer': {}, 'state_dict': {'a': weights['a']}, 'ema_state_dict': weights},
+               tmp_path / 'b.pth')
+    assert corruption_reason(tmp_path / 'b.pth') == 'has weights that are NaN or infinite, first b'
     state(tmp_path / 'a.pth', 3)
     assert newest_intact(tmp_path)[0] == tmp_path / 'a.pth'
 

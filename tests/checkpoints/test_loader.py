@@ -240,6 +240,30 @@ def test_reading_the_tensors_alone_leaves_the_backbone_as_it_is(backbone, path):
     assert equal(backbone, before)
 
 
+@pytest.mark.parametrize(('dtype', 'why'), [
+    (torch.int8, 'as torch.int8, which PyTorch would silently turn into torch.float32; use weights that are not quant'),
+    (torch.complex64, 'as torch.complex64'), (torch.float64, 'NaN or infinite')])
+def test_numbers_that_the_backbone_cannot_hold_are_refused(backbone, tmp_path, dtype, why):
+    before = snapshot(backbone)
+    state = dict(before) | {'layers.1.ln2.bias': torch.full((16, ), 100).to(dtype)}
+    if dtype == torch.float64:
+        load_backbone(backbone, save({'state_dict': state}, tmp_path / 'a.pth'))
+        backbone.load_state_dict(before)
+        state['layers.1.ln2.bias'] = state['layers.1.ln2.bias'] * 1e40
+    with pytest.raises(CheckpointError, match=rf'a\.pth has .*layers\.1\.ln2\.bias.*{why}|{why}.*layers\.1\.ln2\.bias'):
+        load_backbone(backbone, save({'state_dict': state}, tmp_path / 'a.pth'))
+    assert equal(backbone, before)
+
+
+def test_eight_bit_floats_are_numbers(backbone, tmp_path):
+    small = {name: tensor.to(torch.float8_e5m2) for name, tensor in snapshot(backbone).items()}
+    load_backbone(backbone, save({'state_dict': small}, tmp_path / 'a.pth'))
+    assert equal(backbone, {name: tensor.float() for name, tensor in small.items()})
+    small['ln1.weight'] = torch.full((16, ), float('nan')).to(torch.float8_e5m2)
+    with pytest.raises(CheckpointError, match=r'NaN or infinite, first ln1\.weight'):
+        load_backbone(backbone, save({'state_dict': small}, tmp_path / 'a.pth'))
+
+
 @pytest.mark.parametrize('value', [float('nan'), float('inf')])
 def test_weights_that_are_no_numbers_are_refused(backbone, tmp_path, value):
     before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from mm_graft.channel_files import decode_channels
+from mm_graft.channel_files import stored_channels, to_byte_range
 from mm_graft.datasets.transforms.tolerant_image import TolerantLoadImageFromFile
-from mm_graft.image_files import BadImageError, read_image_bytes
+from mm_graft.image_files import BadImageError, darkness, read_image_bytes
 from mm_graft.registry import TRANSFORMS
 
 
@@ -36,7 +36,9 @@ class LoadChannels(TolerantLoadImageFromFile):
 
     def read(self, path: str) -> np.ndarray:
         """The image of a file."""
-        image = decode_channels(read_image_bytes(path, self.backend_args), self.value_range, self.rules.max_pixels)
-        if image.shape[2] != self.channels:
-            raise BadImageError(f'it has {image.shape[2]} channels instead of {self.channels}')
-        return image
+        stored = stored_channels(read_image_bytes(path, self.backend_args), self.rules.max_pixels)
+        if stored.shape[2] != self.channels:
+            raise BadImageError(f'it has {stored.shape[2]} channels instead of {self.channels}')
+        if self.value_range is None and (dark := darkness(stored)):
+            self.tell(path, 'depth', dark)
+        return to_byte_range(stored, self.value_range)

@@ -11,7 +11,7 @@ from mmengine.logging import print_log
 from mm_graft.image_files import MAX_PIXELS, BadImageError, Rules, decode_image, read_image_bytes
 from mm_graft.registry import TRANSFORMS
 
-LOSSES = ('depth', 'transparency', 'frames')
+LOSSES = ('depth', 'transparency', 'frames', 'channels')
 
 
 class SharedSet:
@@ -79,7 +79,7 @@ class LoadImageFromFile(HostLoader):
         except BadImageError as error:
             return self.bad_image(path, str(error))
         for loss, found in decoded.losses.items():
-            self._tell(LOSSES.index(loss), f'image {path} has {found} (said of the first such image only)')
+            self.tell(path, loss, found)
         image, size = decoded.image, decoded.image.shape[:2]
         return {**results, 'img': image.astype('float32') if self.to_float32 else image, 'img_shape': size,
                 'ori_shape': size}
@@ -89,10 +89,12 @@ class LoadImageFromFile(HostLoader):
         if not self.ignore_empty:
             raise BadImageError(f'image {path} cannot be used: {reason}')
 
-    def _tell(self, loss: int, message: str) -> None:
-        if not self.told[loss]:
-            self.told[loss] = 1
-            print_log(message, logger='current', level=logging.WARNING)
+    def tell(self, path: str, loss: str, found: str) -> None:
+        """Say what is lost of an image, once for each kind of loss."""
+        if not self.told[LOSSES.index(loss)]:
+            self.told[LOSSES.index(loss)] = 1
+            print_log(f'image {path} has {found} (said of the first such image only)', logger='current',
+                      level=logging.WARNING)
 
 
 @TRANSFORMS.register_module()

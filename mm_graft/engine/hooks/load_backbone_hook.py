@@ -9,6 +9,7 @@ from torch import nn
 
 from mm_graft.checkpoints import CheckpointError, load_backbone, read_checkpoint
 from mm_graft.checkpoints.projector import FIRST_LAYERS, first_projection
+from mm_graft.checkpoints.reading import check_weights
 from mm_graft.depth import unwrap
 from mm_graft.registry import HOOKS
 
@@ -73,6 +74,7 @@ class LoadBackboneHook(Hook):
             raise CheckpointError(
                 f'{self.checkpoint}: the first projector layer is {tuple(weight.shape)}, {self.projection} is '
                 f'{tuple(layer.weight.shape)}; give the neck the same sizes')
+        check_weights(self.checkpoint, {self.projection: weight}, {self.projection: layer.weight})
         layer.load_state_dict({'weight': weight}, strict=False)  # which also knows how to load into shards
 
 
@@ -89,7 +91,9 @@ def load_part(module: nn.Module, name: str, checkpoint: str) -> None:
     if other := [key for key in own if own[key].shape != tensors[key].shape]:
         raise CheckpointError(f'{checkpoint}: {name}.{other[0]} is {tuple(tensors[other[0]].shape)}, in this model '
                               f'{tuple(own[other[0]].shape)}; give both runs the same sizes')
-    module.load_state_dict({key: tensors[key] for key in own})
+    chosen = {key: tensors[key] for key in own}
+    check_weights(checkpoint, chosen, own)
+    module.load_state_dict(chosen)
     if left := [key for key in tensors if key not in own]:
         print_log(f'{checkpoint}: {len(left)} tensors of {name} are not used here, such as {name}.{left[0]}',
                   logger='current')

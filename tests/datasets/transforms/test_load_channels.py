@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from mm_graft.datasets.transforms.load_channels import LoadChannels
+from tests.said import said_by
 
 
 @pytest.fixture
@@ -23,3 +24,17 @@ def test_another_number_of_channels_is_a_bad_image_and_counted(files):
     with pytest.raises(RuntimeError, match=r'two\.npy cannot be used \(it has 2 channels instead of 5\)'):
         loader.transform({'img_path': str(files / 'two.npy')})
     assert LoadChannels(channels=5).transform({'img_path': str(files / 'two.npy')}) is None
+
+
+def test_bits_that_are_not_used_are_told_once_unless_a_range_is_given(files, monkeypatch):
+    said = said_by('mm_graft.datasets.transforms.tolerant_image', monkeypatch)
+    np.save(files / 'twelve.npy', np.full((8, 6, 5), 4095, np.uint16))
+    np.save(files / 'sixteen.npy', np.full((8, 6, 5), 65535, np.uint16))
+    loader = LoadChannels(channels=5)
+    for name in ('sixteen', 'twelve', 'twelve'):
+        loader.transform({'img_path': str(files / f'{name}.npy')})
+    assert len(said) == 1
+    assert f'{files}/twelve.npy has uint16 values from 4095 to 4095 of 65535' in said[0]
+    assert 'value_range=(0, 4095)' in said[0]
+    LoadChannels(channels=5, value_range=(0, 4095)).transform({'img_path': str(files / 'twelve.npy')})
+    assert len(said) == 1
