@@ -28,7 +28,7 @@ class DepthMap:
     """Depth of every parameter of a model."""
 
     prefix: str  #: how the names of the backbone's parameters begin, ``'backbone.'`` or empty
-    num_blocks: int  #: transformer blocks of the backbone.
+    num_blocks: int  #: transformer blocks of the backbone
     #: name → depth, for every parameter of the model, in its order. Copies of the backbone (a momentum encoder) have
     #: the depths of what they copy.
     depths: dict[str, int]

@@ -51,7 +51,7 @@ class BadImageError(ValueError):
 class Rules:
     """How an image becomes eight bits."""
 
-    max_pixels: int = MAX_PIXELS  #: larger images are refused.
+    max_pixels: int = MAX_PIXELS  #: larger images are refused
     #: values that become 0 and 255, or ``'image'`` for the smallest and largest of each image; None: see the module
     value_range: tuple[float, float] | str | None = None
     background: int = 255  #: gray level behind transparent pixels
@@ -73,7 +73,7 @@ DEFAULT = Rules()
 class Decoded:
     """An image, and what was lost on the way to it."""
 
-    image: np.ndarray  #: (H, W, 3) in BGR, or (H, W) in gray; uint8.
+    image: np.ndarray  #: (H, W, 3) in BGR, or (H, W) in gray; uint8
     #: 'depth', 'transparency', 'frames' or 'channels' → what there was, for a message
     losses: dict[str, str] = field(default_factory=dict)
 

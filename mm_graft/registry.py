@@ -17,17 +17,6 @@ from pkgutil import walk_packages
 
 from mmengine import registry as host
 from mmengine.config import utils as config_utils
-from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
-from mmengine.registry import DATASETS as MMENGINE_DATASETS
-from mmengine.registry import HOOKS as MMENGINE_HOOKS
-from mmengine.registry import METRICS as MMENGINE_METRICS
-from mmengine.registry import MODEL_WRAPPERS as MMENGINE_MODEL_WRAPPERS
-from mmengine.registry import MODELS as MMENGINE_MODELS
-from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
-from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
-from mmengine.registry import PARAM_SCHEDULERS as MMENGINE_PARAM_SCHEDULERS
-from mmengine.registry import RUNNERS as MMENGINE_RUNNERS
-from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
 from mm_graft.host.idle_remarks import leave_out_debugging
@@ -37,25 +26,23 @@ config_utils.MODULE2PACKAGE.update(mm_graft='mm_graft', mmseg='mmseg')
 leave_out_multimodal()  # before anything imports mmpretrain's models
 leave_out_debugging()  # and its data sets
 
-MODELS = Registry('model', parent=MMENGINE_MODELS, scope='mm_graft', locations=['mm_graft.models'])
-DATASETS = Registry('dataset', parent=MMENGINE_DATASETS, scope='mm_graft', locations=['mm_graft.datasets'])
-DATA_SAMPLERS = Registry(
-    'data sampler', parent=MMENGINE_DATA_SAMPLERS, scope='mm_graft', locations=['mm_graft.datasets'])
-TRANSFORMS = Registry('transform', parent=MMENGINE_TRANSFORMS, scope='mm_graft', locations=['mm_graft.datasets'])
-METRICS = Registry('metric', parent=MMENGINE_METRICS, scope='mm_graft', locations=['mm_graft.evaluation'])
-HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mm_graft', locations=['mm_graft.engine'])
-PARAM_SCHEDULERS = Registry(
-    'parameter scheduler', parent=MMENGINE_PARAM_SCHEDULERS, scope='mm_graft', locations=['mm_graft.engine'])
-OPTIM_WRAPPER_CONSTRUCTORS = Registry(
-    'optimizer wrapper constructor',
-    parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
-    scope='mm_graft',
-    locations=['mm_graft.engine'])
-OPTIM_WRAPPERS = Registry(
-    'optim_wrapper', parent=MMENGINE_OPTIM_WRAPPERS, scope='mm_graft', locations=['mm_graft.engine'])
-RUNNERS = Registry('runner', parent=MMENGINE_RUNNERS, scope='mm_graft', locations=['mm_graft.engine'])
-MODEL_WRAPPERS = Registry(
-    'model_wrapper', parent=MMENGINE_MODEL_WRAPPERS, scope='mm_graft', locations=['mm_graft.engine'])
+
+def below(parent: Registry, room: str) -> Registry:
+    """A registry of this package below one of the host's, for what a room registers."""
+    return Registry(parent.name, parent=parent, scope='mm_graft', locations=[f'mm_graft.{room}'])
+
+
+MODELS = below(host.MODELS, 'models')
+DATASETS = below(host.DATASETS, 'datasets')
+DATA_SAMPLERS = below(host.DATA_SAMPLERS, 'datasets')
+TRANSFORMS = below(host.TRANSFORMS, 'datasets')
+METRICS = below(host.METRICS, 'evaluation')
+HOOKS = below(host.HOOKS, 'engine')
+PARAM_SCHEDULERS = below(host.PARAM_SCHEDULERS, 'engine')
+OPTIM_WRAPPER_CONSTRUCTORS = below(host.OPTIM_WRAPPER_CONSTRUCTORS, 'engine')
+OPTIM_WRAPPERS = below(host.OPTIM_WRAPPERS, 'engine')
+RUNNERS = below(host.RUNNERS, 'engine')
+MODEL_WRAPPERS = below(host.MODEL_WRAPPERS, 'engine')
 
 
 def registered(name: object) -> list[type]:

@@ -27,11 +27,6 @@ class AttentionDistances(NamedTuple):
         """Mean over images, (blocks, heads)."""
         return self.distance.mean(1)
 
-    @property
-    def per_image(self) -> Tensor:
-        """Mean over heads, (blocks, images)."""
-        return self.distance.mean(2)
-
 
 def patch_distances(grid: tuple[int, int], patch_size: int) -> Tensor:
     """Euclidean distance in pixels between the patches of a grid, (N, N), rows first."""

@@ -1,6 +1,7 @@
 """Draw detections: image, truth and what detectors find, one column each, in a color for each class."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -8,12 +9,14 @@ import torch
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Rectangle
 from mmengine.registry import TRANSFORMS
 from torch import nn
 from torch.utils.data import Dataset
 
-SIDE = 2.4  # inches of a panel
+from mm_graft.analysis.segmentation_figure import draw_columns
+
+MOST = 24  # classes in the legend
 VEIL = 0.45  # opacity of a mask
 
 
@@ -61,9 +64,11 @@ def veil(objects: Objects, shape: tuple[int, int], palette: Sequence[Sequence[in
     return layer
 
 
-def draw_objects(axis: Axes, image: np.ndarray, objects: Objects, palette: Sequence[Sequence[int]]) -> None:
-    """One panel: the image (H, W, 3), masks over it, boxes around them, scores above."""
+def draw_objects(axis: Axes, image: np.ndarray, objects: Objects | None, palette: Sequence[Sequence[int]]) -> None:
+    """One panel: the image (H, W, 3), and masks over it, boxes around them, scores above, unless None."""
     axis.imshow(image, interpolation='nearest')
+    if objects is None:
+        return
     axis.imshow(veil(objects, image.shape[:2], palette), interpolation='nearest')
     for place, (box, label) in enumerate(zip(objects.boxes, objects.labels)):
         left, top, right, bottom = box - 0.5  # pixel centers of a picture stand at whole numbers
@@ -76,21 +81,4 @@ def draw_objects(axis: Axes, image: np.ndarray, objects: Objects, palette: Seque
 def draw(images: Sequence[np.ndarray], columns: Mapping[str, Sequence[Objects]], classes: Sequence[str],
          palette: Sequence[Sequence[int]]) -> Figure:
     """A row for each image (H, W, 3), uint8, RGB: the image, and its objects of each column, colored by class."""
-    for title, found in columns.items():
-        if len(found) != len(images):
-            raise ValueError(f'column {title!r} has {len(found)} entries for {len(images)} images; give one each')
-    height, width = images[0].shape[:2]
-    rows, panels = len(images), 1 + len(columns)
-    figure = Figure(figsize=(SIDE * panels, SIDE * height / width * rows + 0.6), layout='constrained')
-    axes = figure.subplots(rows, panels, squeeze=False)
-    nothing = Objects(np.zeros((0, 4)), np.zeros(0, int))
-    for row, image in enumerate(images):
-        panel = {'image': nothing, **{title: found[row] for title, found in columns.items()}}
-        for axis, (title, objects) in zip(axes[row], panel.items()):
-            draw_objects(axis, image, objects, palette)
-            axis.axis('off')
-            if row == 0:
-                axis.set_title(title, fontsize=10)
-    handles = [Patch(color=np.asarray(shade[:3]) / 255, label=name) for name, shade in zip(classes, palette)]
-    figure.legend(handles=handles[:24], loc='outside lower center', ncols=8, fontsize=8, frameon=False)
-    return figure
+    return draw_columns(images, columns, partial(draw_objects, palette=palette), classes[:MOST], palette)

@@ -24,7 +24,7 @@ class Proposal:
     best_block: int  #: depth of the best block, from 1
     out_indices: list[int]  #: blocks for the refiner's heads, from 0, as a backbone takes them
     graft_depth: int  #: blocks to keep as they are, or to train slowly; those above are trained
-    freeze_first: int  #: blocks that can be frozen from the start.
+    freeze_first: int  #: blocks that can be frozen from the start
     #: depths in the order in which the rest may stop (0 is the stem), as FreezeOut does from below
     freeze_order: list[int]
     reason: str  #: why, in words

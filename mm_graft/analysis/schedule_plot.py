@@ -40,7 +40,7 @@ class SimulatedRun:
     """Rates of a run."""
 
     length: RunLength  #: of the run
-    times: list[float] = field(default_factory=list)  #: where the rates were read, in epochs or iterations.
+    times: list[float] = field(default_factory=list)  #: where the rates were read, in epochs or iterations
     #: label of a param group (``stage 2``, ``depth 5``) → its rate at ``times``
     rates: dict[str, list[float]] = field(default_factory=dict)
     #: depth → time from which it no longer trains; empty without FreezeOut

@@ -32,11 +32,7 @@ class DamagedRecordError(zipfile.BadZipFile):
 
 
 class Archive:
-    """The records of a zip archive, each verified against its checksum as it is read.
-
-    Args:
-        file: the file.
-    """
+    """The records of a zip archive, each verified against its checksum as it is read."""
 
     def __init__(self, file: BinaryIO) -> None:
         try:

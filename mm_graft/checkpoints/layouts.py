@@ -25,7 +25,7 @@ class Converted:
     """Result of a conversion."""
 
     backbone: StateDict = field(default_factory=dict)  #: name → tensor; of the encoder alone, or of the whole model
-    dropped: dict[str, str] = field(default_factory=dict)  #: name in the source → why it is not part of the result.
+    dropped: dict[str, str] = field(default_factory=dict)  #: name in the source → why it is not part of the result
     #: name in the result → name in the source, where that is another
     sources: dict[str, str] = field(default_factory=dict)
     neck: str = 'not part of this backbone'  #: what ``neck.*`` of the model is, for the reasons in ``dropped``
@@ -36,14 +36,14 @@ class Layout:
     """A foreign layout."""
 
     title: str  #: of the authors or library, for messages
-    names: NameMap  #: map between foreign names and mmpretrain's.
+    names: NameMap  #: map between foreign names and mmpretrain's
     #: patterns of foreign names that no other layout can hold, with the reason
     dropped: tuple[tuple[re.Pattern, str], ...] = ()
     neck: str = 'projector'  #: what its tensors outside the encoder are
     container: str | None = 'model'  #: key of the state dict in the authors' files; None for a bare one
     prefix: str = ''  #: of every name in their files
     shown_by: tuple[str, ...] = ()  #: patterns that a file of this layout must all have
-    hidden_by: tuple[str, ...] = ()  #: patterns of which it must have none.
+    hidden_by: tuple[str, ...] = ()  #: patterns of which it must have none
     #: conversions beyond renaming, called with input and output
     after_read: Callable[[StateDict, StateDict], None] | None = None
     after_write: Callable[[StateDict, StateDict], None] | None = None

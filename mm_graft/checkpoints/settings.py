@@ -46,7 +46,7 @@ class Settings:
     source: str = ''  #: the file that says it
     family: str | None = None  #: Hugging Face's ``model_type``
     model: str | None = None  #: timm's name of the architecture
-    arguments: Mapping[str, object] = field(default_factory=dict)  #: further ones of timm's model.
+    arguments: Mapping[str, object] = field(default_factory=dict)  #: further ones of timm's model
     #: the part of the config that is about the encoder of images
     vision: Mapping[str, object] = field(default_factory=dict)
     pixels: tuple[tuple[float, ...], tuple[float, ...]] | None = None  #: mean and standard deviation of each channel

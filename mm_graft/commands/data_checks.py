@@ -13,6 +13,7 @@ from mmpretrain.datasets import CustomDataset
 from torch.utils.data import Dataset
 
 from mm_graft.datasets.image_folder import ImageFolder
+from mm_graft.evaluation.datasets import class_names
 from mm_graft.host.run_requests import asked_to_resume
 from mm_graft.image_folders import list_images, shorten
 
@@ -101,4 +102,4 @@ def classes_of(dataset: Dataset | tuple[str, ...]) -> tuple[str, ...]:
     """Names of the classes of a data set, or the names themselves; empty if it knows none."""
     if isinstance(dataset, list | tuple):
         return tuple(dataset)
-    return tuple((getattr(dataset, 'metainfo', None) or {}).get('classes') or ())
+    return tuple(class_names(dataset))

@@ -7,13 +7,14 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from mm_graft.commands.messages import INPUT_ERRORS, one_line
+from mm_graft.evaluation.datasets import class_names
 
 LOOKED_AT = 64  # masks
 
 
 def check_masks(loader: str, model: nn.Module, dataset: Dataset) -> None:
     """Check that masks are two-dimensional with values that the heads know, and that no class is ignored."""
-    classes = tuple((getattr(dataset, 'metainfo', None) or {}).get('classes') or ())
+    classes = class_names(dataset)
     heads = heads_of(model)
     for key, head in heads.items():
         if classes and head.num_classes != len(classes):

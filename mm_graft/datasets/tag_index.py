@@ -51,7 +51,7 @@ class TagIndex:
 
     places: np.ndarray  #: (N,) byte at which each row begins
     starts: np.ndarray  #: (N + 1,) where the labels of each row begin in ``labels``
-    labels: np.ndarray  #: (T,) labels of all rows, one after another.
+    labels: np.ndarray  #: (T,) labels of all rows, one after another
     #: what was seen: ``rows`` in the file, of them ``broken`` (not to be parsed, or no usable image), ``untagged`` (no
     #: hashtag), ``unlabeled`` (no hashtag that means a label) and ``kept``; ``tags``, of them ``unmapped`` (they mean
     #: no label); ``most_unmapped``, the most frequent of these with their number; and ``first_broken``, line and reason

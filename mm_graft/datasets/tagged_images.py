@@ -37,7 +37,6 @@ class TaggedImages(BaseDataset):
         columns: names of the columns of a ``.tsv``.
         cache_dir: where the index is kept; beside ``ann_file`` if None.
         indices: use only the first n rows that have a label, or those of these numbers.
-        kwargs: as for the host's ``BaseDataset``.
     """
 
     def __init__(self, ann_file: str, synsets: str | None = None, vocabulary: str | None = None,

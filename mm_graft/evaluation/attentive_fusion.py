@@ -34,8 +34,6 @@ class AttentiveFusion(nn.Module):
     """A query over tokens (B, T, D), batch norm, and a linear classifier.
 
     Args:
-        dims: D.
-        num_classes: C.
         num_heads: of the attention; the largest number up to it that divides D is taken.
     """
 

@@ -96,7 +96,7 @@ class Evaluation:
 
     cfg: Config
     settings: EvaluationSettings
-    encoder: Encoder  #: with the checkpoint's weights, on the device.
+    encoder: Encoder  #: with the checkpoint's weights, on the device
     #: training and test set, both with the test transform; the test set alone if no protocol learns
     sets: tuple[Dataset, ...]
     sha256: str  #: of the checkpoint, and of what was done to the encoder since

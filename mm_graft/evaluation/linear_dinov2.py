@@ -30,7 +30,6 @@ class MomentumSweep(LinearSweep):
 
     Args:
         momentum: μ.
-        args, kwargs: as for :class:`LinearSweep`.
     """
 
     def __init__(self, *args, momentum: float = MOMENTUM, **kwargs) -> None:

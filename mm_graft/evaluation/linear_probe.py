@@ -67,7 +67,7 @@ class LinearProbeSettings:
 
     grid: tuple[tuple[float, float], ...] = tuple(sweep_grid())  #: (base rate, weight decay) of every head
     epochs: int = 90  #: passes over the training rows
-    batch_size: int = 4096  #: rows in a step.
+    batch_size: int = 4096  #: rows in a step
     #: only for ``as_released``: the number of processes that the authors' script would have run on
     world_size: int = 1
     as_released: bool = False  #: the authors' scale of the rate instead of the linear rule

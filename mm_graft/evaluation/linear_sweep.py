@@ -23,7 +23,6 @@ class LinearSweep:
 
     Args:
         num_features: D.
-        num_classes: C.
         lrs: η of every head.
         weight_decays: d of every head.
         batch_norm: put an affine-free batch norm, shared by all heads, before them.

@@ -37,18 +37,18 @@ class ProtocolSettings:
     """How the protocols run."""
 
     ks: tuple[int, ...] = (20, 10, 100, 200)  #: neighbors of kNN; the first that fits is the headline
-    temperature: float = 0.07  #: τ of kNN.
+    temperature: float = 0.07  #: τ of kNN
     #: kNN on features of mean 0 and deviation 1 over the training images, as MIM-Refiner's authors do
     standardize: bool = False
-    linear: LinearProbeSettings = field(default_factory=LinearProbeSettings)  #: how the linear grid is trained.
+    linear: LinearProbeSettings = field(default_factory=LinearProbeSettings)  #: how the linear grid is trained
     #: the authors' habit of choosing the linear head on the test images; labeled in the report
     select_on_test: bool = False
-    seeds: int = 1  #: repetitions of what is random, from ``linear.seed`` on.
+    seeds: int = 1  #: repetitions of what is random, from ``linear.seed`` on
     #: file with the few-shot images; without it a class-balanced, seeded share is drawn
     fewshot_list: str | None = None
     fewshot_share: float = 0.01  #: that share
     fewshot_per_class: int | None = None  #: images a class instead of a share
-    shots: tuple[int, ...] = (1, 2, 5)  #: images a class of the protocol ``shots``; the first is the headline.
+    shots: tuple[int, ...] = (1, 2, 5)  #: images a class of the protocol ``shots``; the first is the headline
     #: file of the protocol ``zero-shot``, see :mod:`mm_graft.evaluation.zero_shot`
     class_embeddings: str | None = None
 

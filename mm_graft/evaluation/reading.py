@@ -36,7 +36,6 @@ class IndexedImages(Dataset):
     """Items of a host data set by chosen indices, in their order; bad ones as :class:`BadImage`.
 
     Args:
-        dataset: a host data set.
         indices: which items.
         strict: a bad image is an error.
         draws: numbers from which, with its index, follows what an image's transforms draw; None: they draw on.

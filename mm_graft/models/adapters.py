@@ -31,7 +31,6 @@ class AdaptedLinear(nn.Linear):
     """A linear layer with an adapter; its own parameters keep their names and do not train.
 
     Args:
-        layer: whose weight and bias it takes over.
         rank: r.
         alpha: α.
         drop_rate: dropout of what the adapter sees.

@@ -21,7 +21,7 @@ def test_every_image_has_a_row_and_every_model_a_column(tmp_path):
 
 
 def test_a_map_per_image_is_asked_for():
-    with pytest.raises(ValueError, match="'truth' has 1 maps for 2 images"):
+    with pytest.raises(ValueError, match="'truth' has 1 entries for 2 images"):
         draw([np.zeros((6, 8, 3), np.uint8)] * 2, {'truth': [np.zeros((6, 8), int)]}, ['sky'], PALETTE)
 
 

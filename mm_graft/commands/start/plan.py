@@ -37,7 +37,7 @@ class Channels:
     """Images that keep their channels and depth."""
 
     mean: tuple[float, ...]  #: of each channel, in 0…255
-    std: tuple[float, ...]  #: of each channel, in 0…255.
+    std: tuple[float, ...]  #: of each channel, in 0…255
     #: values that become 0 and 255, where the type of the files does not say it
     value_range: tuple[float, float] | None
     extensions: tuple[str, ...]  #: endings of the files

@@ -61,7 +61,6 @@ class LoadImageFromFile(HostLoader):
         value_range: for images of more than eight bits, the values that become 0 and 255, such as ``(0, 4095)``; or
             ``'image'`` to spread the values of each.
         background: gray level behind transparent pixels.
-        kwargs: as for the host's.
     """
 
     def __init__(self, *args, max_pixels: int = MAX_PIXELS, value_range: tuple[float, float] | str | None = None,
@@ -108,7 +107,6 @@ class TolerantLoadImageFromFile(LoadImageFromFile):
     Args:
         max_bad: how many files may be bad, however often they are met, over all processes of a loader and, with
             `BadImagesHook`, over all processes of a run and over resumed ones; one more is an error.
-        kwargs: as above.
     """
 
     def __init__(self, *args, max_bad: int = 100, **kwargs) -> None:

@@ -6,11 +6,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 
 class SavedBytes:
-    """Counts the bytes that autograd keeps for the backward pass; parameters and buffers are not counted.
-
-    Args:
-        model: its parameters and buffers are there anyway.
-    """
+    """Counts the bytes that autograd keeps for the backward pass; parameters and buffers are not counted."""
 
     def __init__(self, model: nn.Module):
         known = [*model.parameters(), *model.buffers()]

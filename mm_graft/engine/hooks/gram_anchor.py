@@ -38,7 +38,6 @@ class TokenRecorder:
     """Keeps the images that a network is given and the tokens (B, T, D) that chosen blocks make of them.
 
     Args:
-        network: a ViT.
         depths: blocks by depth, the first is 1.
         with_gradient: keep what passes with gradients on (a training step), or without them.
     """

@@ -28,9 +28,6 @@ class AutocastOptimWrapper(OptimWrapper):
 
     Nor does clipping wait for the device: the norm of the gradients is logged by hooks that set ``keep_norm`` (name,
     norm → None), as ``mm_graft.DeferredInfoHook`` does; otherwise at once, as the host does.
-
-    Args:
-        kwargs: as for mmengine's ``OptimWrapper``.
     """
 
     keep_norm: Callable[[str, Tensor], None] | None = None

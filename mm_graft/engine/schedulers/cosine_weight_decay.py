@@ -20,7 +20,6 @@ class CosineWeightDecay(_ParamScheduler):
     host's ``CosineAnnealingParamScheduler`` would take biases and norms, whose decay is 0, to the end value too.
 
     Args:
-        optimizer: given by the Runner.
         end_ratio: weight decay at the end, as a multiple of that at the start.
         end: steps in all; the Runner's length if a config leaves it out.
         kwargs: as for mmengine's schedulers. ``convert_to_iter_based=True`` counts iterations.

@@ -37,7 +37,6 @@ class WarmupCosineLR(_ParamScheduler):
     cannot keep the ratios of the stages with an absolute minimum. Here every group keeps its ratio at every step.
 
     Args:
-        optimizer: given by the Runner.
         warmup: steps (epochs if ``by_epoch``) of warm-up.
         end: steps in all; the Runner's length if a config leaves it out.
         min_ratio: what is left at the end, as a share of each group's rate.

@@ -20,7 +20,6 @@ class LocalMIMSwin(SimMIMSwinTransformer):
     Args:
         out_indices: stages that are read.
         norm_cfg: of the norm after each.
-        kwargs: the host's other arguments.
     """
 
     def __init__(self, *args, out_indices: Sequence[int] = (0, 1, 2, 3), norm_cfg: dict | None = None, **kwargs):

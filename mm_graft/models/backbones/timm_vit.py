@@ -33,7 +33,6 @@ class TimmViT(BaseModule):
         with_mask_token: learn a token that stands for hidden patches, for :meth:`forward` with a mask.
         norm_eps: of all layer norms; None: timm's of this model.
         adapters: arguments of :func:`mm_graft.models.adapters.add_adapters`; nothing else of the encoder then trains.
-        init_cfg: of MMEngine.
         kwargs: as for ``timm.create_model``.
     """
 

@@ -30,13 +30,11 @@ class VisiblePatchViT(VisionTransformer):
     token from N(0, 0.02²).
 
     Args:
-        arch: as in the host.
         img_size: side, or height and width, of the images.
         patch_size: side of a patch.
         taps: depths (1…n: after the i-th block) that are read, one per scale; by default 2, 4, n-2, n.
         mask_ratio: share of the patches that is hidden; int(N·(1 - ratio)) stay visible.
         norm_cfg: of the blocks and the taps.
-        **kwargs: the host's other arguments.
     """
 
     def __init__(self,

@@ -39,7 +39,6 @@ class WindowedAttention(MultiheadAttention):
 
     Args:
         window: side of a window in tokens; None attends to the whole map.
-        kwargs: as for the host's ``MultiheadAttention``.
     """
 
     def __init__(self, window: int | None, **kwargs) -> None:
@@ -57,7 +56,6 @@ class WindowedBiasedAttention(BiasedAttention):
 
     Args:
         window: side of a window in tokens; None attends to the whole map.
-        args, kwargs: as for :class:`BiasedAttention`.
     """
 
     def __init__(self, window: int | None, *args, **kwargs) -> None:
@@ -124,7 +122,6 @@ class WindowedViT(FeatureMaps, VisionTransformer):
         global_blocks: blocks that attend to the whole map; those of ``out_indices`` if None.
         out_indices: blocks whose maps are returned.
         final_norm: whether the map of the last block passes the final norm.
-        kwargs: as for the host's ``VisionTransformer``.
     """
 
     def __init__(self, window_size: int = 14, global_blocks: Sequence[int] | None = None,

@@ -18,7 +18,6 @@ class ChannelPreprocessor(SelfSupDataPreprocessor):
     Args:
         mean: of each channel, in 0…255.
         std: of each channel, in 0…255.
-        kwargs: as for the host's.
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], **kwargs) -> None:

@@ -18,7 +18,6 @@ class FirstProjection(BaseModule):
     Args:
         in_channels: D.
         out_channels: hidden width of the projector.
-        init_cfg: as for every host module.
     """
 
     def __init__(self, in_channels: int, out_channels: int = 4096, init_cfg: dict | None = None) -> None:

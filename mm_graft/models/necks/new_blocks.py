@@ -23,7 +23,6 @@ class NewBlocks(BaseModule):
         num_heads: heads of each block.
         feedforward_channels: hidden width of each MLP; 4 D if None.
         drop_path_rate: of every new block.
-        init_cfg: as for every host module.
     """
 
     def __init__(self, embed_dims: int, num_blocks: int, num_heads: int, feedforward_channels: int | None = None,

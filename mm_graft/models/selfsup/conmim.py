@@ -36,8 +36,6 @@ class ConMIM(HasMomentumEncoder, BaseSelfSupervisor):
             without gradient.
         student_view: which view of the data is masked.
         teacher_view: which view is the dictionary.
-        data_preprocessor: as in the host.
-        init_cfg: as in the host.
     """
 
     def __init__(self, backbone: dict, neck: dict, mask_generator: dict | None, contrast: dict = CONTRAST,

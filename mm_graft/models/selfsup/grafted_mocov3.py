@@ -38,7 +38,6 @@ class GraftedMoCoV3(HasMomentumEncoder, MoCoV3):
         neck: the projector.
         head: the host's ``MoCoV3Head``; its loss weight is 2τ.
         momentum: m at the first iteration; it rises to 1 along a cosine.
-        kwargs: as for the host's ``BaseSelfSupervisor``.
     """
 
     def __init__(self, backbone: dict, neck: dict, head: dict, momentum: float = 0.99, **kwargs) -> None:

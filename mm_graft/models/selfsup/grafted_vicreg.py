@@ -21,7 +21,6 @@ class GraftedVICReg(BaseSelfSupervisor):
         backbone: a ViT that gives the class token after the final norm, e.g. ``mm_graft.GraftViT``.
         neck: the projector.
         head: the loss of two projected views; ``mm_graft.VICRegLoss``.
-        kwargs: as for the host's ``BaseSelfSupervisor``.
     """
 
     def loss(self, inputs: list[Tensor], data_samples: list | None = None, **kwargs) -> dict[str, Tensor]:

@@ -40,7 +40,6 @@ class JointMIMCL(HasMomentumEncoder, BaseSelfSupervisor):
         momentum: m of the momentum encoder at the first iteration; it rises to 1 along a cosine.
         contrast_weight: w_CL.
         pixel_weight: w_MIM.
-        kwargs: as for the host's ``BaseSelfSupervisor``.
     """
 
     def __init__(self, backbone: dict, neck: dict, head: dict, decoder: dict, pixel_head: dict, momentum: float = 0.99,

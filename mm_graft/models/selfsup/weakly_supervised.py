@@ -28,7 +28,6 @@ class WeaklySupervised(ImageClassifier):
         head: a linear head of the host with ``loss=dict(type='mm_graft.TagCrossEntropyLoss')``; its ``num_classes`` are
             the labels of the data set.
         data_preprocessor: any, as for self-supervised methods; the host's classifiers take one that mixes images too.
-        kwargs: as for the host.
     """
 
     def __init__(self, *args, data_preprocessor: dict | None = None, **kwargs) -> None:
