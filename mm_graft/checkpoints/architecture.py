@@ -69,7 +69,7 @@ def architecture_of(file: CheckpointFile, layout: str | None = None, branch: str
         assumed.append(f'grid {side[0]} × {side[1]}')
     backbone = {'type': 'mm_graft.TimmViT', **timm_model(encoder, facts, activation, side),
                 'img_size': side_or_sides(patch * count for count in side), 'num_heads': heads, 'norm_eps': eps}
-    return Architecture(backbone, known(facts.beside.pixels, family.pixels, 'mean and std'), tuple(assumed))
+    return Architecture(backbone, known(facts.pixels, family.pixels, 'mean and std'), tuple(assumed))
 
 
 def usual_heads(width: int, layout: str) -> int:

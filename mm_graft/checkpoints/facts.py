@@ -13,7 +13,7 @@ from torch import nn
 from mm_graft.checkpoints.containers import CheckpointFile, provenance_of
 from mm_graft.checkpoints.recorded_config import parse_config
 from mm_graft.checkpoints.resize import Grid, grid_of
-from mm_graft.checkpoints.settings import Settings, settings_beside
+from mm_graft.checkpoints.settings import Pixels, Settings, pixels_of, settings_beside
 from mm_graft.checkpoints.unpickler import Inert
 from mm_graft.registry import import_scope
 
@@ -22,6 +22,7 @@ NAMED = re.compile(r'(?:^|[_-])(?:vit|deit3?|beit|mae_vit|eva)_?(?:conv_)?(tiny|
 HEADS = {'tiny': 3, 'small': 6, 'base': 12, 'large': 16, 'huge': 16}
 WIDTHS = {'tiny': 192, 'small': 384, 'base': 768, 'large': 1024, 'huge': 1280}
 HEADS_OF_MOCOV3 = {**HEADS, 'small': 12}  # facebookresearch/moco-v3, vits.py: heads of 32 in ViT-S
+HOST_EPS = 1e-6  # of the norms of the host's ViTs, if their config says nothing of them
 ACTIVATIONS = {'gelu': 'gelu', 'GELU': 'gelu', 'gelu_python': 'gelu', 'gelu_new': 'gelu_tanh', 'ReLU': 'relu',
                'gelu_pytorch_tanh': 'gelu_tanh', 'gelu_tanh': 'gelu_tanh', 'quick_gelu': 'quick_gelu',
                'silu': 'silu', 'swish': 'silu'}
@@ -35,6 +36,7 @@ class Facts(NamedTuple):
     grid: Grid | None = None  #: rows and columns of patches of the position table
     source: str = ''  #: where the facts are stated
     eps: float | None = None
+    pixels: Pixels | None = None  #: mean and standard deviation of each channel in 0…1, RGB
     beside: Settings = Settings()  #: settings in JSON files beside the weights
 
 
@@ -56,7 +58,9 @@ def from_record(file: CheckpointFile) -> Facts:
     grid = record.get('grid') if record.get('grid_known') != 'assumed' else None
     grid = tuple(grid) if isinstance(grid, list) and len(grid) == 2 and all(map(_whole, grid)) else None
     found = (_whole(record.get('heads')), ACTIVATIONS.get(str(record.get('activation'))), grid)
-    return Facts(*found, 'its record' if any(found) else '', _eps(record.get('eps')))
+    pixels = record.get('pixels') if isinstance(record.get('pixels'), list) else ()
+    return Facts(*found, 'its record' if any(found) else '', _eps(record.get('eps')),
+                 pixels_of(*pixels) if len(pixels) == 2 else None)
 
 
 def from_config(file: CheckpointFile) -> Facts:
@@ -67,18 +71,27 @@ def from_config(file: CheckpointFile) -> Facts:
     backbone = model.get('backbone') if isinstance(model, dict) else None
     if not isinstance(backbone, dict):
         return Facts()
+    pixels = from_preprocessor(model.get('data_preprocessor') or cfg.get('data_preprocessor'))
     if 'model_name' in backbone:
-        return from_timm(backbone, model.get('data_preprocessor') or cfg.get('data_preprocessor'))
+        return from_timm(backbone)._replace(pixels=pixels)
     arch = backbone.get('arch', 'base')
     if isinstance(arch, str):
         arch = next((sizes for names, sizes in VisionTransformer.arch_zoo.items() if arch in names), {})
     layer = backbone.get('layer_cfgs') if isinstance(backbone.get('layer_cfgs'), dict) else {}
+    norm = backbone.get('norm_cfg') if isinstance(backbone.get('norm_cfg'), dict) else {}
     act = layer.get('act_cfg', {}).get('type', 'GELU') if isinstance(layer.get('act_cfg', {}), dict) else None
     return Facts(_whole(arch.get('num_heads') if isinstance(arch, dict) else None), ACTIVATIONS.get(str(act)),
-                 _grid(backbone.get('img_size', 224), backbone.get('patch_size', 16)), 'its config')
+                 _grid(backbone.get('img_size', 224), backbone.get('patch_size', 16)), 'its config',
+                 _eps({'eps': 1e-5, **norm}['eps'] if norm else HOST_EPS), pixels)
 
 
-def from_timm(backbone: dict, preprocessor: object) -> Facts:
+def from_preprocessor(settings: object) -> Pixels | None:
+    """Mean and standard deviation of a config's data preprocessor, in 0…1."""
+    pixels = pixels_of(_of(settings, 'mean'), _of(settings, 'std'))
+    return pixels and tuple(tuple(value / 255 for value in side) for side in pixels)
+
+
+def from_timm(backbone: dict) -> Facts:
     """Facts of the timm ViT that a config names, built without weights."""
     import_scope('mm_graft')
     try:
@@ -87,12 +100,8 @@ def from_timm(backbone: dict, preprocessor: object) -> Facts:
     except Exception:  # a name that this timm does not have, settings of something else …
         return Facts()
     rope = getattr(vit.timm_model, 'rope', None)
-    settings = preprocessor if isinstance(preprocessor, dict) else {}
-    pixels = [tuple(value / 255 for value in side) for side in (settings.get('mean'), settings.get('std'))
-              if isinstance(side, list | tuple) and all(type(value) in (int, float) for value in side)]
-    beside = Settings('its config', pixels=tuple(pixels) if len(pixels) == 2 else None,
-                      vision={'rope_theta': getattr(rope, 'temperature', None)})
-    return Facts(heads_of(vit), activation_of(vit), grid_of(vit), 'its config', eps_of(vit), beside)
+    beside = Settings('its config', vision={'rope_theta': getattr(rope, 'temperature', None)})
+    return Facts(heads_of(vit), activation_of(vit), grid_of(vit), 'its config', eps_of(vit), None, beside)
 
 
 def from_sidecar(path: str | Path, names: Mapping[str, int]) -> Facts:
@@ -103,7 +112,7 @@ def from_sidecar(path: str | Path, names: Mapping[str, int]) -> Facts:
     activation = 'silu' if vision.get('use_swiglu_ffn') else ACTIVATIONS.get(str(vision.get('hidden_act')))
     return Facts(heads, activation,
                  _grid(vision.get('image_size'), vision.get('patch_size')), beside.source,
-                 _eps(vision.get('layer_norm_eps')), beside)
+                 _eps(vision.get('layer_norm_eps')), beside.pixels, beside)
 
 
 def from_arguments(content: object, names: Mapping[str, int]) -> Facts:
@@ -153,6 +162,10 @@ def activation_of(backbone: nn.Module) -> str | None:
 def eps_of(backbone: nn.Module) -> float | None:
     """Eps of a backbone's first layer norm."""
     return next((module.eps for module in backbone.modules() if isinstance(module, nn.LayerNorm)), None)
+
+
+def _of(settings: object, name: str) -> object:
+    return settings.get(name) if isinstance(settings, Mapping) else None
 
 
 def _eps(value: object) -> float | None:

@@ -62,6 +62,7 @@ class Origin:
             'heads': facts.heads,
             'activation': facts.activation,
             'eps': facts.eps,
+            'pixels': facts.pixels,
             'grid': grid and list(grid.grid),
             'grid_known': grid and grid.how,
         }

@@ -5,13 +5,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from mm_graft.checkpoints.architecture import family_of
 from mm_graft.checkpoints.conversion import norms_behind, write_model
 from mm_graft.checkpoints.facts import Facts
 from mm_graft.checkpoints.files import SUFFIXES, Origin, naming, serialize
 from mm_graft.checkpoints.grids import to_grid
 from mm_graft.checkpoints.layouts import Converted, StateDict, encoder_only
 from mm_graft.checkpoints.resize import Grid
-from mm_graft.checkpoints.settings import FAMILIES, Family
+from mm_graft.checkpoints.settings import Family, Pixels
 from mm_graft.files import atomic_write
 
 STEM, FIRST = 'patch_embed.projection.weight', 'layers.0.'
@@ -43,10 +44,12 @@ def write_hub_folder(origin: Origin, folder: str | Path, form: str = 'hf', grid:
             record |= {'grid': list(grid), 'grid_known': 'given'}
         form = choose_form(model) if form == 'hf' else form
         result = write_model(model, form)
-        config = config_of_form(form, model, facts, grid or known)
+        family = family_of(facts, record['from'], encoder_only(model).backbone)
+        config = config_of_form(form, model, facts, grid or known, family)
+        pixels = pixels_config(facts.pixels or family.pixels, config)
     record |= {'to': form, 'dropped': {**record['dropped'], **result.dropped}}
     folder.mkdir(parents=True)
-    texts = {'preprocessor_config.json': pixels_config(facts, config), 'config.json': config}
+    texts = {'preprocessor_config.json': pixels, 'config.json': config}
     with atomic_write(folder / WEIGHTS) as part:
         part.write_bytes(serialize(result.backbone, record, form, '.safetensors'))
     for name, content in texts.items():
@@ -69,13 +72,12 @@ def choose_form(model: Converted) -> str:
     raise ValueError(f'no encoder of transformers holds this one ({reasons[-1]}); choose timm or mmpretrain')
 
 
-def config_of_form(form: str, model: Converted, facts: Facts, grid: Grid | None) -> dict:
-    """The ``config.json`` of an encoder of mmpretrain's names; where nothing is known, the family's default."""
+def config_of_form(form: str, model: Converted, facts: Facts, grid: Grid | None, family: Family) -> dict:
+    """The ``config.json`` of an encoder of mmpretrain's names; where nothing is known, the default of its family."""
     encoder = encoder_only(model).backbone
     if form not in SPECIAL:
         raise ValueError(f'{form} is written as a file of tensors alone; choose one of {sorted(SPECIAL)}, or hf')
     own, special = SPECIAL[form](encoder, facts)
-    family = FAMILIES.get(own, Family(((0.5, ) * 3, ) * 2))
     activation = facts.activation or ('silu' if 'use_gated_mlp' in special else family.activation)
     if facts.heads is None or activation is None or grid is None:
         raise ValueError("config.json needs the encoder's heads, activation and image size, not all of which the "
@@ -149,10 +151,12 @@ SPECIAL: dict[str, Callable[[StateDict, Facts], tuple[str, dict]]] = {
     'hf-siglip': _siglip}
 
 
-def pixels_config(facts: Facts, config: dict) -> dict:
+def pixels_config(pixels: Pixels, config: dict) -> dict:
     """The ``preprocessor_config.json``: values in 0…1 of images of the encoder's side, minus mean, by std."""
-    mean, std = facts.beside.pixels or FAMILIES[config['model_type']].pixels
-    size = config['image_size']
+    (mean, std), size, channels = pixels, config['image_size'], config['num_channels']
+    if len(mean) != channels:
+        raise ValueError(f'it is for images of {channels} channels, by whose mean and std it does not say they are '
+                         "normalized; convert a run's checkpoint, or to timm")
     height, width = (size, size) if isinstance(size, int) else size
     return {'do_resize': True, 'size': {'height': height, 'width': width}, 'do_rescale': True,
             'rescale_factor': 1 / 255, 'do_normalize': True, 'image_mean': list(mean), 'image_std': list(std),

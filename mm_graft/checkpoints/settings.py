@@ -8,6 +8,7 @@ from typing import NamedTuple
 from mm_graft.checkpoints.folders import weights_file
 from mm_graft.files import read_small_json
 
+Pixels = tuple[tuple[float, ...], tuple[float, ...]]
 LIMIT = 2**20
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -18,7 +19,7 @@ class Family(NamedTuple):
     """Defaults of a family for facts that no tensor stores."""
 
     #: mean and standard deviation of each channel (RGB, in 0…1) by which its images are normalized
-    pixels: tuple[tuple[float, ...], tuple[float, ...]]
+    pixels: Pixels
     eps: float = 1e-6  #: of its layer norms
     activation: str | None = 'gelu'  #: of its feed-forward parts; None where files differ, so that one must say it
 
@@ -49,7 +50,7 @@ class Settings:
     arguments: Mapping[str, object] = field(default_factory=dict)  #: further ones of timm's model
     #: the part of the config that is about the encoder of images
     vision: Mapping[str, object] = field(default_factory=dict)
-    pixels: tuple[tuple[float, ...], tuple[float, ...]] | None = None  #: mean and standard deviation of each channel
+    pixels: Pixels | None = None  #: mean and standard deviation of each channel
 
 
 def settings_beside(path: str | Path) -> Settings:
@@ -74,10 +75,10 @@ def from_hub(config: dict, images: dict, source: str) -> Settings:
         size = trained.get('input_size')
         vision = {'image_size': list(size[1:]) if isinstance(size, list) else None}
         return Settings(source, None, config['architecture'], _dict(config.get('model_args')), vision,
-                        _pixels(trained.get('mean'), trained.get('std')))
+                        pixels_of(trained.get('mean'), trained.get('std')))
     vision = _dict(config.get('vision_config')) or config
     return Settings(source, str(config.get('model_type', '')) or None, None, {}, vision,
-                    _pixels(images.get('image_mean'), images.get('image_std')))
+                    pixels_of(images.get('image_mean'), images.get('image_std')))
 
 
 def from_open_clip(config: dict, images: dict, source: str) -> Settings:
@@ -91,7 +92,7 @@ def from_open_clip(config: dict, images: dict, source: str) -> Settings:
         stated |= {'num_attention_heads': width // head, 'layer_norm_eps': 1e-5,
                    'hidden_act': 'quick_gelu' if model.get('quick_gelu') else 'gelu'}
     return Settings(source, None, vision.get('timm_model_name'), {}, stated,
-                    _pixels(pixels.get('mean'), pixels.get('std')))
+                    pixels_of(pixels.get('mean'), pixels.get('std')))
 
 
 def _read(path: Path) -> dict:
@@ -105,7 +106,8 @@ def _dict(value: object) -> dict:
     return value if isinstance(value, dict) else {}
 
 
-def _pixels(mean: object, std: object) -> tuple | None:
+def pixels_of(mean: object, std: object) -> Pixels | None:
+    """Mean and standard deviation of each channel; None where they are not that."""
     sides = [tuple(map(float, side)) for side in (mean, std)
              if isinstance(side, list | tuple) and side and all(type(value) in (int, float) for value in side)]
     return tuple(sides) if len(sides) == 2 and len(sides[0]) == len(sides[1]) and min(sides[1]) > 0 else None

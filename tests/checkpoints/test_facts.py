@@ -44,9 +44,31 @@ def test_the_arguments_of_a_training_say_them(facts, args, heads, key):
 
 def test_the_config_of_a_run_says_heads_activation_and_grid(facts):
     assert facts(**cfg(type='VisionTransformer', arch='b', img_size=(288, 512), patch_size=16)) == Facts(
-        12, 'gelu', (18, 32), 'its config')
+        12, 'gelu', (18, 32), 'its config', 1e-6)
     assert facts(**cfg(type='MAEViT', arch=dict(num_heads=3), layer_cfgs=dict(act_cfg=dict(type='ReLU')))) == Facts(
-        3, 'relu', (14, 14), 'its config')
+        3, 'relu', (14, 14), 'its config', 1e-6)
+
+
+@pytest.mark.parametrize(('norm', 'eps'), [(dict(type='LN', eps=1e-3), 1e-3), (dict(type='LN'), 1e-5), (None, 1e-6)])
+def test_the_eps_of_the_hosts_norms_is_the_configs_or_the_hosts(facts, norm, eps):
+    """Of the layer norm that the host makes of it."""
+    settings = dict(type='VisionTransformer', **VIT) | (dict(norm_cfg=norm) if norm else {})
+    assert facts(**cfg(**settings)).eps == eps == MODELS.build(settings).ln1.eps
+
+
+@pytest.mark.parametrize('backbone', [dict(type='VisionTransformer', **VIT), dict(
+    type='mm_graft.TimmViT', model_name='vit_tiny_patch16_224', embed_dim=16, depth=1, num_heads=2, img_size=32)])
+@pytest.mark.parametrize('inside', [True, False])
+def test_the_config_of_a_run_says_how_images_are_normalized(facts, backbone, inside):
+    """The preprocessor stands in the model or beside it; of any number of channels."""
+    settings = dict(data_preprocessor=dict(mean=[51., 102., 0., 0., 25.5], std=[25.5] * 5))
+    config = Config(dict(model=dict(backbone=backbone, **settings)) if inside else dict(
+        model=dict(backbone=backbone), **settings))
+    found = facts(meta={'cfg': config.pretty_text}).pixels
+    assert found == ((0.2, 0.4, 0, 0, 0.1), (0.1, ) * 5)
+    assert facts(provenance={'pixels': [[0.5, 0.1], [0.25, 1]]}).pixels == ((0.5, 0.1), (0.25, 1))
+    for wrong in (5, [1], [[0.5], [0]], [[0.5], [0.1, 0.1]], [['x'], [1]]):
+        assert facts(provenance={'pixels': wrong}).pixels is None
 
 
 def test_a_config_of_a_vit_of_timm_says_what_timm_has(facts):

@@ -1,3 +1,4 @@
+import argparse
 import json
 
 import pytest
@@ -6,12 +7,15 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
-from mm_graft.checkpoints import CheckpointError, Origin, load_backbone, write_hub_folder
+from mm_graft.checkpoints import CheckpointError, Origin, convert_file, load_backbone, write_hub_folder
 from mm_graft.checkpoints.files import read_provenance
 from mm_graft.checkpoints.hub_folder import hidden_of
+from mm_graft.checkpoints.settings import IMAGENET
+from mm_graft.pretrained import load_pretrained
 from tests.checkpoints.hub import FAMILIES, HUB, check, images, loaded, outputs
 from tests.checkpoints.test_architecture import NAMED
 from tests.checkpoints.test_authors import SMALL, randomized
+from tests.tiny import VIT, recorded_checkpoint, vit_state
 
 HF = {'clip': 'clip-vision', 'siglip': 'siglip-vision', 'open-clip': 'clip-vision', 'beit-mim': 'beit',
       'vit-mae': 'vit'}
@@ -62,6 +66,40 @@ def test_a_runs_checkpoint_of_a_vit_of_timm_becomes_a_folder(name, tmp_path):
         torch.testing.assert_close(outputs(loaded(tmp_path / 'new'))['tokens'], model.forward_features(images()))
     written = json.loads((tmp_path / 'new/preprocessor_config.json').read_text())
     assert (written['image_mean'], written['image_std']) == ([0.2] * 3, [0.4] * 3)
+
+
+def test_a_runs_checkpoint_of_the_hosts_vit_keeps_its_normalization_and_norms(tmp_path):
+    """Of five channels; the file and the folder made of it, and a file for timm, know what the run knew."""
+    backbone = dict(type='mm_graft.GraftViT', **VIT, stop_grad_conv1=False, in_channels=5)
+    pixels = dict(mean=[51., 0., 0., 0., 102.], std=[25.5] * 5)
+    recorded_checkpoint(tmp_path / 'a.pth', dict(type='ImageClassifier', backbone=backbone), data_preprocessor=pixels)
+    write_hub_folder(Origin(tmp_path / 'a.pth'), tmp_path / 'new')
+    written = json.loads((tmp_path / 'new/preprocessor_config.json').read_text())
+    assert (written['image_mean'], written['image_std']) == ([0.2, 0, 0, 0, 0.4], [0.1] * 5)
+    assert json.loads((tmp_path / 'new/config.json').read_text())['layer_norm_eps'] == 1e-6
+    convert_file(Origin(tmp_path / 'a.pth'), tmp_path / 'b.safetensors', 'timm')
+    features = [load_pretrained(tmp_path / name)(torch.ones(2, 5, 32, 32) / 3)[1]
+                for name in ('a.pth', 'new', 'b.safetensors')]
+    torch.testing.assert_close(features[1], features[0])
+    torch.testing.assert_close(features[2], features[0])
+
+
+def test_what_a_file_does_not_say_is_its_own_familys_and_not_that_of_the_folder(tmp_path):
+    """MAE's authors normalize by ImageNet's mean and have norms of 1e-6; transformers' ViT by 0.5 and 1e-12."""
+    state = {'model': vit_state(), 'args': argparse.Namespace(num_heads=2)}
+    torch.save(state, tmp_path / 'mae.pth')
+    write_hub_folder(Origin(tmp_path / 'mae.pth', grid=(4, 4)), tmp_path / 'new')
+    written = json.loads((tmp_path / 'new/preprocessor_config.json').read_text())
+    assert written['image_mean'] == list(IMAGENET[0])
+    assert json.loads((tmp_path / 'new/config.json').read_text())['layer_norm_eps'] == 1e-6
+
+
+def test_a_folder_of_images_of_other_channels_must_know_their_mean(tmp_path):
+    state = vit_state() | {'patch_embed.proj.weight': torch.randn(16, 5, 8, 8)}
+    torch.save({'model': state, 'args': argparse.Namespace(num_heads=2)}, tmp_path / 'five.pth')
+    with pytest.raises(CheckpointError, match='images of 5 channels, by whose mean and std'):
+        write_hub_folder(Origin(tmp_path / 'five.pth', grid=(4, 4)), tmp_path / 'new')
+    assert not (tmp_path / 'new').exists()
 
 
 def test_positions_are_interpolated_on_request(tmp_path):
