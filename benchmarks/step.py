@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from benchmarks.batch import image_channels, image_size, pair, random_batch
 from benchmarks.clock import PhaseClock
+from mm_graft.host.first_weights import initialize
 from mm_graft.nested import nodes
 
 PHASES = ('preprocess', 'forward', 'backward', 'optimizer', 'ema')
@@ -108,7 +109,7 @@ def build_model(cfg: Config, img_size: int | None = None) -> nn.Module:
     if cfg.get('data_preprocessor') and not model.get('data_preprocessor'):
         model['data_preprocessor'] = cfg.data_preprocessor.to_dict()
     built = MODELS.build(ConfigDict(model))
-    built.init_weights()
+    initialize(built)
     return built
 
 

@@ -17,6 +17,7 @@ from mmengine.runner import set_random_seed
 from mmpretrain.registry import MODELS
 
 from mm_graft.analysis.training_curves import read_scalars
+from mm_graft.host.first_weights import initialize
 from mm_graft.progress import Progress
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -126,7 +127,7 @@ def save_initial_weights(cfg: Config, folder: Path, seed: int) -> Path:
     init_default_scope(cfg.default_scope)
     set_random_seed(seed)
     model = MODELS.build(cfg.model)
-    model.init_weights()
+    initialize(model)
     path = folder / 'epoch_0.pth'
     folder.mkdir(parents=True, exist_ok=True)
     torch.save({'state_dict': model.state_dict()}, path)

@@ -4,7 +4,6 @@ from importlib.util import find_spec
 
 import numpy as np
 from matplotlib.figure import Figure
-from sklearn.manifold import TSNE
 
 
 def embed(features: np.ndarray, perplexity: float = 30.0, seed: int = 0) -> np.ndarray:
@@ -20,6 +19,7 @@ def embed(features: np.ndarray, perplexity: float = 30.0, seed: int = 0) -> np.n
     unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
     if np.ptp(unit, axis=0).max() < 1e-6:  # collapsed; scikit-learn would divide by their spread and crash
         return np.zeros((len(features), 2))
+    from sklearn.manifold import TSNE  # a second that pages without a map do without
     return TSNE(perplexity=perplexity, init='pca', random_state=seed).fit_transform(unit)
 
 

@@ -1,10 +1,11 @@
-"""Something that happens right after a run has initialized its weights.
+"""Initializing weights without a line for each of them, and what happens right after a run has done it.
 
 MMEngine's Runner initializes the weights of its model and loads a checkpoint in one go, with no hook between the two.
 """
 
 from collections.abc import Callable
 
+from mmengine.logging import MMLogger
 from torch import nn
 
 
@@ -19,3 +20,14 @@ def after_init_weights(model: nn.Module, then: Callable[[], None]) -> None:
         then()
 
     model.init_weights = init_weights
+
+
+def initialize(model: nn.Module) -> None:
+    """``model.init_weights()`` without the host's list of all parameters, which fills screens."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel('WARNING')
+    try:
+        model.init_weights()
+    finally:
+        logger.setLevel(level)

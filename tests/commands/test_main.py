@@ -77,11 +77,13 @@ def test_each_command_with_a_path_is_among_the_wrong_paths():
     assert with_paths == {tuple(words[:1]) for words in WRONG_PATHS}
 
 
-def test_a_training_imports_nothing_slow_that_it_does_not_use(process):
-    code = ('import sys, mm_graft.models, mm_graft.engine, mm_graft.datasets, mm_graft.evaluation, '
-            'mm_graft.commands.start.session; '
+@pytest.mark.parametrize(('modules', 'used'), [
+    ('mm_graft.models, mm_graft.engine, mm_graft.datasets, mm_graft.evaluation, mm_graft.commands.start.session', []),
+    ('mm_graft.commands.start.report, mm_graft.evaluation.protocols', ['matplotlib'])])
+def test_nothing_slow_is_imported_that_is_not_used(process, modules, used):
+    code = (f'import sys, {modules}; '
             'print([name for name in ("timm", "scipy", "sklearn", "matplotlib", "pandas") if name in sys.modules])')
-    assert process('-W', 'ignore', '-c', code).stdout.splitlines()[-1] == '[]'
+    assert process('-W', 'ignore', '-c', code).stdout.splitlines()[-1] == str(used)
 
 
 def test_an_unknown_option_is_named_with_the_one_that_is_meant(capsys):

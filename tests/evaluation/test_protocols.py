@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from scipy.stats import binomtest
 
 from mm_graft.evaluation.knn import standardized
 from mm_graft.evaluation.linear_probe import LinearProbeSettings, sweep_grid
@@ -12,6 +13,7 @@ from mm_graft.evaluation.protocols import (
     ProtocolSettings,
     over_seeds,
     percent,
+    wilson_interval,
 )
 from mm_graft.evaluation.report import report_table
 
@@ -79,6 +81,15 @@ def test_accuracy_is_given_in_percent_with_its_interval():
     result = percent(0.5, 10)
     assert result['top1'] == 50
     assert result['interval95'] == pytest.approx([23.66, 76.34], abs=0.01)
+
+
+@pytest.mark.parametrize('hits', [0, 1, 6, 7])
+@pytest.mark.parametrize('confidence', [0.9, 0.95])
+def test_wilsons_interval_is_that_of_scipy(hits, confidence):
+    expected = binomtest(hits, 7).proportion_ci(confidence, 'wilson')
+    found = wilson_interval(hits, 7, confidence)
+    assert found == pytest.approx([expected.low, expected.high], abs=1e-12)
+    assert 0 <= found[0] < found[1] <= 1
 
 
 def test_knn_can_be_asked_to_standardize_first():

@@ -1,9 +1,10 @@
 import pytest
 import torch
+from mmengine.logging import MMLogger
 from mmengine.model import BaseModule
 from mmengine.runner import Runner
 
-from mm_graft.host.first_weights import after_init_weights
+from mm_graft.host.first_weights import after_init_weights, initialize
 from tests.tiny import grafted_mocov3, settings
 
 
@@ -33,3 +34,24 @@ def test_the_runner_initializes_by_the_models_own_method(tmp_path):
     after_init_weights(runner.model, lambda: calls.append(runner.iter))
     runner.train()
     assert calls == [0]
+
+
+def test_weights_are_initialized_without_a_line_for_each_of_them():
+    logger, lines, calls = MMLogger.get_current_instance(), [], []
+    model, before = Initialized(calls), (logger.level, list(logger.handlers))
+    logger.handlers[0].addFilter(keep := lambda record: bool(lines.append(record)))
+    try:
+        initialize(model)
+        assert (calls, lines) == (['own'], [])
+        logger.info('as before')
+    finally:
+        logger.handlers[0].removeFilter(keep)
+    assert len(lines) == 1
+    assert (logger.level, logger.handlers) == before
+
+
+def test_what_fails_to_initialize_leaves_the_logger_as_it_was():
+    level = MMLogger.get_current_instance().level
+    with pytest.raises(AttributeError):
+        initialize(torch.nn.Linear(1, 1))
+    assert MMLogger.get_current_instance().level == level

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.logging import MMLogger
 
 from mm_graft.analysis.data import evenly_spaced
 from mm_graft.analysis.gallery import draw_gallery, nearest_images
@@ -19,6 +18,7 @@ from mm_graft.commands.start.labels import class_features, labeled, to_tensor
 from mm_graft.encoders import Encoder, build_encoder, load_encoder
 from mm_graft.evaluation.label_free import label_free_measures
 from mm_graft.files import atomic_write
+from mm_graft.host.first_weights import initialize
 from mm_graft.image_folders import ImageList
 
 LOOKED_AT = 200  # images that the measures and the gallery take
@@ -62,13 +62,10 @@ def load_encoders(stages: list[Config], given: str | None) -> dict[str, Encoder]
 
 
 def untrained(cfg: Config) -> Encoder:
-    """The encoder with random weights, without the host's list of them all, which fills screens."""
+    """The encoder with random weights."""
     torch.manual_seed(cfg.randomness.seed)
-    encoder, logger = build_encoder(cfg), MMLogger.get_current_instance()
-    level = logger.level
-    logger.setLevel('WARNING')
-    encoder.init_weights()
-    logger.setLevel(level)
+    encoder = build_encoder(cfg)
+    initialize(encoder)
     return encoder.eval()
 
 
