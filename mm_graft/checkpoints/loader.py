@@ -77,15 +77,6 @@ def backbone_tensors(
         CheckpointError: the file is unusable, of another method, or of another size.
     """
     file = read_file(path, container, branch)
-    tensors, coverage = fit_file(backbone, file, layout, branch, resize, prefix, grid, channels)
-    return tensors, coverage
-
-
-def fit_file(
-    backbone: nn.Module, file: CheckpointFile, layout: str | None = None, branch: str = 'base', resize: bool = False,
-    prefix: str | None = None, grid: Grid | None = None, channels: bool = False,
-) -> tuple[StateDict, Coverage]:
-    """As :func:`backbone_tensors`, for a file that has been read."""
     branch = 'base' if file.is_average else branch
     try:
         layout, encoder = find_encoder(backbone, file.tensors, layout, branch, prefix)

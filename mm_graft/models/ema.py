@@ -81,13 +81,11 @@ class CosineMomentumEMA(BaseAveragedModel):
             return self.first + run_iteration(self._iteration)
         return self.first + self._iteration
 
-    @torch.no_grad()
     def copy_from(self, model: nn.Module) -> None:
         """Take over parameters and buffers as they are."""
         self.module.load_state_dict(model.state_dict())
         self.forget_pairs()
 
-    @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
         """Move every parameter that can still differ from its source, and count the step."""
         if self._iteration is None:

@@ -1,5 +1,6 @@
 import copy
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,7 +9,9 @@ from mmengine.runner import Runner
 from mmpretrain.models.utils import CosineEMA
 from torch import nn
 
+from mm_graft.engine.hooks.sharding_check_hook import ShardingCheckHook
 from mm_graft.models.ema import CosineMomentumEMA, cosine_momentum, ema_update_
+from mm_graft.sharding import FULLY_SHARD
 from tests.defaults import defaults
 from tests.models.selfsup.conmim_builders import config as conmim
 from tests.tiny import PREPROCESSOR, grafted_mocov3, settings
@@ -244,3 +247,8 @@ def test_moving_one_parameter_by_the_hosts_interface_is_the_same():
     averaged = torch.zeros(2)
     follower.avg_func(averaged, torch.ones(2), steps=5)
     assert averaged.tolist() == pytest.approx([0.05, 0.05])
+
+
+def test_a_run_that_shards_its_parameters_may_have_it(monkeypatch):
+    monkeypatch.setattr('mm_graft.engine.hooks.sharding_check_hook.sharding_of', lambda runner: FULLY_SHARD)
+    ShardingCheckHook().before_train(SimpleNamespace(model=nn.ModuleList([net(), CosineMomentumEMA(net())])))

@@ -210,3 +210,9 @@ def test_the_temperature_is_the_papers_and_so_is_the_bound_of_the_filter():
         assert defaults(loss) == {'temperature': 0.1}
     for loss in (filtered_contrast, FilteredContrastLoss):
         assert defaults(loss) == {'temperature': 0.1, 'max_similarity': 0.9}
+
+
+def test_a_key_exactly_as_similar_as_the_bound_stays_a_negative():
+    query, key, mask = torch.rand(1, 3, 3), torch.eye(3)[None], torch.ones(1, 3).bool()  # cosines of 0 between keys
+    torch.testing.assert_close(filtered_contrast(query, key, mask, max_similarity=0.0),
+                               denoising_contrast(query, key, mask))

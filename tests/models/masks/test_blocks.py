@@ -125,6 +125,11 @@ def test_each_image_may_have_a_ratio_of_its_own():
     assert 100 < hidden[2] <= 117
 
 
+def test_a_share_of_one_patch_hides_one_though_it_is_no_binary_fraction():
+    hidden = block_mask(64, (5, 5), 1 / 25, min_patches=1).sum(1)  # in float32 1/25 is a little less, and 25 of it 0
+    assert hidden.max() == 1
+
+
 def test_bad_spreads_are_refused():
     for settings, message in (({'ratio': (0.5, 0.1)}, '≤ the second'), ({'share': 0.0}, r'\(0, 1\]'),
                               ({'ratio': (0.0, 0.5)}, 'mask ratio 0.0'), ({'min_patches': 99}, 'smaller rectangle')):

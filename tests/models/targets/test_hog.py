@@ -163,5 +163,12 @@ def test_sizes_below_one_are_refused(options):
     HOGTarget(nbins=1, cells=(1, ), chunk_size=1)
 
 
+def test_the_cells_are_those_that_were_given_whatever_becomes_of_the_list():
+    cells = [4, 8]
+    target = HOGTarget(cells=cells)
+    cells.clear()
+    assert [part.shape[1] for part in target(torch.randn(1, 3, 16, 16))] == [16, 4]
+
+
 def test_the_papers_histogram_has_nine_bins_at_four_scales():
     assert defaults(HOGTarget) == {'nbins': 9, 'cells': (4, 8, 16, 32), 'random_bias': False, 'chunk_size': 64}
