@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Mapping
-from os.path import splitext
+from os.path import isdir, splitext
 
 from mmengine.fileio import LocalBackend, get_file_backend
 from mmengine.hooks import Hook
@@ -33,24 +33,33 @@ class ClassNamesHook(Hook):
         """Compare class names."""
         trained = ((checkpoint.get('meta') or {}).get('dataset_meta') or {}).get('classes')
         if trained and (self.loader == 'test_dataloader' or asked_to_resume(runner)):
-            number_by_name({'the checkpoint': trained, self.loader: getattr(runner, self.loader).dataset})
+            number_by_name({'the checkpoint': trained, **members(self.loader, getattr(runner, self.loader).dataset)})
 
 
 def check_data_sets(sets: Mapping[str, Dataset]) -> None:
     """Check that data sets (by loader) silently leave out no image, and have the same classes."""
-    for loader, dataset in sets.items():
-        check_folder(loader, innermost(dataset))
-    number_by_name(sets)
+    inside = {key: dataset for loader, whole in sets.items() for key, dataset in members(loader, whole).items()}
+    for key, dataset in inside.items():
+        check_folder(key, dataset)
+        check_pairs(key, dataset)
+    number_by_name(inside)
 
 
-def innermost(dataset: Dataset) -> Dataset:
-    """The data set inside wrappers such as ``RepeatDataset``."""
-    while hasattr(dataset, 'dataset'):
-        dataset = dataset.dataset
-    return dataset
+def members(loader: str, dataset: Dataset) -> dict[str, Dataset]:
+    """The data sets inside wrappers such as ``RepeatDataset`` and ``ConcatDataset``, ready, by key in the config."""
+    waiting, found = [(f'{loader}.dataset', dataset)], {}
+    while waiting:
+        key, dataset = waiting.pop(0)
+        inner = [(f'{key}.datasets.{index}', one) for index, one in enumerate(getattr(dataset, 'datasets', ()))]
+        inner += [(f'{key}.dataset', dataset.dataset)] if hasattr(dataset, 'dataset') else []
+        waiting += inner
+        if not inner:
+            getattr(dataset, 'full_init', lambda: None)()
+            found[key] = dataset
+    return found
 
 
-def check_folder(loader: str, dataset: Dataset) -> None:
+def check_folder(key: str, dataset: Dataset) -> None:
     """Report the images of a folder that the host's ``CustomDataset`` leaves out."""
     if not isinstance(dataset, CustomDataset) or isinstance(dataset, ImageFolder) or dataset.ann_file:
         return
@@ -60,18 +69,42 @@ def check_folder(loader: str, dataset: Dataset) -> None:
     left = [name for name in images.names if not dataset.is_valid_file(name)]
     endings = ', '.join(f'{ending} {count}' for ending, count in Counter(
         splitext(name)[1].lower() for name in left).most_common())
-    remedy = f'--cfg-options {loader}.dataset.type=mm_graft.ImageFolder'
+    remedy = f'--cfg-options {key}.type=mm_graft.ImageFolder'
     if dataset.with_label:
         read = {name.split('/')[0] for name in images.names if dataset.is_valid_file(name)}
         phantoms = [name for name in dataset.folder_to_idx if name not in read]
         if phantoms:
             raise ValueError(
-                f'{loader}: {type(dataset).__name__} counts folders as classes from which it reads no image: '
+                f'{key}: {type(dataset).__name__} counts folders as classes from which it reads no image: '
                 f'{shorten(phantoms)}' + (f' (left out: {endings})' if left else '') + f'; {remedy} reads every format '
                 'that can be decoded, and no hidden or empty folders')
     if left:
-        print_log(f'{loader}: {len(left)} of {len(images.names)} images below {dataset.img_prefix} are left out by '
+        print_log(f'{key}: {len(left)} of {len(images.names)} images below {dataset.img_prefix} are left out by '
                   f'{type(dataset).__name__} ({endings}); {remedy} reads them', logger='current', level=logging.WARNING)
+
+
+def check_pairs(key: str, dataset: Dataset) -> None:
+    """Report the images and masks of a folder that mmseg leaves out, having other endings or no partner."""
+    ending, mask_ending = getattr(dataset, 'img_suffix', None), getattr(dataset, 'seg_map_suffix', None)
+    folders = getattr(dataset, 'data_prefix', {})
+    if not ending or dataset.ann_file or not isdir(folders.get('img_path') or ''):
+        return
+    together = folders.get('seg_map_path') == folders['img_path']
+    images = [name for name in list_images(folders['img_path']).names
+              if not (together and name.endswith(mask_ending))]
+    left = [name for name in images if not name.endswith(ending)]
+    if left:
+        print_log(f'{key}: {len(left)} of {len(images)} images below {folders["img_path"]} are left out, as img_suffix '
+                  f'is {ending!r} (first {left[0]}); convert them, or join two data sets by ConcatDataset',
+                  logger='current', level=logging.WARNING)
+    if not isdir(folders.get('seg_map_path') or ''):
+        return
+    wanted = {name.replace(ending, mask_ending) for name in images}
+    alone = [name for name in list_images(folders['seg_map_path']).names
+             if name.endswith(mask_ending) and name not in wanted]
+    if alone:
+        print_log(f'{key}: {folders["seg_map_path"]} holds masks without an image: {len(alone)} (first {alone[0]})',
+                  logger='current', level=logging.WARNING)
 
 
 def number_by_name(sets: Mapping[str, Dataset | tuple[str, ...]]) -> None:
@@ -85,15 +118,14 @@ def number_by_name(sets: Mapping[str, Dataset | tuple[str, ...]]) -> None:
         if theirs == ours:
             continue
         more, fewer = [label for label in theirs if label not in ours], [label for label in ours if label not in theirs]
-        inner = innermost(dataset)
-        if not more and isinstance(inner, ImageFolder) and not inner.ann_file:
-            inner.number_by(ours)
+        if not more and isinstance(dataset, ImageFolder) and not dataset.ann_file:
+            dataset.number_by(ours)
             continue
         problem = '; '.join(filter(None, [
             f'only in {name}: {shorten(more)}' if more else '', f'only in {first}: {shorten(fewer)}' if fewer else '',
             '' if more or fewer else 'the order differs']))
         remedy = ('give both the same folders' if more else
-                  f'--cfg-options {name}.dataset.type=mm_graft.ImageFolder numbers folders by their names')
+                  f'--cfg-options {name}.type=mm_graft.ImageFolder numbers folders by their names')
         raise ValueError(f'{first} has {len(ours)} classes and {name} {len(theirs)}, so that labels differ: {problem}; '
                          + remedy)
 

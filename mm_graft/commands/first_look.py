@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import SyncBatchNorm
 from torch.utils.data import DataLoader
 
-from mm_graft.commands.data_checks import innermost
+from mm_graft.commands.data_checks import members
 from mm_graft.commands.first_masks import check_masks
 from mm_graft.commands.messages import INPUT_ERRORS, one_line
 from mm_graft.depth import find_backbone, unwrap
@@ -51,7 +51,8 @@ def first_look(runner: Runner) -> None:
             if name == 'train_dataloader' or not hasattr(model, 'decode_head'):  # whole pictures are tested by windows
                 check_sizes(name, model, inputs)
             if hasattr(model, 'decode_head'):
-                check_masks(name, model, innermost(loader.dataset))
+                for key, dataset in members(name, loader.dataset).items():
+                    check_masks(key, model, dataset)
 
 
 @contextmanager
@@ -76,7 +77,7 @@ def first_samples(name: str, loader: DataLoader) -> list:
         try:
             samples.append(loader.dataset[index])
         except INPUT_ERRORS as error:
-            raise ValueError(f'{name}: sample {index} of {type(innermost(loader.dataset)).__name__} cannot be made: '
+            raise ValueError(f'{name}: sample {index} of {type(loader.dataset).__name__} cannot be made: '
                              f'{one_line(error)}') from error
     return samples
 

@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mm_graft.commands.batches import accumulation
-from mm_graft.commands.data_checks import check_data_sets
+from mm_graft.commands.data_checks import check_data_sets, members
 from mm_graft.depth import unwrap
 from mm_graft.models.grids import check_grids
 from mm_graft.nested import value_at
@@ -43,7 +43,8 @@ def check_data(runner: Runner) -> None:
     check_data_sets({name: loop.dataloader.dataset for name, loop in loops.items() if loop is not None})
     if isinstance(runner.model, nn.Module):  # runners that shard build it later
         check_grids(unwrap(runner.model))
-    check_classes(runner.cfg, getattr(runner.train_dataloader.dataset, 'metainfo', None) or {})
+    first = next(iter(members('train_dataloader', runner.train_dataloader.dataset).values()))
+    check_classes(runner.cfg, getattr(first, 'metainfo', None) or {})
 
 
 def check_length(runner: Runner) -> None:

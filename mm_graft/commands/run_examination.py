@@ -7,7 +7,7 @@ from mmengine.registry import DATASETS, init_default_scope
 from torch.utils.data import Dataset
 
 from mm_graft.commands.batches import processes
-from mm_graft.commands.data_checks import check_data_sets, classes_of, innermost
+from mm_graft.commands.data_checks import check_data_sets, classes_of, members
 from mm_graft.image_files import BadImageError, read_header, read_image_bytes
 from mm_graft.image_folders import shorten
 from mm_graft.nested import value_at
@@ -49,14 +49,13 @@ def describe_warmup(cfg: Config) -> str:
 def describe_classes(sets: dict[str, Dataset]) -> str:
     """Names of the classes, the same in all data sets."""
     check_data_sets(sets)
-    names = {name: classes_of(dataset) for name, dataset in sets.items()}
+    names = {name: classes_of(next(iter(members(name, dataset).values()))) for name, dataset in sets.items()}
     return '; '.join(f'{name}: {len(found)} ({shorten(found)})' if found else f'{name}: without classes'
                      for name, found in names.items())
 
 
 def describe_images(dataset: Dataset) -> str:
     """How many of some evenly spread images can be read."""
-    dataset = innermost(dataset)
     rows = range(0, len(dataset), max(1, len(dataset) // SAMPLE))
     paths = [info['img_path'] for row in rows if 'img_path' in (info := dataset.get_data_info(row))]
     bad = []

@@ -68,7 +68,7 @@ def test_classes_are_named_and_must_agree(sets):
 
 
 def test_other_classes_are_refused(sets):
-    with pytest.raises(ValueError, match='only in val_dataloader: c'):
+    with pytest.raises(ValueError, match=r'only in val_dataloader\.dataset: c'):
         describe_classes(sets('ab', 'abc'))
 
 
