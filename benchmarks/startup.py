@@ -4,11 +4,14 @@
 
 Each row is a process of its own, the least of some rounds. The first steps are runs of one iteration of the same tiny
 MAE: by `mm_graft train` with all hooks of `_base_/runtime.py`, and by the host's Runner with the host's. The other
-commands get a checkpoint of that MAE and eight small images, so that what they take is what every use of them takes.
+commands get a checkpoint of that MAE and eight small images, so that what they take is what every use of them takes;
+`mm_graft start` is stopped at its first line of training, and what its reading processes take does not count.
 """
 
 import argparse
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -46,6 +49,8 @@ work_dir = {work_dir!r}
 HOST_RUN = ('import sys, mmpretrain.models; from mmengine.config import Config; from mmengine.runner import Runner; '
             'Runner.from_cfg(Config.fromfile(sys.argv[1])).train()')
 IMPORTS = 'import mmpretrain.models'
+START = '`mm_graft start`, first line of training'
+UNTIL = {START: 'Epoch(train)'}  # what is printed when a row's time ends; the others' processes end
 
 
 def leaves(parser: argparse.ArgumentParser) -> list[list[str]]:
@@ -77,6 +82,7 @@ def programs(folder: Path) -> dict[str, list[list[str]]]:
         '`import mmpretrain.models`': [['-W', 'ignore', '-c', IMPORTS]],
         "the host's Runner, first step": [['-W', 'ignore', '-c', HOST_RUN, str(folder / 'host.py')]],
         '`mm_graft train`, first step': [[*ours, 'train', str(folder / 'ours.py')]],
+        START: [[*ours, 'start', str(images), '--minutes', '0.01', '--out', str(folder / 'start')]],
         **{f'`mm_graft {name}`': [[*ours, *name.split(), *words]] for name, words in results(folder).items()},
     }
 
@@ -97,17 +103,26 @@ def results(folder: Path) -> dict[str, list[str]]:
     }
 
 
-def processor_seconds(arguments: Sequence[str], wrong: bool = False) -> float:
+def processor_seconds(arguments: Sequence[str], wrong: bool = False, until: str | None = None) -> float:
     """What a process of this Python takes, its own time and the system's.
 
+    Args:
+        arguments: of Python.
+        wrong: whether it should fail.
+        until: what a line of its output has in it, after which it is killed.
+
     Raises:
-        RuntimeError: it failed, or did not although the arguments are ``wrong``.
+        RuntimeError: it failed, or did not although it should, or ended without that line.
     """
-    process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                               cwd=ROOT, env={**os.environ, 'OMP_NUM_THREADS': '1'})
+    process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                               text=True, cwd=ROOT, env={**os.environ, 'OMP_NUM_THREADS': '1'}, start_new_session=True)
+    for line in process.stdout:
+        if until and until in line:
+            os.killpg(process.pid, signal.SIGKILL)
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    if bool(process.returncode) != wrong:
+    killed = process.returncode == -signal.SIGKILL
+    if killed != bool(until) or (bool(process.returncode) != wrong and not killed):
         raise RuntimeError(f'{" ".join(arguments)} ended with status {process.returncode}')
     return used.ru_utime + used.ru_stime
 
@@ -127,8 +142,11 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         rows = programs(Path(folder))
-        rounds = [{name: [processor_seconds(call, name.startswith('a wrong')) for call in calls]
-                   for name, calls in rows.items()} for _ in range(args.rounds)]
+        rounds = []
+        for _ in range(args.rounds):
+            rounds.append({name: [processor_seconds(call, name.startswith('a wrong'), UNTIL.get(name))
+                                  for call in calls] for name, calls in rows.items()})
+            shutil.rmtree(Path(folder) / 'start')
     found = {name: max(min(taken) for taken in zip(*(one[name] for one in rounds))) for name in rows}
     print(markdown(found))
     if args.page:

@@ -87,10 +87,10 @@ class GraftViT(MoCoV3ViT):
 
     def run_block(self, block: nn.Module, tokens: Tensor) -> Tensor:
         """One block; recomputed in the backward pass if ``with_cp`` and if there is anything to differentiate."""
-        trained = tokens.requires_grad or not is_frozen(block)
         lean = self.class_token_only and self.training and block is self.layers[-1]
         run = partial(class_token_through, block) if lean else block
-        if self.with_cp and self.training and trained and torch.is_grad_enabled():
+        recomputed = self.with_cp and self.training and torch.is_grad_enabled()
+        if recomputed and (tokens.requires_grad or not is_frozen(block)):
             return checkpoint(run, tokens, use_reentrant=False)
         return run(tokens)
 
