@@ -47,7 +47,7 @@ def adopt(runner: Runner, checkpoint: dict, path: str, folder: str) -> None:
     found += settle_place(runner, checkpoint, path)
     settle_gradients(runner, checkpoint, found)
     check_end(runner, checkpoint, found, path)
-    settle_hub(runner, checkpoint, found, Path(path).resolve().parent == Path(folder).resolve())
+    settle_hub(runner, checkpoint, found, folder if Path(path).resolve().parent == Path(folder).resolve() else None)
     found += settle_optimizers(runner, checkpoint, found)
     for change in dict.fromkeys(map(str, found)):
         runner.logger.warning(f'resumed with changed {change}')
@@ -167,13 +167,22 @@ def check_end(runner: Runner, checkpoint: dict, found: list[Change], path: str) 
                          f'the changed {trained[0]}; let the run be longer, or start a new one in another --work-dir')
 
 
-def settle_hub(runner: Runner, checkpoint: dict, found: list[Change], at_home: bool) -> None:
-    """Keep in the message hub only what still holds."""
+def settle_hub(runner: Runner, checkpoint: dict, found: list[Change], folder: str | None) -> None:
+    """Keep in the message hub only what still holds.
+
+    The host removes the best file by its path when there is a better one. Where a folder was copied, or the run goes on
+    in another one (``folder`` is None), that is a file of another run.
+    """
     info, now = checkpoint['message_hub']['runtime_info'], runner.message_hub.runtime_info
     info.update({key: now[key] for key in OF_THIS_START if key in now})
-    if not at_home:  # the best file of the other folder would be removed for a better one, and others by their names
-        for key in [key for key in info if key.startswith('best_ckpt') or key in ('keep_ckpt_ids', 'last_ckpt')]:
+    for key in [key for key in info if key.startswith('best_ckpt') or key == 'last_ckpt']:
+        here = folder and Path(folder, Path(str(info[key])).name)
+        if here and here.exists():
+            info[key] = str(here)
+        else:
             del info[key]
+    if folder is None:
+        info.pop('keep_ckpt_ids', None)  # names of files that it will write
     other_score = [change for change in found if SCORING.match(change.key)]
     best = [key for key in info if key.startswith(('best_score', 'best_ckpt'))]
     if best and other_score:

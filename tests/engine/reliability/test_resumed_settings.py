@@ -1,7 +1,10 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from mmengine.hooks import EMAHook, Hook
 
+from mm_graft.engine.reliability.resumed_settings import settle_hub
 from mm_graft.engine.schedulers.warmup_cosine import warmup_cosine
 from tests.resumed_parts import LENGTH, groups, run, state
 from tests.tiny import grafted_mocov3, mae
@@ -174,3 +177,22 @@ def test_without_a_record_of_the_config_the_rest_is_compared(whole, tmp_path):
     _, said = run(tmp_path / 'on', CHANGES['rate'], resume=str(tmp_path / 'old.pth'))
     assert [line for line in said if 'does not say with which settings' in line]
     assert 'resumed with changed initial_lr of the optimizer: 0.001 → 0.05' in said
+
+
+@pytest.mark.parametrize('where', ['same folder', 'moved or copied', 'another folder', 'gone'])
+def test_the_best_file_of_another_folder_is_never_taken_for_the_runs_own(tmp_path, where):
+    for folder in ('here', 'there'):
+        (tmp_path / folder).mkdir()
+        for name in ('best.pth', 'epoch_1.pth'):
+            (tmp_path / folder / name).touch()
+    if where == 'gone':
+        (tmp_path / 'here' / 'best.pth').unlink()
+    recorded = str(tmp_path / ('here' if where == 'same folder' else 'there') / 'best.pth')
+    info = {'best_ckpt': recorded, 'best_ckpt_a': recorded, 'best_score': 1., 'keep_ckpt_ids': [1], 'iter': 3}
+    runner = SimpleNamespace(message_hub=SimpleNamespace(runtime_info={}), logger=None)
+    settle_hub(runner, {'message_hub': {'runtime_info': info}}, [],
+               None if where == 'another folder' else str(tmp_path / 'here'))
+    own = str(tmp_path / 'here' / 'best.pth')
+    files = {} if where in ('another folder', 'gone') else {'best_ckpt': own, 'best_ckpt_a': own}
+    kept = {} if where == 'another folder' else {'keep_ckpt_ids': [1]}
+    assert info == {'best_score': 1., 'iter': 3, **files, **kept}
