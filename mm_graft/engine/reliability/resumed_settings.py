@@ -28,6 +28,8 @@ COMPARED = {*signature(Runner.__init__).parameters, 'runner_type', 'model_wrappe
 ANOTHER_RUN = re.compile(r'model(\.backbone)?\.type|optim_wrapper\.(\w+\.)?optimizer\.type|train_cfg\.type')
 TRAINING = re.compile(r'(model|optim_wrapper|param_scheduler|randomness|data_preprocessor)\b|'
                       r'train_dataloader\.(batch_size|dataset)\b')
+ORDER = re.compile(r'train_dataloader\.(batch_)?sampler\b')
+STARTING = re.compile(r'^default_hooks\.init\b|\.(init_cfg|pretrained)\b')
 STEP = re.compile(r'\.accumulative_counts$|^iterations of an epoch$')
 SCORING = re.compile(r'val_evaluator\b|val_dataloader\.dataset\b|default_hooks\.checkpoint\.(save_best|rule)\b')
 WAY_OUT = 'resume with the old value, or start a new run in another --work-dir (load_from takes the weights)'
@@ -44,13 +46,14 @@ def adopt(runner: Runner, checkpoint: dict, path: str, folder: str) -> None:
     refuse_other_runs(found, path)
     restore_trained_weights(runner, checkpoint)
     check_fit(unwrap(runner.model), checkpoint['state_dict'], path)
-    found += settle_place(runner, checkpoint, path)
+    found += settle_place(runner, checkpoint, path, [change for change in found if ORDER.match(change.key)])
     settle_gradients(runner, checkpoint, found)
     check_end(runner, checkpoint, found, path)
     settle_hub(runner, checkpoint, found, folder if Path(path).resolve().parent == Path(folder).resolve() else None)
     found += settle_optimizers(runner, checkpoint, found)
-    for change in dict.fromkeys(map(str, found)):
-        runner.logger.warning(f'resumed with changed {change}')
+    for text, change in {str(change): change for change in found}.items():
+        runner.logger.warning(f'changed {text}; it has no effect, as a resumed run has the weights of its checkpoint'
+                              if STARTING.search(change.key) else f'resumed with changed {text}')
 
 
 def check_kind(checkpoint: dict, path: str) -> None:
@@ -108,8 +111,15 @@ def check_fit(model: object, state: dict, path: str) -> None:
                          'was made with, or start a new run (load_from takes the weights that fit)')
 
 
-def settle_place(runner: Runner, checkpoint: dict, path: str) -> list[Change]:
-    """Convert finished iterations to the new length of an epoch, and use the seed of the new command."""
+def settle_place(runner: Runner, checkpoint: dict, path: str, order: list[Change]) -> list[Change]:
+    """Convert finished iterations to the new length of an epoch, and use the seeds of the new command.
+
+    Args:
+        runner: as for :func:`adopt`.
+        checkpoint: likewise.
+        path: likewise.
+        order: changed settings of the order of images.
+    """
     meta, info = checkpoint['meta'], checkpoint['message_hub']['runtime_info']
     found = []
     seed, asked = meta.get('seed'), asked_seed(runner)
@@ -120,14 +130,15 @@ def settle_place(runner: Runner, checkpoint: dict, path: str) -> list[Change]:
         length = len(runner.train_dataloader)
         if length != place.epoch_length:
             found.append(Change('iterations of an epoch', place.epoch_length, length))
-    if found and (place.within_epoch or not place.epoch_length):
-        raise ValueError(f'{path} is from the middle of an epoch and cannot continue with a changed {found[0]}, which '
-                         'would repeat images and skip others; keep it, or resume from the end of an epoch')
+    if (found or order) and (place.within_epoch or not place.epoch_length):
+        raise ValueError(f'{path} is from the middle of an epoch and cannot continue with a changed '
+                         f'{(*found, *order)[0]}, which would repeat images and skip others; keep it, or resume from '
+                         'the end of an epoch')
+    if PLACE in info and any(change.key.endswith('.seed') for change in (*found, *order)):
+        info[PLACE]['sampler_seed'] = None  # not to be taken over
     for change in found:
         if change.key == 'randomness.seed':
             meta['seed'] = asked
-            if PLACE in info:
-                info[PLACE]['sampler_seed'] = None  # not to be taken over
         else:
             meta['iter'] = info['iter'] = place.epochs * change.new
             info['max_iters'] = info['max_epochs'] * change.new

@@ -109,6 +109,8 @@ REFUSED = {
               r'neck\.decoder_blocks\.1\.\S+ is not in it'),
     'seed': ({'randomness.seed': 1}, r'middle of an epoch.*randomness\.seed: 0 → 1.*from the end of an epoch'),
     'batch': ({'train_dataloader.batch_size': 2}, r'middle of an epoch.*iterations of an epoch: 4 → 8'),
+    'order': ({'train_dataloader.sampler.shuffle': False}, r'middle of an epoch.*sampler\.shuffle: True → False'),
+    'order\'s seed': ({'train_dataloader.sampler.seed': 5}, r'middle of an epoch.*sampler\.seed: not set → 5'),
     'images': ({'train_dataloader.dataset.count': 20}, r'middle of an epoch.*iterations of an epoch: 4 → 5'),
     'too short': ({'train_cfg.max_epochs': 2}, r'has finished 10 iterations, but the length of the run is now 8'),
 }
@@ -177,6 +179,22 @@ def test_without_a_record_of_the_config_the_rest_is_compared(whole, tmp_path):
     _, said = run(tmp_path / 'on', CHANGES['rate'], resume=str(tmp_path / 'old.pth'))
     assert [line for line in said if 'does not say with which settings' in line]
     assert 'resumed with changed initial_lr of the optimizer: 0.001 → 0.05' in said
+
+
+def test_after_an_epoch_another_seed_of_the_sampler_holds(whole, tmp_path):
+    runner, said = run(tmp_path / 'on', {'train_dataloader.sampler.seed': 5}, resume=str(whole / 'epoch_2.pth'))
+    assert runner.train_dataloader.sampler.seed == 5
+    assert 'resumed with changed train_dataloader.sampler.seed: not set → 5' in said
+
+
+@pytest.mark.parametrize(('key', 'value'), [
+    ('default_hooks.init', dict(type='mm_graft.LoadBackboneHook', checkpoint='new.pth')),
+    ('model.backbone.init_cfg', dict(type='Kaiming', layer='Linear'))])
+def test_settings_of_the_start_are_not_said_to_hold(whole, tmp_path, key, value):
+    _, said = run(tmp_path / 'on', {key: value}, resume=str(whole / 'epoch_2.pth'))
+    line, = [line for line in said if 'changed' in line]
+    assert line.startswith(f'changed {key}')
+    assert line.endswith('it has no effect, as a resumed run has the weights of its checkpoint')
 
 
 @pytest.mark.parametrize('where', ['same folder', 'moved or copied', 'another folder', 'gone'])
