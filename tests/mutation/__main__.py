@@ -43,7 +43,8 @@ SOURCES = (
     'evaluation/label_free.py', 'evaluation/features.py', 'evaluation/online_probe.py',
     'evaluation/attentive_fusion.py', 'evaluation/layer_features.py', 'evaluation/shots.py', 'evaluation/splits.py')
 FURTHER_TESTS = {
-    'mm_graft/engine/optimizers/graft_constructor.py': ['tests/engine/optimizers/test_frozen_stages.py'],
+    'mm_graft/engine/optimizers/graft_constructor.py': [
+        'tests/engine/optimizers/test_frozen_stages.py', 'tests/engine/optimizers/test_kinds.py'],
 }
 
 

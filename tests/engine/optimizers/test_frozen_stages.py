@@ -60,9 +60,9 @@ def process_group(tmp_path):
 def test_a_distributed_wrapper_must_expect_frozen_stages(process_group):
     model = MODELS.build(grafted_mocov3())
     wrapped = nn.parallel.DistributedDataParallel(model)
-    build(HALVES, model=wrapped)
+    build(dict(stage_lr_mult=[0.1, 1.0]), model=wrapped)
     with pytest.raises(ValueError, match=r'multiplier of 0.*find_unused_parameters=True'):
-        build(dict(stage_lr_mult=[0.0, 1.0]), model=wrapped)
+        build(dict(stage_lr_mult=[0.0, 0.5]), model=wrapped)
     expecting = nn.parallel.DistributedDataParallel(model, find_unused_parameters=True)
     build(dict(stage_lr_mult=[0.0, 1.0]), model=expecting)
     assert not model.backbone.cls_token.requires_grad

@@ -131,10 +131,12 @@ def test_two_processes_are_one_batch_even_if_one_has_nothing(tmp_path, rows):
 
 
 def test_bad_settings_are_refused():
-    with pytest.raises(ValueError, match='the share that the center keeps'):
-        Centering(3, momentum=1.5)
+    for momentum in (-0.1, 1.5):
+        with pytest.raises(ValueError, match='the share that the center keeps'):
+            Centering(3, momentum=momentum)
     with pytest.raises(ValueError, match='at least 1'):
         SinkhornKnopp(3, iterations=0)
+    SinkhornKnopp(3, iterations=1)
 
 
 def test_three_rounds_and_a_center_of_nine_tenths_are_usual():
