@@ -1,7 +1,7 @@
 """An encoder by itself: every patch visible, behind the normalization that it was trained with."""
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mm_graft.checkpoints import load_backbone
 from mm_graft.checkpoints.resize import grid_of
-from mm_graft.depth import find_backbone
+from mm_graft.depth import blocks_of, find_backbone
 
 LEFT_OUT = ('init_cfg', 'adapters')  # of a backbone's settings: weights come from a file, adapters merged
 
@@ -44,6 +44,20 @@ def out_type_of(backbone: nn.Module, out_type: str) -> Iterator[None]:
     finally:
         if known:
             backbone.out_type = configured
+
+
+@contextmanager
+def outputs_of_blocks(backbone: nn.Module, keep: Callable[[Tensor], Tensor] = lambda tokens: tokens
+                      ) -> Iterator[list[Tensor]]:
+    """While open, every forward pass leaves in the list what is kept of the tokens (B, N, D) behind each block."""
+    outputs: list[Tensor] = []
+    handles = [block.register_forward_hook(lambda module, args, output: outputs.append(keep(output)))
+               for block in blocks_of(backbone)]
+    try:
+        yield outputs
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 class Encoder(BaseModel):

@@ -11,16 +11,19 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
+import numpy as np
+
 LIMIT = 2**28  # bytes of a text; the list of ImageNet-21k with full paths has half of that
 JSON_LIMIT = 2**25  # bytes of a JSON file; as Python objects it may take twenty times as much memory
 MAX_DEPTH = 100  # of nested JSON
 LINE_LIMIT = 2**20  # bytes of a line
+FACTS, CHECKSUMS = 'facts.json', 'sha256'  # beside arrays
 LEFT_OVER = re.compile(r'\.(?P<name>.+)\.[0-9a-f]{8}\.part')
 
 
@@ -158,6 +161,25 @@ def atomic_folder(folder: str | Path) -> Iterator[Path]:
         except OSError:
             if not folder.is_dir():
                 raise
+
+
+def write_arrays(folder: Path, arrays: Mapping[str, np.ndarray], facts: dict) -> None:
+    """Write a folder with arrays, facts about them, and checksums, as :func:`atomic_folder` does."""
+    with atomic_folder(folder) as part:
+        for name, array in arrays.items():
+            np.save(part / f'{name}.npy', array)
+        written = {name: sha256_of_file(part / f'{name}.npy') for name in arrays}
+        (part / FACTS).write_text(json.dumps({**facts, CHECKSUMS: written}))
+
+
+def read_arrays(folder: Path, names: Iterable[str], mode: str) -> tuple[list[np.ndarray], dict]:
+    """Arrays of a folder, mapped from the disk, and the facts; a ``ValueError`` if they are not as written."""
+    facts = read_small_json(folder / FACTS)
+    written = facts.get(CHECKSUMS) if isinstance(facts, dict) else None
+    if not isinstance(written, dict) or any(written.get(name) != sha256_of_file(folder / f'{name}.npy')
+                                            for name in names):
+        raise ValueError(f'{folder} is not as it was written')
+    return [np.load(folder / f'{name}.npy', mmap_mode=mode) for name in names], facts
 
 
 def _reserve(path: Path) -> tuple[Path, int]:

@@ -5,7 +5,7 @@ from mmengine.registry import MODELS
 from timm.models import VisionTransformer
 
 from mm_graft.checkpoints import CheckpointError
-from mm_graft.encoders import Encoder, build_encoder, encode_full, load_encoder, normalization_of
+from mm_graft.encoders import Encoder, build_encoder, encode_full, load_encoder, normalization_of, outputs_of_blocks
 from tests.tiny import PREPROCESSOR, VIT, mae, mae_file
 
 
@@ -33,6 +33,18 @@ def test_of_several_outputs_the_last_is_taken():
     first, last = backbone(images)
     assert torch.equal(encode_full(backbone, images), last)
     assert not torch.equal(first, last)
+
+
+def test_what_is_kept_of_each_block_is_listed_while_that_is_asked_for():
+    backbone, images = timm_vit(), torch.rand(3, 3, 32, 32)
+    with outputs_of_blocks(backbone) as tokens:
+        encode_full(backbone, images)
+    assert torch.equal(backbone.norm(tokens[1]), encode_full(backbone, images))
+    with outputs_of_blocks(backbone, keep=lambda tokens: tokens[:, 0]) as kept:
+        encode_full(backbone, images)
+    assert all(torch.equal(part, whole[:, 0]) for part, whole in zip(kept, tokens))
+    assert len(kept) == 2
+    assert len(tokens) == 2  # closed before
 
 
 def test_sizes_are_those_of_the_patch_embedding():

@@ -8,6 +8,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mm_graft.files import (
@@ -16,10 +17,12 @@ from mm_graft.files import (
     atomic_write,
     open_regular,
     parse_json,
+    read_arrays,
     read_lines,
     read_small_json,
     read_small_text,
     remove_abandoned,
+    write_arrays,
 )
 
 
@@ -200,3 +203,18 @@ def test_a_folder_that_another_process_put_there_meanwhile_stays(tmp_path, monke
         (part / 'ours').touch()
     assert [path.name for path in folder.iterdir()] == ['theirs']
     assert [path.name for path in tmp_path.iterdir()] == ['kept']
+
+
+def test_arrays_come_back_with_their_facts_and_only_as_they_were_written(tmp_path):
+    folder, arrays = tmp_path / 'kept', {'a': np.arange(6).reshape(2, 3), 'b': np.array([0.5])}
+    write_arrays(folder, arrays, {'of': 'two'})
+    found, facts = read_arrays(folder, ('b', 'a'), 'r')
+    assert [part.tolist() for part in found] == [[0.5], [[0, 1, 2], [3, 4, 5]]]
+    assert facts['of'] == 'two'
+    write_arrays(folder, {'a': np.zeros(2)}, {})  # takes its place
+    assert not (folder / 'b.npy').exists()
+    assert read_arrays(folder, ('a', ), 'r')[0][0].tolist() == [0, 0]
+    for missing in ({}, [], {'sha256': {'a': 'other'}}):
+        (folder / 'facts.json').write_text(json.dumps(missing))
+        with pytest.raises(ValueError, match='not as it was written'):
+            read_arrays(folder, ('a', ), 'r')

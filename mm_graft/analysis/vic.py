@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mm_graft.depth import blocks_of
+from mm_graft.encoders import outputs_of_blocks
 from mm_graft.equations import off_diagonal_energy
 
 TERMS = ('variance', 'covariance', 'invariance', 'norm')
@@ -57,14 +57,8 @@ def vic(first: Tensor, second: Tensor) -> VIC:
 @torch.no_grad()
 def block_means(encoder: nn.Module, encode: Callable[[Tensor], object], images: Tensor) -> Tensor:
     """Output of every block, before the final norm, mean over all tokens with the class token: (blocks, B, D)."""
-    outputs: list[Tensor] = []
-    handles = [block.register_forward_hook(lambda module, inputs, output: outputs.append(output.mean(1)))
-               for block in blocks_of(encoder)]
-    try:
+    with outputs_of_blocks(encoder, keep=lambda tokens: tokens.mean(1)) as outputs:
         encode(images)
-    finally:
-        for handle in handles:
-            handle.remove()
     return torch.stack(outputs)
 
 

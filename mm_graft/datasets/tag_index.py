@@ -7,7 +7,6 @@ the captions, of the label file and by the settings, and is used only if its arr
 """
 
 import hashlib
-import json
 from array import array
 from collections import Counter
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from mm_graft.datasets.hashtags import LabelSet, extract_hashtags
-from mm_graft.files import atomic_folder, parse_json, read_lines, read_small_json, sha256_of_file
+from mm_graft.files import CHECKSUMS, parse_json, read_arrays, read_lines, sha256_of_file, write_arrays
 
 ARRAYS = ('places', 'starts', 'labels')
 REMEMBERED = 100_000  # different unmapped tags; above twice as many the rarest are forgotten
@@ -64,11 +63,7 @@ class TagIndex:
 
     def save(self, folder: Path) -> None:
         """Write the folder atomically, replacing an existing one."""
-        with atomic_folder(folder) as part:
-            for name in ARRAYS:
-                np.save(part / f'{name}.npy', getattr(self, name))
-            written = {f'{name}.npy': sha256_of_file(part / f'{name}.npy') for name in ARRAYS}
-            (part / 'counts.json').write_text(json.dumps({**self.counts, 'sha256': written}))
+        write_arrays(folder, {name: getattr(self, name) for name in ARRAYS}, self.counts)
 
     @classmethod
     def load(cls, folder: Path, num_labels: int) -> 'TagIndex':
@@ -78,12 +73,9 @@ class TagIndex:
             OSError: it cannot be read.
             ValueError: it holds something else than what was written, or no index for so many labels.
         """
-        counts = read_small_json(folder / 'counts.json')
-        written = counts.pop('sha256', None) if isinstance(counts, dict) else None
-        if not isinstance(written, dict) or any(written.get(f'{name}.npy') != sha256_of_file(folder / f'{name}.npy')
-                                                for name in ARRAYS):
-            raise ValueError(f'{folder} is not as it was written')
-        index = cls(*(np.load(folder / f'{name}.npy', mmap_mode='r') for name in ARRAYS), counts)
+        arrays, counts = read_arrays(folder, ARRAYS, 'r')
+        del counts[CHECKSUMS]
+        index = cls(*arrays, counts)
         index.check(num_labels)
         return index
 

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from mm_graft.evaluation.reading import BadImage
 from mm_graft.evaluation.report import write_json
-from mm_graft.files import atomic_folder, read_small_json, sha256_of_file
+from mm_graft.files import CHECKSUMS, read_arrays, read_small_json, write_arrays
 
 ARRAYS = ('features', 'labels', 'indices')
 
@@ -62,11 +62,8 @@ def save_features(folder: Path, features: Tensor, labels: Tensor, indices: Tenso
     if not finite.all():
         raise ValueError(f'the features of {int((~finite).sum())} of {len(features)} images are NaN or infinite; is '
                          'the checkpoint corrupt?')
-    with atomic_folder(folder) as part:
-        for name, array in zip(ARRAYS, (features, labels, indices)):
-            np.save(part / f'{name}.npy', array.numpy())
-        write_json(part / 'meta.json', {'bad': [list(image) for image in bad],
-                                        'sha256': {name: sha256_of_file(part / f'{name}.npy') for name in ARRAYS}})
+    arrays = (array.numpy() for array in (features, labels, indices))
+    write_arrays(folder, dict(zip(ARRAYS, arrays)), {'bad': [list(image) for image in bad]})
 
 
 def load_features(folder: Path, num_images: int) -> Features | None:
@@ -82,18 +79,14 @@ def load_features(folder: Path, num_images: int) -> Features | None:
 
 
 def _read(folder: Path, num_images: int) -> Features:
-    meta = read_small_json(folder / 'meta.json')
-    written = meta.get('sha256') if isinstance(meta, dict) else None
-    if not isinstance(written, dict) or any(written.get(name) != sha256_of_file(folder / f'{name}.npy')
-                                            for name in ARRAYS):
-        raise ValueError('they do not match their checksums')
-    features, labels, indices = (torch.from_numpy(np.load(folder / f'{name}.npy', mmap_mode='c')) for name in ARRAYS)
-    bad = [BadImage(*image) for image in meta['bad']]
+    arrays, facts = read_arrays(folder, ARRAYS, 'c')
+    features, labels, indices = map(torch.from_numpy, arrays)
+    bad = [BadImage(*image) for image in facts['bad']]
     if not (features.ndim == 2 and len(features) == len(labels) == len(indices) == num_images - len(bad)
             and features.isfinite().all() and labels.min() >= 0 and 0 <= indices.min() <= indices.max() < num_images):
         raise ValueError(f'features {tuple(features.shape)}, {len(labels)} labels and {len(bad)} bad images are not '
                          f'those of {num_images} images')
-    return Features(features, labels, indices, bad, written['features'])
+    return Features(features, labels, indices, bad, facts[CHECKSUMS]['features'])
 
 
 def save_result(path: Path, result: dict) -> None:

@@ -1,29 +1,13 @@
 """Features of every block of a plain ViT: class token and mean of the patches."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor, nn
 
-from mm_graft.depth import blocks_of, find_backbone
-from mm_graft.encoders import encode_full
+from mm_graft.depth import find_backbone
+from mm_graft.encoders import encode_full, outputs_of_blocks
 
 FINAL_NORMS = ('ln1', 'ln2', 'norm')  # the host's, that of its averaged patches, timm's
 LAST = 4
-
-
-@contextmanager
-def outputs_of_blocks(backbone: nn.Module) -> Iterator[list[Tensor]]:
-    """While open, every forward pass leaves the tokens (B, N, D) behind each block in the list."""
-    outputs: list[Tensor] = []
-    handles = [block.register_forward_hook(lambda module, args, output: outputs.append(output))
-               for block in blocks_of(backbone)]
-    try:
-        yield outputs
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def num_prefix_tokens(backbone: nn.Module) -> int:

@@ -41,9 +41,7 @@ class MomentumSweep(LinearSweep):
     def step(self, features: Tensor, labels: Tensor, multiplier: float = 1.0) -> None:
         """One step on features (B, D) with labels (B,); ``multiplier`` scales every learning rate."""
         features = features.float()
-        residual = self._logits(features).softmax(1)  # (B, C, H)
-        index = labels.view(-1, 1, 1).expand(-1, 1, self.num_heads)
-        residual = residual.scatter_add(1, index, residual.new_full((1, 1, 1), -1.0).expand_as(index)).flatten(1)
+        residual = self._residual(features, labels)
         gradients = features.T @ residual / len(features), residual.mean(0)
         for tensor, velocity, gradient in zip((self.weight, self.bias), self.velocities, gradients):
             velocity.mul_(self.momentum).add_(gradient)

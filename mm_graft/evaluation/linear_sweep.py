@@ -50,10 +50,7 @@ class LinearSweep:
     def step(self, features: Tensor, labels: Tensor, multiplier: float = 1.0) -> None:
         """One step of SGD on features (B, D) with labels (B,); ``multiplier`` scales every learning rate."""
         features = self._normalize_and_track(features.float())
-        residual = self._logits(features).softmax(1)  # (B, C, H)
-        index = labels.view(-1, 1, 1).expand(-1, 1, self.num_heads)
-        residual.scatter_add_(1, index, residual.new_full((1, 1, 1), -1.0).expand_as(index))
-        residual = residual.flatten(1)  # (B, C, H) → (B, C·H)
+        residual = self._residual(features, labels)
         rate = self.lr * multiplier
         shrink = 1 - rate * self.decay
         self.weight.mul_(shrink).addcmul_(features.T @ residual, rate, value=-1 / len(features))
@@ -76,6 +73,12 @@ class LinearSweep:
         return torch.cat([
             (self._normalize(rows.float().to(weight.device)) @ weight + bias).argmax(1)
             for rows in features.split(ROWS)])
+
+    def _residual(self, features: Tensor, labels: Tensor) -> Tensor:
+        """The residual p − y, (B, C·H)."""
+        residual = self._logits(features).softmax(1)  # (B, C, H)
+        index = labels.view(-1, 1, 1).expand(-1, 1, self.num_heads)
+        return residual.scatter_add_(1, index, residual.new_full((1, 1, 1), -1.0).expand_as(index)).flatten(1)
 
     def _logits(self, features: Tensor) -> Tensor:
         scores = torch.addmm(self.bias, features, self.weight)

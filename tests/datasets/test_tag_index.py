@@ -137,9 +137,9 @@ def test_what_was_not_written_so_is_not_loaded(captions, tmp_path):
     for name, change in [
             ('labels.npy', lambda array: array[::-1]), ('labels.npy', lambda array: array + 100),
             ('starts.npy', lambda array: array[:-1]), ('places.npy', lambda array: array * 0),
-            ('counts.json', lambda text: text.replace('"kept": 2', '"kept": 50')),
-            ('counts.json', lambda text: text[:-9]), ('counts.json', lambda text: '[]'),
-            ('counts.json', lambda text: '{"kept": 2}')]:
+            ('facts.json', lambda text: text.replace('"kept": 2', '"kept": 50')),
+            ('facts.json', lambda text: text[:-9]), ('facts.json', lambda text: '[]'),
+            ('facts.json', lambda text: '{"kept": 2}')]:
         with pytest.raises(ValueError, match=r'not as it was written|no index of|not JSON'):
             TagIndex.load(damaged(name, change), 3)
     (damaged('labels.npy', lambda array: array) / 'starts.npy').unlink()

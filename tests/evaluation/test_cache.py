@@ -59,13 +59,13 @@ def damage_array(change):
     ('labels', damage_array(lambda array: array[::-1])), ('indices', damage_array(lambda array: array + 1)),
     ('features', lambda folder, name: (folder / f'{name}.npy').write_bytes(b'')),
     ('labels', lambda folder, name: (folder / f'{name}.npy').unlink()),
-    ('meta', lambda folder, name: (folder / 'meta.json').write_text('{"bad": [], ')),
-    ('meta', lambda folder, name: (folder / 'meta.json').write_text('[]')),
-    ('meta', lambda folder, name: (folder / 'meta.json').write_text(json.dumps(
-        {**json.loads((folder / 'meta.json').read_text()), 'bad': []}))),
-    ('meta', lambda folder, name: (folder / 'meta.json').write_text(json.dumps(
-        {**json.loads((folder / 'meta.json').read_text()), 'bad': 5}))),
-    ('meta', lambda folder, name: (folder / 'meta.json').unlink())])
+    ('facts', lambda folder, name: (folder / 'facts.json').write_text('{"bad": [], ')),
+    ('facts', lambda folder, name: (folder / 'facts.json').write_text('[]')),
+    ('facts', lambda folder, name: (folder / 'facts.json').write_text(json.dumps(
+        {**json.loads((folder / 'facts.json').read_text()), 'bad': []}))),
+    ('facts', lambda folder, name: (folder / 'facts.json').write_text(json.dumps(
+        {**json.loads((folder / 'facts.json').read_text()), 'bad': 5}))),
+    ('facts', lambda folder, name: (folder / 'facts.json').unlink())])
 def test_features_that_are_not_as_they_were_written_are_named_and_not_used(tmp_path, said, name, damage):
     damage(save(tmp_path / 'key'), name)
     assert load_features(tmp_path / 'key', 5) is None
