@@ -2,8 +2,9 @@
 
     OMP_NUM_THREADS=1 python -W ignore -m benchmarks.shares --page docs/performance.md
 
-The table has a row for each operator that takes at least 2 % of some step, and what all others take together. The
-bound is what the step would gain if everything but matrix products and convolutions were free.
+The table has a row for matrix products, attention and convolutions, for each other operator that takes at least 2 % of
+some step, and for what the rest takes together. The bound is what the step would gain if all but the first three were
+free.
 """
 
 import argparse
@@ -21,10 +22,13 @@ from benchmarks.step import TrainingStep
 from benchmarks.table import CONFIGS, ROOT, Variant, config_of
 
 LEAST = 0.02
-PRODUCTS = ('aten::mm', 'aten::addmm', 'aten::bmm', 'aten::baddbmm', 'aten::mkldnn_convolution',
-            'aten::convolution_backward', 'aten::_slow_conv2d_forward', 'aten::_slow_conv2d_backward',
-            'aten::slow_conv_transpose2d', 'aten::_scaled_dot_product_flash_attention_for_cpu',
-            'aten::_scaled_dot_product_flash_attention_for_cpu_backward')
+KINDS = {
+    'matrix products': ('aten::mm', 'aten::addmm', 'aten::bmm', 'aten::baddbmm'),
+    'fused attention': ('aten::_scaled_dot_product_flash_attention_for_cpu',
+                        'aten::_scaled_dot_product_flash_attention_for_cpu_backward'),
+    'convolutions': ('aten::mkldnn_convolution', 'aten::convolution_backward', 'aten::_slow_conv2d_forward',
+                     'aten::_slow_conv2d_backward', 'aten::slow_conv_transpose2d'),
+}
 
 
 def shares(step: TrainingStep, steps: int) -> dict[str, float]:
@@ -38,16 +42,17 @@ def shares(step: TrainingStep, steps: int) -> dict[str, float]:
 
 
 def markdown(found: Mapping[str, Mapping[str, float]]) -> str:
-    """A row an operator, a column a method, in per cent, the dearest first."""
-    names = {name for operators in found.values() for name, share in operators.items() if share >= LEAST}
-    order = sorted(names, key=lambda name: -sum(operators.get(name, 0) for operators in found.values()))
-    rows = [(f'`{name.removeprefix("aten::")}`', [operators.get(name, 0) for operators in found.values()])
-            for name in order]
-    rows.append(('all others', [sum(share for name, share in operators.items() if name not in names)
-                                for operators in found.values()]))
+    """Kinds of operators, then what is of no kind, the dearest first; a column a method, in per cent."""
+    kinds = [name for names in KINDS.values() for name in names]
+    others = {name for operators in found.values() for name, share in operators.items() if share >= LEAST} - {*kinds}
+    order = sorted(others, key=lambda name: -sum(operators.get(name, 0) for operators in found.values()))
+    rows = {**KINDS, **{f'`{name.removeprefix("aten::")}`': (name, ) for name in order},
+            'all others': {name for operators in found.values() for name in operators} - others - {*kinds}}
     lines = [f'| operator, % | {" | ".join(found)} |', '|---|' + '---:|' * len(found)]
-    lines += [f'| {name} | {" | ".join(f"{100 * share:.1f}" for share in values)} |' for name, values in rows]
-    bounds = [1 / sum(operators.get(name, 0) for name in PRODUCTS) for operators in found.values()]
+    for title, names in rows.items():
+        taken = (sum(operators.get(name, 0) for name in names) for operators in found.values())
+        lines.append(f'| {title} | {" | ".join(f"{100 * share:.1f}" for share in taken)} |')
+    bounds = [1 / sum(operators.get(name, 0) for name in kinds) for operators in found.values()]
     return '\n'.join([*lines, f'| bound, × | {" | ".join(f"{bound:.2f}" for bound in bounds)} |'])
 
 

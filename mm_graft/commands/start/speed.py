@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 PARTS = ('views', 'class-token-only', 'compile', 'fused')  # what `--without` switches off
-# seconds of one core (docs/performance.md): to decode a picture of 500 × 375 pixels, then for its one crop or two views
+# seconds of one core (`mm_graft benchmark loader`): to decode 500 × 375 pixels, then for one crop or two views
 DECODE, DECODED_SIDE = 0.0008, 375
 VIEWS = {('mae', 'pillow'): 0.0019, ('mae', 'opencv'): 0.0008, ('graft', 'pillow'): 0.0103, ('graft', 'opencv'): 0.0024,
          ('graft', 'device'): 0.0002}
