@@ -5,7 +5,7 @@ import io
 import json
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +18,7 @@ from mm_graft.checkpoints.conversion import check_encoder, read_model, write_mod
 from mm_graft.checkpoints.detection import LAYOUTS, MMPRETRAIN, STEM, locate
 from mm_graft.checkpoints.facts import Facts, read_facts
 from mm_graft.checkpoints.grids import find_grid, to_grid
+from mm_graft.checkpoints.intact import training_meta
 from mm_graft.checkpoints.layouts import BASE, Converted, StateDict, encoder_only
 from mm_graft.checkpoints.localmim import plain_encoder
 from mm_graft.checkpoints.reading import CheckpointError, first_non_finite, parts_of, read_content
@@ -98,7 +99,7 @@ def convert_file(origin: Origin, target: str | Path, to: str, grid: Grid | None 
     Raises:
         CheckpointError: the source is unusable, of another layout, or more than the target can hold.
     """
-    _check_target(target)
+    _check_target(target, origin.path)
     model, record, _ = origin.read()
     with naming(origin.path):
         if grid and record['grid']:
@@ -116,7 +117,7 @@ def publish_file(origin: Origin, folder: str | Path, name: str, suffix: str = '.
 
     ``plain`` makes a ViT without LocalMIM's taps of it.
     """
-    _check_target(Path(folder, name + suffix))
+    _check_target(Path(folder, name + suffix), origin.path)
     model, record, _ = origin.read()
     encoder = encoder_only(model)
     encoder = plain_encoder(encoder) if plain else encoder
@@ -169,6 +170,14 @@ def read_provenance(path: str | Path) -> dict | None:
         return provenance_of(read_content(path))
 
 
-def _check_target(path: str | Path) -> None:
+def _check_target(path: str | Path, source: str | Path) -> None:
+    """Check that a file can be written in a known format, over nothing that would be lost."""
     if Path(path).suffix not in SUFFIXES:
         raise ValueError(f'{path}: the format follows the name; end it in one of {SUFFIXES}')
+    if not Path(path).is_file():
+        return
+    if any(Path(path).samefile(part) for part in parts_of(source)):
+        raise ValueError(f'{path} is the file that is read, which would be lost; name another one')
+    with suppress(CheckpointError):
+        if training_meta(path) is not None:
+            raise ValueError(f'{path} is the state of a run, which would be lost; name another file')

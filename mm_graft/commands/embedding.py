@@ -1,8 +1,10 @@
 """The features of a folder of images, in parts on disk until all are there."""
 
 import json
+import os
 import shutil
 import sys
+from contextlib import suppress
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
@@ -42,7 +44,8 @@ def embed(encoder: PretrainedEncoder, folder: str, out: Path, pool: str | None, 
         raise ValueError(f'nothing to encode: {images}')
     sys.stdout.write(f'{images}\n')
     parts = Path(f'{out}.parts')
-    key = sha256(json.dumps([encoder.source, fingerprint(encoder), images.root, images.names, pool, block,
+    files = [(name, (status := os.stat(Path(images.root) / name)).st_size, status.st_mtime_ns) for name in images.names]
+    key = sha256(json.dumps([encoder.source, fingerprint(encoder), images.root, files, pool, block,
                              batch_size]).encode()).hexdigest()[:16]
     parts = parts / key
     parts.mkdir(parents=True, exist_ok=True)
@@ -54,7 +57,9 @@ def embed(encoder: PretrainedEncoder, folder: str, out: Path, pool: str | None, 
                 np.savez(file, **encode_names(encoder, images.root, images.names[start:start + step], pool, block,
                                               batch_size))
     write(out, sorted(parts.glob('*.npz')))
-    shutil.rmtree(parts.parent)
+    shutil.rmtree(parts)
+    with suppress(OSError):  # another call is using it
+        parts.parent.rmdir()
     sys.stdout.write(f'wrote {out}\n')
 
 

@@ -109,3 +109,25 @@ def test_a_failure_leaves_neither_file_nor_change(source, tmp_path, monkeypatch)
 def test_the_suffix_must_be_a_format(source, tmp_path):
     with pytest.raises(ValueError, match='safetensors'):
         convert_file(Origin(source), tmp_path / 'a.onnx', 'timm')
+
+
+@pytest.mark.parametrize('linked', [False, True])
+def test_what_is_read_is_not_written_over(source, tmp_path, linked):
+    target = tmp_path / 'link.pth' if linked else source
+    if linked:
+        target.symlink_to(source)
+    before = source.read_bytes()
+    with pytest.raises(ValueError, match=r'is the file that is read, which would be lost; name another one'):
+        convert_file(Origin(source), target, 'timm')
+    assert source.read_bytes() == before
+
+
+def test_a_run_is_not_written_over_but_another_conversion_is(source, tmp_path):
+    torch.save({'optimizer': {}, 'meta': {'iter': 3}}, tmp_path / 'epoch_1.pth')
+    before = (tmp_path / 'epoch_1.pth').read_bytes()
+    with pytest.raises(ValueError, match=r'epoch_1\.pth is the state of a run, which would be lost; name another file'):
+        convert_file(Origin(source), tmp_path / 'epoch_1.pth', 'timm')
+    assert (tmp_path / 'epoch_1.pth').read_bytes() == before
+    (tmp_path / 'a.pth').write_bytes(b'no checkpoint')
+    for to in ('timm', 'mae'):
+        assert convert_file(Origin(source), tmp_path / 'a.pth', to)['to'] == to

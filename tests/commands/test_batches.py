@@ -1,7 +1,7 @@
 import pytest
 from mmengine.config import Config
 
-from mm_graft.commands.batches import processes, scale_by_effective_batch, share_batch
+from mm_graft.commands.batches import accumulation, processes, scale_by_effective_batch, share_batch
 
 
 def config(batch=8, steps=None, **keys):
@@ -41,3 +41,22 @@ def test_the_host_scales_by_the_images_of_a_step():
         cfg = config(steps=4, auto_scale_lr=scaling)
         scale_by_effective_batch(cfg)
         assert cfg.auto_scale_lr.base_batch_size == 4096
+
+
+def several(first, second):
+    return Config(dict(optim_wrapper=dict(constructor='Own', paramwise_cfg=dict(a=dict(lr_mult=1)), **{
+        name: dict(optimizer=dict(type='SGD', lr=1), **({'accumulative_counts': count} if count else {}))
+        for name, count in (('encoder', first), ('decoder', second))})))
+
+
+@pytest.mark.parametrize(('cfg', 'iterations'), [
+    (config(), 1), (config(steps=4), 4), (several(None, 1), 1), (several(2, 2), 2), (Config({}), 1),
+    (Config(dict(optim_wrapper=object())), 1), (Config(dict(strategy=dict(gradient_accumulation_steps=4))), 4),
+    (Config(dict(strategy=dict(config=dict(gradient_accumulation_steps=8)))), 8)])
+def test_iterations_of_a_step_are_found_wherever_they_are_set(cfg, iterations):
+    assert accumulation(cfg) == iterations
+
+
+def test_optimizers_that_step_at_different_times_have_no_batch_in_common():
+    with pytest.raises(ValueError, match=r"accumulative_counts \{'encoder': 2, 'decoder': 1\}.*give them the same"):
+        accumulation(several(2, None))

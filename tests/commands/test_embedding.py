@@ -69,6 +69,18 @@ def test_parts_of_other_settings_are_not_used(encoder, folder, tmp_path, monkeyp
     assert len(list((tmp_path / 'out.npz.parts').iterdir())) == 2
 
 
+def test_parts_of_images_that_changed_since_and_of_other_calls_are_left_alone(encoder, folder, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(embedding, 'write', lambda out, parts: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            embed(encoder, str(folder), tmp_path / 'out.npz', 'cls', None, 2)
+    Image.fromarray(np.full((32, 32, 3), 7, np.uint8)).save(folder / 'a' / '0.png')
+    embed(encoder, str(folder), tmp_path / 'out.npz', 'cls', None, 2)
+    embed(encoder, str(folder), tmp_path / 'new.npz', 'cls', None, 2)
+    np.testing.assert_array_equal(np.load(tmp_path / 'out.npz')['features'], np.load(tmp_path / 'new.npz')['features'])
+    assert len(list((tmp_path / 'out.npz.parts').iterdir())) == 1  # another process may be writing them
+
+
 def test_pools():
     tokens = Tokens(torch.ones(2, 4), torch.arange(24.0).reshape(2, 3, 4))
     assert pooled(tokens, None, 'x').equal(torch.ones(2, 4))

@@ -40,13 +40,16 @@ def hold_folder(folder: str | Path) -> None:
     if _held.get(folder, (None, ))[0] == os.getpid():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    lock = folder / LOCK
+    if lock.is_symlink() or (lock.exists() and not lock.is_file()):
+        raise ValueError(f'{lock} is no regular file, and what it leads to would be overwritten; remove it')
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError) as error:
         os.close(descriptor)
         with suppress(OSError, ValueError):
-            error.filename = read_small_text(folder / LOCK, 1000)
+            error.filename = read_small_text(lock, 1000)
         raise ValueError(f'another run is using {folder} ({error.filename or "unknown process"}); give this one '
                          'another --work-dir, or end that one first') from error
     except OSError:

@@ -57,6 +57,18 @@ def test_one_process_at_a_time_is_at_work_in_a_folder_and_not_what_a_dead_one_ha
             os.kill(child, signal.SIGKILL)
 
 
+@pytest.mark.parametrize('kind', ['link', 'dead link', 'folder', 'pipe'])
+def test_a_lock_that_is_no_file_of_the_folder_is_named_and_nothing_is_written_through_it(tmp_path, kind):
+    lock, target = tmp_path / 'run' / '.run.lock', tmp_path / 'target'
+    lock.parent.mkdir()
+    {'link': lambda: (target.write_text('kept'), lock.symlink_to(target)), 'dead link': lambda: lock.symlink_to(target),
+     'folder': lock.mkdir, 'pipe': lambda: os.mkfifo(lock)}[kind]()
+    with pytest.raises(ValueError, match=r'\.run\.lock is no regular file.*remove it'):
+        hold_folder(tmp_path / 'run')
+    assert target.exists() == (kind == 'link')
+    assert kind != 'link' or target.read_text() == 'kept'
+
+
 def test_a_record_is_read_as_it_was_written(tmp_path):
     assert read_record(tmp_path) is None
     for record in (Record('a'), Record('b', '/x/epoch_3.pth', 15)):
