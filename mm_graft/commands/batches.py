@@ -29,8 +29,8 @@ def accumulation(cfg: Config) -> int:
     several = {name: part for name, part in wrapper.items() if isinstance(part, dict) and 'optimizer' in part}
     counts = {name: part.get('accumulative_counts') or 1 for name, part in (several or {'': wrapper}).items()}
     if len(set(counts.values())) > 1:
-        raise ValueError(f'optim_wrapper: its optimizers have accumulative_counts {counts}, so that there is no batch of '
-                         'all; give them the same, and each its own learning rate')
+        raise ValueError(f'optim_wrapper: its optimizers have accumulative_counts {counts}, so that there is no batch '
+                         'of all; give them the same, and each its own learning rate')
     deepspeed = ('strategy.gradient_accumulation_steps', 'strategy.config.gradient_accumulation_steps')
     steps = next(filter(None, (value_at(cfg, key) for key in deepspeed)), 1)
     return next(iter(counts.values())) * steps
