@@ -123,21 +123,26 @@ def config_of(path: str | Path, branch: str = 'base') -> Config:
     return recorded_config(path) or guess_config(path, branch)
 
 
-def guess_config(path: str | Path, branch: str = 'base') -> Config:
-    """The config of a ViT from its tensors and from what lies beside them."""
+def guess_config(path: str | Path, branch: str = 'base', channels: int | None = None) -> Config:
+    """The config of a ViT from its tensors and from what lies beside them.
+
+    Mean and standard deviation are left out where the file does not say them and its images have ``channels``, which
+    the caller normalizes.
+    """
     try:
         found = architecture_of(read_file(path, branch=branch), branch=branch)
     except CheckpointError:
         raise
     except ValueError as error:
         raise CheckpointError(f'checkpoint {path}: {error}') from error
+    stem, pixels = found.backbone['in_channels'], [[round(255 * value, 6) for value in side] for side in found.pixels]
+    if len(pixels[0]) != stem:
+        if stem != channels:
+            raise CheckpointError(f'checkpoint {path} is for images of {stem} channels, by whose mean and std it does '
+                                  'not say they are normalized; give the config of its encoder')
+        pixels = None, None
     if found.assumed:
         print_log(f'{path} does not say how it was made: assuming {", ".join(found.assumed)}', logger='current')
-    mean, std = ([round(255 * value, 6) for value in side] for side in found.pixels)
-    channels = found.backbone['in_channels']
-    if len(mean) != channels:
-        raise CheckpointError(f'checkpoint {path} is for images of {channels} channels, by whose mean and std it does '
-                              'not say they are normalized; give the config of its encoder')
-    preprocessor = dict(mean=mean, std=std, to_rgb=channels == 3)
+    preprocessor = dict(mean=pixels[0], std=pixels[1], to_rgb=stem == 3)
     return Config(dict(model=dict(backbone={**found.backbone, 'out_type': 'raw'}, data_preprocessor=preprocessor),
                        default_scope='mmpretrain'))

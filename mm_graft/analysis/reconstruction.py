@@ -5,7 +5,7 @@ the host's MAE: ``backbone``, ``neck`` and a ``head`` that patchifies.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mm_graft.channel_files import decode_channels
 from mm_graft.equations import patchify, unpatchify
-from mm_graft.image_files import BadImageError, decode_image, read_image_bytes
+from mm_graft.image_files import BadImageError, Rules, decode_image, read_image_bytes
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Reconstruction:
 
 
 def read_readable(paths: Sequence[str | Path], size: tuple[int, int], channels: int = 3,
-                  value_range: tuple[float, float] | None = None) -> tuple[np.ndarray, list[int], dict[int, str]]:
+                  reading: Mapping | None = None) -> tuple[np.ndarray, list[int], dict[int, str]]:
     """As :func:`read_images`, without the files that are no readable pictures.
 
     Returns:
@@ -50,7 +50,7 @@ def read_readable(paths: Sequence[str | Path], size: tuple[int, int], channels: 
     centers, problems = {}, {}
     for index, path in enumerate(paths):
         try:
-            centers[index] = read_images([path], size, channels, value_range)[0]
+            centers[index] = read_images([path], size, channels, reading)[0]
         except ValueError as error:
             problems[index] = str(error)
     pixels = np.stack([*centers.values()]) if centers else np.zeros((0, *size, channels), np.uint8)
@@ -58,20 +58,21 @@ def read_readable(paths: Sequence[str | Path], size: tuple[int, int], channels: 
 
 
 def read_images(paths: Sequence[str | Path], size: tuple[int, int], channels: int = 3,
-                value_range: tuple[float, float] | None = None) -> np.ndarray:
+                reading: Mapping | None = None) -> np.ndarray:
     """The centers of picture files, scaled to just cover (height, width) → (B, height, width, C), 0…255.
 
-    For one channel gray, for three RGB, both of eight bits; for another number, or with a range of values, as
-    :mod:`mm_graft.channel_files` reads it.
+    For one channel gray, for three RGB, both of eight bits; for another number, or with ``channels`` in ``reading``, as
+    :mod:`mm_graft.channel_files` reads them. ``reading`` has the options of the training's loading.
     """
-    if channels not in (1, 3) or value_range is not None:
-        return np.stack([cover(read_channels(path, channels, value_range), size) for path in paths])
+    reading = dict(reading or {})
+    if 'channels' in reading or channels not in (1, 3):
+        return np.stack([cover(read_channels(path, **{'channels': channels, **reading}), size) for path in paths])
     height, width = size
     crops = []
     for path in paths:
         try:
             color = 'color' if channels == 3 else 'grayscale'
-            pixels = decode_image(read_image_bytes(str(path)), color_type=color).image
+            pixels = decode_image(read_image_bytes(str(path)), Rules(**reading), color).image
         except BadImageError as error:
             raise ValueError(f'{path} is not a readable picture: {error}') from error
         picture = Image.fromarray(np.ascontiguousarray(pixels[..., ::-1]) if channels == 3 else pixels.squeeze())
@@ -82,7 +83,7 @@ def read_images(paths: Sequence[str | Path], size: tuple[int, int], channels: in
     return np.stack(crops)
 
 
-def read_channels(path: str | Path, channels: int, value_range: tuple[float, float] | None) -> np.ndarray:
+def read_channels(path: str | Path, channels: int, value_range: tuple[float, float] | None = None) -> np.ndarray:
     """An image with ``channels`` channels, (H, W, C)."""
     try:
         image = decode_channels(read_image_bytes(str(path)), value_range)
@@ -109,6 +110,14 @@ def visible_channels(picture: np.ndarray) -> np.ndarray:
         return picture.repeat(3, -1)
     return np.concatenate([picture, np.zeros_like(picture[..., :1])], -1)[..., :3] if picture.shape[-1] == 2 else (
         picture[..., :3])
+
+
+def visible(pixels: np.ndarray) -> np.ndarray:
+    """Pictures (N, H, W, 3) that can be shown; those of more than eight bits are brightened to their range."""
+    if pixels.dtype == np.uint8:
+        return visible_channels(pixels)
+    brightest = max(float(np.percentile(pixels, 99.5)), 1e-6)
+    return visible_channels((255 * pixels / brightest).clip(0, 255)).astype(np.uint8)
 
 
 @torch.no_grad()

@@ -58,7 +58,7 @@ def from_record(file: CheckpointFile) -> Facts:
     grid = record.get('grid') if record.get('grid_known') != 'assumed' else None
     grid = tuple(grid) if isinstance(grid, list) and len(grid) == 2 and all(map(_whole, grid)) else None
     found = (_whole(record.get('heads')), ACTIVATIONS.get(str(record.get('activation'))), grid)
-    pixels = record.get('pixels') if isinstance(record.get('pixels'), list) else ()
+    pixels = record.get('pixels') if isinstance(record.get('pixels'), list | tuple) else ()
     return Facts(*found, 'its record' if any(found) else '', _eps(record.get('eps')),
                  pixels_of(*pixels) if len(pixels) == 2 else None)
 

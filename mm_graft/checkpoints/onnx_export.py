@@ -26,7 +26,7 @@ def export_onnx(backbone: nn.Module, path: str | Path, image_size: tuple[int, in
         raise ImportError(f'{error.name} is missing; pip install -r requirements/export.txt') from error
     encoder = Encoder(backbone)
     encoder.eval()
-    images = torch.zeros(2, 3, *image_size)  # a batch of one would be taken for a constant
+    images = torch.zeros(2, encoder.num_channels, *image_size)  # a batch of one would be taken for a constant
     with atomic_write(path) as part:
         torch.onnx.export(
             encoder, (images, ), part, input_names=['images'], output_names=['tokens'], opset_version=opset,
@@ -40,7 +40,7 @@ def largest_difference(backbone: nn.Module, path: str | Path, image_size: tuple[
     session = onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider'])
     encoder, worst = Encoder(backbone), 0.0
     for batch in (1, 3):
-        images = torch.randn(batch, 3, *image_size)
+        images = torch.randn(batch, encoder.num_channels, *image_size)
         expected = encoder(images)
         actual = torch.from_numpy(session.run(None, {'images': images.numpy()})[0])
         worst = max(worst, float((actual - expected).abs().max() / expected.abs().max()))

@@ -26,11 +26,11 @@ from mm_graft.analysis import tsne as plane
 from mm_graft.analysis import vic as terms
 from mm_graft.analysis.data import balanced, evenly_spaced, image_batches, training_batches
 from mm_graft.analysis.layers import draw_layers, propose
-from mm_graft.analysis.reconstruction import read_images, reconstruct
+from mm_graft.analysis.reconstruction import read_images, reconstruct, visible
 from mm_graft.checkpoints.model_weights import load_model
 from mm_graft.commands.configs import AnalyzedModel, check_folders
 from mm_graft.encoders import Encoder, load_encoder, normalization_of, patch_projection, preprocessor_config
-from mm_graft.evaluation.datasets import build_datasets, class_names, image_labels
+from mm_graft.evaluation.datasets import build_datasets, class_names, image_labels, reading_of
 from mm_graft.evaluation.features import encode
 from mm_graft.evaluation.layers import curves, features_of_blocks
 from mm_graft.evaluation.splits import at_most
@@ -53,7 +53,7 @@ def complete_model(args: Namespace, entry: AnalyzedModel) -> nn.Module:
 def pixel_batches(args: Namespace, cfg: Config, encoder: Encoder) -> Iterator[Tensor]:
     """Images (B, 3, H, W) in 0…255, of the files or of the test set."""
     if args.images:
-        pixels = torch.from_numpy(read_images(args.images, encoder.image_size, encoder.num_channels))
+        pixels = torch.from_numpy(read_images(args.images, encoder.image_size, encoder.num_channels, reading_of(cfg)))
         yield from pixels.permute(0, 3, 1, 2).split(args.batch_size)
     else:
         _, dataset = build_datasets(cfg)
@@ -64,7 +64,8 @@ def pixel_batches(args: Namespace, cfg: Config, encoder: Encoder) -> Iterator[Te
 def all_pixels(args: Namespace, cfg: Config, encoder: Encoder) -> tuple[Tensor, np.ndarray]:
     """The same at once, (B, 3, H, W), and as pictures (B, H, W, 3)."""
     pixels = torch.cat(list(pixel_batches(args, cfg, encoder)))
-    return pixels, pixels.permute(0, 2, 3, 1).byte().numpy()
+    pictures = pixels.permute(0, 2, 3, 1)
+    return pixels, visible((pictures if 'channels' in reading_of(cfg) else pictures.byte()).numpy())
 
 
 def save(args: Namespace, models: dict, figure: object, **settings) -> None:
@@ -209,7 +210,8 @@ def reconstruction(args: Namespace, entries: list[AnalyzedModel]) -> None:
         model = complete_model(args, entry)
         torch.manual_seed(args.seed)
         channels = patch_projection(model).in_channels
-        results = reconstruct(model, read_images(args.images, tuple(model.backbone.img_size), channels))
+        results = reconstruct(model, read_images(args.images, tuple(model.backbone.img_size), channels,
+                                                 reading_of(entry.cfg)))
         models[entry.label] = {'hidden': [float(result.mask.mean()) for result in results]}
         name = _numbered(args.analysis, index, entries)
         reconstruction_figure.draw(results).savefig(args.out / f'{name}.png', dpi=args.dpi)

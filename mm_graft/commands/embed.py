@@ -51,4 +51,4 @@ def run(args: argparse.Namespace, cfg: Config) -> None:
     from mm_graft.pretrained import load_pretrained
     encoder = load_pretrained(args.checkpoint, cfg, args.branch)
     encoder.to(args.device or ('cuda' if torch.cuda.is_available() else 'cpu'))
-    embed(encoder, args.images, args.out, args.pool, args.block, args.batch_size)
+    embed(encoder, args.images, args.out, args.pool, args.block, args.batch_size, cfg)

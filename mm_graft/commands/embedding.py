@@ -11,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from mmengine.config import Config
 
 from mm_graft.analysis.reconstruction import read_readable
 from mm_graft.checkpoints import CheckpointError
+from mm_graft.evaluation.datasets import extensions_of, reading_of
 from mm_graft.files import atomic_write
 from mm_graft.image_folders import list_images
 from mm_graft.pretrained import PretrainedEncoder, Tokens
@@ -23,7 +25,7 @@ PART = 16  # batches in a part
 
 
 def embed(encoder: PretrainedEncoder, folder: str, out: Path, pool: str | None, block: int | None,
-          batch_size: int) -> None:
+          batch_size: int, cfg: Config) -> None:
     """Encode the center of every image of a folder and write one file with ``path`` and ``features``.
 
     Images that cannot be read are named in ``out`` with ``.unreadable.txt`` behind it, and left out.
@@ -36,17 +38,18 @@ def embed(encoder: PretrainedEncoder, folder: str, out: Path, pool: str | None, 
         pool: 'cls', 'avg' or 'patches'; 'cls' where there is a class token if None.
         block: after which block, from 1; the last one and its norm if None.
         batch_size: images encoded at once.
+        cfg: of the encoder, whose training says how images are read.
     """
     if out.suffix == '.parquet' and find_spec('pyarrow') is None:
         raise ValueError(f'{out}: writing Parquet needs pyarrow; pip install pyarrow, or choose a name in .npz')
-    images = list_images(folder)
+    images, reading = list_images(folder, extensions=extensions_of(cfg)), reading_of(cfg)
     if not images.names:
         raise ValueError(f'nothing to encode: {images}')
     sys.stdout.write(f'{images}\n')
     parts = Path(f'{out}.parts')
     files = [(name, (status := os.stat(Path(images.root) / name)).st_size, status.st_mtime_ns) for name in images.names]
     key = sha256(json.dumps([encoder.source, fingerprint(encoder), images.root, files, pool, block,
-                             batch_size]).encode()).hexdigest()[:16]
+                             batch_size, reading]).encode()).hexdigest()[:16]
     parts = parts / key
     parts.mkdir(parents=True, exist_ok=True)
     step = PART * batch_size
@@ -55,7 +58,7 @@ def embed(encoder: PretrainedEncoder, folder: str, out: Path, pool: str | None, 
         if not part.is_file():
             with atomic_write(part) as path, open(path, 'wb') as file:
                 np.savez(file, **encode_names(encoder, images.root, images.names[start:start + step], pool, block,
-                                              batch_size))
+                                              batch_size, reading))
     write(out, sorted(parts.glob('*.npz')))
     shutil.rmtree(parts)
     with suppress(OSError):  # another call is using it
@@ -70,14 +73,14 @@ def fingerprint(encoder: PretrainedEncoder) -> str:
 
 
 def encode_names(encoder: PretrainedEncoder, root: str, names: list[str], pool: str | None, block: int | None,
-                 batch_size: int) -> dict[str, np.ndarray]:
+                 batch_size: int, reading: dict) -> dict[str, np.ndarray]:
     """Features, paths and what could not be read, of some images."""
     kept, features, unreadable = [], [], []
     device = next(encoder.parameters()).device
     for start in range(0, len(names), batch_size):
         part = names[start:start + batch_size]
         pixels, readable, problems = read_readable([Path(root) / name for name in part], encoder.image_size,
-                                                   encoder.encoder.num_channels)
+                                                   encoder.encoder.num_channels, reading)
         kept += [part[index] for index in readable]
         unreadable += [f'{part[index]}: {problem}' for index, problem in problems.items()]
         if len(pixels):

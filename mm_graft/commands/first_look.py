@@ -92,7 +92,7 @@ def prepared(name: str, model: nn.Module, loader: DataLoader, samples: list, tra
     except INPUT_ERRORS as error:
         stem, (channels, *_) = stem_of(model), shapes[0][0] if shapes[0] else (None, )
         if stem is not None and channels not in (None, stem.in_channels):
-            raise ValueError(other_channels(name, channels, stem)) from error
+            raise ValueError(other_channels(name, channels, model)) from error
         if any(shape != shapes[0] for shape in shapes):
             raise ValueError(f'{name}: images of a batch must have one size, but the first and the last have '
                              f'{shapes[0]} and {shapes[-1]} (channels, height, width); end the pipeline with a crop, '
@@ -118,7 +118,7 @@ def check_sizes(name: str, model: nn.Module, inputs: list[Tensor]) -> None:
         if image.ndim != 4:
             continue
         if image.shape[1] != stem.in_channels:
-            raise ValueError(other_channels(name, image.shape[1], stem))
+            raise ValueError(other_channels(name, image.shape[1], model))
         height, width = image.shape[2:]
         if hides(model) and len(inputs) == 1 and isinstance(size, tuple) and (height, width) != size:
             raise ValueError(f'{name} gives images of {height}×{width}, but model.backbone.img_size is '
@@ -137,10 +137,11 @@ def stem_of(model: nn.Module) -> nn.Conv2d | None:
     return stem if isinstance(stem, nn.Conv2d) else None
 
 
-def other_channels(name: str, channels: int, stem: nn.Conv2d) -> str:
+def other_channels(name: str, channels: int, model: nn.Module) -> str:
     """The error message for images of so many channels."""
-    return (f'{name} gives images of {channels} channels, but model.backbone takes {stem.in_channels}; set '
-            'model.backbone.in_channels, or the color of the loading')
+    option = 'in_channels' if hasattr(find_backbone(model)[1], 'timm_model') else 'patch_cfg.in_channels'
+    return (f'{name} gives images of {channels} channels, but model.backbone takes {stem_of(model).in_channels}; set '
+            f'model.backbone.{option}={channels}, or the color of the loading')
 
 
 def hides(model: nn.Module) -> bool:

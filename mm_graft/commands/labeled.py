@@ -42,8 +42,10 @@ def use_labeled(cfg: Config, labels: str | None, val: str | None) -> Config:
     if test is None:
         raise ValueError(f'--labels {labels}: there are no images to score on; put `train` and `val` into it, or give '
                          '--val')
+    from mm_graft.evaluation.datasets import folder_of_images
+    sets = {}
     for loader, folder in (('train_dataloader', train), ('test_dataloader', test)):
-        cfg[loader] = dict(dataset=dict(type='mm_graft.ImageFolder', data_root=str(folder), with_label=True,
-                                        pipeline=[dict(type='mm_graft.LoadImageFromFile')]))
+        sets[loader] = dict(dataset=folder_of_images(cfg, data_root=str(folder), with_label=True))
+    cfg.update(sets)
     cfg.test_dataloader.dataset.pop('pipeline')  # then it is the default one, for both
     return cfg

@@ -58,10 +58,12 @@ def describe_images(dataset: Dataset) -> str:
     """How many of some evenly spread images can be read."""
     rows = range(0, len(dataset), max(1, len(dataset) // SAMPLE))
     paths = [info['img_path'] for row in rows if 'img_path' in (info := dataset.get_data_info(row))]
+    look = next((step.read for step in getattr(getattr(dataset, 'pipeline', None), 'transforms', ())
+                 if hasattr(step, 'read')), lambda path: read_header(read_image_bytes(path)))
     bad = []
     for path in paths:
         try:
-            read_header(read_image_bytes(os.fspath(path)))
+            look(os.fspath(path))
         except (BadImageError, OSError) as error:
             bad.append(f'{path}: {error}')
     if bad:

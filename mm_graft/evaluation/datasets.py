@@ -14,7 +14,10 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS
 from torch.utils.data import Dataset
 
+from mm_graft.channel_files import CHANNEL_EXTENSIONS
+from mm_graft.image_files import EXTENSIONS
 from mm_graft.image_folders import list_images
+from mm_graft.nested import nodes
 
 CROP_SHARE = 224 / 256  # of the short edge that the test transform keeps
 ASPECTS = (3 / 4, 4 / 3)
@@ -94,7 +97,7 @@ def default_pipeline(cfg: Config, train_pipeline: Sequence[dict]) -> list[dict]:
     return [
         *(step for step in train_pipeline if kind_of(step) in LOADERS),
         dict(type='mm_graft.ResizeToCover', scale=(ceil(height / share), ceil(width / share)),
-             backend='cv2' if CHANNELS in names else 'pillow', interpolation='bicubic'),
+             backend=backend_of(cfg), interpolation='bicubic'),
         dict(type='CenterCrop', crop_size=(width, height)),
         dict(type='PackInputs')]
 
@@ -106,8 +109,8 @@ def strict_loading(cfg: Config, step: dict) -> dict:
     """
     if kind_of(step) not in LOADERS:
         return deepcopy(step)
-    if kind_of(step) == CHANNELS:
-        return {**deepcopy(dict(step)), 'max_bad': 0}
+    if kind_of(step) == CHANNELS or 'channels' in reading_of(cfg):
+        return {'type': f'mm_graft.{CHANNELS}', **reading_of(cfg), 'max_bad': 0}
     kept = {key: value for key, value in step.items() if key != 'max_bad'}
     gray = {'color_type': 'grayscale'} if num_channels(cfg) == 1 else {}
     return {**gray, **kept, 'type': 'mm_graft.LoadImageFromFile'}
@@ -118,7 +121,7 @@ def augmented_pipeline(cfg: Config, test_pipeline: Sequence[dict]) -> list[dict]
     height, width = image_size(cfg)
     return [
         *(step for step in test_pipeline if kind_of(step) in LOADERS),
-        dict(type='RandomResizedCrop', scale=(height, width), backend='pillow',
+        dict(type='RandomResizedCrop', scale=(height, width), backend=backend_of(cfg),
              aspect_ratio_range=tuple(ratio * width / height for ratio in ASPECTS)),
         dict(type='RandomFlip', prob=0.5),
         dict(type='PackInputs')]
@@ -136,6 +139,34 @@ def num_channels(cfg: Config) -> int:
     names = ('in_channels', 'in_chans')
     found = [place[name] for place in (backbone, backbone.get('patch_cfg') or {}) for name in names if name in place]
     return found[0] if found else 3
+
+
+def reading_of(cfg: Config) -> dict:
+    """How the images of a config's encoder are read: what its training says of channels, range and background.
+
+    ``channels`` are there where ``LoadChannels`` reads them; without, they are gray or RGB of eight bits.
+    """
+    steps = [part for _, part in nodes(cfg.get('train_dataloader')) if isinstance(part, dict)]
+    own = next((step for step in steps if kind_of(step) in LOADERS), {})
+    found = {key: own[key] for key in ('channels', 'value_range', 'background') if key in own}
+    channels = num_channels(cfg) if cfg.get('model', {}).get('backbone') else 3
+    return found if 'channels' in found or channels in (1, 3) else {**found, 'channels': channels}
+
+
+def backend_of(cfg: Config) -> str:
+    """What resizes the images: Pillow, as the authors do, where they are gray or RGB of eight bits."""
+    return 'cv2' if 'channels' in reading_of(cfg) else 'pillow'
+
+
+def extensions_of(cfg: Config) -> Sequence[str]:
+    """Endings of the images that the encoder of a config takes."""
+    return CHANNEL_EXTENSIONS if 'channels' in reading_of(cfg) else EXTENSIONS
+
+
+def folder_of_images(cfg: Config, **settings: object) -> dict:
+    """Config of a data set of the images in a folder, read as the encoder of ``cfg`` takes them."""
+    return {'type': 'mm_graft.ImageFolder', 'extensions': extensions_of(cfg),
+            'pipeline': [strict_loading(cfg, {'type': 'mm_graft.LoadImageFromFile', **reading_of(cfg)})], **settings}
 
 
 def build_dataset(config: dict) -> Dataset:
@@ -205,7 +236,7 @@ def _sibling(train: dict) -> dict:
     images = root / folder
     beside = [name for name in TEST_SPLITS if images.name == 'train' and images.with_name(name).is_dir()]
     for name in beside:
-        if not list_images(images.with_name(name), labeled=True).names:
+        if not list_images(images.with_name(name), labeled=True, extensions=train.get('extensions', EXTENSIONS)).names:
             continue
         if not folder:
             return {**test, 'data_root': str(root.with_name(name))}

@@ -5,6 +5,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
+from mm_graft.channel_files import CHANNEL_EXTENSIONS
 from mm_graft.evaluation.datasets import build_dataset, dataset_configs, image_labels, image_names
 from mm_graft.evaluation.splits import pick_per_class, pick_share, read_list, write_list
 
@@ -20,7 +21,8 @@ def make_split(source: Config | Path, out: str | Path, share: float | None = Non
         raise ValueError(f'share={share}, per_class={per_class}, from_list={from_list}; give exactly one')
     init_default_scope('mmpretrain')
     if isinstance(source, Path):
-        dataset = build_dataset({'type': 'mm_graft.ImageFolder', 'data_root': str(source)})
+        dataset = build_dataset({'type': 'mm_graft.ImageFolder', 'data_root': str(source),
+                                 'extensions': CHANNEL_EXTENSIONS})
     else:
         dataset = build_dataset(dataset_configs(source)[0])
     labels, names = image_labels(dataset), image_names(dataset)

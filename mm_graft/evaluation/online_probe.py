@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from mm_graft.encoders import Encoder, normalization_of
-from mm_graft.evaluation.datasets import build_datasets, image_labels
+from mm_graft.evaluation.datasets import build_datasets, folder_of_images, image_labels, kind_of
 from mm_graft.evaluation.features import encode_together
 from mm_graft.evaluation.knn import knn_accuracy
 from mm_graft.evaluation.linear_probe import LinearProbeSettings, linear_probe, sweep_grid
@@ -18,8 +18,9 @@ from mm_graft.registry import METRICS
 
 def with_sets(cfg: Config, train: dict, test: dict | None) -> Config:
     """A config with other data sets for an evaluation; ``test`` None is what lies beside ``train``."""
-    loading = {'pipeline': [dict(type='mm_graft.LoadImageFromFile')]}
-    return Config({**cfg, 'val_dataloader': None, 'train_dataloader': {'dataset': {**loading, **train}},
+    reading = {key: value for key, value in folder_of_images(cfg).items() if key != 'type'}
+    reading = reading if kind_of(train) == 'ImageFolder' else {'pipeline': reading['pipeline']}
+    return Config({**cfg, 'val_dataloader': None, 'train_dataloader': {'dataset': {**reading, **train}},
                    'test_dataloader': None if test is None else {'dataset': test}})
 
 

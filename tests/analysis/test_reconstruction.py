@@ -198,6 +198,6 @@ def test_images_of_many_channels_are_read_at_their_depth(tmp_path):
     found = read_images([tmp_path / 'a.npy'], (16, 24), channels=5)
     assert found.shape == (1, 16, 24, 5)
     np.testing.assert_allclose(found, 3, rtol=1e-5)
-    assert read_images([tmp_path / 'a.npy'], (16, 24), 5, (0, 771)).max() == 255
+    assert read_images([tmp_path / 'a.npy'], (16, 24), 5, dict(value_range=(0, 771))).max() == 255
     with pytest.raises(ValueError, match='has 5 channels, and the model takes 4'):
         read_images([tmp_path / 'a.npy'], (16, 24), channels=4)

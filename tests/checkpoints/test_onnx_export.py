@@ -5,7 +5,7 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 
-from mm_graft.checkpoints.onnx_export import export_onnx
+from mm_graft.checkpoints.onnx_export import export_onnx, largest_difference
 from mm_graft.encoders import Encoder
 
 INSTALLED = all(importlib.util.find_spec(name) for name in ('onnx', 'onnxruntime', 'onnxscript'))
@@ -33,6 +33,13 @@ def test_onnxruntime_computes_the_same_for_any_batch(kind, tiny_arch, tmp_path):
             expected = Encoder(backbone)(images).numpy()
         actual = session.run(None, {'images': images.numpy()})[0]
         np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.skipif(not INSTALLED, reason='needs requirements/export.txt')
+def test_images_have_the_channels_of_the_encoder(tiny_arch, tmp_path):
+    backbone = build('VisionTransformer', tiny_arch, in_channels=5)
+    export_onnx(backbone, tmp_path / 'a.onnx', (32, 32))
+    assert largest_difference(backbone, tmp_path / 'a.onnx', (32, 32)) < 1e-4
 
 
 def test_the_name_must_say_the_format(tiny_arch, tmp_path):

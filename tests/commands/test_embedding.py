@@ -31,7 +31,7 @@ def folder(tmp_path):
 
 
 def test_each_image_has_its_row(encoder, folder, tmp_path):
-    embed(encoder, str(folder), tmp_path / 'out.npz', 'avg', None, 2)
+    embed(encoder, str(folder), tmp_path / 'out.npz', 'avg', None, 2, Config({}))
     found = np.load(tmp_path / 'out.npz')
     assert found['path'].tolist() == ['a/0.png', 'a/3.png', 'b/1.png', 'b/4.png', 'c/2.png']
     pixels = torch.from_numpy(np.asarray(Image.open(folder / 'b' / '4.png')).copy()).permute(2, 0, 1)[None] / 255
@@ -42,7 +42,7 @@ def test_each_image_has_its_row(encoder, folder, tmp_path):
 
 def test_an_interrupted_call_continues_with_the_parts_that_are_there(encoder, folder, tmp_path, monkeypatch):
     monkeypatch.setattr(embedding, 'PART', 1)
-    embed(encoder, str(folder), tmp_path / 'whole.npz', 'cls', None, 2)
+    embed(encoder, str(folder), tmp_path / 'whole.npz', 'cls', None, 2, Config({}))
     original, calls = embedding.encode_names, []
 
     def interrupted(encoder, root, names, *args):
@@ -53,9 +53,9 @@ def test_an_interrupted_call_continues_with_the_parts_that_are_there(encoder, fo
 
     monkeypatch.setattr(embedding, 'encode_names', interrupted)
     with pytest.raises(KeyboardInterrupt):
-        embed(encoder, str(folder), tmp_path / 'out.npz', 'cls', None, 2)
+        embed(encoder, str(folder), tmp_path / 'out.npz', 'cls', None, 2, Config({}))
     assert not (tmp_path / 'out.npz').exists()
-    embed(encoder, str(folder), tmp_path / 'out.npz', 'cls', None, 2)
+    embed(encoder, str(folder), tmp_path / 'out.npz', 'cls', None, 2, Config({}))
     assert calls[2:] == [['b/1.png', 'b/4.png'], ['broken.png', 'c/2.png']]
     for name in ('path', 'features'):
         np.testing.assert_array_equal(np.load(tmp_path / 'out.npz')[name], np.load(tmp_path / 'whole.npz')[name])
@@ -65,7 +65,7 @@ def test_parts_of_other_settings_are_not_used(encoder, folder, tmp_path, monkeyp
     monkeypatch.setattr(embedding, 'write', lambda out, parts: (_ for _ in ()).throw(KeyboardInterrupt))
     for pool in ('cls', 'avg'):
         with pytest.raises(KeyboardInterrupt):
-            embed(encoder, str(folder), tmp_path / 'out.npz', pool, None, 2)
+            embed(encoder, str(folder), tmp_path / 'out.npz', pool, None, 2, Config({}))
     assert len(list((tmp_path / 'out.npz.parts').iterdir())) == 2
 
 
@@ -94,7 +94,7 @@ def test_pools():
 
 def test_parquet_has_a_column_of_paths_and_one_of_features(encoder, folder, tmp_path, monkeypatch):
     parquet = pytest.importorskip('pyarrow.parquet')
-    embed(encoder, str(folder), tmp_path / 'out.parquet', 'cls', 2, 4)
+    embed(encoder, str(folder), tmp_path / 'out.parquet', 'cls', 2, 4, Config({}))
     table = parquet.read_table(tmp_path / 'out.parquet')
     assert table.column_names == ['path', 'features']
     assert np.array(table['features'].to_pylist()).shape == (5, 16)
@@ -103,5 +103,5 @@ def test_parquet_has_a_column_of_paths_and_one_of_features(encoder, folder, tmp_
 def test_without_pyarrow_parquet_is_refused_before_anything_is_encoded(encoder, folder, tmp_path, monkeypatch):
     monkeypatch.setattr(embedding, 'find_spec', lambda name: None)
     with pytest.raises(ValueError, match='pip install pyarrow'):
-        embed(encoder, str(folder), tmp_path / 'out.parquet', 'cls', None, 4)
+        embed(encoder, str(folder), tmp_path / 'out.parquet', 'cls', None, 4, Config({}))
     assert not (tmp_path / 'out.parquet.parts').exists()

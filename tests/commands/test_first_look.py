@@ -76,7 +76,7 @@ def test_patches_that_do_not_divide_images_are_refused():
 
 def test_images_of_other_channels_are_refused():
     model = MODELS.build(classifier())
-    refused(r'images of 1 channels, but model\.backbone takes 3', model, Images(channels=1))
+    refused(r'takes 3; set model\.backbone\.patch_cfg\.in_channels=1', model, Images(channels=1))
 
 
 class Broken(Images):

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 from mmengine.config import Config
 from PIL import Image
@@ -70,6 +71,17 @@ def test_classes_are_named_and_must_agree(sets):
 def test_other_classes_are_refused(sets):
     with pytest.raises(ValueError, match=r'only in val_dataloader\.dataset: c'):
         describe_classes(sets('ab', 'abc'))
+
+
+def test_arrays_are_looked_at_as_training_loads_them(tmp_path):
+    np.save(tmp_path / '1.npy', np.zeros((8, 8, 5), np.uint8))
+    loading = [dict(type='mm_graft.LoadChannels', channels=5)]
+    data = dict(type='mm_graft.ImageFolder', data_root=str(tmp_path), with_label=False, extensions=['.npy'])
+    cfg = Config(dict(train_dataloader=dict(dataset=dict(**data, pipeline=loading))))
+    assert describe_images(build_data_sets(cfg)['train_dataloader']) == '1 of 1 looked at, all can be read'
+    np.save(tmp_path / '2.npy', np.zeros((8, 8, 4), np.uint8))
+    with pytest.raises(ValueError, match=r'1 of 2 .*2\.npy: it has 4 channels instead of 5'):
+        describe_images(build_data_sets(cfg)['train_dataloader'])
 
 
 def test_images_that_cannot_be_read_are_counted_and_the_first_is_named(sets, tmp_path):

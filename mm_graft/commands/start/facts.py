@@ -51,8 +51,8 @@ def look_at_folder(root: str | Path) -> tuple[Folder, ImageList, list[str]]:
     found = look_at_channels([os.path.join(images.root, name) for name in sample])
     folder = Folder(int(len(images.names) * share), median, found)
     lines = [str(images), f'{len(sides)} sampled: shorter side {min(sides)} to {max(sides)} pixels (median {median}), '
-             + ', '.join(f'{count} with {number} channel{"s" * (number > 1)}' for number, count in channels.items())
-             + ', ' + ', '.join(f'{count} of {kind}' for kind, count in formats.items())]
+             + ', '.join([f'{count} with {number} channel{"s" * (number > 1)}' for number, count in channels.items()]
+                         + [f'{count} of {kind}' for kind, count in formats.items()])]
     if found:
         lines.append(f'{len(found.mean)} channels at their full depth: means '
                      + ', '.join(f'{value:.3g}' for value in found.mean) + ' of 255')

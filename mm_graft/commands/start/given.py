@@ -45,17 +45,20 @@ def fetch_timm(name: str, folder: Path) -> None:
     part.rename(folder)
 
 
-def read_encoder(path: str) -> Encoder:
-    """The ViT in a file or folder of any known layout, at the image size that its positions are for."""
+def read_encoder(path: str, channels: int | None = None) -> Encoder:
+    """The ViT in a file or folder of any known layout, at the image size that its positions are for.
+
+    Of ``channels``, by whose measured mean and standard deviation it is used, it need not say its own.
+    """
     init_default_scope('mmpretrain')
-    model = guess_config(path).model
+    model = guess_config(path, channels=channels).model
     with torch.device('meta'):
         vit = MODELS.build({**model.backbone, 'out_type': 'raw'})
     backbone = {**model.backbone, 'out_type': tokens_of(vit, settings_beside(path).family)}
     patch = patch_projection(vit).kernel_size[0]
     return Encoder(f'ViT of {vit.num_layers} blocks of width {vit.embed_dims}', vit.embed_dims, vit.num_layers,
                    heads_of(vit), patch * min(vit.patch_resolution), patch, backbone,
-                   {key: list(model.data_preprocessor[key]) for key in ('mean', 'std')})
+                   {key: model.data_preprocessor[key] for key in ('mean', 'std')})
 
 
 def tokens_of(vit: nn.Module, family: str | None) -> str:

@@ -10,12 +10,13 @@ from mm_graft.analysis.data import evenly_spaced
 from mm_graft.analysis.gallery import draw_gallery, nearest_images
 from mm_graft.analysis.page import Section, render
 from mm_graft.analysis.patch_pca import draw_patch_pca
-from mm_graft.analysis.reconstruction import read_readable, reconstruct, visible_channels
+from mm_graft.analysis.reconstruction import read_readable, reconstruct, visible
 from mm_graft.analysis.reconstruction_figure import draw as draw_reconstructions
 from mm_graft.analysis.training_curves import draw_curves, draw_measures, read_scalars
 from mm_graft.checkpoints.model_weights import load_model
 from mm_graft.commands.start.labels import class_features, labeled, to_tensor
 from mm_graft.encoders import Encoder, build_encoder, load_encoder
+from mm_graft.evaluation.datasets import reading_of
 from mm_graft.evaluation.label_free import label_free_measures
 from mm_graft.files import atomic_write
 from mm_graft.host.first_weights import initialize
@@ -71,21 +72,13 @@ def untrained(cfg: Config) -> Encoder:
 
 def channels_of(cfg: Config) -> dict:
     """How a config reads channels, as ``read_images`` takes it; nothing for RGB of eight bits."""
-    loader = cfg.train_dataloader.dataset.pipeline[0]
-    return {key: loader[key] for key in ('channels', 'value_range') if key in loader}
+    reading = reading_of(cfg)
+    return {'channels': reading['channels'], 'reading': reading} if 'channels' in reading else {}
 
 
 def readable(paths: list[Path], size: tuple[int, int], count: int = LOOKED_AT, **channels: object) -> np.ndarray:
     """Centers of up to ``count`` images, evenly spread over the list, (N, H, W, 3); unreadable ones are left out."""
     return read_readable(paths[::max(1, len(paths) // count)][:count], size, **channels)[0]
-
-
-def visible(pixels: np.ndarray) -> np.ndarray:
-    """Pictures (N, H, W, 3) that can be shown; those of more than eight bits are brightened to their range."""
-    if pixels.dtype == np.uint8:
-        return visible_channels(pixels)
-    brightest = max(float(np.percentile(pixels, 99.5)), 1e-6)
-    return visible_channels((255 * pixels / brightest).clip(0, 255)).astype(np.uint8)
 
 
 def measures(encoders: dict[str, Encoder], features: dict[str, np.ndarray], pixels: np.ndarray) -> Section:

@@ -13,7 +13,7 @@ from mm_graft.commands.configs import content_root, load_config
 from mm_graft.commands.run_defaults import usable_cores
 from mm_graft.commands.start.configs import LEAVES, stage_config, write_config
 from mm_graft.commands.start.facts import busy, look_at_folder, look_at_machine
-from mm_graft.commands.start.plan import Encoder, Plan, make_plan
+from mm_graft.commands.start.plan import Encoder, Folder, Plan, make_plan
 from mm_graft.commands.trackers import set_trackers
 from mm_graft.files import atomic_write, read_small_json
 from mm_graft.host.config_text import lay_out_once
@@ -31,7 +31,7 @@ def start(args: argparse.Namespace, out: Path) -> None:
     from mm_graft.commands.start.given import local_weights
     weights = local_weights(args.checkpoint, out)
     if known is None:
-        plan = make_plan(folder, look_at_machine(args.device), args.minutes, encoder_of(weights), args.without)
+        plan = make_plan(folder, look_at_machine(args.device), args.minutes, encoder_of(weights, folder), args.without)
         write_plan(plan, args, out, weights)
     stages = [load_config(str(path)) for path in sorted(out.glob('[0-9]_*.py'))]
     if args.dry_run:
@@ -65,12 +65,12 @@ def earlier_call(args: argparse.Namespace, out: Path) -> dict | None:
     return earlier
 
 
-def encoder_of(checkpoint: str | None) -> Encoder | None:
+def encoder_of(checkpoint: str | None, folder: Folder) -> Encoder | None:
     """Size of the encoder in a checkpoint."""
     if checkpoint is None:
         return None
     from mm_graft.commands.start.given import read_encoder
-    return read_encoder(checkpoint)
+    return read_encoder(checkpoint, len(folder.channels.mean) if folder.channels else None)
 
 
 def write_plan(plan: Plan, args: argparse.Namespace, out: Path, weights: str | None) -> None:

@@ -10,7 +10,7 @@ from mm_graft.checkpoints import CheckpointError, load_backbone
 from mm_graft.commands.start.given import local_weights, read_encoder
 from tests.checkpoints.hub import HUB, check, images, loaded, outputs
 from tests.checkpoints.test_authors import SMALL, randomized
-from tests.tiny import mae_file
+from tests.tiny import mae_file, vit_state
 
 
 def test_size_and_image_are_read_from_the_tensors(tmp_path):
@@ -26,6 +26,15 @@ def test_weights_of_dinov2_are_an_encoder_too(tmp_path):
     torch.save(vit.state_dict(), tmp_path / 'dinov2.pth')
     encoder = read_encoder(str(tmp_path / 'dinov2.pth'))
     assert (encoder.width, encoder.blocks, encoder.image_size, encoder.patch_size) == (128, 2, 56, 14)
+
+
+def test_weights_for_the_channels_of_the_folder_need_no_mean(tmp_path):
+    """Its images are normalized by what was measured in them."""
+    torch.save({'model': vit_state() | {'patch_embed.proj.weight': torch.randn(16, 5, 8, 8)}}, tmp_path / 'a.pth')
+    assert read_encoder(str(tmp_path / 'a.pth'), channels=5).backbone['in_channels'] == 5
+    for channels in (None, 4):
+        with pytest.raises(ValueError, match='images of 5 channels, by whose mean and std'):
+            read_encoder(str(tmp_path / 'a.pth'), channels)
 
 
 def test_other_files_are_refused(tmp_path):
