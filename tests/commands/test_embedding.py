@@ -73,10 +73,10 @@ def test_parts_of_images_that_changed_since_and_of_other_calls_are_left_alone(en
     with monkeypatch.context() as patch:
         patch.setattr(embedding, 'write', lambda out, parts: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            embed(encoder, str(folder), tmp_path / 'out.npz', 'cls', None, 2)
+            embed(encoder, str(folder), tmp_path / 'out.npz', 'cls', None, 2, Config({}))
     Image.fromarray(np.full((32, 32, 3), 7, np.uint8)).save(folder / 'a' / '0.png')
-    embed(encoder, str(folder), tmp_path / 'out.npz', 'cls', None, 2)
-    embed(encoder, str(folder), tmp_path / 'new.npz', 'cls', None, 2)
+    embed(encoder, str(folder), tmp_path / 'out.npz', 'cls', None, 2, Config({}))
+    embed(encoder, str(folder), tmp_path / 'new.npz', 'cls', None, 2, Config({}))
     np.testing.assert_array_equal(np.load(tmp_path / 'out.npz')['features'], np.load(tmp_path / 'new.npz')['features'])
     assert len(list((tmp_path / 'out.npz.parts').iterdir())) == 1  # another process may be writing them
 
