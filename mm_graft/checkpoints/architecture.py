@@ -6,14 +6,14 @@ from typing import NamedTuple
 
 from mm_graft.checkpoints.containers import CheckpointFile
 from mm_graft.checkpoints.conversion import check_encoder, convert_backbone, norms_behind
-from mm_graft.checkpoints.detection import locate
+from mm_graft.checkpoints.detection import STEM, locate
 from mm_graft.checkpoints.facts import Facts, read_facts
 from mm_graft.checkpoints.grids import find_grid
 from mm_graft.checkpoints.layouts import StateDict
 from mm_graft.checkpoints.resize import Grid
 from mm_graft.checkpoints.settings import FAMILIES, HALF, IMAGENET, Family, Settings, settings_beside
 
-STEM, FIRST = 'patch_embed.projection.weight', 'layers.0.'
+FIRST = 'layers.0.'
 HEAD = 64  # width of an attention head in most public ViTs, and by width those of which it is not
 HEADS = {1152: 16, 1280: 16, 1408: 16, 1664: 16, 2560: 32, 4096: 32}  # SoViT-400m, ViT-H, g, G, 2B, 6.5B and 7B
 MOCOV3, DINOV3 = {384: 12}, {1280: 20}  # their ViT-S, and ViT-H+
@@ -104,16 +104,25 @@ def activation_of(encoder: StateDict, family: Family) -> str | None:
 def timm_model(encoder: StateDict, facts: Facts, activation: str, grid: Grid) -> dict:
     """Timm's name of the family, and the sizes and parts by which the encoder differs from it."""
     width, channels, patch, _ = encoder[STEM].shape
-    hidden = next(len(encoder[name]) for part in ('layers.0.0', 'w12', 'fc1_x')
-                  if (name := f'{FIRST}ffn.{part}.weight') in encoder)
     common = {
-        'in_channels': channels, 'patch_size': patch, 'embed_dim': width, 'mlp_ratio': ratio_of(hidden, width),
-        'depth': 1 + max(int(name.split('.')[1]) for name in encoder if name.startswith('layers.'))}
+        'in_channels': channels, 'patch_size': patch, 'embed_dim': width, 'depth': count_blocks(encoder),
+        'mlp_ratio': ratio_of(hidden_width(encoder), width)}
     if 'reg_token' in encoder and f'{FIRST}gamma_1' in encoder:
         return {**common, **dinov3(encoder, facts, activation)}
     if f'{FIRST}gamma_1' in encoder or f'{FIRST}attn.q_bias' in encoder:
         return {**common, **beit(encoder, activation)}
     return {**common, **vit(encoder, activation, grid)}
+
+
+def count_blocks(encoder: StateDict) -> int:
+    """The number of its blocks."""
+    return 1 + max(int(name.split('.')[1]) for name in encoder if name.startswith('layers.'))
+
+
+def hidden_width(encoder: StateDict) -> int:
+    """Rows of the first matrix of a feed-forward part; where it is gated by one matrix, of gate and value together."""
+    return next(len(encoder[name]) for part in ('layers.0.0', 'w12', 'fc1_x')
+                if (name := f'{FIRST}ffn.{part}.weight') in encoder)
 
 
 def side_or_sides(size: int | Iterable[int]) -> int | tuple[int, ...]:

@@ -67,8 +67,13 @@ def fold_class_position(model: StateDict) -> None:
     """
     token, positions = f'{BASE}cls_token', f'{BASE}pos_embed'
     if f'{BASE}reg_token' in model and token in model and positions in model:
-        model[token] = model[token] + model[positions][:, :1]
-        model[positions] = model[positions][:, 1:]
+        fold_position(model, positions, token)
+
+
+def fold_position(model: StateDict, positions: str, token: str) -> None:
+    """The class token with its position, and the positions of the patches alone."""
+    model[token] = model[token] + model[positions][:, :1]
+    model[positions] = model[positions][:, 1:]
 
 
 def unfold_class_position(model: StateDict) -> None:

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from mm_graft.checkpoints.architecture import family_of
+from mm_graft.checkpoints.architecture import FIRST, count_blocks, family_of, hidden_width
 from mm_graft.checkpoints.conversion import norms_behind, write_model
+from mm_graft.checkpoints.detection import STEM
 from mm_graft.checkpoints.facts import Facts
 from mm_graft.checkpoints.files import SUFFIXES, Origin, naming, serialize
 from mm_graft.checkpoints.grids import to_grid
@@ -15,7 +16,6 @@ from mm_graft.checkpoints.resize import Grid
 from mm_graft.checkpoints.settings import Family, Pixels
 from mm_graft.files import atomic_write
 
-STEM, FIRST = 'patch_embed.projection.weight', 'layers.0.'
 TABLE = 'relative_position_bias_table'
 FORMS = ('hf-dinov3', 'hf-dinov2', 'hf-beit', 'hf-clip', 'hf-vit', 'hf-siglip')  # the more particular first
 WEIGHTS = 'model.safetensors'
@@ -83,13 +83,11 @@ def config_of_form(form: str, model: Converted, facts: Facts, grid: Grid | None,
         raise ValueError("config.json needs the encoder's heads, activation and image size, not all of which the "
                          'source states; put a config.json beside it, or convert a run\'s checkpoint')
     width, channels, patch, _ = encoder[STEM].shape
-    hidden = next(len(encoder[name]) for part in ('layers.0.0', 'w12', 'fc1_x')
-                  if (name := f'{FIRST}ffn.{part}.weight') in encoder)
     return {
         'model_type': own, 'hidden_size': width, 'num_channels': channels, 'patch_size': patch,
         'image_size': patch * grid[0] if grid[0] == grid[1] else [patch * count for count in grid],
-        'num_hidden_layers': 1 + max(int(name.split('.')[1]) for name in encoder if name.startswith('layers.')),
-        'num_attention_heads': facts.heads, 'intermediate_size': hidden,
+        'num_hidden_layers': count_blocks(encoder),
+        'num_attention_heads': facts.heads, 'intermediate_size': hidden_width(encoder),
         'layer_norm_eps': facts.eps or family.eps,
         'hidden_act': 'gelu' if special.get('use_swiglu_ffn') else ACTIVATIONS.get(activation, activation), **special}
 
@@ -103,7 +101,7 @@ def _vit(encoder: StateDict, facts: Facts) -> tuple[str, dict]:
 def _dinov2(encoder: StateDict, facts: Facts) -> tuple[str, dict]:
     width, gated = len(encoder[STEM]), f'{FIRST}ffn.w12.weight' in encoder
     registers = {'num_register_tokens': encoder['reg_token'].shape[1]} if 'reg_token' in encoder else {}
-    hidden = len(encoder[f'{FIRST}ffn.w12.weight']) // 2 if gated else len(encoder[f'{FIRST}ffn.layers.0.0.weight'])
+    hidden = hidden_width(encoder) // (2 if gated else 1)
     ratio = next((ratio for ratio in range(1, 33) if hidden_of(width * ratio, gated) == hidden), None)
     if ratio is None:
         raise ValueError(f"transformers' DINOv2 has no mlp_ratio of which {hidden} follows from a width of {width}; "

@@ -9,6 +9,7 @@ import math
 
 import torch
 
+from mm_graft.checkpoints.forms import fold_position
 from mm_graft.checkpoints.layouts import BASE, Layout, StateDict, encoder_names, pattern
 from mm_graft.checkpoints.names import BLOCK, NameMap, below
 
@@ -23,14 +24,8 @@ def _read_grid(state_dict: StateDict, model: StateDict) -> None:
         model[POSITIONS] = torch.cat([torch.zeros_like(rows[:, :1]), rows], dim=1)
 
 
-def _fold_class_position(model: StateDict, theirs: StateDict, positions: str, token: str) -> None:
-    """The class token with its position, and the positions of the patches alone."""
-    theirs[token] = theirs[token] + theirs[positions][:, :1]
-    theirs[positions] = theirs[positions][:, 1:]
-
-
 def _write_grid(model: StateDict, theirs: StateDict) -> None:
-    _fold_class_position(model, theirs, 'pos_embed.embed', 'cls_tokens.tokens')
+    fold_position(theirs, 'pos_embed.embed', 'cls_tokens.tokens')
     rows = theirs['pos_embed.embed']
     side = math.isqrt(rows.shape[1])
     if side**2 != rows.shape[1]:
@@ -40,7 +35,7 @@ def _write_grid(model: StateDict, theirs: StateDict) -> None:
 
 
 def _write_rows(model: StateDict, theirs: StateDict) -> None:
-    _fold_class_position(model, theirs, f'{IMAGE}fixed_positional_encoder.positions', f'{IMAGE}extra_tokens')
+    fold_position(theirs, f'{IMAGE}fixed_positional_encoder.positions', f'{IMAGE}extra_tokens')
 
 
 REFINER = Layout(
