@@ -6,7 +6,19 @@ MMEngine's Runner initializes the weights of its model and loads a checkpoint in
 from collections.abc import Callable
 
 from mmengine.logging import MMLogger
+from mmengine.model import PretrainedInit
 from torch import nn
+
+
+def is_pretrained(settings: object) -> bool:
+    """Whether an entry of ``init_cfg`` is an initialization from a file, by whichever of its names."""
+    kind = settings.get('type') if isinstance(settings, dict) else None
+    return kind is PretrainedInit or str(kind).rpartition('.')[2] in ('Pretrained', 'PretrainedInit')
+
+
+def entries(init_cfg: object) -> list[dict]:
+    """The entries of ``init_cfg``, which may be one or several."""
+    return list(init_cfg) if isinstance(init_cfg, list | tuple) else [init_cfg] if isinstance(init_cfg, dict) else []
 
 
 def after_init_weights(model: nn.Module, then: Callable[[], None]) -> None:

@@ -1,11 +1,24 @@
 import pytest
 import torch
 from mmengine.logging import MMLogger
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, PretrainedInit
 from mmengine.runner import Runner
 
-from mm_graft.host.first_weights import after_init_weights, initialize
+from mm_graft.host.first_weights import after_init_weights, entries, initialize, is_pretrained
 from tests.tiny import grafted_mocov3, settings
+
+
+@pytest.mark.parametrize(('settings', 'expected'), [
+    (None, False), ([], False), ({}, False), ({'type': 'Xavier', 'layer': 'Linear'}, False), ('Pretrained', False),
+    *(({'type': kind}, True) for kind in (
+        'Pretrained', 'PretrainedInit', 'mmengine.Pretrained', 'mmengine.model.PretrainedInit', PretrainedInit))])
+def test_a_file_is_recognized_by_each_of_its_names(settings, expected):
+    assert is_pretrained(settings) == expected
+
+
+def test_entries_are_one_or_several():
+    one = {'type': 'Xavier'}
+    assert [entries(given) for given in (one, [one], (one, one), None, [])] == [[one], [one], [one, one], [], []]
 
 
 class Initialized(BaseModule):

@@ -1,29 +1,22 @@
 """What ``load_from``, ``init_cfg`` and ``mm_graft test`` load fits the model, or is an error before the first step."""
 
 from mmengine.hooks import Hook
-from mmengine.model import PretrainedInit
 from mmengine.runner import Runner
 from torch import nn
 
 from mm_graft.checkpoints.model_weights import choose_part, choose_weights
 from mm_graft.depth import unwrap
-from mm_graft.host.first_weights import after_init_weights
+from mm_graft.host.first_weights import after_init_weights, entries, is_pretrained
 from mm_graft.host.run_requests import asked_to_resume, file_to_load
 from mm_graft.nested import nodes
 from mm_graft.registry import HOOKS
-
-
-def is_pretrained(settings: object) -> bool:
-    """Whether these are settings of an initialization from a file."""
-    return isinstance(settings, dict) and settings.get('type') in ('Pretrained', 'PretrainedInit', PretrainedInit)
 
 
 def take_pretrained(model: nn.Module) -> list[tuple[nn.Module, dict]]:
     """Take ``init_cfg=dict(type='Pretrained', …)`` off the modules that have one; these and it, the model last."""
     taken = []
     for module in model.modules():
-        settings = getattr(module, 'init_cfg', None)
-        each = settings if isinstance(settings, list | tuple) else [settings] if isinstance(settings, dict) else []
+        each = entries(getattr(module, 'init_cfg', None))
         asked = list(filter(is_pretrained, each))
         if asked:
             module.init_cfg = [one for one in each if one not in asked] or None

@@ -2,8 +2,20 @@
 
 from mmengine.model import BaseModule
 
+from mm_graft.host import first_weights
+
 
 def is_pretrained(module: BaseModule) -> bool:
-    """Whether ``init_cfg`` names a checkpoint; ask before the host's ``init_weights``, whose ViTs fail on ``{}``."""
+    """Whether ``init_cfg`` names a checkpoint; ask before the host's ``init_weights``.
+
+    The host's ViTs fail on ``{}``, and see a checkpoint only in a plain dict: they would initialize positions over the
+    loaded ones.
+    """
     module.init_cfg = module.init_cfg or None  # as MMEngine understands an empty one
-    return isinstance(module.init_cfg, dict) and module.init_cfg['type'] == 'Pretrained'
+    given = first_weights.entries(module.init_cfg)
+    if not any(map(first_weights.is_pretrained, given)):
+        return False
+    if len(given) > 1:
+        raise ValueError(f'init_cfg={given} initializes over the weights of its checkpoint; give that alone')
+    module.init_cfg = {**given[0], 'type': 'Pretrained'}
+    return True
