@@ -1,5 +1,6 @@
 """Starting processes and runner, shared by the commands."""
 
+import logging
 import os
 import subprocess
 from collections.abc import Iterator
@@ -46,14 +47,13 @@ def build_runner(cfg: Config) -> Runner:
     """
     lay_out_once()
     chosen = settle_loaders(cfg)
-    level = cfg.get('log_level', 'INFO')
-    runner_cfg = cfg.copy()
-    runner_cfg.log_level = 'WARNING'
-    runner = RUNNERS.build(runner_cfg) if 'runner_type' in cfg else Runner.from_cfg(runner_cfg)
-    for speaker in (runner.logger, *runner.logger.handlers) if is_main_process() else ():
-        speaker.setLevel(level)  # the other processes say errors alone
+    logging.disable(logging.INFO)
+    try:
+        runner = RUNNERS.build(cfg.copy()) if 'runner_type' in cfg else Runner.from_cfg(cfg.copy())
+    finally:
+        logging.disable(logging.NOTSET)
+    runner.logger.setLevel(cfg.get('log_level', 'INFO'))  # a logger of MMEngine forgets only so that it was disabled
     runner.logger.addFilter(asks_something)
-    runner.cfg.log_level = level
     if is_main_process():
         environment = Path(runner.log_dir) / 'environment.txt'
         environment.write_text(''.join(f'{name}: {value}\n' for name, value in collect_env().items()))

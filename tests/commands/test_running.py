@@ -2,9 +2,12 @@ import os
 
 import pytest
 import torch
+from mmengine.config import Config
+from yapf.yapflib import yapf_api
 
-from mm_graft.commands.running import StartedHook, guarded, slurm_to_torch
+from mm_graft.commands.running import StartedHook, build_runner, guarded, slurm_to_torch
 from mm_graft.host.safe_opening import load
+from tests.tiny import mae, settings
 
 
 def test_a_run_has_started_when_its_first_iteration_is_made():
@@ -23,6 +26,21 @@ def test_a_guarded_program_opens_files_safely_and_says_what_is_wrong_in_one_line
         raise ValueError('wrong')
     assert capsys.readouterr().err.startswith('error: wrong\n')
     assert torch.load is before is not load
+
+
+def test_a_runner_is_built_without_a_word_of_the_host_and_speaks_afterwards(tmp_path, monkeypatch, capsys):
+    laid_out, lay_out = [], yapf_api.FormatCode
+    monkeypatch.setattr(yapf_api, 'FormatCode', lambda text, **kwargs: laid_out.append(text) or lay_out(text, **kwargs))
+    cfg = Config({**settings(mae(), tmp_path), 'log_level': 'INFO'})
+    cfg.train_dataloader.dataset = dict(type='mm_graft.ImageFolder', data_root=str(tmp_path))
+    runner = build_runner(cfg)
+    runner.logger.info('heard')
+    runner.logger.debug('not heard')
+    runner.call_hook('before_run')
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(' - ')[-1] for line in lines if 'INFO' in line or 'heard' in line] == [
+        f'config and environment: {runner.log_dir}', 'heard']
+    assert len(laid_out) == 1  # by the host, for its log and for its message hub
 
 
 def test_a_slurm_step_is_told_to_torch(monkeypatch, tmp_path):
