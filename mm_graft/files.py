@@ -23,6 +23,7 @@ LIMIT = 2**28  # bytes of a text; the list of ImageNet-21k with full paths has h
 JSON_LIMIT = 2**25  # bytes of a JSON file; as Python objects it may take twenty times as much memory
 MAX_DEPTH = 100  # of nested JSON
 LINE_LIMIT = 2**20  # bytes of a line
+TEXT = 'utf-8-sig'  # UTF-8, with or without the mark at the beginning that Windows writes
 FACTS, CHECKSUMS = 'facts.json', 'sha256'  # beside arrays
 LEFT_OVER = re.compile(r'\.(?P<name>.+)\.[0-9a-f]{8}\.part')
 
@@ -71,7 +72,7 @@ def sha256_of_file(path: str | Path) -> str:
 def read_small_text(path: str | Path, limit: int = LIMIT) -> str:
     """Text (UTF-8) of a file, as :func:`read_small_bytes`."""
     try:
-        return read_small_bytes(path, limit).decode()
+        return read_small_bytes(path, limit).decode(TEXT)
     except UnicodeDecodeError as error:
         raise ValueError(f'{path} is no text in UTF-8: {error.reason} at byte {error.start}') from error
 

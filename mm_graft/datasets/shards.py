@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from mmengine.fileio import BaseStorageBackend, register_backend
 
 from mm_graft.datasets.tag_index import parse_json_row
-from mm_graft.files import open_regular
+from mm_graft.files import TEXT, open_regular
 from mm_graft.image_files import EXTENSIONS
 
 HEADER = 512  # bytes before the content of a member of a tar file
@@ -86,14 +86,15 @@ class Shards:
 def read_sample(shard: tarfile.TarFile, parts: dict[str, tarfile.TarInfo],
                 text_key: str) -> tuple[int, str | list[str] | ValueError]:
     """Place of a sample's image and its text, or an exception that says what is missing."""
-    image = next((member for ending, member in parts.items() if ending in EXTENSIONS), None)
+    images = [member for ending, member in parts.items() if ending in EXTENSIONS]
     try:
-        if image is None:
-            return 0, ValueError(f'no image among {sorted(parts)}')
+        if len(images) != 1:
+            return 0, ValueError(f'{len(images) or "no"} image{"s" * bool(images)} among {sorted(parts)}')
+        image = images[0]
         if '.txt' in parts:
-            text = shard.extractfile(parts['.txt']).read().decode('utf-8')
+            text = shard.extractfile(parts['.txt']).read().decode(TEXT)
         elif '.json' in parts:
-            text = parse_json_row(shard.extractfile(parts['.json']).read().decode('utf-8'))[text_key]
+            text = parse_json_row(shard.extractfile(parts['.json']).read().decode(TEXT))[text_key]
         else:
             return 0, ValueError(f'{image.name} has neither .txt nor .json beside it')
     except KeyError as error:

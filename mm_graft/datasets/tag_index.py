@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from mm_graft.datasets.hashtags import LabelSet, extract_hashtags
-from mm_graft.files import CHECKSUMS, parse_json, read_arrays, read_lines, sha256_of_file, write_arrays
+from mm_graft.files import CHECKSUMS, TEXT, parse_json, read_arrays, read_lines, sha256_of_file, write_arrays
 
 ARRAYS = ('places', 'starts', 'labels')
 REMEMBERED = 100_000  # different unmapped tags; above twice as many the rarest are forgotten
@@ -162,7 +162,7 @@ def build_index(path: str | Path, label_set: LabelSet, parse: Parse, text_key: s
     for line in read_lines(path):
         builder.seen['rows'] += 1
         try:
-            row = parse(line.decode('utf-8'))
+            row = parse(line.decode(TEXT))
             image_name(row[image_key])
             builder.add(place, read_tags(row[text_key]))
         except KeyError as error:

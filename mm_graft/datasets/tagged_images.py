@@ -12,7 +12,7 @@ from mmpretrain.datasets import BaseDataset
 
 from mm_graft.datasets.hashtags import LabelSet, read_synsets, read_vocabulary
 from mm_graft.datasets.tag_index import TagIndex, build_index, image_name, index_key, parse_json_row, parse_tsv
-from mm_graft.files import LINE_LIMIT, open_regular
+from mm_graft.files import LINE_LIMIT, TEXT, open_regular
 from mm_graft.registry import DATASETS
 
 
@@ -123,7 +123,14 @@ class TaggedImages(BaseDataset):
                              f'keys (image_key={self.image_key!r}, text_key={self.text_key!r}) and the tags')
         if self._indices is None:
             return range(count)
-        return np.arange(count)[:self._indices] if isinstance(self._indices, int) else np.asarray(self._indices)
+        if isinstance(self._indices, int):
+            chosen = np.arange(count)[:max(0, self._indices)]
+        else:
+            chosen = np.asarray(self._indices)
+        if not len(chosen) or chosen.dtype.kind not in 'iu' or chosen.min() < 0 or chosen.max() >= count:
+            raise ValueError(f'indices={self._indices}: {count} rows of {self.ann_file} have a label; give a number of '
+                             f'rows from 1 on, or numbers of rows from 0 to {count - 1}')
+        return chosen
 
     def _report(self) -> None:
         counts = {name: value for name, value in self.counts.items() if isinstance(value, int)}
@@ -137,7 +144,7 @@ class TaggedImages(BaseDataset):
             file = open_regular(self.ann_file)  # stays open as long as the data set
             self._file = os.getpid(), file
         file.seek(place)
-        return file.readline(LINE_LIMIT).decode('utf-8')
+        return file.readline(LINE_LIMIT).decode(TEXT)
 
     def __getstate__(self) -> dict:
         """Without the open file, for workers that are spawned."""

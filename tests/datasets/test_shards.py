@@ -54,6 +54,18 @@ def test_samples_that_lack_something_say_what(tmp_path):
     assert texts[5:] == ['#dog']
 
 
+def test_of_two_images_none_is_taken_for_the_one_of_the_text(tmp_path):
+    write_shard(tmp_path / '0.tar', {'a.png': picture(1), 'a.jpg': picture(2), 'a.txt': b'#dog'})
+    (_, reason), = Shards([str(tmp_path / '0.tar')], tmp_path).rows(0, 'text')
+    assert "2 images among ['.jpg', '.png', '.txt']" in str(reason)
+
+
+def test_a_mark_at_the_beginning_of_a_text_is_no_part_of_it(tmp_path):
+    write_shard(tmp_path / '0.tar', {'a.png': picture(1), 'a.txt': b'\xef\xbb\xbf#dog', 'b.png': picture(2),
+                                     'b.json': b'\xef\xbb\xbf{"text": "#sea"}'})
+    assert [text for _, text in Shards([str(tmp_path / '0.tar')], tmp_path).rows(0, 'text')] == ['#dog', '#sea']
+
+
 def test_the_hosts_backends_read_a_member(shard, tmp_path):
     place = next(Shards([str(shard)], tmp_path).rows(0, 'text'))[0]
     assert get(f'shard://{shard}#{place}') == picture(1)

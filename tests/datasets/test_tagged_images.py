@@ -57,6 +57,24 @@ def test_a_subset_keeps_its_labels(root, indices):
     assert len(data) == 2
 
 
+@pytest.mark.parametrize('indices', [0, -1, [], [-1], [0, 3], [0.5]])
+def test_rows_that_are_not_there_are_refused(root, indices):
+    with pytest.raises(ValueError, match=r'indices=.*3 rows of .*captions\.jsonl have a label; give.*from 0 to 2'):
+        build(root, indices=indices)
+
+
+@pytest.mark.parametrize('name', ['captions.jsonl', 'captions.tsv'])
+def test_a_mark_at_the_beginning_of_the_files_is_no_part_of_them(root, name):
+    marked = b'\xef\xbb\xbf'
+    for file in (name, 'tags.txt'):
+        (root / file).write_bytes(marked + (root / file).read_bytes())
+    data = build(root, ann_file=name, synsets=None, vocabulary='tags.txt')
+    assert data.metainfo['classes'] == ('sea', 'dog')
+    assert data.get_data_info(0)['img_path'] == str(root / 'images' / 'a.png')
+    assert len(data) == 3
+    assert data.counts['broken'] == 0
+
+
 def test_the_file_is_read_through_once(root, monkeypatch):
     build(root)
     monkeypatch.setattr('mm_graft.datasets.tagged_images.build_index', None)
