@@ -3,6 +3,7 @@ import torch
 from torch import distributed
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from mm_graft.models import support_queue
 from mm_graft.models.support_queue import SupportQueue, draw_below, mix
 from tests.defaults import defaults
 from tests.own_process import in_processes
@@ -221,6 +222,16 @@ def test_two_processes_hold_the_queue_that_one_would(tmp_path):
         assert torch.equal(found, positions[2 * rank:2 * rank + 2])
         for name, value in queue.state_dict().items():
             assert torch.equal(state[name], value), name
+
+
+def test_processes_agree_on_their_queues_once(monkeypatch):
+    sent = []
+    monkeypatch.setattr(support_queue, 'get_world_size', lambda: 2)
+    monkeypatch.setattr(support_queue, 'broadcast', lambda buffer, source: sent.append((buffer, source)))
+    queue = filled()
+    for _ in range(2):
+        queue.find(E, torch.arange(4))
+    assert [(id(buffer), source) for buffer, source in sent] == [(id(buffer), 0) for buffer in queue.buffers()]
 
 
 def test_the_nearest_neighbor_alone_is_asked_for_unless_told_otherwise():
