@@ -20,18 +20,23 @@ def nearest_images(features: np.ndarray, queries: Sequence[int], k: int = 5) -> 
 
 def draw_gallery(images: np.ndarray, queries: Sequence[int], neighbors: dict[str, np.ndarray]) -> Figure:
     """A row for each query: the query, then its neighbors (queries, k) by each encoder; images in [0, 1] or bytes."""
-    k = next(iter(neighbors.values())).shape[1]
-    columns = 1 + len(neighbors) * (k + 1)  # a gap before each encoder's neighbors
-    figure = Figure(figsize=(SIDE * columns, SIDE * len(queries) + 0.3), layout='constrained')
-    axes = figure.subplots(len(queries), columns, squeeze=False)
-    for axis in axes.flat:
+    panels = {'image': np.asarray(queries)[:, None], **{f'nearest, {name}': found for name, found in neighbors.items()}}
+    widths = [found.shape[1] for found in panels.values()]
+    figure = Figure(figsize=(SIDE * (sum(widths) + len(neighbors)), SIDE * len(queries) + 0.3), layout='constrained')
+    axes = figure.subplots(1, len(panels), squeeze=False, width_ratios=widths)[0]
+    for axis, (title, found) in zip(axes, panels.items()):
+        axis.imshow(tiled(images[found]))  # axes for each picture would take a second to lay out
+        axis.set_title(title, fontsize=8)
         axis.set_axis_off()
-    for row, query in enumerate(queries):
-        axes[row, 0].imshow(images[query])
-        for block, found in enumerate(neighbors.values()):
-            for place, index in enumerate(found[row]):
-                axes[row, 2 + block * (k + 1) + place].imshow(images[index])
-    axes[0, 0].set_title('image', fontsize=8)
-    for block, name in enumerate(neighbors):
-        axes[0, 2 + block * (k + 1) + k // 2].set_title(f'nearest, {name}', fontsize=8)
     return figure
+
+
+def tiled(pictures: np.ndarray) -> np.ndarray:
+    """Pictures (rows, columns, H, W, 3), in [0, 1] or bytes, as one, with white gaps of a twelfth of their height."""
+    rows, columns, height, width, colors = pictures.shape
+    gap = max(1, height // 12)
+    padded = np.pad(pictures, ((0, 0), (0, 0), (0, gap), (0, gap), (0, 0)),
+                    constant_values=255 if pictures.dtype == np.uint8 else 1)
+    # (rows, columns, H, W, 3) → (rows, H, columns, W, 3) → (rows·H, columns·W, 3)
+    return padded.transpose(0, 2, 1, 3, 4).reshape(
+        rows * (height + gap), columns * (width + gap), colors)[:-gap, :-gap]
