@@ -44,6 +44,8 @@ def shards_of(index: str | Path) -> dict[Path, list[str]]:
     for tensor, name in places.items():
         if Path(name).name != name:
             raise ValueError(f'names the shard {name!r}, which is not beside it')
+        if name.endswith(INDEX):
+            raise ValueError(f'names the shard {name!r}, which is an index itself')
         shards.setdefault(Path(index).with_name(name), []).append(tensor)
     missing = [shard.name for shard in shards if not shard.is_file()]
     if missing:

@@ -125,6 +125,9 @@ def _read(file: BinaryIO, name: object, tensors: bool, device_of: Callable | Non
                               'packed; unpack it and give the file in it')
     if start.startswith(b'\x80'):
         return read_legacy(file)
+    if start == b'version h':
+        raise CheckpointError(f'checkpoint {name} is the pointer that Git LFS leaves in the place of a file; fetch the '
+                              'file with git lfs pull')
     raise pickle.UnpicklingError('it begins neither as an archive nor as a pickle nor as safetensors')
 
 

@@ -49,6 +49,7 @@ def test_every_shard_gives_what_the_index_says_it_has(tmp_path):
 @pytest.mark.parametrize(('content', 'message'), [
     ({'weight_map': {'a': '../1.safetensors'}}, r"shard '\.\./1\.safetensors', which is not beside it"),
     ({'weight_map': {'a': '/etc/passwd'}}, 'which is not beside it'),
+    ({'weight_map': {'a': 'model.safetensors.index.json'}}, 'which is an index itself'),
     ({'weight_map': {'a': 'gone.bin', 'b': 'away.bin'}}, r'2 shards, of which gone\.bin, away\.bin are not there'),
     ({'weight_map': {}}, 'it has no weight_map'), ({'weight_map': {'a': 3}}, 'it has no weight_map'),
     ([1], 'it has no weight_map'), ('{', 'is not JSON')])

@@ -273,3 +273,9 @@ def test_no_damaged_safetensors_of_ours_are_read_as_others(files, tmp_path):
         except CheckpointError:
             refused += 1
     assert refused > 60
+
+
+def test_a_pointer_of_git_lfs_is_named(tmp_path):
+    (tmp_path / 'a.pth').write_text('version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n')
+    with pytest.raises(CheckpointError, match=r'a\.pth is the pointer that Git LFS leaves.*git lfs pull'):
+        read_content(tmp_path / 'a.pth')

@@ -78,9 +78,12 @@ class StepBackHook(StopForgettingHook):
         self.gain = gain
 
     def before_train(self, runner: Runner) -> None:
-        """Keep the weights of the start."""
+        """Keep the weights of the start; a run that goes on needs those that it kept."""
         if runner.iter == 0:
             self._keep(runner)
+        elif runner.iter < runner.max_iters and not Path(runner.work_dir, KEPT).is_file():
+            raise ValueError(f'{runner.work_dir} has no {KEPT}, to which this resumed run would step back; copy it '
+                             'from the folder in which the run began, or resume there')
         super().before_train(runner)
 
     def after_train_epoch(self, runner: Runner) -> None:

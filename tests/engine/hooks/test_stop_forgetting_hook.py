@@ -87,6 +87,20 @@ def test_a_run_that_keeps_enough_is_not_stepped_back(tmp_path):
     assert torch.load(tmp_path / 'kept.pth', weights_only=False)['state_dict']['weight'] == 1
 
 
+def test_a_resumed_run_without_the_weights_to_step_back_to_is_refused_at_once(tmp_path):
+    scores = Scores(old_knn_top1=OLD, new_knn_top1=[40.0] * 5)
+    train(tmp_path, [scores, StepBackHook(50.0)])
+    for epoch in (3, 4):
+        (tmp_path / f'epoch_{epoch}.pth').unlink()
+    assert train(tmp_path, [scores, StepBackHook(50.0)], resume=True) == 4
+    (tmp_path / 'kept.pth').unlink()
+    assert train(tmp_path, [scores, StepBackHook(50.0)], resume=True) == 4  # finished
+    for epoch in (3, 4):
+        (tmp_path / f'epoch_{epoch}.pth').unlink()
+    with pytest.raises(ValueError, match=r'has no kept\.pth, to which this resumed run would step back; copy it'):
+        train(tmp_path, [scores, StepBackHook(50.0)], resume=True)
+
+
 def test_scores_can_have_other_names(tmp_path):
     scores = Scores(old_knn_top1=[0.0] * 5, b=[9.0, 9.0, 1.0, 1.0, 1.0], a=[1.0, 2.0, 3.0, 3.0, 3.0])
     assert train(tmp_path, [scores, StepBackHook(1.0, score='b', gain='a')]) == 1
