@@ -4,7 +4,7 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from mm_graft.commands.arguments import add_encoder, add_overrides, at_least_one, check_files, positive, whole
+from mm_graft.commands.arguments import add_encoder, add_overrides, at_least_one, check_files, device, positive, whole
 from mm_graft.commands.configs import AnalyzedModel, add_checkpoint, config_for, run_name
 from mm_graft.commands.labeled import add_labeled, use_labeled
 
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_encoder(parser)
     parser.add_argument('--batch-size', type=at_least_one, default=32, help='images at once')
     parser.add_argument('--seed', type=whole, default=0, help='of what is random: order of the images, masks, t-SNE')
-    parser.add_argument('--device', help='of the models (default: a GPU where there is one)')
+    parser.add_argument('--device', type=device, help='of the models (default: a GPU where there is one)')
     add_overrides(parser)
 
 

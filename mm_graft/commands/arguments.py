@@ -123,6 +123,13 @@ def share(text: str) -> float:
     return _number(text, float, lambda number: 0 < number <= 1, 'a number in (0, 1]')
 
 
+def device(text: str) -> str:
+    """A device of PyTorch, for ``add_argument(type=…)``."""
+    if re.fullmatch(r'cpu|(cuda|mps|xpu|npu|mlu)(:\d+)?', text):
+        return text
+    raise argparse.ArgumentTypeError(f'expected cpu, cuda, cuda:N, mps or another device of PyTorch, got {text!r}')
+
+
 def _number(text: str, kind: Callable[[str], float], fits: Callable[[float], bool], expected: str) -> float:
     with suppress(ValueError):
         if fits(number := kind(text)):

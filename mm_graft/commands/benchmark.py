@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mm_graft.commands.arguments import add_overrides, at_least_one, check_files, whole
+from mm_graft.commands.arguments import add_overrides, at_least_one, check_files, device, whole
 from mm_graft.commands.configs import check_folders, content_root, load_config
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def table(args: argparse.Namespace, inputs: None) -> None:
 def _add_measuring(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--steps', type=at_least_one, default=20, metavar='N', help='measured steps')
     parser.add_argument('--warmup', type=whole, default=5, metavar='N', help='steps before')
-    parser.add_argument('--device', help='where to run (default: a GPU where there is one)')
+    parser.add_argument('--device', type=device, help='where to run (default: a GPU where there is one)')
 
 
 def _add_result(parser: argparse.ArgumentParser) -> None:

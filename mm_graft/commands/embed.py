@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mm_graft.commands.arguments import add_overrides, at_least_one, check_files
+from mm_graft.commands.arguments import add_overrides, at_least_one, check_files, device
 from mm_graft.commands.configs import add_checkpoint, config_for
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--block', type=at_least_one, help='after which block, the first is 1 (default: the last, and '
                         'its norm)')
     parser.add_argument('--batch-size', type=at_least_one, default=64, help='images encoded at once')
-    parser.add_argument('--device', help='of the encoder (default: a GPU where there is one)')
+    parser.add_argument('--device', type=device, help='of the encoder (default: a GPU where there is one)')
     add_overrides(parser)
 
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from mm_graft.commands.arguments import add_encoder, add_overrides, at_least_one, check_files, positive, share, whole
+from mm_graft.commands.arguments import (
+    add_encoder,
+    add_overrides,
+    at_least_one,
+    check_files,
+    device,
+    positive,
+    share,
+    whole,
+)
 from mm_graft.commands.configs import add_checkpoint, config_for
 from mm_graft.commands.labeled import add_labeled, use_labeled
 from mm_graft.commands.meeting import meet
@@ -17,6 +26,16 @@ if TYPE_CHECKING:
 
 PROTOCOLS = (
     'knn', 'linear', 'fewshot-1', 'shots', 'linear-augmented', 'linear-dinov2', 'alf', 'probe-depth', 'zero-shot')
+
+
+LINEAR = ('linear', 'linear-augmented', 'probe-depth')
+TRAINED = (*LINEAR, 'linear-dinov2', 'alf')
+# options that only some protocols read
+OF_PROTOCOLS = {
+    **dict.fromkeys(('ks', 'temperature', 'standardize'), ('knn', )), **dict.fromkeys(
+        ('linear_epochs', 'linear_batch_size'), TRAINED), **dict.fromkeys(('batch_norm', 'lr_as_released'), LINEAR),
+    **dict.fromkeys(('fewshot_list', 'fewshot_share', 'fewshot_per_class'), ('fewshot-1', )), 'shots': ('shots', ),
+    'blocks': ('probe-depth', )}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--cache', default='work_dirs/features', help='folder of extracted features')
     parser.add_argument('--batch-size', type=at_least_one, default=256, help='images encoded at once')
     parser.add_argument('--workers', type=whole, default=2, help='processes that read images')
-    parser.add_argument('--device', help='of the encoder (default: a GPU where there is one)')
+    parser.add_argument('--device', type=device, help='of the encoder (default: a GPU where there is one)')
     parser.add_argument('--strict', action='store_true', help='stop at the first corrupt image')
     parser.add_argument('--seeds', type=at_least_one, default=1, help='repetitions of what is random')
     parser.add_argument('--seed', type=whole, default=0, help='the first seed')
@@ -73,6 +92,10 @@ def check(args: argparse.Namespace) -> Config:
     check_files('class embeddings', *filter(None, [args.class_embeddings]))
     if bool(args.class_embeddings) != ('zero-shot' in args.protocols):
         raise ValueError('--class-embeddings FILE and --protocols zero-shot belong together; give both')
+    for name, protocols in OF_PROTOCOLS.items():
+        if getattr(args, name) != args.parser.get_default(name) and not set(protocols) & set(args.protocols):
+            raise ValueError(f'--{name.replace("_", "-")} is for {" and ".join(protocols)}, and --protocols has none '
+                             'of them; leave it out, or add one')
     cfg = config_for(args.checkpoint, args.config, args.cfg_options)
     cfg.crop_share = args.crop_share
     learns = set(args.protocols) != {'zero-shot'}

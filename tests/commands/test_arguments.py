@@ -2,7 +2,17 @@ import argparse
 
 import pytest
 
-from mm_graft.commands.arguments import Help, add_overrides, at_least_one, balanced, check_files, positive, share, whole
+from mm_graft.commands.arguments import (
+    Help,
+    add_overrides,
+    at_least_one,
+    balanced,
+    check_files,
+    device,
+    positive,
+    share,
+    whole,
+)
 from mm_graft.commands.main import build_parser
 
 
@@ -14,6 +24,13 @@ def test_numbers_from_one_on_pass():
 def test_other_numbers_and_words_do_not(text):
     with pytest.raises(argparse.ArgumentTypeError, match='expected an integer ≥ 1'):
         at_least_one(text)
+
+
+def test_devices_are_pytorchs():
+    assert [device(text) for text in ('cpu', 'cuda', 'cuda:1', 'mps')] == ['cpu', 'cuda', 'cuda:1', 'mps']
+    for text in ('tpu', 'gpu', 'cuda:', 'cuda:x', 'cpu,cuda', ''):
+        with pytest.raises(argparse.ArgumentTypeError, match='expected cpu, cuda, cuda:N'):
+            device(text)
 
 
 def test_shares_lie_above_zero_and_reach_one():

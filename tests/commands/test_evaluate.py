@@ -2,6 +2,7 @@ import json
 import re
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from mm_graft.commands import evaluate
@@ -32,6 +33,20 @@ def test_each_argument_reaches_its_setting():
     assert protocol.class_embeddings == 'e.npz'
     assert (linear.epochs, linear.batch_size, linear.batch_norm, linear.seed) == (17, 19, True, 11)
     assert (linear.as_released, linear.world_size) == (True, 23)
+
+
+@pytest.mark.parametrize(('option', 'protocols', 'other'), [
+    (['--shots', '3'], 'shots', 'knn'), (['--blocks', '1'], 'probe-depth', 'linear'),
+    (['--fewshot-list', 'f'], 'fewshot-1', 'shots'), (['--ks', '3'], 'knn', 'alf'),
+    (['--standardize'], 'knn', 'linear'),
+    (['--linear-epochs', '2'], 'alf', 'knn'), (['--linear-batch-size', '2'], 'linear-dinov2', 'shots'),
+    (['--batch-norm'], 'probe-depth', 'linear-dinov2'), (['--lr-as-released', '2'], 'linear-augmented', 'alf')])
+def test_an_option_that_no_wanted_protocol_reads_is_refused(option, protocols, other, tmp_path):
+    path = recorded_checkpoint(tmp_path / 'a.pth')
+    parser = build_parser('evaluate')
+    with pytest.raises(ValueError, match=f'{option[0]} is for .*{protocols}.*leave it out, or add one'):
+        evaluate.check(parser.parse_args([path, '--protocols', other, *option]))
+    evaluate.check(parser.parse_args([path, '--protocols', other, protocols, *option]))
 
 
 def test_without_arguments_learning_rates_are_not_scaled_as_released():
