@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 from os.path import isdir, splitext
 
+from mmcv.transforms import LoadImageFromFile as HostLoader
 from mmengine.fileio import LocalBackend, get_file_backend
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
@@ -13,9 +14,13 @@ from mmpretrain.datasets import CustomDataset
 from torch.utils.data import Dataset
 
 from mm_graft.datasets.image_folder import ImageFolder
+from mm_graft.datasets.transforms.tolerant_image import LoadImageFromFile
 from mm_graft.evaluation.datasets import class_names
 from mm_graft.host.run_requests import asked_to_resume
+from mm_graft.image_files import BadImageError, decode_image, read_image_bytes
 from mm_graft.image_folders import list_images, shorten
+
+LOOKED_AT = 8  # images of a data set
 
 
 class ClassNamesHook(Hook):
@@ -42,6 +47,7 @@ def check_data_sets(sets: Mapping[str, Dataset]) -> None:
     for key, dataset in inside.items():
         check_folder(key, dataset)
         check_pairs(key, dataset)
+        check_reduction(key, dataset)
     number_by_name(inside)
 
 
@@ -105,6 +111,26 @@ def check_pairs(key: str, dataset: Dataset) -> None:
     if alone:
         print_log(f'{key}: {folders["seg_map_path"]} holds masks without an image: {len(alone)} (first {alone[0]})',
                   logger='current', level=logging.WARNING)
+
+
+def check_reduction(key: str, dataset: Dataset) -> None:
+    """Say what the host's loader silently drops of a few images: bits, opacity, frames, channels."""
+    steps = getattr(getattr(dataset, 'pipeline', None), 'transforms', ())
+    place = next((index for index, step in enumerate(steps) if isinstance(step, HostLoader)), None)
+    if place is None or isinstance(steps[place], LoadImageFromFile) or not hasattr(dataset, 'get_data_info'):
+        return
+    for row in range(0, len(dataset), max(1, len(dataset) // LOOKED_AT)):
+        path = dataset.get_data_info(row).get('img_path')
+        try:
+            losses = decode_image(read_image_bytes(path, steps[place].backend_args)).losses
+        except BadImageError:  # which the loader will say
+            continue
+        if losses:
+            print_log(f'{key}: image {path} has {", ".join(losses.values())}, which the host\'s '
+                      f'{type(steps[place]).__name__} does not say; --cfg-options {key}.pipeline.{place}.type='
+                      'mm_graft.LoadImageFromFile reads all images by stated rules', logger='current',
+                      level=logging.WARNING)
+            return
 
 
 def number_by_name(sets: Mapping[str, Dataset | tuple[str, ...]]) -> None:

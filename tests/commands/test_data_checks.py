@@ -5,6 +5,7 @@ import pytest
 from mmengine.dataset import ConcatDataset, RepeatDataset
 from mmengine.registry import DATASETS, init_default_scope
 from mmseg.datasets import BaseSegDataset
+from PIL import Image
 
 from mm_graft.commands.data_checks import ClassNamesHook, check_data_sets, check_folder, members, number_by_name
 from tests.said import said_by
@@ -115,6 +116,25 @@ def test_masks_beside_their_images_are_no_images(tmp_path, told):
         data_root=str(tmp_path), data_prefix=dict(img_path='one'), img_suffix='.png', pipeline=[],
         metainfo=dict(classes=('a', 'b')))})
     assert told == []
+
+
+@pytest.mark.parametrize(('mode', 'said'), [('I;16', 'uint16 values from 7 to 7 of 65535'), ('RGB', None),
+                                            ('RGBA', 'transparent pixels')])
+@pytest.mark.parametrize('loader', ['LoadImageFromFile', 'mm_graft.LoadImageFromFile'])
+def test_what_the_hosts_loader_drops_of_an_image_is_told_with_the_loader_that_says_it(
+        tmp_path, told, mode, said, loader):
+    put(tmp_path, 'a/1.png', 'a/2.png')
+    Image.new(mode, (8, 8), 7 if mode == 'I;16' else (0, 0, 0, 9)[:len(mode)]).save(tmp_path / 'a' / '2.png')
+    init_default_scope('mmpretrain')
+    data = DATASETS.build(dict(type='CustomDataset', data_root=str(tmp_path), pipeline=[
+        dict(type='mmpretrain.Resize', scale=8), dict(type=loader)]))
+    check_data_sets({'train_dataloader': data})
+    if loader != 'LoadImageFromFile' or said is None:
+        assert told == []
+        return
+    line, = told
+    assert f'train_dataloader.dataset: image {tmp_path}/a/2.png has {said}' in line
+    assert '--cfg-options train_dataloader.dataset.pipeline.1.type=mm_graft.LoadImageFromFile' in line
 
 
 def test_a_class_of_which_the_host_reads_nothing_is_refused_with_the_endings(tmp_path):
