@@ -7,13 +7,16 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import MODELS
 from mmengine.runner import Runner
+from torch import distributed
 
 from mm_graft.checkpoints import CheckpointError
 from mm_graft.engine.hooks.load_backbone_hook import LoadBackboneHook
 from mm_graft.engine.hooks.weight_anchor import WeightAnchor, weight_distance
+from mm_graft.engine.speed.fully_sharded_runner import shard_model
 from tests.defaults import defaults
 from tests.engine.freezing.freezeout_runs import mae as mae_with_freezeout
 from tests.engine.freezing.freezeout_runs import run_config
+from tests.own_process import in_processes
 from tests.tiny import grafted_mocov3, mae_file, settings
 
 
@@ -229,6 +232,26 @@ def test_shards_that_it_cannot_read_are_refused(path):
                           strategy=type('DeepSpeedStrategy', (), {})())
     with pytest.raises(ValueError, match='WeightAnchor needs full parameters, but DeepSpeedStrategy'):
         WeightAnchor(path).before_train(run)
+
+
+def term_of(model, path):
+    hook, run = WeightAnchor(path, max_depth=5), SimpleNamespace(model=model, iter=0)
+    hook.before_train(run)
+    term = hook.loss().item()
+    hook.after_train(run)
+    return term
+
+
+def measure_in_shards(rank, path):
+    distributed.init_process_group('gloo', init_method=f'file://{path}.meet', rank=rank, world_size=2)
+    model = MODELS.build(grafted_mocov3())
+    whole = term_of(model, path)
+    assert term_of(shard_model(model), path) == pytest.approx(whole) != 0
+    distributed.destroy_process_group()
+
+
+def test_in_shards_the_term_is_that_of_the_whole_weights(path):
+    in_processes(measure_in_shards, path, processes=2)
 
 
 def test_the_usual_anchor_is_that_of_the_authors_code():
