@@ -190,6 +190,6 @@ def test_accuracy_counts_names(commands, images, tmp_path):
     val = pictures(tmp_path / 'val', 'ac', n=6)
     config = commands.config(NET, images, val, epochs=10, lr=4e-3)
     line = commands.stopped(config, 'short')
-    assert 'only in train_dataloader: b' in line
+    assert 'only in train_dataloader.dataset: b' in line
     remedy = line.split('--cfg-options ')[1].split()[0]
     assert accuracy(commands.train(config, 'short', '--cfg-options', remedy)) == 100
