@@ -5,9 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from inspect import Parameter, signature
+from types import UnionType
+from typing import Union, get_args, get_origin
 
 from mmengine import registry as host
 from mmengine.config import Config
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mm_graft.commands.overrides import RUNNER_KEYS
@@ -61,11 +64,18 @@ def check_options(cfg: Config) -> None:
         for option, value in part.items():
             if classes and all(misspelled(option, kind) for kind in classes):
                 raise ValueError(_no_option(place, option, classes))
-            wanted = {WANTED.get(options_of(kind)[0].get(option)) for kind in classes}
+            wanted = {wanted_by(options_of(kind)[0].get(option)) for kind in classes}
             if isinstance(value, str) and len(wanted) == 1 and None not in wanted:
                 raise ValueError(f'{place}.{option}={value!r} must be {wanted.pop()}')
 
 
+
+
+def wanted_by(annotation: object) -> str | None:
+    """What an option takes by its annotation, if that is a number or a switch; None also for all that is not clear."""
+    kinds = set(get_args(annotation)) if get_origin(annotation) in (Union, UnionType) else {annotation}
+    plain = [kind for kind in WANTED if kind in kinds]
+    return WANTED[plain[0]] if plain and kinds <= {*WANTED, type(None), Tensor} else None
 
 
 def misspelled(option: str, kind: type) -> bool:

@@ -73,13 +73,17 @@ def _origin(error: BaseException) -> str:
 def _component(error: BaseException) -> str:
     """Beginning of the message about a component that an error ended; empty if none, or if we raised it ourselves."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    building = [frame.f_locals['cfg'] for frame in frames if frame.f_code.co_name == 'build_from_cfg']
+    building = {}
+    for frame in frames:
+        if frame.f_code.co_name == 'build_from_cfg':
+            building = frame.f_locals['cfg']
+        elif frame.f_code.co_name == 'build_dataloader':
+            building = {}  # the loop that builds it has other settings
     ours = frames and frames[-1].f_globals.get('__name__', '').startswith('mm_graft.')
-    if not building or 'type' not in building[-1] or (
-            ours and traceback.extract_tb(error.__traceback__)[-1].line.startswith('raise')):
+    if 'type' not in building or (ours and traceback.extract_tb(error.__traceback__)[-1].line.startswith('raise')):
         return ''
-    kind = building[-1]['type']
-    given = ', '.join(f'{key}={reprlib.repr(value)}' for key, value in building[-1].items()
+    kind = building['type']
+    given = ', '.join(f'{key}={reprlib.repr(value)}' for key, value in building.items()
                       if key not in ('type', '_scope_') and isinstance(value, PLAIN))
     return f'{getattr(kind, "__name__", kind)} cannot be built with {given or "no settings"}: '
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS, HOOKS, MODELS, OPTIMIZERS, TRANSFORMS
+from torch import Tensor
 
 import mm_graft.engine
 import mm_graft.models  # noqa: F401
@@ -100,7 +101,8 @@ def test_a_misspelling_that_a_class_would_swallow_is_refused():
 
 class Typed:
 
-    def __init__(self, rate: float, at_start: bool = False, how: 'bool | str' = 'x', name=''):
+    def __init__(self, rate: float | Tensor, at_start: bool | None = False, how: bool | str = 'x', name='',
+                 sides: list[int] | None = None):
         pass
 
 
@@ -118,8 +120,13 @@ def test_a_text_in_place_of_a_number_or_a_switch_is_refused(option, value, wante
         check_options(Config(dict(custom_hooks=[dict(type=Below, **{option: value})])))
 
 
+def test_a_text_is_no_learning_rate():
+    with pytest.raises(ValueError, match=r"optim_wrapper\.optimizer\.lr='abc' must be a number"):
+        check_options(Config(dict(optim_wrapper=dict(optimizer=dict(type='AdamW', lr='abc')))))
+
+
 def test_a_text_that_an_option_may_be_passes():
-    hook = dict(type=Below, how='no', name='no', at_start=False, rate=1, interval=2)
+    hook = dict(type=Below, how='no', name='no', at_start=False, rate=1, interval=2, sides='all')
     check_options(Config(dict(custom_hooks=[hook])))
 
 

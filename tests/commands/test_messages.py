@@ -63,6 +63,22 @@ def test_words_of_a_library_about_a_component_come_with_its_settings(capsys, set
     assert re.match('error: ' + message, capsys.readouterr().err)
 
 
+def build_dataloader(size):
+    raise ValueError(f'batch_size should be positive, but got {size}')
+
+
+class Loop:
+
+    def __init__(self, max_epochs):
+        build_dataloader('text')
+
+
+def test_words_about_a_loader_do_not_blame_the_loop_that_builds_it(capsys):
+    with pytest.raises(SystemExit), clean_errors():
+        MODELS.build(dict(type=Loop, max_epochs=1))
+    assert capsys.readouterr().err.startswith('error: batch_size should be positive, but got text')
+
+
 def test_words_of_ours_about_a_component_stay_alone(capsys):
     with pytest.raises(SystemExit), clean_errors():
         MODELS.build(dict(type='mm_graft.SpreadBlockMask', img_size=32, patch_size=7))
