@@ -174,6 +174,8 @@ def _check_target(path: str | Path, source: str | Path) -> None:
     """Check that a file can be written in a known format, over nothing that would be lost."""
     if Path(path).suffix not in SUFFIXES:
         raise ValueError(f'{path}: the format follows the name; end it in one of {SUFFIXES}')
+    if file := next((folder for folder in Path(path).parents if folder.is_file()), None):
+        raise ValueError(f'{path} cannot be written: {file} is a file; name a folder')
     if not Path(path).is_file():
         return
     if any(Path(path).samefile(part) for part in parts_of(source)):

@@ -111,6 +111,15 @@ def test_the_suffix_must_be_a_format(source, tmp_path):
         convert_file(Origin(source), tmp_path / 'a.onnx', 'timm')
 
 
+@pytest.mark.parametrize('write', [
+    lambda source, file: publish_file(Origin(source), file, 'a'),
+    lambda source, file: convert_file(Origin(source), file / 'deeper' / 'a.pth', 'timm')])
+def test_a_file_is_no_folder(source, tmp_path, write):
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(ValueError, match=r'file is a file; name a folder'):
+        write(source, tmp_path / 'file')
+
+
 @pytest.mark.parametrize('linked', [False, True])
 def test_what_is_read_is_not_written_over(source, tmp_path, linked):
     target = tmp_path / 'link.pth' if linked else source

@@ -62,9 +62,9 @@ class LoadBackboneHook(Hook):
         model = unwrap(runner.model)
         load_backbone(model.backbone, self.checkpoint, self.layout, self.branch, self.resize, **self.place)
         if self.projection is not None:
-            self._load_projection(model.get_submodule(self.projection))
+            self._load_projection(part_of(model, self.projection))
         for name in self.parts:
-            load_part(model.get_submodule(name), name, self.checkpoint)
+            load_part(part_of(model, name), name, self.checkpoint)
         if hasattr(model, 'start_momentum_encoders'):
             model.start_momentum_encoders()
 
@@ -76,6 +76,15 @@ class LoadBackboneHook(Hook):
                 f'{tuple(layer.weight.shape)}; give the neck the same sizes')
         check_weights(self.checkpoint, {self.projection: weight}, {self.projection: layer.weight})
         layer.load_state_dict({'weight': weight}, strict=False)  # which also knows how to load into shards
+
+
+def part_of(model: nn.Module, name: str) -> nn.Module:
+    """A module of the algorithm by its path."""
+    try:
+        return model.get_submodule(name)
+    except AttributeError:
+        parts = ', '.join(part for part, _ in model.named_children())
+        raise ValueError(f'{type(model).__name__} has no part {name!r} to load; it has {parts}') from None
 
 
 def load_part(module: nn.Module, name: str, checkpoint: str) -> None:

@@ -71,6 +71,12 @@ def test_further_parts_come_from_the_same_file_whole_or_not_at_all(classifier, c
         run(LoadBackboneHook(checkpoint, parts=['head']), classifier)
 
 
+@pytest.mark.parametrize('wrong', [{'parts': ['heads']}, {'projection': 'neck.fc0'}])
+def test_a_part_that_the_algorithm_does_not_have_is_told_with_those_that_it_has(classifier, checkpoint, wrong):
+    with pytest.raises(ValueError, match=r"has no part '(heads|neck\.fc0)' to load; it has .*backbone, neck, head"):
+        run(LoadBackboneHook(checkpoint, **wrong), classifier)
+
+
 def test_parts_that_this_model_does_not_have_stay_behind(tmp_path, caplog):
     source = MODELS.build(refiner())
     torch.save({'state_dict': source.state_dict()}, tmp_path / 'heads.pth')

@@ -61,7 +61,8 @@ def test_the_number_of_graphs_does_not_grow_with_depth_or_freezing():
 @pytest.mark.parametrize('name', BLOCKS)
 def test_the_blocks_of_no_method_are_broken_into_several_graphs(name):
     step = training_step(name)
-    assert compile_blocks(step.model, backend='aot_eager') >= 4
+    dynamic = False if 'swin' in name else None  # windows of unknown size take minutes to trace
+    assert compile_blocks(step.model, backend='aot_eager', dynamic=dynamic) >= 4
     step.step(PhaseClock())
     assert counters['stats']['unique_graphs'] >= 1
     assert not counters['graph_break']
