@@ -92,7 +92,7 @@ def rates_table(results: dict) -> str:
 
 def draw_costs(results: dict) -> Figure:
     """Accuracy over operations: a cross of mean and range for every trained row, the better pool of each."""
-    figure = Figure(figsize=(11, 4.5), layout='constrained')
+    figure = Figure(figsize=(11, 5), layout='constrained')
     panels = figure.subplots(1, 2)
     trained = {name: row for name, row in results['rows'].items() if row['images']}
     for axes, score in zip(panels, ('knn', 'linear')):
@@ -105,7 +105,7 @@ def draw_costs(results: dict) -> Figure:
         axes.set(title=f'{SCORES[score]}, % of the test images', xlabel='TFLOP of the pre-training')
         axes.spines[['top', 'right']].set_visible(False)
         axes.grid(alpha=0.25)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc='outside lower center', ncols=4, frameon=False)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc='outside lower center', ncols=3, frameon=False)
     return figure
 
 
