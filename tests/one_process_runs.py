@@ -20,7 +20,7 @@ from torch.distributed.nn.functional import all_reduce
 
 from tests.engine.freezing import freezeout_runs as tiny
 from tests.models.selfsup import refiner_builders  # noqa: F401 (registers its data)
-from tests.own_process import in_processes
+from tests.own_process import in_processes, leave_group
 from tests.tiny import refiner
 
 GLOBAL_BATCH, STEPS = 4, 6
@@ -151,8 +151,7 @@ def one_of(world_size: int, rank: int, port: int) -> Iterator[None]:
         torch.cuda.set_device = lambda device: None  # the host's launcher calls it on a CPU too
     yield
     if world_size > 1:
-        distributed.barrier()
-        distributed.destroy_process_group()
+        leave_group()
 
 
 def in_group(work: Callable, folder: Path, world_size: int, *arguments: object) -> None:

@@ -5,7 +5,7 @@ from mmengine.config import Config
 from torch import distributed
 
 from mm_graft.commands.agreement import check_agreement, difference
-from tests.own_process import in_processes
+from tests.own_process import in_processes, leave_group
 
 CFG = dict(optim_wrapper=dict(optimizer=dict(lr=0.1)), resume=False, train_dataloader=dict(dataset=dict(data_root='a')))
 
@@ -21,7 +21,7 @@ def process(rank, folder, changes):
     except (ValueError, SystemExit) as error:
         said = str(error)
     (folder / f'{rank}.json').write_text(json.dumps(said))
-    distributed.destroy_process_group()
+    leave_group()
 
 
 def together(folder, *changes):

@@ -10,7 +10,7 @@ from mm_graft.evaluation.features import encode_together
 from mm_graft.evaluation.frozen import prepare
 from mm_graft.evaluation.image_protocols import augmented_set
 from mm_graft.evaluation.linear_augmented import linear_probe_augmented, regroup
-from tests.own_process import in_processes
+from tests.own_process import in_processes, leave_group
 
 
 def test_rows_are_regrouped_in_order():
@@ -87,7 +87,7 @@ def both(rank, folder, cfg, checkpoint, settings, processes):
     features = crops(prepare(Config(cfg), checkpoint, settings))
     if rank == 0:
         torch.save((features, report['protocols']['linear-augmented']), f'{folder}/{processes}.pth')
-    distributed.destroy_process_group()
+    leave_group()
 
 
 def test_two_processes_find_what_one_finds(run, tmp_path):

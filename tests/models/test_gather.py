@@ -3,7 +3,7 @@ import torch
 from torch import distributed
 
 from mm_graft.models.gather import gather, gather_with_gradient
-from tests.own_process import in_processes
+from tests.own_process import in_processes, leave_group
 
 
 @pytest.mark.parametrize('function', [gather, gather_with_gradient])
@@ -22,7 +22,7 @@ def worker(rank, folder):
     plain = gather(x)
     torch.save({'x': x.detach(), 'together': together.detach(), 'gradient': x.grad, 'plain': plain,
                 'grows': plain.requires_grad}, f'{folder}/{rank}.pth')
-    distributed.destroy_process_group()
+    leave_group()
 
 
 def test_two_processes_have_all_rows_by_rank_and_the_gradient_of_both_losses(tmp_path):

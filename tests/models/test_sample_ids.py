@@ -8,7 +8,7 @@ from mmpretrain.structures import DataSample
 from torch import distributed
 
 from mm_graft.models.sample_ids import check_ids, path_number, sample_ids, sample_labels
-from tests.own_process import SECONDS, in_processes
+from tests.own_process import SECONDS, in_processes, leave_group
 
 
 def sample(index=None, path=None, label=None):
@@ -77,7 +77,7 @@ def clash(rank, folder):
         except ValueError as error:
             said.append(str(error)[:50])
     torch.save(said, f'{folder}/{rank}.pth')
-    distributed.destroy_process_group()
+    leave_group()
 
 
 def test_ids_that_clash_across_processes_are_an_error_on_all_of_them(tmp_path):

@@ -6,7 +6,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mm_graft.models import support_queue
 from mm_graft.models.support_queue import SupportQueue, draw_below, mix
 from tests.defaults import defaults
-from tests.own_process import in_processes
+from tests.own_process import in_processes, leave_group
 
 E = torch.eye(4)
 
@@ -207,7 +207,7 @@ def worker(rank, folder):
     found = queue.find(x[2 * rank:2 * rank + 2], ids[2 * rank:2 * rank + 2])
     queue.push(x[2 * rank:2 * rank + 2], ids[2 * rank:2 * rank + 2], ids[2 * rank:2 * rank + 2])
     torch.save((found.positions, queue.state_dict()), f'{folder}/{rank}.pth')
-    distributed.destroy_process_group()
+    leave_group()
 
 
 def test_two_processes_hold_the_queue_that_one_would(tmp_path):

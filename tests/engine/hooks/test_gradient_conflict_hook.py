@@ -14,7 +14,7 @@ from torch import distributed, nn
 from mm_graft.engine.hooks.gradient_conflict_hook import GradientConflictHook, summary
 from mm_graft.gradients import terms_conflict, undisturbed
 from tests.models.selfsup.test_joint_mim_cl import config
-from tests.own_process import in_processes
+from tests.own_process import in_processes, leave_group
 
 
 class Images(torch.utils.data.Dataset):
@@ -132,7 +132,7 @@ def worker(rank, folder):
         sum(model(**data, mode='loss').values()).backward()
         found[measured] = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     torch.save(found, f'{folder}/{rank}.pth')
-    distributed.destroy_process_group()
+    leave_group()
 
 
 def test_two_processes_log_the_same_mean_and_train_as_without(tmp_path):

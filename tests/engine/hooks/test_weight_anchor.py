@@ -16,7 +16,7 @@ from mm_graft.engine.speed.fully_sharded_runner import shard_model
 from tests.defaults import defaults
 from tests.engine.freezing.freezeout_runs import mae as mae_with_freezeout
 from tests.engine.freezing.freezeout_runs import run_config
-from tests.own_process import in_processes
+from tests.own_process import in_processes, leave_group
 from tests.tiny import grafted_mocov3, mae_file, settings
 
 
@@ -247,7 +247,7 @@ def measure_in_shards(rank, path):
     model = MODELS.build(grafted_mocov3())
     whole = term_of(model, path)
     assert term_of(shard_model(model), path) == pytest.approx(whole) != 0
-    distributed.destroy_process_group()
+    leave_group()
 
 
 def test_in_shards_the_term_is_that_of_the_whole_weights(path):

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from mm_graft.engine.reliability import bad_images_hook
 from mm_graft.engine.reliability.bad_images_hook import KEY, BadImagesHook, share_bad_files, tolerant_loaders
-from tests.own_process import in_processes
+from tests.own_process import in_processes, leave_group
 
 LOADER = dict(type='mm_graft.TolerantLoadImageFromFile', max_bad=1)
 
@@ -99,7 +99,7 @@ def share(rank, store, folder):
     except RuntimeError as error:
         said = str(error)
     (folder / str(rank)).write_text(f'{len(few.bad_files)}: {said}')
-    distributed.destroy_process_group()
+    leave_group()
 
 
 def test_files_are_counted_over_all_processes(tmp_path):

@@ -13,7 +13,7 @@ from mm_graft.engine.reliability.gradient_carry import (
     gather_gradients,
     restore_gradients,
 )
-from tests.own_process import in_processes
+from tests.own_process import in_processes, leave_group
 from tests.resumed_parts import LENGTH, StoppedError, run, state
 
 THREE = {'optim_wrapper.accumulative_counts': 3}  # epochs of four iterations end within a step, but for the third
@@ -97,7 +97,7 @@ def gather(rank, folder):
     wrapper.initialize_count_status(model, 1, 100)
     model.both.grad, model.one.grad = torch.full((2, ), rank + 1.), torch.full((2, ), 4.) if rank else None
     torch.save((gather_gradients(runner), model.both.grad, model.one.grad), f'{folder}/{rank}.pth')
-    distributed.destroy_process_group()
+    leave_group()
 
 
 def test_processes_go_on_with_the_mean_of_what_each_has(tmp_path):

@@ -11,7 +11,7 @@ from mm_graft.models.losses.nearest_neighbor_alignment import (
     pair_losses,
     published_pairs,
 )
-from tests.own_process import in_processes
+from tests.own_process import in_processes, leave_group
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def worker(rank, folder, x, projections, neighbors):
     model = nn.parallel.DistributedDataParallel(layer)
     loss(model).backward()
     torch.save(layer.weight.grad, f'{folder}/{rank}.pth')
-    distributed.destroy_process_group()
+    leave_group()
 
 
 def test_two_processes_have_the_gradient_of_the_whole_batch(tmp_path):

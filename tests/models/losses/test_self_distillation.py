@@ -14,7 +14,7 @@ from mm_graft.models.losses.self_distillation import (
     sinkhorn_knopp,
 )
 from tests.defaults import defaults
-from tests.own_process import in_processes
+from tests.own_process import in_processes, leave_group
 
 
 def one_hot(*classes, count=4):
@@ -115,7 +115,7 @@ def worker(rank, folder, rows):
     center(part, 0.1)
     torch.save({'balanced': sinkhorn_knopp(part, 0.1), 'center': center.center, 'mean': mean_over_processes(part)},
                f'{folder}/{rank}.pth')
-    distributed.destroy_process_group()
+    leave_group()
 
 
 @pytest.mark.parametrize('rows', [[4, 2], [0, 6]])

@@ -4,7 +4,7 @@ from torch import distributed, nn
 
 from mm_graft.models.losses.vicreg import VICRegLoss, covariance_term, variance_term, vicreg
 from tests.defaults import defaults
-from tests.own_process import in_processes
+from tests.own_process import in_processes, leave_group
 
 
 def test_terms_by_hand():
@@ -76,7 +76,7 @@ def worker(rank, folder, x, y):
     half = slice(2 * rank, 2 * rank + 2)
     sum(VICRegLoss()(layer(x[half]), layer(y[half])).values()).backward()
     torch.save(layer.module.weight.grad, f'{folder}/{rank}.pth')
-    distributed.destroy_process_group()
+    leave_group()
 
 
 def test_two_processes_have_the_gradient_of_the_whole_batch(tmp_path):

@@ -9,7 +9,7 @@ from torch import distributed, nn
 from torch.utils.data import Dataset
 
 from tests.models.selfsup.conmim_builders import build, config
-from tests.own_process import in_processes
+from tests.own_process import in_processes, leave_group
 
 
 class Pairs(Dataset):
@@ -77,8 +77,7 @@ def worker(rank, folder, neck, batches):
     train_two_steps(MMDistributedDataParallel(model), [[v[2 * rank:2 * rank + 2] for v in b] for b in batches])
     if rank == 0:
         torch.save(model.state_dict(), f'{folder}/state.pth')
-    distributed.barrier()
-    distributed.destroy_process_group()
+    leave_group()
 
 
 def parameters_after_ddp(folder, neck, batches) -> dict[str, torch.Tensor]:
