@@ -26,7 +26,7 @@ from mm_graft.evaluation.report import write_json
 
 FACTORS = (0.3, 1.0, 3.0)
 LENGTH = Length(images=10000)
-ROWS = ('mae', 'mocov3_flops', 'graft_images')
+ROWS = ('mae', 'mocov3_flops', 'graft_images', 'joint')
 SEED = 0
 
 
@@ -62,9 +62,9 @@ def score(checkpoint: Path, cache: Path, images: int) -> float:
 
 
 def search(name: str, factors: Sequence[float], out: Path, length: Length) -> dict:
-    """The experiment's rate of one row, and the scores by factor of it."""
+    """The experiment's rate of one row, and the scores by factor of it, those of earlier searches included."""
     row = rows(length, out)[name]
-    rate, found = rate_of(row, length), {}
+    rate = rate_of(row, length)
     for factor in factors:
         folder = f'{name}_at{100 * factor:.0f}'  # percent: no dot in a name
         path = out / 'rates' / f'score_{folder}.json'
@@ -72,8 +72,10 @@ def search(name: str, factors: Sequence[float], out: Path, length: Length) -> di
             changed = row if factor == 1 else at_rate(row, rate * factor, length)
             checkpoint = train_row(folder, changed, length, out / 'rates', SEED)
             write_json(path, score(checkpoint, out / 'features', length.images))
-        found[f'{factor:g}'] = json.loads(path.read_text())
-    return {'rate': rate, 'knn': found}
+    start = f'score_{name}_at'
+    known = {int(path.stem.removeprefix(start)): path for path in (out / 'rates').glob(f'{start}*.json')}
+    return {'rate': rate, 'knn': {f'{percent / 100:g}': json.loads(known[percent].read_text())
+                                  for percent in sorted(known)}}
 
 
 def main() -> None:

@@ -43,6 +43,7 @@ def test_every_factor_is_trained_once_and_all_stand_on_the_mae_of_its_own_rate(t
     rates.search('mae', (1, ), tmp_path, LENGTH)
     assert len(asked) == 4  # MAE at its own rate is there
     assert rates.search('graft_images', (0.5, 1, 2), tmp_path, LENGTH) == found
+    assert rates.search('graft_images', (2, ), tmp_path, LENGTH) == found  # what was found before stays
 
 
 def test_training_images_decide_that_are_not_among_those_of_the_search(tmp_path, monkeypatch):
