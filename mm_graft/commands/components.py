@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
+from functools import cache
 from inspect import Parameter, signature
 from types import UnionType
 from typing import Union, get_args, get_origin
@@ -64,11 +65,9 @@ def check_options(cfg: Config) -> None:
         for option, value in part.items():
             if classes and all(misspelled(option, kind) for kind in classes):
                 raise ValueError(_no_option(place, option, classes))
-            wanted = {wanted_by(options_of(kind)[0].get(option)) for kind in classes}
-            if isinstance(value, str) and len(wanted) == 1 and None not in wanted:
+            wanted = {wanted_by(options_of(kind)[0].get(option)) for kind in classes} if isinstance(value, str) else ()
+            if len(wanted) == 1 and None not in wanted:
                 raise ValueError(f'{place}.{option}={value!r} must be {wanted.pop()}')
-
-
 
 
 def wanted_by(annotation: object) -> str | None:
@@ -84,6 +83,7 @@ def misspelled(option: str, kind: type) -> bool:
     return swallows and option not in known and bool(get_close_matches(option, known, 1, NEAR))
 
 
+@cache
 def options_of(kind: type) -> tuple[dict[str, object], bool]:
     """Options of a class or function and of the classes to which it passes the rest, with their annotations.
 

@@ -26,16 +26,13 @@ if TYPE_CHECKING:
 
 PROTOCOLS = (
     'knn', 'linear', 'fewshot-1', 'shots', 'linear-augmented', 'linear-dinov2', 'alf', 'probe-depth', 'zero-shot')
-
-
 LINEAR = ('linear', 'linear-augmented', 'probe-depth')
 TRAINED = (*LINEAR, 'linear-dinov2', 'alf')
-# options that only some protocols read
-OF_PROTOCOLS = {
-    **dict.fromkeys(('ks', 'temperature', 'standardize'), ('knn', )), **dict.fromkeys(
-        ('linear_epochs', 'linear_batch_size'), TRAINED), **dict.fromkeys(('batch_norm', 'lr_as_released'), LINEAR),
-    **dict.fromkeys(('fewshot_list', 'fewshot_share', 'fewshot_per_class'), ('fewshot-1', )), 'shots': ('shots', ),
-    'blocks': ('probe-depth', )}
+OF_PROTOCOLS = {  # options that only some protocols read
+    'ks': ('knn', ), 'temperature': ('knn', ), 'standardize': ('knn', ),
+    'linear_epochs': TRAINED, 'linear_batch_size': TRAINED, 'batch_norm': LINEAR, 'lr_as_released': LINEAR,
+    'fewshot_list': ('fewshot-1', ), 'fewshot_share': ('fewshot-1', ), 'fewshot_per_class': ('fewshot-1', ),
+    'shots': ('shots', ), 'blocks': ('probe-depth', )}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

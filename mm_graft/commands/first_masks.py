@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import numpy as np
+from PIL import ExifTags
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -11,7 +12,6 @@ from mm_graft.evaluation.datasets import class_names
 from mm_graft.image_files import BadImageError, read_header, read_image_bytes
 
 LOOKED_AT = 64  # masks
-ORIENTATION = 0x0112  # EXIF's; above 4 width and height are exchanged
 
 
 def check_masks(key: str, model: nn.Module, dataset: Dataset) -> None:
@@ -116,7 +116,8 @@ def check_stored(key: str, path: str, image_path: str, size: tuple[int, int], ba
                          'classes the numbers from 0 to 254')
     if image is None:
         return
-    width, height = image.size[::-1] if image.getexif().get(ORIENTATION, 1) > 4 else image.size
+    turned = image.getexif().get(ExifTags.Base.Orientation, 1) > 4  # width and height are exchanged
+    width, height = image.size[::-1] if turned else image.size
     if width * size[0] != height * size[1]:
         raise ValueError(f'{key}: mask {path} has {size[0]}×{size[1]} pixels, its image {image_path} {height}×{width}, '
                          'as it is shown, so that they do not cover each other; turn or crop the mask like the image')

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mm_graft.host.shared_bias import cut_shared_bias
-from mm_graft.models.backbones.pretrained_init import is_pretrained
+from mm_graft.models.backbones.pretrained_init import names_checkpoint
 from mm_graft.models.backbones.relative_position import RelativePositionBias
 from mm_graft.models.grids import check_divides
 from mm_graft.models.masking import replace_hidden
@@ -127,7 +127,7 @@ class ConMIMViT(BEiTViT):
 
     def init_weights(self) -> None:
         """BEiT's initialization, unless ``init_cfg`` names a checkpoint, which the host then loads."""
-        pretrained = is_pretrained(self)
+        pretrained = names_checkpoint(self)
         super().init_weights()
         if pretrained:
             return

@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mm_graft.models.adapters import add_adapters
 from mm_graft.models.backbones.class_token import class_token_through
-from mm_graft.models.backbones.pretrained_init import is_pretrained
+from mm_graft.models.backbones.pretrained_init import names_checkpoint
 from mm_graft.models.grids import check_divides
 from mm_graft.models.position_table import mocov3_position_table
 from mm_graft.registry import MODELS
@@ -62,7 +62,7 @@ class GraftViT(MoCoV3ViT):
 
     def init_weights(self) -> None:
         """Initialize as the host, or from a checkpoint."""
-        pretrained = is_pretrained(self)
+        pretrained = names_checkpoint(self)
         for missing, part in (('with_cls_token=False', self.cls_token),
                               ('pre_norm=True without patch_cfg=dict(bias=True)', self.patch_embed.projection.bias)):
             if part is None and not pretrained:

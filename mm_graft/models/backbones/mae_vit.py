@@ -4,7 +4,7 @@ from mmpretrain.models import VisionTransformer
 from mmpretrain.models.selfsup.mae import MAEViT as HostMAEViT
 from torch import Tensor, nn
 
-from mm_graft.models.backbones.pretrained_init import is_pretrained
+from mm_graft.models.backbones.pretrained_init import names_checkpoint
 from mm_graft.models.grids import check_divides
 from mm_graft.models.position_table import mocov3_position_table
 from mm_graft.registry import MODELS
@@ -25,7 +25,7 @@ class MAEViT(HostMAEViT):
 
     def init_weights(self) -> None:
         """Initialize as the host does, drawing the same numbers, unless a checkpoint is given."""
-        pretrained = is_pretrained(self)
+        pretrained = names_checkpoint(self)
         VisionTransformer.init_weights(self)
         if pretrained:
             return

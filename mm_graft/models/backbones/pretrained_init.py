@@ -5,7 +5,7 @@ from mmengine.model import BaseModule
 from mm_graft.host import first_weights
 
 
-def is_pretrained(module: BaseModule) -> bool:
+def names_checkpoint(module: BaseModule) -> bool:
     """Whether ``init_cfg`` names a checkpoint; ask before the host's ``init_weights``.
 
     The host's ViTs fail on ``{}``, and see a checkpoint only in a plain dict: they would initialize positions over the

@@ -12,7 +12,7 @@ from mmpretrain.models import VisionTransformer
 from mmpretrain.models.utils import build_norm_layer
 from torch import Tensor, nn
 
-from mm_graft.models.backbones.pretrained_init import is_pretrained
+from mm_graft.models.backbones.pretrained_init import names_checkpoint
 from mm_graft.models.grids import check_divides
 from mm_graft.models.masking import choose_visible
 from mm_graft.models.position_table import sincos_position_table
@@ -74,7 +74,7 @@ class VisiblePatchViT(VisionTransformer):
 
     def init_weights(self) -> None:
         """Initialize as in the class docstring, unless a checkpoint is given."""
-        pretrained = is_pretrained(self)
+        pretrained = names_checkpoint(self)
         super().init_weights()
         if pretrained:
             return

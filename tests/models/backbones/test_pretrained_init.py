@@ -3,7 +3,7 @@ import torch
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 
-from mm_graft.models.backbones.pretrained_init import is_pretrained
+from mm_graft.models.backbones.pretrained_init import names_checkpoint
 from tests.tiny import VIT
 
 TINY = {'GraftViT': {}, 'MAEViT': {}, 'VisiblePatchViT': {'taps': [2, 4]}, 'ConMIMViT': {}}
@@ -14,12 +14,12 @@ TINY = {'GraftViT': {}, 'MAEViT': {}, 'VisiblePatchViT': {'taps': [2, 4]}, 'ConM
     ([{'type': 'TruncNormal', 'layer': 'Linear'}], False), ({'type': 'Pretrained', 'checkpoint': 'a.pth'}, True),
     ([{'type': 'mmengine.Pretrained', 'checkpoint': 'a.pth'}], True)])
 def test_only_a_checkpoint_counts(init_cfg, expected):
-    assert is_pretrained(BaseModule(init_cfg)) == expected
+    assert names_checkpoint(BaseModule(init_cfg)) == expected
 
 
 def test_a_checkpoint_stands_alone():
     with pytest.raises(ValueError, match='initializes over the weights of its checkpoint; give that alone'):
-        is_pretrained(BaseModule([dict(type='Xavier', layer='Linear'), dict(type='Pretrained', checkpoint='a.pth')]))
+        names_checkpoint(BaseModule([dict(type='Xavier', layer='Linear'), dict(type='Pretrained', checkpoint='a.pth')]))
 
 
 @pytest.mark.parametrize('kind', TINY)
