@@ -12,6 +12,7 @@ from benchmarks.loader import infos_of
 from benchmarks.peers.contest import OURS, Entry, Size
 from benchmarks.step import TrainingStep
 from benchmarks.table import CONFIGS, ROOT, Variant, config_of
+from mm_graft.engine.freezing.freeze_once import freeze_blocks
 from mm_graft.nested import nodes
 
 SIMCLR = 'SimCLR'
@@ -26,6 +27,8 @@ def entries(method: str, size: Size) -> Iterator[Entry]:
     yield Entry(OURS, '', training(method, size, Variant('')), load)
     if method == 'MoCo v3':
         yield Entry(f'{OURS}, `class_token_only`', '', training(method, size, Variant('', lean=True)), load)
+        half = Variant('', frozen=size.blocks // 2)
+        yield Entry(f'{OURS}, lower half frozen', '', training(method, size, half), load)
     if method != 'LocalMIM':
         load = loader(method, size)
         yield Entry(HOST, '', training(method, size, Variant('', plain=True)), load)
@@ -48,6 +51,8 @@ def training(method: str, size: Size, variant: Variant, fused: bool = False) -> 
     if fused:
         cfg.optim_wrapper.optimizer.fused = True
     step = TrainingStep(cfg, size.batch, size.side)
+    if variant.frozen:
+        freeze_blocks(step.model, step.optim_wrapper.optimizer, variant.frozen)
     return lambda: step.step(PhaseClock())
 
 
