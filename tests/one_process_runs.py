@@ -18,9 +18,10 @@ from mmengine.runner import Runner
 from torch import distributed, nn
 from torch.distributed.nn.functional import all_reduce
 
+from mm_graft.process_group import leave_group
 from tests.engine.freezing import freezeout_runs as tiny
 from tests.models.selfsup import refiner_builders  # noqa: F401 (registers its data)
-from tests.own_process import in_processes, leave_group
+from tests.own_process import in_processes
 from tests.tiny import refiner
 
 GLOBAL_BATCH, STEPS = 4, 6

@@ -18,6 +18,8 @@ import torch.multiprocessing as mp
 from mmengine.registry import init_default_scope
 from torch import distributed
 
+from mm_graft.process_group import leave_group
+
 multiprocessing.set_forkserver_preload([
     'torch._dynamo', 'torch.distributed.tensor', 'torch.testing', 'mmpretrain.models', 'mm_graft.models', 'pytest'])
 SECONDS = 600  # so long may a process of a test take on a busy machine
@@ -48,12 +50,6 @@ def in_processes(work: Callable, *arguments: object, processes: int = 1) -> None
             raise TimeoutError(f'{work.__qualname__} is not done after {SECONDS} s')
 
 
-def leave_group() -> None:
-    """End the process group of several processes together: one that leaves earlier can hang in gloo's threads."""
-    distributed.barrier()
-    distributed.destroy_process_group()
-
-
 def launch(work: Callable, *arguments: object) -> mp.Process:
     """A process that does ``work(0, …)``."""
     process = mp.get_context('forkserver').Process(target=start, args=(0, work, arguments))
@@ -74,7 +70,7 @@ def alone(rank: int, module: str, name: str, kwargs: dict) -> None:
     os.environ['LOCAL_RANK'] = '0'
     distributed.init_process_group('gloo', store=distributed.HashStore(), rank=0, world_size=1)
     getattr(importlib.import_module(module), name).__wrapped__(**kwargs)
-    distributed.destroy_process_group()
+    leave_group()
 
 
 def one_of_one(test: Callable) -> Callable:

@@ -11,7 +11,7 @@ from importlib import import_module
 from types import ModuleType
 
 from mm_graft.commands.arguments import Help, Parser, refuse
-from mm_graft.commands.meeting import telling_others
+from mm_graft.commands.meeting import leave, telling_others
 from mm_graft.commands.messages import clean_errors
 from mm_graft.version import __version__
 
@@ -27,11 +27,14 @@ def main(name: str | None = None, arguments: Sequence[str] | None = None) -> Non
             refuse(args.parser, unknown)
         from mm_graft.host.idle_remarks import leave_out_warnings
         leave_out_warnings()  # before anything imports the packages that say them
-        with telling_others(getattr(args, 'launcher', 'none')):
+        launcher = getattr(args, 'launcher', 'none')
+        with telling_others(launcher):
             inputs = args.check(args)
         from mm_graft.host.safe_opening import safe_opening
         with safe_opening():
             args.run(args, inputs)
+        if launcher != 'none':
+            leave(launcher)
 
 
 def build_parser(name: str | None = None) -> argparse.ArgumentParser:

@@ -1,6 +1,7 @@
-"""A rendezvous before the processes of a run join their group: each reports that it is ready, or why it failed.
+"""Rendezvous of the processes of a run: before they join their group, and at the end, when they leave it.
 
-Processes that joined would wait, half an hour by PyTorch's default, for one that failed before it could join.
+Before, each reports that it is ready, or why it failed: processes that joined would wait, half an hour by PyTorch's
+default, for one that failed before it could join.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from mm_graft.commands.messages import INPUT_ERRORS, one_line
+from mm_graft.process_group import leave_group
 
 if TYPE_CHECKING:
     from torch.distributed import PrefixStore
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 MINUTES = 5.0  # for which the processes wait for each other
 SECONDS_TO_TELL = 30.0  # for which one that fails tries to tell the others
 TOGETHER = ('pytorch', 'slurm')  # launchers
-CAME, FAILED, READ = 'came', 'failed', 'read'
+CAME, FAILED, READ, DONE = 'came', 'failed', 'read', 'done'
 _held = []  # stores: the main process's is the server, until it ends
 
 
@@ -46,6 +48,20 @@ def meet(launcher: str) -> None:
         raise ValueError(f'process {rank} of {world} did not reach process 0 at {os.environ["MASTER_ADDR"]}:'
                          f'{os.environ["MASTER_PORT"]} within {MINUTES:g} minutes, or lost the connection; see its log'
                          ) from error
+
+
+def leave(launcher: str) -> None:
+    """Leave the process group with all others, however long one of them still works alone.
+
+    A collective call would wait for it no longer than the group's timeout.
+    """
+    if starts_several(launcher):
+        store, world = open_store(60 * MINUTES), int(os.environ['WORLD_SIZE'])
+        done = store.add(DONE, 1)
+        while done < world:
+            time.sleep(0.1)
+            done = store.add(DONE, 0)
+    leave_group()
 
 
 @contextmanager

@@ -37,13 +37,15 @@ def evaluate(cfg: Config, checkpoint: str, settings: EvaluationSettings, out: st
         zero_shot_head(evaluation)  # what does not fit is an error before images are encoded
     found = dict(zip(('train', 'test')[-len(evaluation.sets):], zip(evaluation.sets, evaluation.features)))
     extracted = time.perf_counter()
-    results = {name: protocol_result(name, evaluation) for name in settings.protocols
+    in_turn = sorted(settings.protocols, key=lambda name: name not in IMAGE_PROTOCOLS)  # nobody waits in a collective
+    results = {name: protocol_result(name, evaluation) for name in in_turn
                if is_main_process() or name in IMAGE_PROTOCOLS}
     if not is_main_process():
         return None
     report = {
-        'protocols': results, 'checkpoint': str(checkpoint), 'checkpoint_sha256': evaluation.sha256,
-        'branch': settings.branch, 'pool': settings.pool, 'final_norm': settings.final_norm, 'unit': 'percent',
+        'protocols': {name: results[name] for name in settings.protocols},
+        'checkpoint': str(checkpoint), 'checkpoint_sha256': evaluation.sha256, 'branch': settings.branch,
+        'pool': settings.pool, 'final_norm': settings.final_norm, 'unit': 'percent',
         'data': {name: describe(*pair) for name, pair in found.items()},
         'seconds': time.perf_counter() - start, 'seconds_features': extracted - start,
         'device': settings.device, 'torch': torch.__version__}

@@ -5,7 +5,8 @@ from mmengine.config import Config
 from torch import distributed
 
 from mm_graft.commands.agreement import check_agreement, difference
-from tests.own_process import in_processes, leave_group
+from mm_graft.process_group import leave_group
+from tests.own_process import in_processes
 
 CFG = dict(optim_wrapper=dict(optimizer=dict(lr=0.1)), resume=False, train_dataloader=dict(dataset=dict(data_root='a')))
 

@@ -1,7 +1,9 @@
 import argparse
 import sys
+from importlib import import_module
 
 import pytest
+from torch import distributed
 
 from mm_graft import __version__
 from mm_graft.commands.main import NAMES, build_parser, main
@@ -119,3 +121,13 @@ def test_a_door_leads_to_its_command(monkeypatch, capsys):
 
 def test_python_can_run_the_package(process):
     assert process('-m', 'mm_graft', '--version').stdout == f'mm_graft {__version__}\n'
+
+
+@pytest.mark.parametrize('name', ['train', 'test', 'evaluate'])
+def test_a_launched_command_leaves_its_process_group(tmp_path, monkeypatch, name):
+    module = import_module(f'mm_graft.commands.{name}')
+    monkeypatch.setattr(module, 'check', lambda args: None)
+    monkeypatch.setattr(module, 'run', lambda args, inputs: distributed.init_process_group(
+        'gloo', init_method=f'file://{tmp_path}/store', rank=0, world_size=1))
+    main(name, ['config', *(['checkpoint'] if name != 'train' else []), '--launcher', 'pytorch'])
+    assert not distributed.is_initialized()

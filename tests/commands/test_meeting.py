@@ -3,6 +3,7 @@ import socket
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +11,7 @@ import pytest
 from torch import distributed
 
 from mm_graft.commands import meeting
-from mm_graft.commands.meeting import meet, starts_several, telling_others
+from mm_graft.commands.meeting import leave, meet, starts_several, telling_others
 from tests.own_process import SECONDS, in_processes
 
 ROOT = Path(__file__).parents[2]
@@ -75,6 +76,22 @@ def test_one_that_does_not_come_is_named_when_the_time_is_up(tmp_path, missing, 
     assert len(said) == 2
     assert message in said['1' if missing == 0 else '0']
     assert 'met' not in said.values()
+
+
+def work_alone(rank, folder, port):
+    os.environ.update(RANK=str(rank), WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', MASTER_PORT=port)
+    meet('pytorch')
+    distributed.init_process_group('gloo', timeout=timedelta(seconds=1))
+    if rank == 0:
+        time.sleep(3)
+        Path(folder, 'done').touch()
+    leave('pytorch')
+    assert Path(folder, 'done').exists()
+    assert not distributed.is_initialized()
+
+
+def test_at_the_end_others_wait_longer_than_a_group_allows(tmp_path):
+    in_processes(work_alone, str(tmp_path), free_port(), processes=2)
 
 
 def test_a_process_alone_meets_nobody(monkeypatch):

@@ -8,6 +8,7 @@ import torch
 from mmengine.config import Config
 
 from mm_graft.checkpoints import CheckpointError
+from mm_graft.evaluation import evaluate as evaluation
 from mm_graft.evaluation.evaluate import evaluate
 
 
@@ -126,3 +127,13 @@ def test_protocols_on_images_are_kept_by_blocks_and_repeated_like_the_others(run
     assert [result['probe-depth']['block'] for result in deep] == [2, 4, 4]
     assert deep[1] == deep[2]
     assert deep[0]['linear-augmented'] != {}
+
+
+def test_protocols_of_all_processes_come_before_those_of_one(run, monkeypatch):
+    """The others would wait for it in a collective call, which has a timeout; the report has the order asked for."""
+    asked, done, result = ['knn', 'probe-depth', 'fewshot-1'], [], evaluation.protocol_result
+    monkeypatch.setattr(evaluation, 'protocol_result', lambda name, data: done.append(name) or result(name, data))
+    cfg, checkpoint, settings = run
+    report = evaluate(cfg, checkpoint, replace(settings, protocols=asked))
+    assert done == ['probe-depth', 'knn', 'fewshot-1']
+    assert list(report['protocols']) == asked

@@ -10,7 +10,8 @@ from mm_graft.evaluation.features import encode_together
 from mm_graft.evaluation.frozen import prepare
 from mm_graft.evaluation.image_protocols import augmented_set
 from mm_graft.evaluation.linear_augmented import linear_probe_augmented, regroup
-from tests.own_process import in_processes, leave_group
+from mm_graft.process_group import leave_group
+from tests.own_process import in_processes
 
 
 def test_rows_are_regrouped_in_order():

@@ -3,7 +3,8 @@ import torch
 from torch import distributed
 
 from mm_graft.models.gather import gather, gather_with_gradient
-from tests.own_process import in_processes, leave_group
+from mm_graft.process_group import leave_group
+from tests.own_process import in_processes
 
 
 @pytest.mark.parametrize('function', [gather, gather_with_gradient])

@@ -8,7 +8,8 @@ from mmpretrain.structures import DataSample
 from torch import distributed
 
 from mm_graft.models.sample_ids import check_ids, path_number, sample_ids, sample_labels
-from tests.own_process import SECONDS, in_processes, leave_group
+from mm_graft.process_group import leave_group
+from tests.own_process import SECONDS, in_processes
 
 
 def sample(index=None, path=None, label=None):

@@ -5,8 +5,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mm_graft.models import support_queue
 from mm_graft.models.support_queue import SupportQueue, draw_below, mix
+from mm_graft.process_group import leave_group
 from tests.defaults import defaults
-from tests.own_process import in_processes, leave_group
+from tests.own_process import in_processes
 
 E = torch.eye(4)
 

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from mm_graft.engine.reliability.gradient_carry import at_step
 from mm_graft.engine.reliability.safe_checkpoint_hook import SafeCheckpointHook
 from mm_graft.host.loader_processes import answered, end_at_once, end_loader_processes, outlive_signals
+from mm_graft.process_group import leave_group
 from mm_graft.registry import HOOKS
 
 ONE_SIGNAL = 5.0  # seconds
@@ -135,6 +136,7 @@ class PreemptionHook(Hook):
         path = self.checkpoints.save_after(runner, iterations)
         runner.logger.warning(f'{self.received.name if self.received else "another process"} requested a stop: saved '
                               f'iteration {iterations} to {path}; continue with --resume')
+        leave_group()
         raise SystemExit(128 + signal.SIGINT if self.received == signal.SIGINT else 0)
 
     def _asked(self, due: bool) -> bool:

@@ -13,8 +13,9 @@ from torch import distributed, nn
 
 from mm_graft.engine.hooks.gradient_conflict_hook import GradientConflictHook, summary
 from mm_graft.gradients import terms_conflict, undisturbed
+from mm_graft.process_group import leave_group
 from tests.models.selfsup.test_joint_mim_cl import config
-from tests.own_process import in_processes, leave_group
+from tests.own_process import in_processes
 
 
 class Images(torch.utils.data.Dataset):

@@ -13,10 +13,11 @@ from mm_graft.checkpoints import CheckpointError
 from mm_graft.engine.hooks.load_backbone_hook import LoadBackboneHook
 from mm_graft.engine.hooks.weight_anchor import WeightAnchor, weight_distance
 from mm_graft.engine.speed.fully_sharded_runner import shard_model
+from mm_graft.process_group import leave_group
 from tests.defaults import defaults
 from tests.engine.freezing.freezeout_runs import mae as mae_with_freezeout
 from tests.engine.freezing.freezeout_runs import run_config
-from tests.own_process import in_processes, leave_group
+from tests.own_process import in_processes
 from tests.tiny import grafted_mocov3, mae_file, settings
 
 

@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader
 
 from mm_graft.engine.reliability import bad_images_hook
 from mm_graft.engine.reliability.bad_images_hook import KEY, BadImagesHook, share_bad_files, tolerant_loaders
-from tests.own_process import in_processes, leave_group
+from mm_graft.process_group import leave_group
+from tests.own_process import in_processes
 
 LOADER = dict(type='mm_graft.TolerantLoadImageFromFile', max_bad=1)
 

@@ -13,7 +13,8 @@ from mm_graft.engine.reliability.gradient_carry import (
     gather_gradients,
     restore_gradients,
 )
-from tests.own_process import in_processes, leave_group
+from mm_graft.process_group import leave_group
+from tests.own_process import in_processes
 from tests.resumed_parts import LENGTH, StoppedError, run, state
 
 THREE = {'optim_wrapper.accumulative_counts': 3}  # epochs of four iterations end within a step, but for the third

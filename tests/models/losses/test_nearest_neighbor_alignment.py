@@ -11,7 +11,8 @@ from mm_graft.models.losses.nearest_neighbor_alignment import (
     pair_losses,
     published_pairs,
 )
-from tests.own_process import in_processes, leave_group
+from mm_graft.process_group import leave_group
+from tests.own_process import in_processes
 
 
 @pytest.fixture

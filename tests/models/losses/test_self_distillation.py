@@ -13,8 +13,9 @@ from mm_graft.models.losses.self_distillation import (
     patch_cross_entropy,
     sinkhorn_knopp,
 )
+from mm_graft.process_group import leave_group
 from tests.defaults import defaults
-from tests.own_process import in_processes, leave_group
+from tests.own_process import in_processes
 
 
 def one_hot(*classes, count=4):

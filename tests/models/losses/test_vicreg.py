@@ -3,8 +3,9 @@ import torch
 from torch import distributed, nn
 
 from mm_graft.models.losses.vicreg import VICRegLoss, covariance_term, variance_term, vicreg
+from mm_graft.process_group import leave_group
 from tests.defaults import defaults
-from tests.own_process import in_processes, leave_group
+from tests.own_process import in_processes
 
 
 def test_terms_by_hand():

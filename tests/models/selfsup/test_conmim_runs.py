@@ -8,8 +8,9 @@ from mmengine.runner import Runner
 from torch import distributed, nn
 from torch.utils.data import Dataset
 
+from mm_graft.process_group import leave_group
 from tests.models.selfsup.conmim_builders import build, config
-from tests.own_process import in_processes, leave_group
+from tests.own_process import in_processes
 
 
 class Pairs(Dataset):
