@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -9,6 +10,11 @@ from torch import Tensor
 def half_cosine(step: float, length: float) -> float:
     r"""Half a cosine, :math:`\frac12 (1 + \cos(\pi s / S))`: 1 at step 0, 0 at step ``length``."""
     return (1 + math.cos(math.pi * step / length)) / 2
+
+
+def evenly_spaced(total: int, count: int) -> np.ndarray:
+    """At most ``count`` of the indices below ``total``, evenly, the first and the last among them."""
+    return np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(int))
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:

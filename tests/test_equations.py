@@ -1,13 +1,19 @@
 import pytest
 import torch
 
-from mm_graft.equations import at_least_float32, half_cosine, off_diagonal_energy, patchify, unpatchify
+from mm_graft.equations import at_least_float32, evenly_spaced, half_cosine, off_diagonal_energy, patchify, unpatchify
 
 
 def test_half_a_cosine_falls_from_one_to_zero():
     assert [half_cosine(step, 8) for step in (0, 4, 8)] == pytest.approx([1, 0.5, 0])
     assert half_cosine(2, 8) == pytest.approx((1 + 2**-0.5) / 2)
     assert half_cosine(1, 3) == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize(('total', 'count', 'indices'), [
+    (10, 4, [0, 3, 6, 9]), (3, 9, [0, 1, 2]), (1, 8, [0]), (14, 8, [0, 2, 4, 6, 7, 9, 11, 13])])
+def test_indices_are_spread_evenly_with_both_ends(total, count, indices):
+    assert evenly_spaced(total, count).tolist() == indices
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])

@@ -40,11 +40,6 @@ def image_batches(dataset: Dataset, indices: np.ndarray, to_rgb: bool, batch_siz
         yield torch.stack([pixels_of(dataset[int(index)], to_rgb) for index in indices[start:start + batch_size]])
 
 
-def evenly_spaced(total: int, count: int) -> np.ndarray:
-    """At most ``count`` indices, evenly over ``total``."""
-    return np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(int))
-
-
 def balanced(labels: np.ndarray, classes: int, per_class: int) -> np.ndarray:
     """Indices of the first ``per_class`` images of the first ``classes`` classes, class by class."""
     chosen = np.unique(labels)[:classes]

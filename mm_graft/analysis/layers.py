@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
+from mm_graft.equations import evenly_spaced
+
 MOST_HEADS = 8
 CLEAR = 1.0  # percentage points below the best block from which the last ones count as having fallen
 TITLES = {'knn': 'kNN top-1 accuracy, %', 'linear': 'linear top-1 accuracy, %', 'rankme': 'RankMe'}
@@ -30,11 +32,6 @@ class Proposal:
     reason: str  #: why, in words
 
 
-def spread_blocks(first: int, last: int, most: int = MOST_HEADS) -> list[int]:
-    """At most ``most`` blocks, from 0, evenly from ``first`` to ``last`` with both ends."""
-    return np.unique(np.linspace(first, last, min(most, last - first + 1)).round().astype(int)).tolist()
-
-
 def propose(curves: Curves) -> Proposal:
     """Where heads, graft and freezing would begin, by the best kNN curve.
 
@@ -47,7 +44,7 @@ def propose(curves: Curves) -> Proposal:
     knn = np.asarray(curves[pool]['knn'])
     last, best = len(knn) - 1, int(knn.argmax())
     fall = float(knn[best] - knn[last])
-    heads = spread_blocks(best, last) if fall >= CLEAR else [last]
+    heads = (best + evenly_spaced(last + 1 - best, MOST_HEADS)).tolist() if fall >= CLEAR else [last]
     graft_depth = min(best + 1, last)
     half = knn[0] + (knn[best] - knn[0]) / 2
     freeze_first = int(np.flatnonzero(knn[:best + 1] >= half)[0]) if best else 0

@@ -24,12 +24,13 @@ from mm_graft.analysis import (
 from mm_graft.analysis import patch_retrieval as retrieval
 from mm_graft.analysis import tsne as plane
 from mm_graft.analysis import vic as terms
-from mm_graft.analysis.data import balanced, evenly_spaced, image_batches, training_batches
+from mm_graft.analysis.data import balanced, image_batches, training_batches
 from mm_graft.analysis.layers import draw_layers, propose
 from mm_graft.analysis.reconstruction import read_images, reconstruct, visible
 from mm_graft.checkpoints.model_weights import load_model
 from mm_graft.commands.configs import AnalyzedModel, check_folders
 from mm_graft.encoders import Encoder, load_encoder, normalization_of, patch_projection, preprocessor_config
+from mm_graft.equations import evenly_spaced
 from mm_graft.evaluation.datasets import build_datasets, class_names, image_labels, reading_of
 from mm_graft.evaluation.features import encode
 from mm_graft.evaluation.layers import curves, features_of_blocks

@@ -5,9 +5,10 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn
+
+from mm_graft.spelling import did_you_mean
 
 PAIRS = {')': '(', ']': '['}
 
@@ -140,5 +141,5 @@ def _number(text: str, kind: Callable[[str], float], fits: Callable[[float], boo
 def refuse(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> NoReturn:
     """Exit with the unknown arguments and the options of similar names."""
     known = re.findall(r'(?<!\w)--?[a-z][\w-]*', parser.format_help())
-    near = [found for word in unknown for found in get_close_matches(word.split('=')[0], known, 1)]
-    parser.error(f'unknown arguments: {" ".join(unknown)}' + (f'; did you mean {", ".join(near)}?' if near else ''))
+    near = did_you_mean((word.split('=')[0] for word in unknown), known)
+    parser.error(f'unknown arguments: {" ".join(unknown)}{near}')

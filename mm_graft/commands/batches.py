@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
+from mm_graft.commands.launchers import told
 from mm_graft.nested import value_at
 
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-WORLD_SIZE = {'pytorch': 'WORLD_SIZE', 'slurm': 'SLURM_NTASKS', 'mpi': 'OMPI_COMM_WORLD_SIZE'}
-
 
 def processes(cfg: Config) -> int:
     """Number of processes, from the launcher's environment variables."""
-    return int(os.environ.get(WORLD_SIZE.get(cfg.get('launcher'), ''), 1))
+    return int(told(cfg.get('launcher'), 'processes') or 1)
 
 
 def accumulation(cfg: Config) -> int:

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from mm_graft.commands.overrides import RUNNER_KEYS
 from mm_graft.nested import nodes
 from mm_graft.registry import all_registries, registered
+from mm_graft.spelling import did_you_mean
 
 UNEXPECTED = re.compile(r"(?:(\w+)\.)?\w+\(\) got an unexpected keyword argument '(\w+)'")
 NO_OPTIONS = re.compile(r'^(\w+)\(\) takes no arguments')
@@ -132,9 +133,8 @@ def _no_option(place: str, option: str, classes: list) -> str:
     names = ' or '.join(dict.fromkeys(getattr(kind, '__name__', str(kind)) for kind in classes))
     known = {option for kind in classes if callable(kind) for option in options_of(kind)[0]}
     known = sorted(known - {'type', '_scope_'})
-    near = get_close_matches(option, known, 1)
     return f'{place}.{option}: {names} has no option `{option}`' + (
-        f'; did you mean `{near[0]}`?' if near else f'; it has {", ".join(known)}' if known else '')
+        did_you_mean([option], known) or (f'; it has {", ".join(known)}' if known else ''))
 
 
 def _parts(cfg: Config) -> Iterator[tuple[str, dict]]:

@@ -6,13 +6,13 @@ A name that leads nowhere is an error before MMEngine is imported.
 from __future__ import annotations
 
 import re
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from mm_graft.commands import overrides
 from mm_graft.commands.arguments import check_files
 from mm_graft.nested import leaves
+from mm_graft.spelling import did_you_mean
 
 if TYPE_CHECKING:
     import argparse
@@ -53,9 +53,9 @@ def find_config(name: str) -> Path:
                 return path
     names = [str(path.relative_to(root / 'configs').with_suffix('')) for path in sorted(root.glob('configs/*/**/*.py'))
              if '_base_' not in path.parts]
-    near = get_close_matches(name.removeprefix('configs/').removesuffix('.py'), names, 3)
-    hint = f'did you mean {" or ".join(near)}?' if near else f'the configs of mm_graft are in {root / "configs"}'
-    raise FileNotFoundError(f'config {name} does not exist; {hint}')
+    hint = did_you_mean([name.removeprefix('configs/').removesuffix('.py')], names)
+    raise FileNotFoundError(f'config {name} does not exist' + (
+        hint or f'; the configs of mm_graft are in {root / "configs"}'))
 
 
 def load_config(name: str, options: dict | None = None, notes: list[str] | None = None) -> Config:

@@ -4,12 +4,8 @@ A wrong size or mask would fail in the loss with an error that names no key and 
 after the first epoch. Samples are read in the main process, without advancing the run's random state.
 """
 
-import random
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
-import numpy as np
-import torch
 from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
@@ -23,6 +19,7 @@ from mm_graft.commands.first_masks import check_masks
 from mm_graft.commands.messages import INPUT_ERRORS, one_line
 from mm_graft.depth import find_backbone, unwrap
 from mm_graft.models.grids import check_divides
+from mm_graft.random_state import random_state_kept
 
 
 class FirstLookHook(Hook):
@@ -42,7 +39,7 @@ def first_look(runner: Runner) -> None:
     if model is not None:
         check_parts(model)
         check_single_images(model, runner.train_dataloader)
-    with untouched_generators():
+    with random_state_kept():
         for name, loader in loaders.items():
             samples = first_samples(name, loader)
             if model is None or not samples:
@@ -53,19 +50,6 @@ def first_look(runner: Runner) -> None:
             if hasattr(model, 'decode_head'):
                 for key, dataset in members(name, loader.dataset).items():
                     check_masks(key, model, dataset)
-
-
-@contextmanager
-def untouched_generators() -> Iterator[None]:
-    """Restore the random state afterwards."""
-    states = random.getstate(), np.random.get_state()  # noqa: NPY002 (the generator that transforms draw from)
-    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices):
-        try:
-            yield
-        finally:
-            random.setstate(states[0])
-            np.random.set_state(states[1])  # noqa: NPY002
 
 
 def first_samples(name: str, loader: DataLoader) -> list:

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from mm_graft.commands.launchers import slurm_to_torch
 from mm_graft.commands.messages import INPUT_ERRORS, one_line
 from mm_graft.process_group import leave_group
 
@@ -95,7 +96,6 @@ def let_others_read(store: PrefixStore, world: int) -> None:
 def starts_several(launcher: str) -> bool:
     """Whether this process is one of several."""
     if launcher == 'slurm':
-        from mm_graft.commands.running import slurm_to_torch
         slurm_to_torch()
     known = all(name in os.environ for name in ('RANK', 'MASTER_ADDR', 'MASTER_PORT'))
     return launcher in TOGETHER and known and int(os.environ.get('WORLD_SIZE', 1)) > 1

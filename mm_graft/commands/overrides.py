@@ -10,12 +10,12 @@ What would change nothing is an error.
 from __future__ import annotations
 
 import re
-from difflib import get_close_matches
 from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from mm_graft.commands.messages import INPUT_ERRORS, one_line
 from mm_graft.nested import leaves, value_at
+from mm_graft.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -113,10 +113,11 @@ def check_keys(cfg: Config, keys: Iterable[str]) -> None:
     for key in keys:
         top, *rest = key.split('.')
         if top not in RUNNER_KEYS and top not in cfg:
-            near = _alike(top, [*RUNNER_KEYS, *cfg])
-            raise ValueError(f'--cfg-options {key}: there is no `{top}` in this config{near}')
+            raise ValueError(f'--cfg-options {key}: there is no `{top}` in this config'
+                             + did_you_mean([top], {*RUNNER_KEYS, *cfg}))
         if top in INNER_KEYS and rest and rest[0] not in INNER_KEYS[top]:
-            raise ValueError(f'--cfg-options {key}: nothing reads `{top}.{rest[0]}`{_alike(rest[0], INNER_KEYS[top])}')
+            raise ValueError(f'--cfg-options {key}: nothing reads `{top}.{rest[0]}`'
+                             + did_you_mean(rest[:1], INNER_KEYS[top]))
 
 
 def check_place(cfg: Config, key: str) -> None:
@@ -138,8 +139,3 @@ def check_place(cfg: Config, key: str) -> None:
 def _kind(value: object) -> str:
     kinds = {bool: 'true or false', int: 'a number', float: 'a number', str: 'a text', list: 'a list', tuple: 'a list'}
     return kinds.get(type(value), 'a dict')
-
-
-def _alike(name: str, names: Iterable[str]) -> str:
-    near = get_close_matches(name, sorted(names), 2)
-    return f'; did you mean {" or ".join(f"`{word}`" for word in near)}?' if near else ''

@@ -11,11 +11,11 @@ from mmengine.config import Config
 from mmengine.hooks import LoggerHook
 from mmengine.runner import IterBasedTrainLoop, Runner
 
+from mm_graft.commands.launchers import told
+
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 MOST_WORKERS = 16
 MOST_ITERATIONS = 100  # between two lines of the log
-# how many processes of a job run on this machine, as their launchers tell each of them
-LOCAL_PROCESSES = {'pytorch': 'LOCAL_WORLD_SIZE', 'slurm': 'SLURM_NTASKS_PER_NODE', 'mpi': 'OMPI_COMM_WORLD_LOCAL_SIZE'}
 
 
 def usable_cores() -> int:
@@ -30,7 +30,7 @@ def share_of_cores(launcher: str) -> int:
     """
     if launcher == 'slurm' and os.environ.get('SLURM_CPUS_PER_TASK', '').isdigit():
         return min(usable_cores(), int(os.environ['SLURM_CPUS_PER_TASK']))
-    local = os.environ.get(LOCAL_PROCESSES.get(launcher, ''), '1')
+    local = told(launcher, 'here') or '1'
     return max(1, usable_cores() // (int(local) if local.isdigit() and int(local) else 1))
 
 

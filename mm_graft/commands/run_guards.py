@@ -1,6 +1,5 @@
 """Guards of every training, whatever its config says: a locked folder, and hooks that check the run."""
 
-import os
 import sys
 from pathlib import Path
 
@@ -11,12 +10,11 @@ from mmengine.runner import Runner
 
 from mm_graft.commands.agreement import check_agreement
 from mm_graft.commands.first_look import FirstLookHook
+from mm_graft.commands.launchers import told
 from mm_graft.engine.reliability.due_validation_hook import DueValidationHook
 from mm_graft.engine.reliability.run_folder import asked_run, hold_folder
 from mm_graft.engine.reliability.safe_checkpoint_hook import checkpoint_folder
 from mm_graft.nested import value_at
-
-RANKS = {'pytorch': 'RANK', 'slurm': 'SLURM_PROCID', 'mpi': 'OMPI_COMM_WORLD_RANK'}  # of a process, by launcher
 
 
 def guard_config(cfg: Config) -> None:
@@ -39,7 +37,7 @@ def take_folder(cfg: Config) -> None:
         ValueError: another process uses it, or it has the checkpoints of another run.
         SystemExit: the same, in the other processes.
     """
-    main = not int(os.environ.get(RANKS.get(cfg.get('launcher'), ''), 0))
+    main = not int(told(cfg.get('launcher'), 'rank') or 0)
     answer = [_refusal(cfg) if main else None]
     broadcast_object_list(answer)
     if answer[0] is None:

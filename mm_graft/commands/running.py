@@ -1,8 +1,6 @@
 """Starting processes and runner, shared by the commands."""
 
 import logging
-import os
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +14,7 @@ from mmengine.runner import Runner
 from mmengine.utils.dl_utils import collect_env
 from torch import distributed
 
+from mm_graft.commands.launchers import slurm_to_torch
 from mm_graft.commands.messages import clean_errors
 from mm_graft.commands.run_defaults import settle_loaders
 from mm_graft.host.config_text import lay_out_once
@@ -73,16 +72,3 @@ def join_processes(cfg: Config) -> None:
     if cfg.get('model_wrapper_cfg') is None and 'runner_type' not in cfg:  # other runners wrap in their own way
         cfg.model_wrapper_cfg = dict(type='mm_graft.CPUDataParallel', device_ids=None, broadcast_buffers=False,
                                      find_unused_parameters=cfg.get('find_unused_parameters', False))
-
-
-def slurm_to_torch() -> None:
-    """Set PyTorch's environment variables (rank, world size, master) from those of a Slurm step."""
-    for theirs, ours in {'SLURM_PROCID': 'RANK', 'SLURM_NTASKS': 'WORLD_SIZE', 'SLURM_LOCALID': 'LOCAL_RANK'}.items():
-        if theirs not in os.environ:
-            raise ValueError(f'{theirs} is not in the environment; start with tools/slurm_train.sh, or with srun')
-        os.environ[ours] = os.environ[theirs]
-    if 'MASTER_ADDR' not in os.environ:
-        nodes = subprocess.run(['scontrol', 'show', 'hostnames', os.environ['SLURM_NODELIST']], check=True, text=True,
-                               stdout=subprocess.PIPE).stdout
-        os.environ['MASTER_ADDR'] = nodes.split()[0]
-    os.environ.setdefault('MASTER_PORT', '29500')

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from mm_graft.evaluation.report import compare_table, plot_reports, read_report
+from mm_graft.evaluation.report import compare_table, plot_reports, read_report, run_names
 
 
 def compare(runs: Sequence[str | Path], plot: str | Path | None = None) -> str:
@@ -11,18 +11,10 @@ def compare(runs: Sequence[str | Path], plot: str | Path | None = None) -> str:
 
     With ``plot`` a figure, too: bars with intervals, and kNN over k.
     """
-    reports: dict[str, dict] = {}
-    for run in runs:
-        name = _short(run)
-        reports[name if name not in reports else str(run)] = read_report(run)
+    reports = dict(zip(run_names(runs), map(read_report, runs)))
     if plot is not None:
         plot_reports(reports, plot)
     return '\n'.join([compare_table(reports), *_warnings(reports)])
-
-
-def _short(run: str | Path) -> str:
-    path = Path(run)
-    return path.parent.name if path.suffix == '.json' else path.name
 
 
 def _warnings(reports: dict[str, dict]) -> list[str]:

@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from mm_graft.evaluation.report import HEADLINE, read_report, table
-from mm_graft.files import atomic_write
+from mm_graft.evaluation.report import HEADLINE, read_report, run_names, save_figure, table
 
 Change = tuple[float, float]  # points gained on the new images, on the old ones
 MARKERS = 'os^D'  # another one where the ten colors begin again
@@ -33,12 +32,6 @@ def compare_kept(new: Sequence[str | Path], old: Sequence[str | Path], plot: str
     if plot is not None:
         write_plot(reports, names, shared, plot)
     return kept_table(reports, names, shared)
-
-
-def run_names(folders: Sequence[str | Path]) -> list[str]:
-    """Names of the folders, or full paths where names repeat."""
-    short = [Path(folder).name for folder in folders]
-    return short if len(set(short)) == len(short) else [str(folder) for folder in folders]
 
 
 def change_since(start: tuple[dict, dict], run: tuple[dict, dict], protocol: str) -> Change:
@@ -73,8 +66,7 @@ def write_plot(reports: Sequence[tuple[dict, dict]], names: Sequence[str], proto
             axes.errorbar(*change, xerr=spans[0], yerr=spans[1], color='#bbbbbb', linewidth=1, zorder=1)
         draw_changes(axes, {name: [change] for name, change in changes.items()})
         axes.set_title(protocol)
-    with atomic_write(path) as part:
-        figure.savefig(part, dpi=120, format=Path(path).suffix[1:] or 'png')
+    save_figure(figure, path)
 
 
 def draw_changes(axes, changes: Mapping[str, Sequence[Change]]) -> None:

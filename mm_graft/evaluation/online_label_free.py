@@ -1,12 +1,12 @@
 """Label-free measures of an encoder in training, on some of the images that it is trained on."""
 
-import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import nn
 
 from mm_graft.encoders import Encoder, normalization_of
+from mm_graft.equations import evenly_spaced
 from mm_graft.evaluation.datasets import build_dataset, training_set_config
 from mm_graft.evaluation.features import encode, evaluating
 from mm_graft.evaluation.label_free import label_free_measures
@@ -29,7 +29,7 @@ class LabelFreeProbe:
     def __init__(self, cfg: Config, images: int = 200, pool: str = 'cls') -> None:
         init_default_scope(cfg.get('default_scope', 'mmpretrain'))
         dataset = build_dataset(training_set_config(cfg))
-        rows = np.unique(np.linspace(0, len(dataset) - 1, min(images, len(dataset))).round().astype(int)).tolist()
+        rows = evenly_spaced(len(dataset), images).tolist()
         self.normalization, self.pool = normalization_of(cfg), pool
         found = [image for batch in read_images(dataset, rows, 32, 0) for image in batch.inputs]
         if len(found) < 2:

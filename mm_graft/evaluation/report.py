@@ -1,10 +1,16 @@
 """Reports: JSON that is never half-written, a table, a plot; and several runs side by side."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mm_graft.files import atomic_write, read_small_json
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 HEADLINE = 'top1'
 
@@ -32,6 +38,13 @@ def read_report(run: str | Path) -> dict:
             raise ValueError(f'{path}: the protocol {name!r} has no "{HEADLINE}" with an "interval95" of two numbers; '
                              'give the report of mm_graft evaluate')
     return report
+
+
+def run_names(runs: Sequence[str | Path]) -> list[str]:
+    """Names of the folders of reports, or full paths where names repeat."""
+    paths = [Path(run) for run in runs]
+    short = [path.parent.name if path.suffix == '.json' else path.name for path in paths]
+    return short if len(set(short)) == len(short) else [str(path) for path in paths]
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
@@ -72,6 +85,11 @@ def plot_reports(reports: dict[str, dict], path: str | Path) -> None:
     bars, curves = figure.subplots(1, 2, width_ratios=(2, 1))
     _draw_bars(bars, reports)
     _draw_curves(curves, reports)
+    save_figure(figure, path)
+
+
+def save_figure(figure: Figure, path: str | Path) -> None:
+    """Write a figure in the format of the name's ending; it appears when complete."""
     with atomic_write(path) as part:
         figure.savefig(part, dpi=120, format=Path(path).suffix[1:] or 'png')
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mm_graft.analysis.data import balanced, evenly_spaced, image_batches, pixels_of, training_batches
+from mm_graft.analysis.data import balanced, image_batches, pixels_of, training_batches
 
 
 def config(count=6):
@@ -36,8 +36,6 @@ def test_images_come_in_rgb_at_the_chosen_indices():
     assert torch.equal(pixels_of(items[1], to_rgb=False), items[1]['inputs'])
 
 
-def test_indices_are_spread_evenly_or_balanced_by_class():
-    assert evenly_spaced(10, 4).tolist() == [0, 3, 6, 9]
-    assert evenly_spaced(3, 9).tolist() == [0, 1, 2]
+def test_indices_are_balanced_by_class():
     labels = np.array([2, 1, 1, 2, 5, 1])
     assert balanced(labels, classes=2, per_class=2).tolist() == [1, 2, 0, 3]

@@ -1,7 +1,7 @@
 import pytest
 from matplotlib.figure import Figure
 
-from mm_graft.analysis.layers import draw_layers, propose, spread_blocks
+from mm_graft.analysis.layers import draw_layers, propose
 
 
 def curve(*knn):
@@ -42,10 +42,11 @@ def test_the_better_pool_is_followed():
     assert found.best_block == 3
 
 
-@pytest.mark.parametrize(('first', 'last', 'taps'), [(20, 23, [20, 21, 22, 23]), (3, 3, [3]),
-                                                     (10, 23, [10, 12, 14, 16, 17, 19, 21, 23])])
-def test_at_most_eight_heads_are_spread_evenly_with_both_ends(first, last, taps):
-    assert spread_blocks(first, last) == taps
+@pytest.mark.parametrize(('best', 'count', 'taps'), [(20, 24, [20, 21, 22, 23]), (3, 4, [3]),
+                                                     (10, 24, [10, 12, 14, 16, 17, 19, 21, 23])])
+def test_at_most_eight_heads_are_spread_evenly_with_both_ends(best, count, taps):
+    knn = [10.0] * best + [40.0] + [20.0] * (count - best - 1)
+    assert propose({'class token': curve(*knn)}).out_indices == taps
 
 
 def test_the_picture_has_a_line_for_each_pool_and_rings_at_the_heads():

@@ -35,7 +35,7 @@ def test_a_file_of_the_current_folder_comes_first(tmp_path, monkeypatch, name):
 
 
 def test_a_name_that_leads_nowhere_is_an_error_with_those_that_are_called_alike():
-    with pytest.raises(FileNotFoundError, match='did you mean graft/vit-b_mae2mocov3 or'):
+    with pytest.raises(FileNotFoundError, match="did you mean 'graft/vit-b_mae2mocov3', "):
         find_config('configs/graft/vitb_mae2mocov3.py')
     with pytest.raises(FileNotFoundError, match=f'the configs of mm_graft are in {ROOT}/configs'):
         find_config('no/where.py')

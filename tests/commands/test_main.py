@@ -92,7 +92,7 @@ def test_an_unknown_option_is_named_with_the_one_that_is_meant(capsys):
     with pytest.raises(SystemExit) as end:
         main(arguments=['train', 'a.py', '--workdir', 'x'])
     assert end.value.code == 2
-    assert 'unknown arguments: --workdir x; did you mean --work-dir?' in capsys.readouterr().err
+    assert "unknown arguments: --workdir x; did you mean '--work-dir'?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('words', [

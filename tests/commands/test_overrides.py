@@ -78,10 +78,10 @@ def test_what_was_set_and_what_follows_is_told():
 
 
 @pytest.mark.parametrize(('option', 'message'), [
-    ({'max_epoch': 1}, r'max_epoch: there is no `max_epoch` in this config; did you mean `max_epochs`'),
-    ({'train_cfgg.max_epochs': 1}, r'there is no `train_cfgg` in this config; did you mean `train_cfg`'),
+    ({'max_epoch': 1}, r'max_epoch: there is no `max_epoch` in this config; did you mean .max_epochs.'),
+    ({'train_cfgg.max_epochs': 1}, r'there is no `train_cfgg` in this config; did you mean .train_cfg.'),
     ({'zzz': 1}, r'there is no `zzz` in this config$'),
-    ({'auto_scale_lr.enabled': True}, r'nothing reads `auto_scale_lr\.enabled`; did you mean `enable`'),
+    ({'auto_scale_lr.enabled': True}, r'nothing reads `auto_scale_lr\.enabled`; did you mean .enable'),
     ({'train_cfg.max_epochs.x': 1}, r'`train_cfg\.max_epochs` is 300 and has no `x`'),
     ({'custom_hooks.1.priority': 1}, r"`custom_hooks` has 1 entries, counted from 0, and no '1'"),
     ({'custom_hooks.first.priority': 1}, r"`custom_hooks` has 1 entries, counted from 0, and no 'first'"),

@@ -1,11 +1,9 @@
-import os
-
 import pytest
 import torch
 from mmengine.config import Config
 from yapf.yapflib import yapf_api
 
-from mm_graft.commands.running import StartedHook, build_runner, guarded, slurm_to_torch
+from mm_graft.commands.running import StartedHook, build_runner, guarded
 from mm_graft.host.safe_opening import load
 from tests.tiny import mae, settings
 
@@ -41,24 +39,3 @@ def test_a_runner_is_built_without_a_word_of_the_host_and_speaks_afterwards(tmp_
     assert [line.split(' - ')[-1] for line in lines if 'INFO' in line or 'heard' in line] == [
         f'config and environment: {runner.log_dir}', 'heard']
     assert len(laid_out) == 1  # by the host, for its log and for its message hub
-
-
-def test_a_slurm_step_is_told_to_torch(monkeypatch, tmp_path):
-    scontrol = tmp_path / 'scontrol'
-    scontrol.write_text('#!/bin/sh\necho node7\necho node8\n')
-    scontrol.chmod(0o755)
-    for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT'):
-        monkeypatch.setenv(name, 'x')
-        monkeypatch.delenv(name)
-    monkeypatch.setenv('PATH', f'{tmp_path}:{os.environ["PATH"]}')
-    for name, value in {'PROCID': '5', 'NTASKS': '8', 'LOCALID': '1', 'NODELIST': 'node[7-8]'}.items():
-        monkeypatch.setenv(f'SLURM_{name}', value)
-    slurm_to_torch()
-    assert [os.environ[name] for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT')] == [
-        '5', '8', '1', 'node7', '29500']
-
-
-def test_a_slurm_launch_without_slurm_is_named(monkeypatch):
-    monkeypatch.delenv('SLURM_PROCID', raising=False)
-    with pytest.raises(ValueError, match='srun'):
-        slurm_to_torch()

@@ -1,10 +1,12 @@
 import re
 from dataclasses import replace
+from statistics import fmean, stdev
 
 import pytest
 import torch
 from scipy.stats import binomtest
 
+from mm_graft.evaluation.fewshot import fewshot_logreg
 from mm_graft.evaluation.knn import standardized
 from mm_graft.evaluation.linear_probe import LinearProbeSettings, sweep_grid
 from mm_graft.evaluation.protocols import (
@@ -16,6 +18,7 @@ from mm_graft.evaluation.protocols import (
     wilson_interval,
 )
 from mm_graft.evaluation.report import report_table
+from mm_graft.evaluation.splits import pick_per_class
 
 SETTINGS = ProtocolSettings(
     linear=LinearProbeSettings(grid=tuple(sweep_grid((1, 10))), epochs=5, batch_size=64), fewshot_share=0.1)
@@ -104,7 +107,23 @@ def test_knn_can_be_asked_to_standardize_first():
 
 
 def test_shots_are_reported_for_every_number_of_images():
-    result = FROZEN_PROTOCOLS['shots'](data(noise=0.6), replace(SETTINGS, shots=(2, 5)))
-    assert list(result['by_images_per_class']) == ['2', '5']
-    assert result['top1'] == pytest.approx(result['by_images_per_class']['2']['top1'])
-    assert len(result['by_images_per_class']['5']['top1_by_split']) == result['splits'] == 3
+    result = FROZEN_PROTOCOLS['shots'](data(noise=0.6), replace(SETTINGS, shots=(1, 5)))
+    one, five = (result['by_images_per_class'][count] for count in ('1', '5'))
+    assert list(result['by_images_per_class']) == ['1', '5']
+    assert result['top1'] == pytest.approx(one['top1'])
+    assert one['top1'] < five['top1'] == pytest.approx(fmean(five['top1_by_split']))
+    assert five['std_over_splits'] == pytest.approx(stdev(five['top1_by_split']))
+    assert len(five['top1_by_split']) == result['splits'] == 3
+    with pytest.raises(ValueError, match='fewer than per_class=51'):
+        FROZEN_PROTOCOLS['shots'](data(), replace(SETTINGS, shots=(51, )))
+
+
+def test_each_split_of_the_shots_is_drawn_from_a_seed_of_its_own_and_scored_on_all_test_images():
+    noisy = data(noise=0.5)
+    settings = replace(SETTINGS, shots=(2, ), linear=replace(SETTINGS.linear, seed=5))
+    found = FROZEN_PROTOCOLS['shots'](noisy, settings)['by_images_per_class']['2']['top1_by_split']
+    for seed, value in zip((5, 6, 7), found, strict=True):
+        rows = torch.from_numpy(pick_per_class(noisy.train_labels.numpy(), 2, seed))
+        assert len(rows) == 8
+        assert value == 100 * fewshot_logreg(noisy.train_features[rows], noisy.train_labels[rows],
+                                             noisy.test_features, noisy.test_labels, 4).accuracy

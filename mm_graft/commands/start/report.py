@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from mmengine.config import Config
 
-from mm_graft.analysis.data import evenly_spaced
 from mm_graft.analysis.gallery import draw_gallery, nearest_images
 from mm_graft.analysis.page import Section, render
 from mm_graft.analysis.patch_pca import draw_patch_pca
@@ -16,6 +15,7 @@ from mm_graft.analysis.training_curves import draw_curves, draw_measures, read_s
 from mm_graft.checkpoints.model_weights import load_model
 from mm_graft.commands.start.labels import class_features, labeled, to_tensor
 from mm_graft.encoders import Encoder, build_encoder, load_encoder
+from mm_graft.equations import evenly_spaced
 from mm_graft.evaluation.datasets import reading_of
 from mm_graft.evaluation.label_free import label_free_measures
 from mm_graft.files import atomic_write
