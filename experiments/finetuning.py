@@ -10,7 +10,7 @@ from mmengine.registry import MODELS
 from mmengine.runner import Runner
 
 from mm_graft.checkpoints import read_checkpoint
-from mm_graft.checkpoints.projector import first_projection, has_projection
+from mm_graft.checkpoints.projector import FIRST_LAYERS, first_projection
 from mm_graft.evaluation.datasets import CROP_SHARE, LOADERS, dataset_configs, image_size, kind_of
 
 SIZES = ('arch', 'img_size', 'patch_size', 'patch_cfg', 'in_channels')
@@ -68,7 +68,7 @@ def _put_encoder(result: Config, cfg: Config, checkpoint: str, branch: str, num_
     sizes = {name: cfg.model.backbone[name] for name in SIZES if name in cfg.model.backbone}
     result.model.backbone.update(sizes)
     tensors = read_checkpoint(checkpoint)
-    projected = has_projection(tensors, branch)
+    projected = any(name in tensors for name in FIRST_LAYERS[branch])
     width = MODELS.build(result.model.backbone).embed_dims
     if projected:
         width, features = first_projection(tensors, branch).shape

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments import training
-from experiments.training import TOOLS, last_checkpoint
-from mm_graft.analysis.training_curves import read_scalars
+from experiments.training import TOOLS, last_checkpoint, logged_lines
 from mm_graft.commands.arguments import add_overrides, at_least_one
 from mm_graft.commands.configs import load_config
 
@@ -89,8 +88,4 @@ def final_top1(folder: Path, epochs: int) -> float | None:
 
     The last epoch, not the best one on the test images, which the authors' scripts report.
     """
-    try:
-        lines = read_scalars(folder, TOP1)
-    except FileNotFoundError:
-        return None
-    return next((line[TOP1] for line in lines if line['step'] == epochs), None)
+    return next((line[TOP1] for line in logged_lines(folder, TOP1) if line['step'] == epochs), None)

@@ -42,12 +42,17 @@ def last_epoch(folder: Path) -> int:
     return int(ended[1]) if ended else 0
 
 
+def logged_lines(folder: Path, name: str = 'loss') -> list[dict]:
+    """The lines of a run's log that have a value of this name; none before the run has a log."""
+    try:
+        return read_scalars(folder, name)
+    except FileNotFoundError:
+        return []
+
+
 def last_logged(folder: Path, name: str) -> dict | None:
     """The latest line of a run's log that has a value of this name, None before there is one."""
-    try:
-        return next(reversed(read_scalars(folder, name)), None)
-    except FileNotFoundError:
-        return None
+    return next(reversed(logged_lines(folder, name)), None)
 
 
 def train_command(config: str | Path, folder: Path, seed: int | None = None, options: Sequence[str] = (),

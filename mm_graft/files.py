@@ -60,12 +60,13 @@ def read_small_bytes(path: str | Path, limit: int = LIMIT) -> bytes:
     return content
 
 
-def sha256_of_file(path: str | Path) -> str:
-    """SHA-256 of a regular file's content, in hex."""
+def sha256_of_file(*paths: str | Path) -> str:
+    """SHA-256 of the content of a regular file, or of several one after another, in hex."""
     digest = hashlib.sha256()
-    with open_regular(path) as file:
-        while chunk := file.read(2**20):
-            digest.update(chunk)
+    for path in paths:
+        with open_regular(path) as file:
+            while chunk := file.read(2**20):
+                digest.update(chunk)
     return digest.hexdigest()
 
 

@@ -9,7 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.pages import facts, mean_and_spread, provenance, put_blocks
+from benchmarks.page import put
+from experiments.pages import facts, mean_and_spread, provenance
 from experiments.training import ROOT, last_logged
 from mm_graft.evaluation.report import write_json
 
@@ -53,7 +54,8 @@ def main(argv: Sequence[str]) -> None:
         shutil.copy(out / 'results.json', DOCS / RESULTS)
         shutil.copy(out / 'segmentation.png', DOCS / PICTURE)
     results, page = json.loads((DOCS / RESULTS).read_text()), DOCS / 'segmentation.md'
-    page.write_text(put_blocks(page.read_text(), {'camvid': table(results), 'camvid-run': facts(results)}))
+    put(page, 'camvid', table(results))
+    put(page, 'camvid-run', facts(results))
 
 
 if __name__ == '__main__':

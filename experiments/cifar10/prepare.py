@@ -12,7 +12,7 @@ from PIL import Image
 
 from experiments.cifar10.sizes import IMAGES
 from mm_graft.commands.running import guarded
-from mm_graft.evaluation.make_split import make_split
+from mm_graft.evaluation.splits import make_split
 
 RECORD = 1 + 3 * 32 * 32
 CLASSES = ('airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck')

@@ -9,17 +9,7 @@ from statistics import fmean
 
 from matplotlib.figure import Figure
 
-from experiments.cifar10.rows import (
-    EQUAL_FLOPS,
-    EQUAL_IMAGES,
-    LOCAL,
-    LONG,
-    PIXELS_OR_CONTRAST,
-    ROWS,
-    WHY,
-    Job,
-    needed,
-)
+from experiments.cifar10.rows import EQUAL_FLOPS, EQUAL_IMAGES, LOCAL, LONG, PIXELS_OR_CONTRAST, ROWS, WHY, Job, needed
 from experiments.demo.report import PACKAGES, device_name
 from experiments.pages import mean_and_spread
 from mm_graft.evaluation.report import write_json

@@ -10,6 +10,7 @@ from matplotlib import pyplot as plt
 from mmengine.config import Config
 
 from experiments.training import last_epoch
+from mm_graft.analysis.training_curves import rate_keys, read_scalars
 
 plt.switch_backend('Agg')
 
@@ -17,17 +18,6 @@ CONFIGS = Path(__file__).with_name('configs')
 PROTOCOLS = {'knn': 'kNN', 'linear': 'linear', 'fewshot_1': '1 % few-shot'}
 COLORS = {'random weights': '#b8b8b8', 'MAE': '#4477aa', 'MoCo v3': '#ccbb44', 'graft': '#228833'}
 PACKAGES = ('torch', 'torchvision', 'timm', 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmpretrain', 'mm_graft')
-
-
-def read_scalars(run: Path) -> list[dict]:
-    """The logged training values of a run, in order, an interrupted one put together."""
-    by_step: dict[int, dict] = {}
-    for log in sorted(run.glob('*/vis_data/scalars.json')):
-        for line in log.read_text().splitlines():
-            row = json.loads(line)
-            if 'loss' in row:
-                by_step[row['step']] = row
-    return [by_step[step] for step in sorted(by_step)]
 
 
 def images_seen(out: Path) -> dict[str, str]:
@@ -77,8 +67,7 @@ def draw_losses(axes: plt.Axes, out: Path, runs: dict[str, str], title: str, lab
 def draw_rates(axes: plt.Axes, out: Path) -> None:
     """Learning rate of every stage of the graft."""
     scalars = read_scalars(out / 'graft')
-    stages = sorted(key for key in scalars[-1] if key.startswith('stage') and key.endswith('_lr'))
-    for index, key in enumerate(stages):
+    for index, key in enumerate(rate_keys(scalars)):
         points = [(row['step'], row[key]) for row in scalars if key in row]
         style = ('-', '--', ':')[index % 3]
         axes.plot(*zip(*points), style, label=key.removesuffix('_lr').replace('stage', 'stage '), linewidth=2)

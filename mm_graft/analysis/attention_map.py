@@ -1,7 +1,6 @@
 """Where an encoder looks: attention weights of any ViT, and the class token's as a picture (ConMIM Fig. 3)."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from mm_graft.analysis.gallery import draw_rows
 from mm_graft.equations import at_least_float32
 
 
@@ -80,13 +80,6 @@ def class_attention_maps(weights: Tensor, grid: tuple[int, int]) -> Tensor:
     return (maps / maps.sum(-1, keepdim=True)).unflatten(-1, grid)
 
 
-def draw_attention_maps(images: np.ndarray, maps: dict[str, np.ndarray], path: str | Path) -> None:
-    """Images (B, H, W, 3) of uint8, and below each its maps (B, h, w) of each model, as one PNG."""
-    figure = Figure(figsize=(2 * len(images), 2 * (1 + len(maps))), layout='constrained')
-    axes = figure.subplots(1 + len(maps), len(images), squeeze=False)
-    for row, (label, pictures) in zip(axes, {'image': images, **maps}.items()):
-        for axis, picture in zip(row, pictures):
-            axis.imshow(picture, cmap='viridis')
-            axis.set(xticks=[], yticks=[])
-        row[0].set_ylabel(label)
-    figure.savefig(path, format='png', dpi=150)
+def draw_attention_maps(images: np.ndarray, maps: dict[str, np.ndarray]) -> Figure:
+    """Images (B, H, W, 3) of uint8, and below each its maps (B, h, w) of each model."""
+    return draw_rows({'image': images, **maps}, side=2)

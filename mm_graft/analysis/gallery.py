@@ -1,6 +1,6 @@
-"""A gallery of queries and their nearest neighbors, before and after training."""
+"""Pictures in rows: what encoders make of images below these, and queries beside their nearest neighbors."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -16,6 +16,19 @@ def nearest_images(features: np.ndarray, queries: Sequence[int], k: int = 5) -> 
     similarity = unit[list(queries)] @ unit.T  # (Q, N)
     similarity[np.arange(len(queries)), list(queries)] = -np.inf
     return np.argsort(-similarity, axis=1, kind='stable')[:, :k]
+
+
+def draw_rows(rows: Mapping[str, Sequence[np.ndarray]], side: float) -> Figure:
+    """A row of pictures for each title, each ``side`` inches wide: colors (H, W, 3), or numbers (H, W)."""
+    columns = len(next(iter(rows.values())))
+    figure = Figure(figsize=(side * columns + 0.4, side * len(rows)), layout='constrained')
+    for line, (title, pictures) in zip(figure.subplots(len(rows), columns, squeeze=False), rows.items()):
+        line[0].set_ylabel(title, fontsize=8)
+        for axis, picture in zip(line, pictures):
+            axis.imshow(picture, interpolation='nearest')
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
+    return figure
 
 
 def draw_gallery(images: np.ndarray, queries: Sequence[int], neighbors: dict[str, np.ndarray]) -> Figure:

@@ -1,11 +1,9 @@
 """The first three principal components of an image's patch tokens as colors."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from matplotlib.figure import Figure
 
-SIDE = 1.2  # inches of a picture
+from mm_graft.analysis.gallery import draw_rows
 
 
 def principal_colors(tokens: np.ndarray) -> np.ndarray:
@@ -26,15 +24,5 @@ def principal_colors(tokens: np.ndarray) -> np.ndarray:
 
 def draw_patch_pca(images: np.ndarray, tokens: dict[str, np.ndarray], grid: tuple[int, int]) -> Figure:
     """A row of images (B, H, W, 3), and a row of their patches (B, rows·columns, D) for each encoder, colored."""
-    rows: Sequence = [('image', images), *(
-        (name, principal_colors(part).reshape(len(images), *grid, 3)) for name, part in tokens.items())]
-    figure = Figure(figsize=(SIDE * len(images) + 0.4, SIDE * len(rows)), layout='constrained')
-    axes = figure.subplots(len(rows), len(images), squeeze=False)
-    for line, (name, pictures) in zip(axes, rows):
-        line[0].set_ylabel(name, fontsize=8)
-        for axis, picture in zip(line, pictures):
-            axis.imshow(picture, interpolation='nearest')
-            axis.set(xticks=[], yticks=[])
-            for spine in axis.spines.values():
-                spine.set_visible(False)
-    return figure
+    colors = {name: principal_colors(part).reshape(len(images), *grid, 3) for name, part in tokens.items()}
+    return draw_rows({'image': images, **colors}, side=1.2)

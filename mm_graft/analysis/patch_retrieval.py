@@ -1,6 +1,5 @@
 """Nearest patches in other images (ConMIM Fig. 4)."""
 
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -50,9 +49,8 @@ def patch_box(patch: int, grid: tuple[int, int], size: tuple[int, int]) -> tuple
     return slice(top, top + height), slice(left, left + width)
 
 
-def draw_neighbors(images: np.ndarray, grid: tuple[int, int], query: tuple[int, int], found: Neighbors,
-                    path: str | Path) -> None:
-    """The query's image with its patch framed, then the patches of :func:`nearest_patches`, as one PNG."""
+def draw_neighbors(images: np.ndarray, grid: tuple[int, int], query: tuple[int, int], found: Neighbors) -> Figure:
+    """The query's image with its patch framed, then the patches of :func:`nearest_patches`."""
     figure = Figure(figsize=(1.2 * (len(found.images) + 2), 1.6), layout='constrained')
     axes = figure.subplots(1, len(found.images) + 2, squeeze=False)[0]
     image, patch = query
@@ -67,4 +65,4 @@ def draw_neighbors(images: np.ndarray, grid: tuple[int, int], query: tuple[int, 
     for axis, title in zip(axes, titles):
         axis.set(xticks=[], yticks=[])
         axis.set_title(title, fontsize=8)
-    figure.savefig(path, format='png', dpi=150)
+    return figure

@@ -9,10 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
+import mmcv
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from mm_graft.channel_files import decode_channels
@@ -64,42 +63,32 @@ def read_images(paths: Sequence[str | Path], size: tuple[int, int], channels: in
     For one channel gray, for three RGB, both of eight bits; for another number, or with ``channels`` in ``reading``, as
     :mod:`mm_graft.channel_files` reads them. ``reading`` has the options of the training's loading.
     """
-    reading = dict(reading or {})
-    if 'channels' in reading or channels not in (1, 3):
-        return np.stack([cover(read_channels(path, **{'channels': channels, **reading}), size) for path in paths])
-    height, width = size
-    crops = []
-    for path in paths:
-        try:
-            color = 'color' if channels == 3 else 'grayscale'
-            pixels = decode_image(read_image_bytes(str(path)), Rules(**reading), color).image
-        except BadImageError as error:
-            raise ValueError(f'{path} is not a readable picture: {error}') from error
-        picture = Image.fromarray(np.ascontiguousarray(pixels[..., ::-1]) if channels == 3 else pixels.squeeze())
-        factor = max(height / picture.height, width / picture.width)
-        picture = picture.resize((math.ceil(picture.width * factor), math.ceil(picture.height * factor)), Image.BICUBIC)
-        left, top = (picture.width - width) // 2, (picture.height - height) // 2
-        crops.append(np.asarray(picture.crop((left, top, left + width, top + height))).reshape(height, width, channels))
-    return np.stack(crops)
+    return np.stack([cover(read_picture(path, channels, **(reading or {})), size) for path in paths])
 
 
-def read_channels(path: str | Path, channels: int, value_range: tuple[float, float] | None = None) -> np.ndarray:
-    """An image with ``channels`` channels, (H, W, C)."""
+def read_picture(path: str | Path, wanted: int, channels: int | None = None, **rules: object) -> np.ndarray:
+    """One picture, (H, W, C), with as many channels as ``channels`` says, else as are ``wanted``."""
     try:
-        image = decode_channels(read_image_bytes(str(path)), value_range)
+        content = read_image_bytes(str(path))
+        if channels is None and wanted in (1, 3):
+            color = 'color' if wanted == 3 else 'grayscale'
+            return np.atleast_3d(decode_image(content, Rules(**rules), color).image)[..., ::-1]  # BGR → RGB
+        image = decode_channels(content, **rules)
     except BadImageError as error:
         raise ValueError(f'{path} is not a readable picture: {error}') from error
-    if image.shape[2] != channels:
-        raise ValueError(f'{path} has {image.shape[2]} channels, and the model takes {channels}')
+    if image.shape[2] != (channels or wanted):
+        raise ValueError(f'{path} has {image.shape[2]} channels, and the model takes {channels or wanted}')
     return image
 
 
 def cover(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The center of an image (H, W, C), scaled to just cover a size."""
+    """The center of an image (H, W, C), scaled to just cover a size; by Pillow, where it has eight bits."""
     height, width = size
     factor = max(height / image.shape[0], width / image.shape[1])
     scaled = (math.ceil(image.shape[1] * factor), math.ceil(image.shape[0] * factor))
-    image = cv2.resize(image, scaled, interpolation=cv2.INTER_CUBIC).reshape(*scaled[::-1], -1)
+    backend = 'pillow' if image.dtype == np.uint8 else 'cv2'
+    flat = image[..., 0] if image.shape[2] == 1 else image
+    image = mmcv.imresize(flat, scaled, interpolation='bicubic', backend=backend).reshape(*scaled[::-1], -1)
     top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
     return image[top:top + height, left:left + width].clip(0, 255)
 

@@ -1,12 +1,14 @@
 """Loss and learning rates of a finished or running training, read from the file that the host writes beside its log."""
 
 import json
+import re
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 LOSS = 'loss'
 RATE = 'lr'
+RATE_OF_PART = re.compile(r'(stage|depth)\d+_lr')  # as mm_graft.StageLRLoggerHook logs it
 
 
 def read_scalars(work_dir: str | Path, name: str = LOSS) -> list[dict]:
@@ -31,7 +33,7 @@ def read_scalars(work_dir: str | Path, name: str = LOSS) -> list[dict]:
 
 
 def draw_curves(runs: dict[str, list[dict]]) -> Figure:
-    """Above the loss of every run, below its learning rates by stage where they were logged, else the one rate."""
+    """Above the loss of every run, below its learning rates: those of stages or depths where they were logged."""
     figure = Figure(figsize=(4.2 * len(runs), 4.4), layout='constrained')
     axes = figure.subplots(2, len(runs), squeeze=False, sharex='col')
     for column, (name, lines) in enumerate(runs.items()):
@@ -39,7 +41,7 @@ def draw_curves(runs: dict[str, list[dict]]) -> Figure:
         axes[0, column].plot(steps, [line[LOSS] for line in lines], color='C0')
         axes[0, column].set(title=name, ylabel='loss' if column == 0 else None)
         for key in rate_keys(lines):
-            axes[1, column].plot(steps, [line.get(key) for line in lines], label=key.split('/')[-1])
+            axes[1, column].plot(steps, [line.get(key) for line in lines], label=key.removesuffix('_lr'))
         axes[1, column].set(xlabel='iteration', ylabel='learning rate' if column == 0 else None)
         axes[1, column].legend(fontsize=7, frameon=False)
     return figure
@@ -58,6 +60,6 @@ def draw_measures(runs: dict[str, list[dict]], titles: dict[str, str]) -> Figure
 
 
 def rate_keys(lines: list[dict]) -> list[str]:
-    """Names of the logged learning rates: those of the stages, else the host's one."""
+    """Names of the logged learning rates: those of the stages or depths, else the host's one."""
     keys = {key for line in lines for key in line}
-    return sorted(key for key in keys if key.startswith(f'{RATE}/')) or ([RATE] if RATE in keys else [])
+    return sorted(filter(RATE_OF_PART.fullmatch, keys)) or ([RATE] if RATE in keys else [])

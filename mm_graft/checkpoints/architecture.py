@@ -10,6 +10,7 @@ from mm_graft.checkpoints.detection import STEM, locate
 from mm_graft.checkpoints.facts import Facts, read_facts
 from mm_graft.checkpoints.grids import find_grid
 from mm_graft.checkpoints.layouts import StateDict
+from mm_graft.checkpoints.names import TABLE
 from mm_graft.checkpoints.resize import Grid
 from mm_graft.checkpoints.settings import FAMILIES, HALF, IMAGENET, Family, Settings, settings_beside
 
@@ -61,7 +62,7 @@ def architecture_of(file: CheckpointFile, layout: str | None = None, branch: str
 
     width, _, patch, _ = encoder[STEM].shape
     heads = known(facts.heads, usual_heads(width, layout), 'heads')
-    activation = known(facts.activation, activation_of(encoder, family), 'activation')
+    activation = known(facts.activation, usual_activation(encoder, family), 'activation')
     eps = known(facts.eps, family.eps, 'norm eps')
     grid = find_grid(encoder, None, facts.grid)
     side = known(grid.grid if grid else facts.grid, None, 'image size')
@@ -95,7 +96,7 @@ def family_of(facts: Facts, layout: str, encoder: StateDict) -> Family:
     return FAMILIES.get(facts.beside.family) or FAMILIES.get(layout, by_part)
 
 
-def activation_of(encoder: StateDict, family: Family) -> str | None:
+def usual_activation(encoder: StateDict, family: Family) -> str | None:
     """The activation of a family; that of gated feed-forward parts is SiLU."""
     gated = any(name.startswith(f'{FIRST}ffn.{part}') for name in encoder for part in ('w12', 'fc1_g'))
     return 'silu' if gated else family.activation
@@ -169,8 +170,8 @@ def beit(encoder: StateDict, activation: str) -> dict:
     return {
         'model_name': 'beit_base_patch16_224', 'global_pool': 'avg' if 'ln2.weight' in encoder else 'token',
         'use_abs_pos_emb': 'pos_embed' in encoder, 'init_values': 0.1 if f'{FIRST}gamma_1' in encoder else None,
-        'use_rel_pos_bias': f'{FIRST}attn.rel_pos_bias.relative_position_bias_table' in encoder,
-        'use_shared_rel_pos_bias': 'rel_pos_bias.relative_position_bias_table' in encoder}
+        'use_rel_pos_bias': f'{FIRST}attn.rel_pos_bias.{TABLE}' in encoder,
+        'use_shared_rel_pos_bias': f'rel_pos_bias.{TABLE}' in encoder}
 
 
 def dinov3(encoder: StateDict, facts: Facts, activation: str) -> dict:

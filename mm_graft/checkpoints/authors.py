@@ -16,19 +16,8 @@ from mm_graft.checkpoints.layouts import Layout, StateDict, encoder_names, patte
 from mm_graft.checkpoints.names import BLOCK, VIT, NameMap, below
 
 
-def _read_dinov2(state_dict: StateDict, model: StateDict) -> None:
-    shape_tokens(model)
-    fold_class_position(model)
-
-
-def _write_dinov2(model: StateDict) -> None:
-    unfold_class_position(model)
-    flatten_mask(model)
-
-
-def _read_dinov3(state_dict: StateDict, model: StateDict) -> None:
+def _split_bias(model: StateDict) -> None:
     """Biases of q and v; the mask of the authors' linear layer leaves none to k."""
-    shape_tokens(model)
     for name in [name for name in model if name.endswith('attn.qkv.bias')]:
         start = name.removesuffix('qkv.bias')
         query, _, value = model.pop(name).chunk(3)
@@ -36,11 +25,6 @@ def _read_dinov3(state_dict: StateDict, model: StateDict) -> None:
         if mask is None or torch.nan_to_num(mask).chunk(3)[1].any():
             raise ValueError(f'{name} has a bias of the keys, which no DINOv3 has; its bias_mask is missing or no mask')
         model[f'{start}q_bias'], model[f'{start}v_bias'] = query, value
-
-
-def _read_clip(state_dict: StateDict, model: StateDict) -> None:
-    check_stem(model)
-    shape_tokens(model)
 
 
 def _refuse_dinov3(model: StateDict) -> None:
@@ -60,8 +44,8 @@ DINOV2 = Layout(
             ('mlp.w3.{t}', 'ffn.w3.{t}')))))),
     container=None,
     shown_by=(r'mask_token', r'blocks\.\d+\.ls1\.gamma'),
-    after_read=_read_dinov2,
-    before_write=_write_dinov2)
+    read_steps=(shape_tokens, fold_class_position),
+    write_steps=(unfold_class_position, flatten_mask))
 DINOV3 = Layout(
     'DINOv3',
     NameMap(encoder_names(pairs=(
@@ -80,8 +64,8 @@ DINOV3 = Layout(
     (pattern('rope_embed.periods', 'follows from the width'), pattern('local_cls_norm.', 'norm of small crops')),
     container=None,
     shown_by=(r'storage_tokens', r'blocks\.\d+\.ls1\.gamma'),
-    after_read=_read_dinov3,
-    before_write=_refuse_dinov3)
+    read_steps=(shape_tokens, _split_bias),
+    write_steps=(_refuse_dinov3, ))
 OPEN_CLIP = Layout(
     'OpenCLIP',
     NameMap(encoder_names(pairs=(
@@ -103,8 +87,8 @@ OPEN_CLIP = Layout(
     container=None,
     prefix='visual.',
     shown_by=(r'class_embedding', r'ln_pre\.'),
-    after_read=_read_clip,
-    before_write=flatten_tokens)
+    read_steps=(check_stem, shape_tokens),
+    write_steps=(flatten_tokens, ))
 TORCHVISION = Layout(
     'torchvision',
     NameMap(encoder_names(pairs=(

@@ -46,7 +46,7 @@ def read_file(path: str | Path, container: str | None = None, branch: str = 'bas
         if not isinstance(inside, dict) or key not in inside:
             raise CheckpointError(f'checkpoint {path} has no {name!r}; {describe(content)}')
         inside = inside[key]
-    if not isinstance(inside, dict) or not any(isinstance(value, Tensor) for value in inside.values()):
+    if not holds_tensors(inside):
         raise CheckpointError(f'checkpoint {path} holds no tensors under {name!r}; {describe(content)}')
     tensors = {key: value for key, value in inside.items() if isinstance(key, str) and isinstance(value, Tensor)}
     rest = {str(key): f'a {kind(value)}, no tensor' for key, value in inside.items() if key not in tensors}
@@ -57,29 +57,28 @@ def read_file(path: str | Path, container: str | None = None, branch: str = 'bas
 
 def choose(path: str | Path, content: object, branch: str) -> str:
     """Key of the state dict; empty where the file is one."""
-    found = [key for key in (*CONTAINERS, *AVERAGES) if holds_tensors(content, key)]
+    found = [key for key in (*CONTAINERS, *AVERAGES) if isinstance(content, dict) and holds_tensors(content.get(key))]
     averages = [key for key in found if key in AVERAGES]
     if branch == 'momentum' and averages:
         return averages[0]
     if found:
         return found[0]
-    if isinstance(content, dict) and any(isinstance(value, Tensor) for value in content.values()):
+    if holds_tensors(content):
         return ''
     raise CheckpointError(f'checkpoint {path} holds no tensors under {CONTAINERS} or at its top level; '
                           f'{describe(content)}' + ('; name the one that is the state dict by container'
                                                     if isinstance(content, dict) else ''))
 
 
-def holds_tensors(content: object, key: str) -> bool:
+def holds_tensors(value: object) -> bool:
     """Whether a value is a state dict."""
-    inside = content.get(key) if isinstance(content, dict) else None
-    return isinstance(inside, dict) and any(isinstance(value, Tensor) for value in inside.values())
+    return isinstance(value, dict) and any(isinstance(part, Tensor) for part in value.values())
 
 
 def beside(content: dict, key: object) -> str:
     """Description of an entry beside the state dict."""
-    return "averaged weights, which branch='momentum' takes" if key in AVERAGES and holds_tensors(content, key) \
-        else 'beside the state dict'
+    return "averaged weights, which branch='momentum' takes" \
+        if key in AVERAGES and holds_tensors(content[key]) else 'beside the state dict'
 
 
 def kind(value: object) -> str:

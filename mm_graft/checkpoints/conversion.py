@@ -5,14 +5,23 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from mm_graft.checkpoints.adapters import merge_adapters
-from mm_graft.checkpoints.detection import FOREIGN_PARTS, HOST_NAMES, LAYOUT_NAMES, LAYOUTS, MMPRETRAIN, lacking, locate
+from mm_graft.checkpoints.detection import (
+    BLOCK_TENSOR,
+    FOREIGN_PARTS,
+    HOST_NAMES,
+    LAYOUT_NAMES,
+    LAYOUTS,
+    MMPRETRAIN,
+    below,
+    lacking,
+    locate,
+)
 from mm_graft.checkpoints.layouts import BASE, MOMENTUM, OTHER, Converted, StateDict, encoder_only
 from mm_graft.checkpoints.localmim import plain_encoder
 
 BRANCHES = ('base', 'momentum')
 AVERAGE = 'momentum_encoder.module.'
 AVERAGED = re.compile(r'^((?:.+\.)?module\.(?:0\.)?)(.+)$')
-BLOCK_TENSOR = re.compile(r'^layers\.(\d+)\.(.+)$')
 
 
 def read_model(state_dict: StateDict, layout: str | None = None, branch: str = 'base',
@@ -132,7 +141,7 @@ def write_model(model: Converted, target: str) -> Converted:
     if target in ('timm', 'timm-dinov3'):
         model = _without_mask_token(model)
     written = LAYOUTS[target].write(model.backbone)
-    names = names_without(LAYOUTS[target].prefix, written.backbone)
+    names = below(written.backbone, LAYOUTS[target].prefix)
     forms = (target, 'timm-dinov3') if target == 'timm' else (target, )
     if not any(LAYOUTS[form].shows(names, only_shown=True) for form in forms):
         raise ValueError(f'this is not an encoder of {LAYOUTS[target].title}; choose timm, mae or mmpretrain instead')
@@ -144,11 +153,6 @@ def norms_behind(names: Iterable[str], start: str = BASE) -> bool:
     """Whether an encoder is data2vec 2.0's: it has a norm before its first block and none behind the last."""
     names = {name.split('.')[1 if start else 0] for name in names if name.startswith(start)}
     return 'pre_norm' in names and 'ln1' not in names
-
-
-def names_without(prefix: str, names: Iterable[str]) -> list[str]:
-    """Names without the prefix of a layout."""
-    return [name.removeprefix(prefix) for name in names]
 
 
 def _without_mask_token(model: Converted) -> Converted:

@@ -8,32 +8,20 @@ from mm_graft.checkpoints.adapters import without_adapters
 from mm_graft.checkpoints.authors import DINOV2, DINOV3, OPEN_CLIP, TORCHVISION
 from mm_graft.checkpoints.conmim import CONMIM
 from mm_graft.checkpoints.forms import fused_name
-from mm_graft.checkpoints.hugging_face import (
-    HF_BEIT,
-    HF_BEIT_MIM,
-    HF_CLIP,
-    HF_DINOV2,
-    HF_DINOV3,
-    HF_SIGLIP,
-    HF_VIT,
-)
+from mm_graft.checkpoints.hugging_face import HF_BEIT, HF_BEIT_MIM, HF_CLIP, HF_DINOV2, HF_DINOV3, HF_SIGLIP, HF_VIT
 from mm_graft.checkpoints.layouts import BASE, MAE, MOCOV3, TIMM, TIMM_DINOV3, Layout, is_number
 from mm_graft.checkpoints.localmim import LOCALMIM
 from mm_graft.checkpoints.refiner import DATA2VEC2, REFINER
 from mm_graft.checkpoints.unsupported import known_as
 
 MMPRETRAIN = 'mmpretrain'
-LAYOUTS: dict[str, Layout] = {
-    'mae': MAE, 'timm': TIMM, 'mocov3': MOCOV3, 'graft': MOCOV3, 'conmim': CONMIM, 'localmim': LOCALMIM,
-    'refiner': REFINER, 'data2vec2': DATA2VEC2, 'timm-dinov3': TIMM_DINOV3, 'dinov2': DINOV2, 'dinov3': DINOV3,
-    'open-clip': OPEN_CLIP, 'torchvision': TORCHVISION, 'hf-vit': HF_VIT, 'hf-beit': HF_BEIT,
-    'hf-beit-mim': HF_BEIT_MIM, 'hf-dinov2': HF_DINOV2, 'hf-dinov3': HF_DINOV3, 'hf-clip': HF_CLIP,
-    'hf-siglip': HF_SIGLIP}
+LAYOUTS: dict[str, Layout] = {  # the more particular first, as they are tried
+    'mocov3': MOCOV3, 'graft': MOCOV3, 'data2vec2': DATA2VEC2, 'refiner': REFINER, 'localmim': LOCALMIM,
+    'conmim': CONMIM, 'mae': MAE, 'dinov2': DINOV2, 'dinov3': DINOV3, 'timm-dinov3': TIMM_DINOV3, 'timm': TIMM,
+    'open-clip': OPEN_CLIP, 'torchvision': TORCHVISION, 'hf-beit-mim': HF_BEIT_MIM, 'hf-beit': HF_BEIT,
+    'hf-dinov2': HF_DINOV2, 'hf-dinov3': HF_DINOV3, 'hf-clip': HF_CLIP, 'hf-siglip': HF_SIGLIP, 'hf-vit': HF_VIT}
 LAYOUT_NAMES = (*LAYOUTS, MMPRETRAIN)
-TRIED = (  # the more particular first
-    'mocov3', 'data2vec2', 'refiner', 'localmim', 'conmim', 'mae', 'dinov2', 'dinov3', 'timm-dinov3', 'timm',
-    'open-clip', 'torchvision', 'hf-beit-mim', 'hf-beit', 'hf-dinov2', 'hf-dinov3', 'hf-clip', 'hf-siglip', 'hf-vit',
-    MMPRETRAIN)
+TRIED = tuple(name for name in LAYOUT_NAMES if name != 'graft')  # another name of one
 # What the encoders of timm and Hugging Face have beyond mmpretrain's, in the common form
 FOREIGN_PARTS = re.compile(r'reg_token|attn_pool\.[\w.]+|layers\.\d+\.(attn\.[qk]_norm|ffn\.fc1_[gx])\.(weight|bias)')
 # What an encoder of mmpretrain's consists of: its ViTs (also BEiT's, SAM's and this package's), and its Swin
@@ -154,9 +142,9 @@ def lacking(encoder: Iterable[str]) -> list[str]:
             blocks.setdefault(int(match[1]), set()).add(match[2])
     for index in range(max(blocks, default=0) + 1):
         parts = blocks.get(index, set())
-        feed_forward = () if parts & {'ffn.layers.1.weight', 'ffn.w3.weight'} else ('ffn.layers.1.weight', )
-        missing += [f'layers.{index}.{part}' for part in (*BLOCK_PARTS, *feed_forward) if part not in parts or
-                    part in feed_forward]
+        missing += [f'layers.{index}.{part}' for part in BLOCK_PARTS if part not in parts]
+        if not parts & {'ffn.layers.1.weight', 'ffn.w3.weight'}:
+            missing.append(f'layers.{index}.ffn.layers.1.weight')
     return missing if any(map(FINAL_NORM.fullmatch, encoder)) else [*missing, 'ln1.weight']
 
 

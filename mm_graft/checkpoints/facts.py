@@ -11,9 +11,10 @@ from mmpretrain.models.backbones import VisionTransformer
 from torch import nn
 
 from mm_graft.checkpoints.containers import CheckpointFile, provenance_of
+from mm_graft.checkpoints.reading import meta_of
 from mm_graft.checkpoints.recorded_config import parse_config
 from mm_graft.checkpoints.resize import Grid, grid_of
-from mm_graft.checkpoints.settings import Pixels, Settings, pixels_of, settings_beside
+from mm_graft.checkpoints.settings import Pixels, Settings, as_dict, pixels_of, settings_beside
 from mm_graft.checkpoints.unpickler import Inert
 from mm_graft.registry import import_scope
 
@@ -65,11 +66,10 @@ def from_record(file: CheckpointFile) -> Facts:
 
 def from_config(file: CheckpointFile) -> Facts:
     """Facts in the config that MMEngine stored in a file, which is parsed and not executed."""
-    meta = file.content.get('meta') if isinstance(file.content, dict) else None
-    cfg = parse_config(meta.get('cfg')) if isinstance(meta, dict) else None
-    model = cfg.get('model') if cfg else None
-    backbone = model.get('backbone') if isinstance(model, dict) else None
-    if not isinstance(backbone, dict):
+    cfg = as_dict(parse_config(meta_of(file.content).get('cfg')))
+    model = as_dict(cfg.get('model'))
+    backbone = as_dict(model.get('backbone'))
+    if not backbone:
         return Facts()
     pixels = from_preprocessor(model.get('data_preprocessor') or cfg.get('data_preprocessor'))
     if 'model_name' in backbone:
@@ -77,17 +77,16 @@ def from_config(file: CheckpointFile) -> Facts:
     arch = backbone.get('arch', 'base')
     if isinstance(arch, str):
         arch = next((sizes for names, sizes in VisionTransformer.arch_zoo.items() if arch in names), {})
-    layer = backbone.get('layer_cfgs') if isinstance(backbone.get('layer_cfgs'), dict) else {}
-    norm = backbone.get('norm_cfg') if isinstance(backbone.get('norm_cfg'), dict) else {}
+    layer, norm = as_dict(backbone.get('layer_cfgs')), as_dict(backbone.get('norm_cfg'))
     act = layer.get('act_cfg', {}).get('type', 'GELU') if isinstance(layer.get('act_cfg', {}), dict) else None
-    return Facts(_whole(arch.get('num_heads') if isinstance(arch, dict) else None), ACTIVATIONS.get(str(act)),
+    return Facts(_whole(as_dict(arch).get('num_heads')), ACTIVATIONS.get(str(act)),
                  _grid(backbone.get('img_size', 224), backbone.get('patch_size', 16)), 'its config',
                  _eps({'eps': 1e-5, **norm}['eps'] if norm else HOST_EPS), pixels)
 
 
 def from_preprocessor(settings: object) -> Pixels | None:
     """Mean and standard deviation of a config's data preprocessor, in 0…1."""
-    pixels = pixels_of(_of(settings, 'mean'), _of(settings, 'std'))
+    pixels = pixels_of(as_dict(settings).get('mean'), as_dict(settings).get('std'))
     return pixels and tuple(tuple(value / 255 for value in side) for side in pixels)
 
 
@@ -162,10 +161,6 @@ def activation_of(backbone: nn.Module) -> str | None:
 def eps_of(backbone: nn.Module) -> float | None:
     """Eps of a backbone's first layer norm."""
     return next((module.eps for module in backbone.modules() if isinstance(module, nn.LayerNorm)), None)
-
-
-def _of(settings: object, name: str) -> object:
-    return settings.get(name) if isinstance(settings, Mapping) else None
 
 
 def _eps(value: object) -> float | None:

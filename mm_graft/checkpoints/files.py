@@ -17,13 +17,13 @@ from mm_graft.checkpoints.containers import PROVENANCE, provenance_of, read_file
 from mm_graft.checkpoints.conversion import check_encoder, read_model, write_model
 from mm_graft.checkpoints.detection import LAYOUTS, MMPRETRAIN, STEM, locate
 from mm_graft.checkpoints.facts import Facts, read_facts
-from mm_graft.checkpoints.grids import find_grid, to_grid
+from mm_graft.checkpoints.grids import SourceGrid, find_grid, to_grid
 from mm_graft.checkpoints.intact import training_meta
 from mm_graft.checkpoints.layouts import BASE, Converted, StateDict, encoder_only
 from mm_graft.checkpoints.localmim import plain_encoder
 from mm_graft.checkpoints.reading import CheckpointError, first_non_finite, parts_of, read_content
 from mm_graft.checkpoints.resize import Grid
-from mm_graft.files import atomic_write, open_regular
+from mm_graft.files import atomic_write, sha256_of_file
 from mm_graft.version import __version__
 
 SUFFIXES = ('.pth', '.safetensors')
@@ -40,8 +40,11 @@ class Origin:
     container: str | None = None  #: key under which the state dict stands; found if None
     grid: Grid | None = None  #: rows and columns of patches that its positions are for, where the file does not say
 
-    def read(self) -> 'Source':
-        """The model in mmpretrain's names, its provenance, and the stated facts."""
+    def read(self, target: Grid | None = None) -> 'Source':
+        """The model in mmpretrain's names, its provenance, and the stated facts.
+
+        Positions are interpolated to the grid of patches ``target``, if one is given.
+        """
         file = read_file(self.path, self.container, self.branch)
         branch = 'base' if file.is_average else self.branch
         with naming(self.path):
@@ -53,9 +56,12 @@ class Origin:
             encoder = encoder_only(model).backbone
             facts = read_facts(file, layout, len(encoder[STEM]))
             grid = find_grid(encoder, self.grid, facts.grid)
+            if target and grid:
+                model = replace(model, backbone=to_grid(model.backbone, grid.grid, target))
+                grid = SourceGrid(target, 'given')
         record = {
             'source': Path(self.path).name,
-            'source_sha256': sha256_of(self.path),
+            'source_sha256': sha256_of_file(*parts_of(self.path)),
             'from': layout,
             'branch': self.branch,
             'tool': f'mm_graft {__version__}',
@@ -100,11 +106,8 @@ def convert_file(origin: Origin, target: str | Path, to: str, grid: Grid | None 
         CheckpointError: the source is unusable, of another layout, or more than the target can hold.
     """
     _check_target(target, origin.path)
-    model, record, _ = origin.read()
+    model, record, _ = origin.read(grid)
     with naming(origin.path):
-        if grid and record['grid']:
-            model = replace(model, backbone=to_grid(model.backbone, tuple(record['grid']), grid))
-            record |= {'grid': list(grid), 'grid_known': 'given'}
         result = write_model(model, to)
     record |= {'to': to, 'dropped': {**record['dropped'], **result.dropped}}
     with atomic_write(target) as part:
@@ -128,16 +131,6 @@ def publish_file(origin: Origin, folder: str | Path, name: str, suffix: str = '.
     with atomic_write(path) as part:
         part.write_bytes(content)
     return path
-
-
-def sha256_of(path: str | Path) -> str:
-    """SHA-256 of a file; of a folder's weights, those of an index and its shards one after another."""
-    digest_ = hashlib.sha256()
-    for part in parts_of(path):
-        with open_regular(part) as file:
-            while chunk := file.read(digest.CHUNK):
-                digest_.update(chunk)
-    return digest_.hexdigest()
 
 
 def serialize(tensors: StateDict, record: dict, layout: str, suffix: str) -> bytes:

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from mm_graft.checkpoints.grids import TABLE, SourceGrid, fits, is_positional, to_grid
+from mm_graft.checkpoints.grids import SourceGrid, fits, is_positional, to_grid
 from mm_graft.checkpoints.layouts import StateDict, mmpretrain_to_timm
+from mm_graft.checkpoints.names import TABLE
 from mm_graft.checkpoints.resize import Grid, grid_of, table_grids
 
 SHARED = f'rel_pos_bias.{TABLE}'

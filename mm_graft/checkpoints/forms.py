@@ -3,10 +3,12 @@
 import re
 
 import torch
+from torch import Tensor
 
 from mm_graft.checkpoints.names import BASE, StateDict
 
 APART = re.compile(r'(.*\battn\.)([qkv])\.(weight|bias)$')
+POSITIONS, CLASS_TOKEN = f'{BASE}pos_embed', f'{BASE}cls_token'
 TOKENS = ('cls_token', 'dist_token', 'reg_token', 'mask_token', 'pos_embed')
 
 
@@ -65,23 +67,25 @@ def fold_class_position(model: StateDict) -> None:
 
     It is the form of timm and exact: the sum is what the first block sees in both.
     """
-    token, positions = f'{BASE}cls_token', f'{BASE}pos_embed'
-    if f'{BASE}reg_token' in model and token in model and positions in model:
-        fold_position(model, positions, token)
+    if f'{BASE}reg_token' in model and CLASS_TOKEN in model and POSITIONS in model:
+        fold_position(model)
 
 
-def fold_position(model: StateDict, positions: str, token: str) -> None:
+def fold_position(model: StateDict) -> None:
     """The class token with its position, and the positions of the patches alone."""
-    model[token] = model[token] + model[positions][:, :1]
-    model[positions] = model[positions][:, 1:]
+    model[CLASS_TOKEN] = model[CLASS_TOKEN] + model[POSITIONS][:, :1]
+    model[POSITIONS] = model[POSITIONS][:, 1:]
 
 
 def unfold_class_position(model: StateDict) -> None:
     """A class token whose position is zero, where there are registers."""
-    positions = f'{BASE}pos_embed'
-    if f'{BASE}reg_token' in model and positions in model:
-        rows = model[positions]
-        model[positions] = torch.cat([torch.zeros_like(rows[:, :1]), rows], 1)
+    if f'{BASE}reg_token' in model and POSITIONS in model:
+        model[POSITIONS] = behind_zeros(model[POSITIONS])
+
+
+def behind_zeros(rows: Tensor) -> Tensor:
+    """Positions of patches (1, N, D) behind a row of zeros for the class token, (1, 1 + N, D)."""
+    return torch.cat([torch.zeros_like(rows[:, :1]), rows], dim=1)
 
 
 def name_gated(model: StateDict) -> None:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from mm_graft.checkpoints.names import TABLE
 from mm_graft.checkpoints.resize import (
     EXTRA_ROWS,
     PREFIX_TOKENS,
@@ -16,7 +17,6 @@ from mm_graft.checkpoints.resize import (
     square_grid,
 )
 
-TABLE = 'relative_position_bias_table'
 POSITIONS = ('pos_embed', 'decoder_pos_embed')
 
 

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from mm_graft.checkpoints.architecture import FIRST, count_blocks, family_of, hidden_width
@@ -10,13 +9,12 @@ from mm_graft.checkpoints.conversion import norms_behind, write_model
 from mm_graft.checkpoints.detection import STEM
 from mm_graft.checkpoints.facts import Facts
 from mm_graft.checkpoints.files import SUFFIXES, Origin, naming, serialize
-from mm_graft.checkpoints.grids import to_grid
 from mm_graft.checkpoints.layouts import Converted, StateDict, encoder_only
+from mm_graft.checkpoints.names import TABLE
 from mm_graft.checkpoints.resize import Grid
 from mm_graft.checkpoints.settings import Family, Pixels
 from mm_graft.files import atomic_write
 
-TABLE = 'relative_position_bias_table'
 FORMS = ('hf-dinov3', 'hf-dinov2', 'hf-beit', 'hf-clip', 'hf-vit', 'hf-siglip')  # the more particular first
 WEIGHTS = 'model.safetensors'
 ACTIVATIONS = {'gelu_tanh': 'gelu_pytorch_tanh'}
@@ -36,16 +34,13 @@ def write_hub_folder(origin: Origin, folder: str | Path, form: str = 'hf', grid:
     if folder.exists() or folder.suffix in SUFFIXES:
         what = 'there already' if folder.exists() else 'the name of a file'
         raise ValueError(f'{folder} is {what}; name a new folder')
-    model, record, facts = origin.read()
+    model, record, facts = origin.read(grid)
     with naming(origin.path):
-        known = tuple(record['grid']) if record['grid'] else facts.grid
-        if grid and record['grid']:
-            model = replace(model, backbone=to_grid(model.backbone, known, grid))
-            record |= {'grid': list(grid), 'grid_known': 'given'}
+        known = grid or (tuple(record['grid']) if record['grid'] else facts.grid)
         form = choose_form(model) if form == 'hf' else form
         result = write_model(model, form)
         family = family_of(facts, record['from'], encoder_only(model).backbone)
-        config = config_of_form(form, model, facts, grid or known, family)
+        config = config_of_form(form, model, facts, known, family)
         pixels = pixels_config(facts.pixels or family.pixels, config)
     record |= {'to': form, 'dropped': {**record['dropped'], **result.dropped}}
     folder.mkdir(parents=True)

@@ -69,33 +69,15 @@ CLIP_TOWER: Pairs = (
         ('mlp.fc1.{t}', 'ffn.layers.0.0.{t}'),
         ('mlp.fc2.{t}', 'ffn.layers.1.{t}'))),
 )
-
-
-def _read(state_dict: StateDict, model: StateDict) -> None:
-    for change in (check_stem, fuse_qkv, shape_tokens, fold_class_position, split_pool, name_values):
-        change(model)
-
-
-def _write(model: StateDict) -> None:
-    for change in (unfold_class_position, fuse_pool, split_qkv, unname_values):
-        change(model)
-
-
-def _write_flat(model: StateDict) -> None:
-    _write(model)
-    flatten_tokens(model)
-
-
-def _write_dinov2(model: StateDict) -> None:
-    _write(model)
-    flatten_mask(model)
+READ_STEPS = (check_stem, fuse_qkv, shape_tokens, fold_class_position, split_pool, name_values)
+WRITE_STEPS = (unfold_class_position, fuse_pool, split_qkv, unname_values)
 
 
 def layout(title: str, pairs: Pairs, dropped: tuple = (), shown_by: tuple = (),
-           before_write: Callable[[StateDict], None] = _write, **options: object) -> Layout:
-    """A layout of bare state dicts whose q, k and v are apart."""
+           more_steps: tuple[Callable[[StateDict], None], ...] = (), **options: object) -> Layout:
+    """A layout of bare state dicts whose q, k and v are apart; ``more_steps`` on writing."""
     return Layout(f"Hugging Face's {title}", NameMap(encoder_names(pairs=pairs)), dropped, container=None,
-                  shown_by=shown_by, after_read=_read, before_write=before_write, **options)
+                  shown_by=shown_by, read_steps=READ_STEPS, write_steps=(*WRITE_STEPS, *more_steps), **options)
 
 
 HF_VIT = layout('ViT', (*VIT, *NORM, ('embeddings.distillation_token', 'dist_token')), POOLER,
@@ -118,7 +100,7 @@ HF_DINOV2 = layout('DINOv2', (
         ('mlp.fc2.{t}', 'ffn.layers.1.{t}'),
         ('mlp.weights_in.{t}', 'ffn.w12.{t}'),
         ('mlp.weights_out.{t}', 'ffn.w3.{t}')))),
-    shown_by=(r'encoder\.layer\.\d+\.layer_scale1', ), before_write=_write_dinov2)
+    shown_by=(r'encoder\.layer\.\d+\.layer_scale1', ), more_steps=(flatten_mask, ))
 HF_DINOV3 = layout('DINOv3', (
     ('embeddings.cls_token', 'cls_token'),
     ('embeddings.mask_token', 'mask_token'),
@@ -142,7 +124,7 @@ TOWER = 'vision_model.'  # before the names of a tower alone too, in files for e
 HF_CLIP = layout("CLIP's vision tower", (
     *CLIP_TOWER, ('embeddings.class_embedding', 'cls_token'), ('pre_layrnorm.{t}', 'pre_norm.{t}')),
     (pattern('embeddings.position_ids', 'follows from the grid'), ),
-    (r'embeddings\.class_embedding', r'pre_layrnorm\.'), before_write=_write_flat, prefix=TOWER)
+    (r'embeddings\.class_embedding', r'pre_layrnorm\.'), more_steps=(flatten_tokens, ), prefix=TOWER)
 HF_SIGLIP = layout("SigLIP's vision tower", (
     *CLIP_TOWER,
     ('head.probe', 'attn_pool.latent'),
@@ -151,4 +133,4 @@ HF_SIGLIP = layout("SigLIP's vision tower", (
     ('head.layernorm.{t}', 'attn_pool.norm.{t}'),
     ('head.mlp.{t}', 'attn_pool.mlp.{t}')),
     (pattern('embeddings.position_ids', 'follows from the grid'), ),
-    (r'embeddings\.patch_embedding\.bias', ), before_write=_write_flat, prefix=TOWER)
+    (r'embeddings\.patch_embedding\.bias', ), more_steps=(flatten_tokens, ), prefix=TOWER)

@@ -5,7 +5,7 @@ from pathlib import Path
 from mmengine.fileio import LocalBackend, register_backend
 
 from mm_graft.checkpoints.digest import seal
-from mm_graft.checkpoints.reading import CheckpointError, first_non_finite, read_content
+from mm_graft.checkpoints.reading import CheckpointError, first_non_finite, meta_of, read_content
 from mm_graft.files import atomic_write
 
 ATOMIC = 'mm_graft.atomic'
@@ -55,8 +55,8 @@ def training_meta(path: str | Path) -> dict | None:
         CheckpointError: it cannot be opened, or not without running code from it.
     """
     content = read_content(path, tensors=False)
-    meta = content.get('meta') if isinstance(content, dict) and 'optimizer' in content else None
-    return meta if isinstance(meta, dict) and isinstance(meta.get('iter'), int) else None
+    meta = meta_of(content)
+    return meta if isinstance(meta.get('iter'), int) and 'optimizer' in content else None
 
 
 def newest_intact(folder: str | Path, run: str | None = None) -> tuple[Path | None, dict[Path, str]]:

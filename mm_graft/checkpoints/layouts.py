@@ -44,11 +44,12 @@ class Layout:
     prefix: str = ''  #: of every name in their files
     shown_by: tuple[str, ...] = ()  #: patterns that a file of this layout must all have
     hidden_by: tuple[str, ...] = ()  #: patterns of which it must have none
-    #: conversions beyond renaming, called with input and output
+    #: conversions beyond renaming, of mmpretrain's form in place: behind it on reading, before it on writing
+    read_steps: tuple[Callable[[StateDict], None], ...] = ()
+    write_steps: tuple[Callable[[StateDict], None], ...] = ()
+    #: others, called with input and output
     after_read: Callable[[StateDict, StateDict], None] | None = None
     after_write: Callable[[StateDict, StateDict], None] | None = None
-    #: conversion of mmpretrain's form in place, before renaming
-    before_write: Callable[[StateDict], None] | None = None
 
     def shows(self, names: Iterable[str], only_shown: bool = False) -> bool:
         """Whether names that fit this layout belong to it rather than to another that they fit too."""
@@ -87,6 +88,8 @@ class Layout:
         if unknown:
             raise ValueError(f'{len(unknown)} tensors fit no rule of {self.title}\'s layout, among them {unknown[:5]}; '
                              'name another layout')
+        for step in self.read_steps:
+            step(result.backbone)
         if self.after_read is not None:
             self.after_read({name[len(root):]: tensor for name, tensor in state_dict.items() if name.startswith(root)},
                             result.backbone)
@@ -95,9 +98,9 @@ class Layout:
     def write(self, model: StateDict) -> Converted:
         """The foreign form of a model of mmpretrain."""
         result, refused = Converted(), []
-        if self.before_write is not None:
-            model = dict(model)
-            self.before_write(model)
+        model = dict(model)
+        for step in self.write_steps:
+            step(model)
         for name, tensor in model.items():
             new = self.names.to_foreign(name)
             if new is not None:
@@ -148,7 +151,7 @@ TIMM = Layout(
     (pattern('head.', 'classifier'), pattern('head_dist.', 'classifier'), NAME_INDEX), container=None,
     shown_by=(r'pos_embed$|rel_pos_bias\.|blocks\.\d+\.attn\.relative_position', ),  # else they are RoPE's
     hidden_by=(r'blocks\.\d+\.attn\.q_bias', ),  # BEiT's, which ConMIM's layout is; EVA's, which none is
-    after_read=lambda read, model: name_gated(model))
+    read_steps=(name_gated, ))
 # No table of positions: it is RoPE that tells the patches apart, which is not stored in any tensor
 TIMM_DINOV3 = replace(TIMM, title='DINOv3 in timm', shown_by=(r'reg_token$', r'blocks\.\d+\.gamma_1$'),
                       hidden_by=(r'pos_embed$', r'rel_pos_bias\.', r'blocks\.\d+\.attn\.relative_position'))

@@ -98,9 +98,7 @@ def backbone_tensors(
 
 def width_of(encoder: StateDict) -> int:
     """Width of the tokens of a ViT; 0 for another encoder."""
-    stem = next((tensor for name, tensor in encoder.items() if name.endswith(('patch_embed.projection.weight',
-                                                                              'patch_embed.proj.weight'))), None)
-    return len(stem) if stem is not None else 0
+    return next((len(tensor) for name, tensor in encoder.items() if name.endswith(STEMS)), 0)
 
 
 def find_encoder(backbone: nn.Module, tensors: StateDict, layout: str | None, branch: str,

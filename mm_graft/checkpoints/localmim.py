@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from mm_graft.checkpoints.forms import behind_zeros
 from mm_graft.checkpoints.layouts import Converted, Layout, StateDict, encoder_names
 from mm_graft.checkpoints.names import BLOCK, STEM, NameMap, below
 
@@ -33,8 +34,8 @@ def _read_constants(state_dict: StateDict, model: StateDict) -> None:
 def _write_constants(model: StateDict, theirs: StateDict) -> None:
     """The inverse of :func:`_read_constants`, with the Sobel kernels, which this package does not store."""
     for name in [name for name in theirs if DECODER_TABLE.match(name)]:
-        scale, table = int(DECODER_TABLE.match(name).group(1)), theirs[name]
-        theirs[name] = torch.cat([torch.zeros_like(table[:, :1]), table], dim=1)
+        scale = int(DECODER_TABLE.match(name).group(1))
+        theirs[name] = behind_zeros(theirs[name])
         theirs[f'hog_enc.{scale}.conv.weight'] = sobel_kernels()
         if HOG_BIAS in model:
             theirs[f'hog_enc.{scale}.conv.bias'] = model[HOG_BIAS][scale].clone()

@@ -11,11 +11,6 @@ FIRST_LAYERS = {
                  'momentum_encoder.module.1.fc0.weight')}
 
 
-def has_projection(tensors: dict[str, Tensor], branch: str = 'base') -> bool:
-    """Whether a checkpoint has a projector."""
-    return any(name in tensors for name in FIRST_LAYERS[branch])
-
-
 def first_projection(tensors: dict[str, Tensor], branch: str = 'base') -> Tensor:
     """Weight (hidden, D) of the first projector layer of a contrastive checkpoint."""
     for name in FIRST_LAYERS[branch]:

@@ -160,6 +160,12 @@ def integrity(path: str | Path) -> str:
         return 'nothing, as its format has no checksums'
 
 
+def meta_of(content: object) -> dict:
+    """What MMEngine's Runner writes about a run into its files; empty in others."""
+    meta = content.get('meta') if isinstance(content, dict) else None
+    return meta if isinstance(meta, dict) else {}
+
+
 def first_non_finite(tensors: Mapping[str, object], own: Mapping[str, Tensor] = MappingProxyType({})) -> str | None:
     """Name of the first tensor with a value that is NaN or infinite; masks, which are infinite on purpose, aside.
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from mmengine.config import Config
 
-from mm_graft.checkpoints.reading import CheckpointError, read_content
+from mm_graft.checkpoints.reading import CheckpointError, meta_of, read_content
 from mm_graft.nested import nodes
 from mm_graft.registry import import_scope, registered
 
@@ -65,9 +65,7 @@ def recorded_config(path: str | Path) -> Config | None:
     Raises:
         CheckpointError: the file cannot be opened, or its config asks for something that is no registered class.
     """
-    content = read_content(path, tensors=False)
-    meta = content.get('meta') if isinstance(content, dict) else None
-    settings = parse_config(meta.get('cfg')) if isinstance(meta, dict) else None
+    settings = parse_config(meta_of(read_content(path, tensors=False)).get('cfg'))
     if not settings or not isinstance(settings.get('model'), dict) or not settings['model'].get('backbone'):
         return None
     for scope in {'mmengine', settings.get('default_scope') or 'mmpretrain', 'mm_graft'}:

@@ -7,35 +7,26 @@ data2vec 2.0 and what was refined from it have their norms behind: they need ``m
 
 import math
 
-import torch
-
-from mm_graft.checkpoints.forms import fold_position
-from mm_graft.checkpoints.layouts import BASE, Layout, StateDict, encoder_names, pattern
+from mm_graft.checkpoints.forms import POSITIONS, behind_zeros, fold_position
+from mm_graft.checkpoints.layouts import Layout, StateDict, encoder_names, pattern
 from mm_graft.checkpoints.names import BLOCK, NameMap, below
 
-POSITIONS, CLASS_TOKEN = f'{BASE}pos_embed', f'{BASE}cls_token'
 IMAGE = 'modality_encoders.IMAGE.'
 
 
-def _read_grid(state_dict: StateDict, model: StateDict) -> None:
+def _from_grid(model: StateDict) -> None:
     """The grid as rows, behind a row of zeros for the class token."""
     if POSITIONS in model:
-        rows = model[POSITIONS].flatten(1, -2)  # (1, h, w, D) or (1, N, D) → (1, N, D)
-        model[POSITIONS] = torch.cat([torch.zeros_like(rows[:, :1]), rows], dim=1)
+        model[POSITIONS] = behind_zeros(model[POSITIONS].flatten(1, -2))  # (1, h, w, D) or (1, N, D) → (1, 1 + N, D)
 
 
-def _write_grid(model: StateDict, theirs: StateDict) -> None:
-    fold_position(theirs, 'pos_embed.embed', 'cls_tokens.tokens')
-    rows = theirs['pos_embed.embed']
+def _to_grid(model: StateDict) -> None:
+    rows = model[POSITIONS]
     side = math.isqrt(rows.shape[1])
     if side**2 != rows.shape[1]:
         raise ValueError(f"{rows.shape[1]} patches form no square, and MIM-Refiner's layout keeps them as a grid; "
                          'choose timm or mmpretrain instead')
-    theirs['pos_embed.embed'] = rows.unflatten(1, (side, side))  # (1, N, D) → (1, h, w, D)
-
-
-def _write_rows(model: StateDict, theirs: StateDict) -> None:
-    fold_position(theirs, f'{IMAGE}fixed_positional_encoder.positions', f'{IMAGE}extra_tokens')
+    model[POSITIONS] = rows.unflatten(1, (side, side))  # (1, N, D) → (1, h, w, D)
 
 
 REFINER = Layout(
@@ -49,8 +40,8 @@ REFINER = Layout(
         ('embed_norm.{t}', 'pre_norm.{t}')))),
     container='state_dict',
     shown_by=(r'cls_tokens\.tokens', ),
-    after_read=_read_grid,
-    after_write=_write_grid)
+    read_steps=(_from_grid, ),
+    write_steps=(fold_position, _to_grid))
 DATA2VEC2 = Layout(
     'data2vec 2.0',
     NameMap(encoder_names(pairs=(
@@ -61,5 +52,5 @@ DATA2VEC2 = Layout(
         *below('blocks.{i}.', 'layers.{i}.', BLOCK)))),
     (pattern(f'{IMAGE}decoder.', 'decoder'), pattern(f'{IMAGE}alibi_scale', 'not used for images'),
      pattern('_ema', "fairseq's copy of the teacher")),
-    after_read=_read_grid,
-    after_write=_write_rows)
+    read_steps=(_from_grid, ),
+    write_steps=(fold_position, ))

@@ -25,19 +25,15 @@ class Family(NamedTuple):
 
 
 # by Hugging Face's `model_type`, and by layout; the defaults of transformers' configuration classes
-FAMILIES: dict[str, Family] = {
-    'vit': Family(HALF, 1e-12), 'vit_mae': Family(IMAGENET, 1e-12), 'deit': Family(IMAGENET, 1e-12),
-    'ijepa': Family(IMAGENET), 'beit': Family(HALF, 1e-12), 'dinov2': Family(IMAGENET),
-    'dinov2_with_registers': Family(IMAGENET), 'dinov3_vit': Family(IMAGENET, 1e-5),
-    'clip': Family(OPENAI, 1e-5, 'quick_gelu'), 'clip_vision_model': Family(OPENAI, 1e-5, 'quick_gelu'),
-    'siglip': Family(HALF, 1e-6, 'gelu_tanh'), 'siglip_vision_model': Family(HALF, 1e-6, 'gelu_tanh'),
-    'siglip2': Family(HALF, 1e-6, 'gelu_tanh'), 'siglip2_vision_model': Family(HALF, 1e-6, 'gelu_tanh'),
-    'hf-vit': Family(HALF, 1e-12), 'hf-beit': Family(HALF, 1e-12), 'hf-beit-mim': Family(HALF, 1e-12),
-    'hf-dinov2': Family(IMAGENET), 'hf-dinov3': Family(IMAGENET, 1e-5), 'hf-clip': Family(OPENAI, 1e-5, None),
-    'hf-siglip': Family(HALF, 1e-6, 'gelu_tanh'), 'open-clip': Family(OPENAI, 1e-5, None),
-    'dinov3': Family(IMAGENET, 1e-5), 'timm-dinov3': Family(IMAGENET, 1e-5),
-    'torchvision': Family(IMAGENET),
-}
+FAMILIES: dict[str, Family] = {name: family for names, family in (
+    (('vit', 'beit', 'hf-vit', 'hf-beit', 'hf-beit-mim'), Family(HALF, 1e-12)),
+    (('vit_mae', 'deit'), Family(IMAGENET, 1e-12)),
+    (('ijepa', 'dinov2', 'dinov2_with_registers', 'hf-dinov2', 'torchvision'), Family(IMAGENET)),
+    (('dinov3_vit', 'hf-dinov3', 'dinov3', 'timm-dinov3'), Family(IMAGENET, 1e-5)),
+    (('clip', 'clip_vision_model'), Family(OPENAI, 1e-5, 'quick_gelu')),
+    (('hf-clip', 'open-clip'), Family(OPENAI, 1e-5, None)),
+    (('siglip', 'siglip_vision_model', 'siglip2', 'siglip2_vision_model', 'hf-siglip'),
+     Family(HALF, 1e-6, 'gelu_tanh'))) for name in names}
 
 
 @dataclass(frozen=True)
@@ -74,17 +70,17 @@ def from_hub(config: dict, images: dict, source: str) -> Settings:
         trained = config.get('pretrained_cfg') if isinstance(config.get('pretrained_cfg'), dict) else config
         size = trained.get('input_size')
         vision = {'image_size': list(size[1:]) if isinstance(size, list) else None}
-        return Settings(source, None, config['architecture'], _dict(config.get('model_args')), vision,
+        return Settings(source, None, config['architecture'], as_dict(config.get('model_args')), vision,
                         pixels_of(trained.get('mean'), trained.get('std')))
-    vision = _dict(config.get('vision_config')) or config
+    vision = as_dict(config.get('vision_config')) or config
     return Settings(source, str(config.get('model_type', '')) or None, None, {}, vision,
                     pixels_of(images.get('image_mean'), images.get('image_std')))
 
 
 def from_open_clip(config: dict, images: dict, source: str) -> Settings:
     """Of OpenCLIP's ``open_clip_config.json``."""
-    model = _dict(config.get('model_cfg')) or config
-    vision, pixels = _dict(model.get('vision_cfg')), _dict(config.get('preprocess_cfg'))
+    model = as_dict(config.get('model_cfg')) or config
+    vision, pixels = as_dict(model.get('vision_cfg')), as_dict(config.get('preprocess_cfg'))
     width, head = vision.get('width', 768), vision.get('head_width', 64)
     own = 'timm_model_name' not in vision
     stated = {'image_size': vision.get('image_size', 224), 'patch_size': vision.get('patch_size')}
@@ -97,12 +93,13 @@ def from_open_clip(config: dict, images: dict, source: str) -> Settings:
 
 def _read(path: Path) -> dict:
     try:
-        return _dict(read_small_json(path, LIMIT)) if path.is_file() else {}
+        return as_dict(read_small_json(path, LIMIT)) if path.is_file() else {}
     except (ValueError, OSError):
         return {}
 
 
-def _dict(value: object) -> dict:
+def as_dict(value: object) -> dict:
+    """The value, or nothing of one that is no dict."""
     return value if isinstance(value, dict) else {}
 
 

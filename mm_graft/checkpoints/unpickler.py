@@ -153,31 +153,26 @@ class PlainUnpickler(pickle._Unpickler):
 
     def load_setitems(self) -> None:
         items = self.pop_mark()
-        target = _fields(self.stack[-1])
+        target = _contents(self.stack[-1], 'fields', dict)
         for index in range(0, len(items) - 1, 2):
             target[items[index]] = items[index + 1]
 
     def load_setitem(self) -> None:
         value, key = self.stack.pop(), self.stack.pop()
-        _fields(self.stack[-1])[key] = value
+        _contents(self.stack[-1], 'fields', dict)[key] = value
 
     def load_appends(self) -> None:
         items = self.pop_mark()
-        _items(self.stack[-1]).extend(items)
+        _contents(self.stack[-1], 'items', list, deque).extend(items)
 
     def load_append(self) -> None:
         value = self.stack.pop()
-        _items(self.stack[-1]).append(value)
+        _contents(self.stack[-1], 'items', list, deque).append(value)
 
     def load_additems(self) -> None:
         items = self.pop_mark()
-        target = self.stack[-1]
-        if isinstance(target, Inert):
-            target.items.extend(items)
-        elif type(target) is set:
-            target.update(items)
-        else:
-            raise UnsafePickleError(f'items for {type(target).__name__}')
+        target = _contents(self.stack[-1], 'items', set)
+        (target.update if isinstance(target, set) else target.extend)(items)
 
     for _opcode, _method in (
         ('REDUCE', load_reduce), ('NEWOBJ', load_reduce), ('NEWOBJ_EX', load_newobj_ex), ('BUILD', load_build),
@@ -229,17 +224,10 @@ def check_harmless(name: str) -> None:
         raise UnsafePickleError(name)
 
 
-def _fields(target: object) -> dict:
+def _contents(target: object, field: str, *kinds: type) -> dict | list | deque | set:
+    """Where items go: into a container of these kinds itself, or into the field of a record."""
     if isinstance(target, Inert):
-        return target.fields
-    if isinstance(target, dict):
-        return target
-    raise UnsafePickleError(f'items for {type(target).__name__}')
-
-
-def _items(target: object) -> list | deque:
-    if isinstance(target, Inert):
-        return target.items
-    if type(target) in (list, deque):
+        return getattr(target, field)
+    if isinstance(target, kinds):
         return target
     raise UnsafePickleError(f'items for {type(target).__name__}')

@@ -8,6 +8,7 @@ from dataclasses import asdict
 import mmcv
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from torch import Tensor, nn
@@ -15,12 +16,7 @@ from torch.utils.data import Dataset
 
 from mm_graft.analysis import attention_distance as distances
 from mm_graft.analysis import attention_map as maps
-from mm_graft.analysis import (
-    detection_figure,
-    gradient_conflict,
-    reconstruction_figure,
-    segmentation_figure,
-)
+from mm_graft.analysis import detection_figure, gradient_conflict, reconstruction_figure, segmentation_figure
 from mm_graft.analysis import patch_retrieval as retrieval
 from mm_graft.analysis import tsne as plane
 from mm_graft.analysis import vic as terms
@@ -36,6 +32,8 @@ from mm_graft.evaluation.features import encode
 from mm_graft.evaluation.layers import curves, features_of_blocks
 from mm_graft.evaluation.splits import at_most
 from mm_graft.gradients import terms_conflict
+
+DPI = 150  # of figures
 
 
 def encoders_of(args: Namespace, entries: list[AnalyzedModel]) -> dict[str, Encoder]:
@@ -69,13 +67,14 @@ def all_pixels(args: Namespace, cfg: Config, encoder: Encoder) -> tuple[Tensor, 
     return pixels, visible((pictures if 'channels' in reading_of(cfg) else pictures.byte()).numpy())
 
 
-def save(args: Namespace, models: dict, figure: object, **settings) -> None:
-    """Write the JSON, and the figure if it is not written yet."""
+def save(args: Namespace, models: dict, *figures: Figure, **settings) -> None:
+    """Write the JSON and the figures, which are numbered if there are several."""
     args.out.mkdir(parents=True, exist_ok=True)
     content = {'analysis': args.analysis, 'seed': args.seed, **settings, 'models': models}
     (args.out / f'{args.analysis}.json').write_text(json.dumps(content, indent=1, allow_nan=False) + '\n')
-    if figure is not None:
-        figure.savefig(args.out / f'{args.analysis}.png', dpi=150)
+    for number, figure in enumerate(figures, 1):
+        name = args.analysis if len(figures) == 1 else f'{args.analysis}-{number}'
+        figure.savefig(args.out / f'{name}.png', dpi=getattr(args, 'dpi', DPI))
     print(f'{args.out / args.analysis}.json and .png: {", ".join(models)}')
 
 
@@ -182,41 +181,37 @@ def attention_map(args: Namespace, entries: list[AnalyzedModel]) -> None:
     found = {label: maps.class_attention_maps(
         maps.attention_weights(encoder.encode_pixels, pixels, args.block), encoder.grid).cpu().numpy()
         for label, encoder in encoders.items()}
-    save(args, {label: {'maps': values.tolist()} for label, values in found.items()}, None, block=args.block)
-    maps.draw_attention_maps(pictures, found, args.out / f'{args.analysis}.png')
+    models = {label: {'maps': values.tolist()} for label, values in found.items()}
+    save(args, models, maps.draw_attention_maps(pictures, found), block=args.block)
 
 
 def patch_retrieval(args: Namespace, entries: list[AnalyzedModel]) -> None:
     """Patches that are most like one, a picture for each checkpoint."""
     encoders = encoders_of(args, entries)
     pixels, pictures = all_pixels(args, entries[0].cfg, next(iter(encoders.values())))
-    models = {}
-    args.out.mkdir(parents=True, exist_ok=True)
-    for index, (label, encoder) in enumerate(encoders.items()):
+    models, figures = {}, []
+    for label, encoder in encoders.items():
         with torch.inference_mode():
             tokens = torch.cat([encoder.patch_tokens(part) for part in pixels.split(args.batch_size)])
         found = retrieval.nearest_patches(tokens, *args.query, args.neighbors)
         models[label] = {name: values.tolist() for name, values in found._asdict().items()}
-        retrieval.draw_neighbors(pictures, encoder.grid, tuple(args.query), found,
-                                 args.out / f'{_numbered(args.analysis, index, encoders)}.png')
-    save(args, models, None, query=args.query)
+        figures.append(retrieval.draw_neighbors(pictures, encoder.grid, tuple(args.query), found))
+    save(args, models, *figures, query=args.query)
 
 
 def reconstruction(args: Namespace, entries: list[AnalyzedModel]) -> None:
     """Visible, hidden and predicted patches, a picture for each checkpoint."""
     _whole_model(args)
-    models = {}
-    args.out.mkdir(parents=True, exist_ok=True)
-    for index, entry in enumerate(entries):
+    models, figures = {}, []
+    for entry in entries:
         model = complete_model(args, entry)
         torch.manual_seed(args.seed)
         channels = patch_projection(model).in_channels
         results = reconstruct(model, read_images(args.images, tuple(model.backbone.img_size), channels,
                                                  reading_of(entry.cfg)))
         models[entry.label] = {'hidden': [float(result.mask.mean()) for result in results]}
-        name = _numbered(args.analysis, index, entries)
-        reconstruction_figure.draw(results).savefig(args.out / f'{name}.png', dpi=args.dpi)
-    save(args, models, None, images=args.images)
+        figures.append(reconstruction_figure.draw(results))
+    save(args, models, *figures, images=args.images)
 
 
 def segmentation(args: Namespace, entries: list[AnalyzedModel]) -> None:
@@ -258,7 +253,3 @@ def _test_samples(args: Namespace, cfg: Config) -> tuple[Dataset, list[dict]]:
     if not all(0 <= index < len(data) for index in args.indices):
         raise ValueError(f'--indices {args.indices}: the test set has the images 0 to {len(data) - 1}')
     return data, [data[index] for index in args.indices]
-
-
-def _numbered(name: str, index: int, among: object) -> str:
-    return name if len(among) == 1 else f'{name}-{index + 1}'

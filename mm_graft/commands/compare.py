@@ -24,5 +24,5 @@ def run(args: argparse.Namespace, inputs: None) -> None:
         from mm_graft.evaluation.kept import compare_kept
         print(compare_kept(args.runs, args.kept, args.plot))
         return
-    from mm_graft.evaluation.compare import compare
+    from mm_graft.evaluation.report import compare
     print(compare(args.runs, args.plot))

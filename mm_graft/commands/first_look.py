@@ -18,6 +18,7 @@ from mm_graft.commands.data_checks import members
 from mm_graft.commands.first_masks import check_masks
 from mm_graft.commands.messages import INPUT_ERRORS, one_line
 from mm_graft.depth import find_backbone, unwrap
+from mm_graft.encoders import patch_projection
 from mm_graft.models.grids import check_divides
 from mm_graft.random_state import random_state_kept
 
@@ -107,23 +108,23 @@ def check_sizes(name: str, model: nn.Module, inputs: list[Tensor]) -> None:
         if hides(model) and len(inputs) == 1 and isinstance(size, tuple) and (height, width) != size:
             raise ValueError(f'{name} gives images of {height}×{width}, but model.backbone.img_size is '
                              f'{size[0]}×{size[1]}, on which masks and decoder depend; give both the same')
-        if stem.kernel_size == stem.stride:
+        pads = getattr(find_backbone(model)[1].patch_embed, 'dynamic_img_pad', False)  # timm, where it was asked to
+        if stem.kernel_size == stem.stride and not pads:
             check_divides((height, width), stem.stride)
 
 
 def stem_of(model: nn.Module) -> nn.Conv2d | None:
     """The convolution that embeds patches; None if the backbone is of an unknown kind."""
     try:
-        backbone = find_backbone(model)[1]
-    except ValueError:
+        stem = patch_projection(model)
+    except AttributeError:
         return None
-    stem = getattr(getattr(backbone, 'patch_embed', None), 'projection', None)
     return stem if isinstance(stem, nn.Conv2d) else None
 
 
 def other_channels(name: str, channels: int, model: nn.Module) -> str:
     """The error message for images of so many channels."""
-    option = 'in_channels' if hasattr(find_backbone(model)[1], 'timm_model') else 'patch_cfg.in_channels'
+    option = 'in_channels' if find_backbone(model)[0].endswith('timm_model.') else 'patch_cfg.in_channels'
     return (f'{name} gives images of {channels} channels, but model.backbone takes {stem_of(model).in_channels}; set '
             f'model.backbone.{option}={channels}, or the color of the loading')
 
@@ -141,9 +142,8 @@ def check_parts(model: nn.Module) -> None:
     if isinstance(ratio, float | int) and not 0 < ratio < 1:
         raise ValueError(f'model.backbone.mask_ratio={ratio} leaves nothing to predict or nothing to see; choose one '
                          'between 0 and 1')
-    stem = getattr(getattr(backbone, 'patch_embed', None), 'projection', None)
-    patch = getattr(head, 'patch_size', None)
-    if not isinstance(stem, nn.Conv2d) or not isinstance(patch, int):
+    stem, patch = stem_of(model), getattr(head, 'patch_size', None)
+    if stem is None or not isinstance(patch, int):
         return
     if stem.stride != (patch, patch):
         raise ValueError(f'model.head.patch_size={patch}, but the patches of model.backbone have '

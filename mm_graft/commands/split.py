@@ -31,6 +31,6 @@ def check(args: argparse.Namespace) -> Path | Config:
 
 def run(args: argparse.Namespace, source: Path | Config) -> None:
     """Write the list."""
-    from mm_graft.evaluation.make_split import make_split
+    from mm_graft.evaluation.splits import make_split
     summary = make_split(source, args.out, args.share, args.per_class, args.from_list, args.seed)
     print(f'{summary["images"]} images of {summary["classes"]} classes, sha256 {summary["sha256"]} → {args.out}')

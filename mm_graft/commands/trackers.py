@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-PACKAGES = {'tensorboard': 'tensorboard', 'wandb': 'wandb', 'mlflow': 'mlflow'}
+PACKAGES = ('tensorboard', 'wandb', 'mlflow')
 PROJECT = 'mm_graft'
 
 
@@ -28,8 +28,8 @@ def set_trackers(cfg: Config, names: Sequence[str] | None) -> None:
     if not names:
         return
     for name in names:
-        if find_spec(PACKAGES[name]) is None:
-            raise ValueError(f'--tracker {name} needs a package that is not installed; pip install {PACKAGES[name]}')
+        if find_spec(name) is None:
+            raise ValueError(f'--tracker {name} needs a package that is not installed; pip install {name}')
     run, folder = Path(cfg.work_dir).name, Path(cfg.work_dir).absolute()
     backends = {
         'tensorboard': dict(type='TensorboardVisBackend'),

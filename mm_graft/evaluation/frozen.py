@@ -8,17 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.dist import (
-    all_gather_object,
-    barrier,
-    broadcast_object_list,
-    get_rank,
-    get_world_size,
-    is_main_process,
-)
+from mmengine.dist import all_gather_object, barrier, broadcast_object_list, get_rank, get_world_size, is_main_process
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mm_graft.checkpoints.reading import parts_of
 from mm_graft.encoders import Encoder, load_encoder
 from mm_graft.evaluation.cache import Features, cache_key, load_features, save_features, sha256_of_dataset
 from mm_graft.evaluation.datasets import build_datasets, build_test_set, class_names, image_names
@@ -148,4 +142,5 @@ def prepare(cfg: Config, checkpoint: str, settings: EvaluationSettings) -> Evalu
     if not settings.final_norm:
         drop_final_norm(encoder.backbone)
     sets = build_datasets(cfg) if settings.learns else (build_test_set(cfg), )
-    return Evaluation(cfg, settings, encoder.to(settings.device), sets, sha256_of_file(checkpoint), checkpoint)
+    return Evaluation(cfg, settings, encoder.to(settings.device), sets, sha256_of_file(*parts_of(checkpoint)),
+                      checkpoint)

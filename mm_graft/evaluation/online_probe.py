@@ -1,17 +1,28 @@
-"""kNN and a linear probe of an encoder in training, on a bounded number of images."""
+"""Measures of an encoder in training, on a bounded number of images: kNN and a linear probe, or without labels."""
 
 from collections.abc import Sequence
 
 import torch
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from mm_graft.encoders import Encoder, normalization_of
-from mm_graft.evaluation.datasets import build_datasets, folder_of_images, image_labels, kind_of
-from mm_graft.evaluation.features import encode_together
+from mm_graft.equations import evenly_spaced
+from mm_graft.evaluation.datasets import (
+    build_dataset,
+    build_datasets,
+    folder_of_images,
+    image_labels,
+    kind_of,
+    training_set_config,
+)
+from mm_graft.evaluation.features import encode, encode_together, evaluating
 from mm_graft.evaluation.knn import knn_accuracy
+from mm_graft.evaluation.label_free import label_free_measures
 from mm_graft.evaluation.linear_probe import LinearProbeSettings, linear_probe, sweep_grid
+from mm_graft.evaluation.reading import read_images
 from mm_graft.evaluation.splits import at_most
 from mm_graft.registry import METRICS
 
@@ -77,3 +88,34 @@ class OnlineProbe:
             raise ValueError(f'none of {len(rows)} images can be used')
         features, labels = (torch.cat(column) for column in zip(*batches))
         return features, labels
+
+
+@METRICS.register_module()
+class LabelFreeProbe:
+    """RankMe, LiDAR and α-ReQ, see :mod:`mm_graft.evaluation.label_free`; for ``mm_graft.OnlineKNNHook``.
+
+    The images are read once, as an evaluation sees them, and kept. Every process measures the same.
+
+    Args:
+        cfg: a config with training data and ``model.data_preprocessor``.
+        images: at most so many, evenly spread over the training set; unreadable ones are left out.
+        pool: ``'cls'`` or ``'avg'``.
+    """
+
+    def __init__(self, cfg: Config, images: int = 200, pool: str = 'cls') -> None:
+        init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+        dataset = build_dataset(training_set_config(cfg))
+        rows = evenly_spaced(len(dataset), images).tolist()
+        self.normalization, self.pool = normalization_of(cfg), pool
+        found = [image for batch in read_images(dataset, rows, 32, 0) for image in batch.inputs]
+        if len(found) < 2:
+            raise ValueError(f'{len(found)} of {len(rows)} images can be read; the measures need at least 2')
+        pixels = torch.stack(found)
+        self.pixels = pixels.flip(1) if self.normalization['to_rgb'] else pixels  # (N, C, H, W), RGB
+
+    def evaluate(self, backbone: nn.Module) -> dict[str, float]:
+        """The measures, by name. The encoder keeps its mode."""
+        encoder = Encoder(backbone, **self.normalization).to(next(backbone.parameters()).device)
+        with evaluating(backbone):
+            return label_free_measures(
+                lambda pixels: encode(backbone, encoder.normalize(pixels), self.pool), self.pixels)

@@ -21,7 +21,7 @@ import torch
 import yaml
 from mmengine.logging import print_log
 
-from mm_graft.checkpoints.reading import CheckpointError, read_content, read_pickle
+from mm_graft.checkpoints.reading import CheckpointError, meta_of, read_content, read_pickle
 
 
 def load(f: str | Path | BinaryIO, map_location: object = None, *args: object, **kwargs: object) -> object:
@@ -31,9 +31,8 @@ def load(f: str | Path | BinaryIO, map_location: object = None, *args: object, *
     loader copies them.
     """
     content = read_content(f, device_of=_devices(map_location))
-    meta = content.get('meta') if isinstance(content, dict) else None
-    if isinstance(meta, dict) and 'config' in meta:  # MMEngine executes it when it resumes, to compare numbers of GPUs
-        del meta['config']
+    if 'config' in meta_of(content):  # MMEngine executes it when it resumes, to compare numbers of GPUs
+        del content['meta']['config']
         print_log(f'the config text in {f} (meta.config) is not executed', logger='current')
     return content
 

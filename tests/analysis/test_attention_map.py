@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 import torch
 from mmpretrain.registry import MODELS
-from PIL import Image
 from timm.models import VisionTransformer
 from torch.nn import functional as F
 
@@ -64,9 +63,10 @@ def test_maps_are_shares_of_the_patches():
         class_attention_maps(weights, (2, 3))
 
 
-def test_maps_become_a_png(tmp_path):
+def test_maps_stand_below_their_images():
     pictures = np.zeros((2, 16, 16, 3), np.uint8)
-    draw_attention_maps(pictures, {'ConMIM': np.random.default_rng(0).random((2, 4, 4))}, tmp_path / 'a.png')
-    picture = Image.open(tmp_path / 'a.png')
-    assert picture.format == 'PNG'
-    assert picture.width == picture.height
+    maps = np.random.default_rng(0).random((2, 4, 4))
+    axes = draw_attention_maps(pictures, {'ConMIM': maps}).axes
+    assert [axis.get_ylabel() for axis in axes] == ['image', '', 'ConMIM', '']
+    for axis, expected in zip(axes, (*pictures, *maps), strict=True):
+        np.testing.assert_array_equal(axis.images[0].get_array(), expected)

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from mm_graft.analysis.patch_retrieval import draw_neighbors, nearest_patches, patch_box
 
@@ -25,8 +24,13 @@ def test_a_patch_covers_its_square_of_pixels():
     assert patch_box(5, (2, 4), (32, 64)) == (slice(16, 32), slice(16, 32))
 
 
-def test_the_retrieval_becomes_a_png(tmp_path):
+def test_the_query_is_framed_and_its_neighbors_stand_beside_it():
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
     found = nearest_patches(torch.randn(3, 16, 8), 0, 5, 4)
-    draw_neighbors(images, (4, 4), (0, 5), found, tmp_path / 'a.png')
-    assert Image.open(tmp_path / 'a.png').format == 'PNG'
+    axes = draw_neighbors(images, (4, 4), (0, 5), found).axes
+    frame = axes[0].lines[0].get_xydata()
+    assert (frame.min(0).tolist(), frame.max(0).tolist()) == ([8, 8], [16, 16])
+    shown = [images[0], images[0, 8:16, 8:16], *(
+        images[image][patch_box(patch, (4, 4), (32, 32))] for image, patch in zip(found.images, found.patches))]
+    for axis, expected in zip(axes, shown, strict=True):
+        np.testing.assert_array_equal(axis.images[0].get_array(), expected)

@@ -38,10 +38,11 @@ def test_a_folder_without_a_log_is_named(tmp_path):
 
 
 def test_stages_are_drawn_where_they_were_logged():
-    lines = [{'step': s, 'loss': 1.0 / s, 'lr': 0.1, 'lr/stage_1': 0.01 * s, 'lr/stage_2': 0.1 * s} for s in (1, 2)]
-    assert rate_keys(lines) == ['lr/stage_1', 'lr/stage_2']
-    assert rate_keys([dict(step=1, loss=1.0, lr=0.1)]) == ['lr']
+    lines = [{'step': s, 'loss': 1.0 / s, 'lr': 0.1, 'stage1_lr': 0.01 * s, 'stage2_lr': 0.1 * s} for s in (1, 2)]
+    assert rate_keys(lines) == ['stage1_lr', 'stage2_lr']
+    assert rate_keys([dict(step=1, loss=1.0, lr=0.1, stage1_frozen=1.0)]) == ['lr']
+    assert rate_keys([{'lr': 0.1, 'depth03_lr': 0.2}]) == ['depth03_lr']
     loss, rates = draw_curves({'graft': lines}).axes
     assert list(loss.lines[0].get_ydata()) == [1.0, 0.5]
     assert [list(line.get_ydata()) for line in rates.lines] == [[0.01, 0.02], [0.1, 0.2]]
-    assert [text.get_text() for text in rates.get_legend().get_texts()] == ['stage_1', 'stage_2']
+    assert [text.get_text() for text in rates.get_legend().get_texts()] == ['stage1', 'stage2']

@@ -79,6 +79,17 @@ def test_images_of_other_channels_are_refused():
     refused(r'takes 3; set model\.backbone\.patch_cfg\.in_channels=1', model, Images(channels=1))
 
 
+def test_a_vit_of_timm_is_looked_at_too():
+    vit = dict(type='mm_graft.TimmViT', model_name='vit_tiny_patch16_224', img_size=32, depth=1)
+    model = classifier() | {'backbone': vit}
+    model['head'] = model['head'] | {'in_channels': 192}
+    look(model, Images())
+    refused(r'takes 3; set model\.backbone\.in_channels=1', model, Images(channels=1))
+    refused(r'patches of 16×16 pixels do not divide an image of 36×32', model, Images([(36, 32)] * 4))
+    model['backbone'] = vit | {'dynamic_img_pad': True}
+    look(model, Images([(36, 32)] * 4))
+
+
 class Broken(Images):
 
     def __getitem__(self, index):

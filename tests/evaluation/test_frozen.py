@@ -1,9 +1,11 @@
+import json
 from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from mm_graft.evaluation.frozen import prepare
 
@@ -107,3 +109,24 @@ def test_features_are_named_by_everything_that_they_depend_on(run, tmp_path, cha
     elif change == 'data':
         cv2.imwrite(str(tmp_path / 'train/dark/0.png'), np.zeros((31, 31, 3), np.uint8))
     assert before != evaluation.folder(dataset)
+
+
+def test_weights_may_be_a_folder_of_shards_each_of_which_counts(run, tmp_path):
+    cfg, checkpoint, settings = run
+    tensors = torch.load(checkpoint, weights_only=True)['state_dict']
+    names = sorted(tensors)
+    folder = tmp_path / 'shards'
+    folder.mkdir()
+
+    def write(number, shard):
+        save_file({name: tensors[name].contiguous() for name in shard}, folder / f'{number}.safetensors')
+
+    places = {name: f'{index % 2}.safetensors' for index, name in enumerate(names)}
+    (folder / 'model.safetensors.index.json').write_text(json.dumps({'weight_map': places}))
+    for number in (0, 1):
+        write(number, names[number::2])
+    whole, sharded = prepare(cfg, checkpoint, settings), prepare(cfg, str(folder), settings)
+    assert torch.equal(sharded.data.train_features, whole.data.train_features)
+    tensors['backbone.ln1.weight'] = 2 * tensors['backbone.ln1.weight']
+    write(names.index('backbone.ln1.weight') % 2, names[names.index('backbone.ln1.weight') % 2::2])
+    assert not torch.equal(prepare(cfg, str(folder), settings).data.train_features, whole.data.train_features)

@@ -148,6 +148,11 @@ def set_crops(node: object, size: int) -> None:
 SIZES = {'mae': size_mae, 'graft': size_graft, 'continue': size_continued}
 
 
+def last_checkpoint(cfg: Config) -> Path:
+    """The file that a finished training ends with."""
+    return Path(cfg.work_dir) / f'epoch_{cfg.train_cfg.max_epochs}.pth'
+
+
 def write_config(cfg: Config, plan: Plan, stage: Stage, path: Path) -> None:
     """Write a config with the reasons of its choices on top, where a user would change them."""
     reasons = '\n'.join(f'{what + ":":<11}{value} ({why})' for what, value, why in plan.reasons

@@ -13,6 +13,7 @@ from mm_graft.analysis.reconstruction import read_readable, reconstruct, visible
 from mm_graft.analysis.reconstruction_figure import draw as draw_reconstructions
 from mm_graft.analysis.training_curves import draw_curves, draw_measures, read_scalars
 from mm_graft.checkpoints.model_weights import load_model
+from mm_graft.commands.start.configs import last_checkpoint
 from mm_graft.commands.start.labels import class_features, labeled, to_tensor
 from mm_graft.encoders import Encoder, build_encoder, load_encoder
 from mm_graft.equations import evenly_spaced
@@ -57,8 +58,7 @@ def load_encoders(stages: list[Config], given: str | None) -> dict[str, Encoder]
     else:
         encoders = {'random weights': untrained(cfg)}
     for stage in stages:
-        file = Path(stage.work_dir) / f'epoch_{stage.train_cfg.max_epochs}.pth'
-        encoders[f'after {Path(stage.work_dir).name}'] = load_encoder(cfg, file)
+        encoders[f'after {Path(stage.work_dir).name}'] = load_encoder(cfg, last_checkpoint(stage))
     return encoders
 
 
@@ -104,7 +104,7 @@ def reconstructions(stages: list[Config], pixels: np.ndarray) -> list[Section]:
     sections = []
     for cfg in stages:
         if Path(cfg.work_dir).name == 'mae':
-            model, _ = load_model(cfg, Path(cfg.work_dir) / f'epoch_{cfg.train_cfg.max_epochs}.pth')
+            model, _ = load_model(cfg, last_checkpoint(cfg))
             torch.manual_seed(0)
             figure = draw_reconstructions(reconstruct(model, pixels[evenly_spaced(len(pixels), 3)]))
             sections.append(Section('Filled in', 'What masked autoencoding predicts where three quarters of each image '

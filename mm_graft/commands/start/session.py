@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mm_graft.commands import train
 from mm_graft.commands.configs import content_root, load_config
 from mm_graft.commands.run_defaults import usable_cores
-from mm_graft.commands.start.configs import LEAVES, stage_config, write_config
+from mm_graft.commands.start.configs import LEAVES, last_checkpoint, stage_config, write_config
 from mm_graft.commands.start.facts import busy, look_at_folder, look_at_machine
 from mm_graft.commands.start.plan import Encoder, Folder, Plan, make_plan
 from mm_graft.commands.trackers import set_trackers
@@ -99,11 +99,6 @@ def duration(seconds: float) -> str:
         if seconds >= 2 * length:
             return f'{seconds / length:.0f} {unit}'
     return f'{seconds:.0f} seconds'
-
-
-def last_checkpoint(cfg: Config) -> Path:
-    """The file that a finished training ends with."""
-    return Path(cfg.work_dir) / f'epoch_{cfg.train_cfg.max_epochs}.pth'
 
 
 def train_stage(cfg: Config) -> None:

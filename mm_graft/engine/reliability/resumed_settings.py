@@ -10,7 +10,7 @@ from inspect import signature
 from pathlib import Path
 
 from mmengine.hooks import EMAHook
-from mmengine.optim import OptimWrapperDict
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mm_graft.checkpoints.recorded_config import Change, changes, parse_config
@@ -204,8 +204,8 @@ def settle_hub(runner: Runner, checkpoint: dict, found: list[Change], folder: st
 
 def settle_optimizers(runner: Runner, checkpoint: dict, found: list[Change]) -> list[Change]:
     """Give the newly built optimizers and schedules the saved state and position."""
-    several = isinstance(runner.optim_wrapper, OptimWrapperDict)
-    wrappers = dict(runner.optim_wrapper.items()) if several else {'': runner.optim_wrapper}
+    wrappers = wrappers_of(runner)
+    several = '' not in wrappers
     optimizers = checkpoint['optimizer'] if several else {'': checkpoint['optimizer']}
     if wrappers.keys() != optimizers.keys():
         raise ValueError(f'the checkpoint has the optimizers {list(optimizers)}, now they are {list(wrappers)}; '
@@ -229,7 +229,11 @@ def settle_optimizers(runner: Runner, checkpoint: dict, found: list[Change]) -> 
 
 def record_names(runner: Runner, checkpoint: dict) -> None:
     """Write the names of each optimizer's parameters into a checkpoint: the host's groups do not have them."""
-    wrapper = runner.optim_wrapper
-    wrappers = dict(wrapper.items()) if isinstance(wrapper, OptimWrapperDict) else {'': wrapper}
     checkpoint['meta'][NAMES] = {name: parameter_names(wrapper, unwrap(runner.model))
-                                 for name, wrapper in wrappers.items()}
+                                 for name, wrapper in wrappers_of(runner).items()}
+
+
+def wrappers_of(runner: Runner) -> dict[str, OptimWrapper]:
+    """The optimizer wrappers of a run, by name; the empty one for a single wrapper."""
+    wrapper = runner.optim_wrapper
+    return dict(wrapper.items()) if isinstance(wrapper, OptimWrapperDict) else {'': wrapper}

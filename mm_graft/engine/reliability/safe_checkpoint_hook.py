@@ -11,12 +11,7 @@ from mmengine.runner import Runner
 
 from mm_graft.checkpoints.intact import ATOMIC, RUN, corruption_reason, newest_intact
 from mm_graft.checkpoints.reading import CheckpointError, integrity
-from mm_graft.engine.reliability.gradient_carry import (
-    GRADIENTS,
-    gather_gradients,
-    restore_gradients,
-    saved_gradients,
-)
+from mm_graft.engine.reliability.gradient_carry import GRADIENTS, gather_gradients, restore_gradients, saved_gradients
 from mm_graft.engine.reliability.resumed_settings import adopt, record_names
 from mm_graft.engine.reliability.run_folder import LAST, Record, asked_run, hold_folder, new_run, write_record
 from mm_graft.files import remove_abandoned

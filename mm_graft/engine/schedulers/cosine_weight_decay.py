@@ -3,18 +3,15 @@
 from mmengine.optim import _ParamScheduler
 from mmengine.optim.scheduler.param_scheduler import INF
 
-from mm_graft.equations import half_cosine
+from mm_graft.engine.schedulers.warmup_cosine import warmup_cosine
 from mm_graft.registry import PARAM_SCHEDULERS
-
-
-def cosine_ratio(step: float, total: float, ratio: float) -> float:
-    r"""Factor :math:`r + \frac{1 - r}{2} (1 + \cos(\pi s / S))`: 1 at step 0, ``ratio`` at step ``total``."""
-    return ratio + (1 - ratio) * half_cosine(step, total)
 
 
 @PARAM_SCHEDULERS.register_module()
 class CosineWeightDecay(_ParamScheduler):
-    """Every group's weight decay goes from its own value to ``end_ratio`` times that; groups without any stay without.
+    r"""Every group's weight decay goes from its own value to ``end_ratio`` times that; groups without any stay without.
+
+    In step s of S its factor is :math:`r + \frac{1 - r}{2} (1 + \cos(\pi s / S))` for the ratio r.
 
     DINO, iBOT and DINOv2 go from 0.04 to 0.4 (``facebookresearch/dino@7c446df``, ``utils.py:cosine_scheduler``). The
     host's ``CosineAnnealingParamScheduler`` would take biases and norms, whose decay is 0, to the end value too.
@@ -47,5 +44,5 @@ class CosineWeightDecay(_ParamScheduler):
         return cls(*args, end=end * epoch_length, by_epoch=False, **kwargs)
 
     def _get_value(self) -> list[float]:
-        factor = cosine_ratio(self.last_step, self.end - self.begin, self.end_ratio)
+        factor = warmup_cosine(self.last_step, 0, self.end - self.begin, self.end_ratio)
         return [value * factor for value in self.base_values]

@@ -6,9 +6,9 @@ import shutil
 import pytest
 from mmengine.config import Config
 
+from benchmarks.page import put
 from experiments.camvid import __main__ as tool
 from experiments.camvid import report
-from experiments.pages import put_blocks
 
 
 def log(folder, *rows, time='1'):
@@ -94,7 +94,9 @@ def test_the_page_is_what_the_committed_results_make_of_it(monkeypatch, tmp_path
     for name in (report.RESULTS, 'segmentation.md'):
         shutil.copy(report.DOCS / name, tmp_path / name)
     before = (tmp_path / 'segmentation.md').read_text()
-    (tmp_path / 'segmentation.md').write_text(put_blocks(before, {'camvid': 'gone', 'camvid-run': 'gone'}))
+    for name in ('camvid', 'camvid-run'):
+        put(tmp_path / 'segmentation.md', name, 'gone')
+    assert (tmp_path / 'segmentation.md').read_text() != before
     monkeypatch.setattr(report, 'DOCS', tmp_path)
     report.main([])
     assert (tmp_path / 'segmentation.md').read_text() == before

@@ -53,13 +53,6 @@ def test_a_finished_run_is_not_trained_again(tmp_path, monkeypatch):
     assert demo.last_epoch(tmp_path / 'graft') == 0
 
 
-def test_an_interrupted_log_is_put_together(tmp_path):
-    write_scalars(tmp_path / 'mae', '20260101_000000', {1: 0.9, 2: 0.8, 3: 0.7})
-    write_scalars(tmp_path / 'mae', '20260101_000100', {3: 0.6, 4: 0.5})
-    assert [(row['step'], row['loss']) for row in report.read_scalars(tmp_path / 'mae')] == [
-        (1, 0.9), (2, 0.8), (3, 0.6), (4, 0.5)]
-
-
 def test_the_report_holds_the_promised_keys_and_a_picture(tmp_path, capsys):
     for run in ('mae', 'mocov3', 'graft'):
         write_scalars(tmp_path / run, '20260101_000000', {1: 0.9, 2: 0.8})
