@@ -1,8 +1,8 @@
 """The methods on Fashion-MNIST, at equal images and at equal FLOPs, seed by seed.
 
 Trains MAE, then on top of it the graft and the refiner, and the others from nothing; scores each encoder by kNN, a
-linear probe and 1 % of the labels, which are ten images a class. What is finished is not repeated, what was
-interrupted resumes.
+linear probe and 1 % of the labels (ten images a class), and fine-tunes it on a hundred images a class. What is finished
+is not repeated, what was interrupted resumes.
 Results: OUT/results.json; python -m experiments.methods.report makes the page's tables and figures of it.
 """
 
@@ -16,10 +16,12 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 
 from experiments.fashion_mnist import prepare_fashion_mnist
+from experiments.finetuning import finetune_accuracy
 from experiments.methods.report import POOLS, SCORES, write_results
 from experiments.methods.rows import CONFIGS, TITLES, Length, rows
 from experiments.methods.runs import BATCH, train_row
 from experiments.scores import frozen_scores
+from experiments.wsp.rows import finetune_recipe
 from mm_graft.commands.running import guarded
 from mm_graft.evaluation.report import write_json
 
@@ -42,13 +44,22 @@ def score(checkpoint: Path, out: Path, seed: int) -> dict[str, dict[str, float]]
     return {pool: {score: found[score] for score in SCORES} for pool, found in by_pool.items()}
 
 
+def finetune(checkpoint: Path, out: Path, name: str, seed: int) -> float:
+    """Percent of the test images that are right after fine-tuning."""
+    return 100 * finetune_accuracy(finetune_recipe(checkpoint, seed, out / 'finetune' / f'{name}_{seed}'))
+
+
 def run_seed(out: Path, length: Length, seed: int, wanted: Sequence[str]) -> None:
     """Train and score the rows of a seed that are missing."""
     for name, row in rows(length, out).items():
-        path = out / f'scores_{name}_{seed}.json'
-        if name in wanted and not path.is_file():
-            checkpoint = train_row(name, row, length, out, seed)
-            write_json(path, score(checkpoint, out, seed))
+        frozen, tuned = (out / f'{kind}_{name}_{seed}.json' for kind in ('scores', 'finetuned'))
+        if name not in wanted or (frozen.is_file() and tuned.is_file()):
+            continue
+        checkpoint = train_row(name, row, length, out, seed)
+        if not frozen.is_file():
+            write_json(frozen, score(checkpoint, out, seed))
+        if not tuned.is_file():
+            write_json(tuned, finetune(checkpoint, out, name, seed))
 
 
 def keep_length(out: Path, length: Length) -> None:

@@ -24,6 +24,7 @@ from mm_graft.evaluation.report import write_json
 DOCS = ROOT / 'docs'
 RESULTS = 'results/fashion_mnist.json'
 SCORES = {'knn': 'kNN', 'linear': 'linear', 'fewshot_1': '1 %'}
+TUNED = 'fine-tuned, 1,000 labels'
 POOLS = {'cls': 'class token', 'avg': 'mean of patches'}
 STAGES = ('heads', 'refined')
 CONFLICT = 'cos_conflict/block_'
@@ -37,8 +38,11 @@ def write_results(out: Path, length: Length, batch: int) -> dict:
                  for path in sorted(out.glob(f'scores_{name}_*.json'))
                  if path.stem.removeprefix(f'scores_{name}_').isdigit()}
         if seeds:
+            tuned = {seed: out / f'finetuned_{name}_{seed}.json' for seed in seeds}
             found[name] = {'images': epochs_of(row, length) * length.images,
-                           'tflops': cost(row, length, out) * length.images / 1000, 'seeds': seeds}
+                           'tflops': cost(row, length, out) * length.images / 1000, 'seeds': seeds,
+                           'finetuned': {seed: round(json.loads(path.read_text()), 3)
+                                         for seed, path in tuned.items() if path.is_file()}}
     refined, joint = (found.get(name, {'seeds': {}})['seeds'] for name in ('refined', 'joint'))
     curves = {seed: joined([logged(out / f'refined_{stage}_{seed}', batch) for stage in STAGES]) for seed in refined}
     conflicts = {seed: read_conflict(out / f'joint_joint_{seed}') for seed in joint}
@@ -67,12 +71,14 @@ def values(row: dict, pool: str, score: str) -> list[float]:
 
 
 def table(results: dict, pool: str) -> str:
-    """Markdown table: mean ± standard deviation over the seeds."""
-    lines = [f'| method | images | TFLOP | seeds | {" | ".join(SCORES.values())} |',
-             '|---|---:|---:|---:' + '|---:' * len(SCORES) + '|']
+    """Markdown table: mean ± standard deviation over the seeds; what is fine-tuned reads the class token."""
+    titles = [*SCORES.values(), *([TUNED] if pool == 'cls' else [])]
+    lines = [f'| method | images | TFLOP | seeds | {" | ".join(titles)} |',
+             '|---|---:|---:|---:' + '|---:' * len(titles) + '|']
     for name, title in TITLES.items():
         if row := results['rows'].get(name):
-            cells = ' | '.join(mean_and_spread(values(row, pool, score)) for score in SCORES)
+            columns = [values(row, pool, score) for score in SCORES] + [list(row['finetuned'].values())]
+            cells = ' | '.join(mean_and_spread(column) for column in columns[:len(titles)])
             lines.append(f'| {title} | {row["images"] // 1000}k | {row["tflops"]:.0f} | {len(row["seeds"])} '
                          f'| {cells} |')
     return '\n'.join(lines)

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 from mmengine.logging import MessageHub
+from mmengine.registry import init_default_scope
 
 from experiments import demo
 from experiments.finetuning import finetune_accuracy
@@ -160,23 +161,25 @@ def score_curve(row: Row) -> dict:
     return {'curve': points}
 
 
-def finetune_recipe(row: Row) -> Config:
-    """Fine-tuning on 100 right labels of each class, drawn by the row's seed: the same images for all encoders."""
+def finetune_recipe(checkpoint: Path | None, seed: int, work_dir: Path) -> Config:
+    """Fine-tuning on 100 right labels of each class, drawn by the seed: the same images for all encoders."""
     cfg = Config.fromfile(CONFIGS / 'finetune.py')
+    init_default_scope(cfg.default_scope)
     labels = image_labels(build_dataset(Config.fromfile(MAE).train_dataloader.dataset))
-    cfg.train_dataloader.dataset.indices = pick_share(labels, cfg.num_labels / len(labels), row.seed).tolist()
-    cfg.default_hooks.init.checkpoint = str(row.checkpoint) if row.name != 'random' else None
+    cfg.train_dataloader.dataset.indices = pick_share(labels, cfg.num_labels / len(labels), seed).tolist()
+    cfg.default_hooks.init.checkpoint = checkpoint and str(checkpoint)
     cfg.default_hooks.checkpoint = cfg.visualizer = None
-    cfg.randomness.seed = row.seed
-    cfg.work_dir = str(row.out / 'finetune' / f'{row.name}_{row.seed}')
-    cfg.experiment_name = f'finetune_{row.name}_{row.seed}'
+    cfg.randomness.seed = seed
+    cfg.work_dir = str(work_dir)
+    cfg.experiment_name = f'finetune_{work_dir.name}'
     cfg.log_level = 'ERROR'
     return cfg
 
 
 def score_finetuned(row: Row) -> dict:
     """Accuracy after fine-tuning, and, on part of the test images, on the way."""
-    cfg = finetune_recipe(row)
+    start = None if row.name == 'random' else row.checkpoint
+    cfg = finetune_recipe(start, row.seed, row.out / 'finetune' / f'{row.name}_{row.seed}')
     accuracy = finetune_accuracy(cfg)
     history = MessageHub.get_current_instance().get_scalar('val/accuracy/top1').data[0].tolist()
     epochs = (cfg.train_cfg.val_interval * (index + 1) for index in range(len(history)))

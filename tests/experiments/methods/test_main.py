@@ -36,6 +36,7 @@ def trained(monkeypatch):
     monkeypatch.setattr(runs, 'save_initial_weights', lambda cfg, folder, seed: folder / 'epoch_0.pth')
     monkeypatch.setattr(tool, 'score', lambda checkpoint, out, seed: {
         'cls': dict.fromkeys(tool.SCORES, 60.0 + seed), 'avg': dict.fromkeys(tool.SCORES, 70.0)})
+    monkeypatch.setattr(tool, 'finetune', lambda checkpoint, out, name, seed: 80.0 + seed)
     return asked
 
 
@@ -100,8 +101,9 @@ def test_a_graft_on_a_longer_mae_starts_from_the_one_that_is_scored_by_itself(tm
 def test_random_weights_are_those_that_the_seed_draws_and_nothing_is_trained(tmp_path, trained, monkeypatch):
     scored = []
     monkeypatch.setattr(tool, 'score', lambda checkpoint, out, seed: scored.append(checkpoint.name) or {})
+    monkeypatch.setattr(tool, 'finetune', lambda checkpoint, out, name, seed: scored.append(checkpoint.name) or 0.0)
     tool.run_seed(tmp_path, LENGTH, 0, ['random'])
-    assert (scored, trained) == (['epoch_0.pth'], [])
+    assert (scored, trained) == (['epoch_0.pth'] * 2, [])
 
 
 def test_overrides_of_a_row_reach_its_training(tmp_path, trained):
@@ -117,6 +119,26 @@ def test_nothing_finished_is_done_again(tmp_path, trained):
     assert first == 4
     tool.run_seed(tmp_path, LENGTH, 0, ['mae', 'graft_images', 'refined'])
     assert len(trained) == first
+
+
+def test_a_score_that_is_missing_is_made_of_the_encoder_that_is_there(tmp_path, trained, monkeypatch):
+    tool.run_seed(tmp_path, LENGTH, 0, ['graft_images'])
+    (tmp_path / 'finetuned_graft_images_0.json').unlink()
+    begun = []
+    monkeypatch.setattr(tool, 'score', lambda checkpoint, out, seed: begun.append('score'))
+    monkeypatch.setattr(tool, 'finetune', lambda *given: begun.append(given) or 81.0)
+    tool.run_seed(tmp_path, LENGTH, 0, ['graft_images'])
+    assert begun == [(tmp_path / 'graft_images_graft_0' / 'epoch_3.pth', tmp_path, 'graft_images', 0)]
+    assert json.loads((tmp_path / 'finetuned_graft_images_0.json').read_text()) == 81.0
+    assert len(trained) == 2
+
+
+def test_fine_tuning_starts_from_the_rows_encoder_in_a_folder_of_its_own(tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(tool, 'finetune_recipe', lambda *arguments: given.append(arguments))
+    monkeypatch.setattr(tool, 'finetune_accuracy', lambda cfg: 0.81)
+    assert tool.finetune(tmp_path / 'epoch_3.pth', tmp_path, 'graft_images', 2) == 81
+    assert given == [(tmp_path / 'epoch_3.pth', 2, tmp_path / 'finetune' / 'graft_images_2')]
 
 
 def test_results_of_another_length_are_not_mixed(tmp_path):
@@ -150,8 +172,8 @@ def test_the_page_has_mean_and_spread_of_the_seeds_and_what_the_runs_have_logged
     (tmp_path / 'results.md').write_text(''.join(f'<!-- {name} -->\n<!-- /{name} -->\n' for name in blocks))
     report.write_page(tmp_path)
     page = (tmp_path / 'results.md').read_text()
-    assert '| MAE | 2k | 2 | 2 |' + ' 61.0 ± 1.4 |' * 3 in page
-    assert '| refined, three heads | 3k | 12 | 2 |' + ' 70.0 ± 0.0 |' * 3 in page
+    assert '| MAE | 2k | 2 | 2 |' + ' 61.0 ± 1.4 |' * 3 + ' 81.0 ± 1.4 |' in page
+    assert '| refined, three heads | 3k | 12 | 2 |' + ' 70.0 ± 0.0 |' * 3 + '\n' in page
     assert '| method | rate | ×0.3 | ×3 |\n|---|---:|---:|---:|\n| MAE | 0.002 | 78.0 | 79.2 |' in page
     for picture in ('costs', 'neighbors', 'conflict'):
         assert (tmp_path / f'results/fashion_mnist/{picture}.png').read_bytes()[:4] == b'\x89PNG'

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -103,13 +104,19 @@ def test_every_encoder_starts_from_the_mae_of_its_own_seed(tmp_path):
 def test_fine_tuning_sees_the_same_images_for_all_encoders_of_a_seed(tmp_path, monkeypatch):
     monkeypatch.setattr(rows, 'build_dataset', lambda config: None)
     monkeypatch.setattr(rows, 'image_labels', lambda dataset: np.arange(10000) % 10)
-    recipes = [rows.finetune_recipe(rows.Row(*each, tmp_path)) for each in (('random', 0), ('mae', 0), ('mae', 1))]
+    recipes = []
+    monkeypatch.setattr(rows, 'finetune_accuracy', lambda cfg: recipes.append(cfg) or 0.8)
+    monkeypatch.setattr(rows, 'MessageHub', SimpleNamespace(get_current_instance=lambda: SimpleNamespace(
+        get_scalar=lambda name: SimpleNamespace(data=[np.zeros(0)]))))
+    for each in (('random', 0), ('mae', 0), ('mae', 1)):
+        assert rows.score_finetuned(rows.Row(*each, tmp_path))['finetune_10'] == 80
     images = [recipe.train_dataloader.dataset.indices for recipe in recipes]
     assert images[0] == images[1] != images[2]
     assert np.bincount(np.array(images[0]) % 10).tolist() == [100] * 10
     assert recipes[0].default_hooks.init.checkpoint is None
     assert recipes[2].default_hooks.init.checkpoint == str(tmp_path / 'mae_1' / 'epoch_12.pth')
     assert [recipe.randomness.seed for recipe in recipes] == [0, 0, 1]
+    assert [Path(recipe.work_dir).name for recipe in recipes] == ['random_0', 'mae_0', 'mae_1']
 
 
 def test_fine_tuning_scores_the_whole_test_set_and_a_part_on_the_way():
