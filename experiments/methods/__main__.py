@@ -18,7 +18,7 @@ from mmengine.logging import MMLogger
 from experiments.fashion_mnist import prepare_fashion_mnist
 from experiments.finetuning import finetune_accuracy
 from experiments.methods.report import POOLS, SCORES, write_results
-from experiments.methods.rows import CONFIGS, TITLES, Length, rows
+from experiments.methods.rows import CONFIGS, TITLES, Length, Row, put_encoder, rows
 from experiments.methods.runs import BATCH, train_row
 from experiments.scores import frozen_scores
 from experiments.wsp.rows import finetune_recipe
@@ -37,16 +37,16 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def score(checkpoint: Path, out: Path, seed: int) -> dict[str, dict[str, float]]:
+def score(checkpoint: Path, row: Row, out: Path, seed: int) -> dict[str, dict[str, float]]:
     """Percent of the test images that are right, on frozen features after the final norm, by pool and protocol."""
-    cfg = Config.fromfile(CONFIGS['graft'])  # every row has its encoder
+    cfg = put_encoder(Config.fromfile(CONFIGS['graft']), row)
     by_pool = {pool: frozen_scores(cfg, checkpoint, out / 'features', seed, pool) for pool in POOLS}
     return {pool: {score: found[score] for score in SCORES} for pool, found in by_pool.items()}
 
 
-def finetune(checkpoint: Path, out: Path, name: str, seed: int) -> float:
+def finetune(checkpoint: Path, row: Row, work_dir: Path, seed: int) -> float:
     """Percent of the test images that are right after fine-tuning."""
-    return 100 * finetune_accuracy(finetune_recipe(checkpoint, seed, out / 'finetune' / f'{name}_{seed}'))
+    return 100 * finetune_accuracy(put_encoder(finetune_recipe(checkpoint, seed, work_dir), row))
 
 
 def run_seed(out: Path, length: Length, seed: int, wanted: Sequence[str]) -> None:
@@ -57,9 +57,9 @@ def run_seed(out: Path, length: Length, seed: int, wanted: Sequence[str]) -> Non
             continue
         checkpoint = train_row(name, row, length, out, seed)
         if not frozen.is_file():
-            write_json(frozen, score(checkpoint, out, seed))
+            write_json(frozen, score(checkpoint, row, out, seed))
         if not tuned.is_file():
-            write_json(tuned, finetune(checkpoint, out, name, seed))
+            write_json(tuned, finetune(checkpoint, row, out / 'finetune' / f'{name}_{seed}', seed))
 
 
 def keep_length(out: Path, length: Length) -> None:

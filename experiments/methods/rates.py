@@ -17,7 +17,7 @@ from mmengine.logging import MMLogger
 
 from experiments.fashion_mnist import prepare_fashion_mnist
 from experiments.methods.report import POOLS
-from experiments.methods.rows import CONFIGS, TITLES, Length, Row, Step, rows
+from experiments.methods.rows import CONFIGS, TITLES, Length, Row, Step, put_encoder, rows
 from experiments.methods.runs import train_row
 from experiments.scores import settings_for
 from mm_graft.commands.running import guarded
@@ -50,9 +50,9 @@ def at_rate(row: Row, rate: float, length: Length) -> Row:
     return (*below, replace(last, options=(*last.options, f'optim_wrapper.optimizer.lr={rate:g}')))
 
 
-def score(checkpoint: Path, cache: Path, images: int) -> float:
+def score(checkpoint: Path, row: Row, cache: Path, images: int) -> float:
     """Percent of held-out training images that kNN names right, by the better of class token and mean of patches."""
-    cfg = Config.fromfile(CONFIGS['graft'])  # every row has its encoder
+    cfg = put_encoder(Config.fromfile(CONFIGS['graft']), row)
     train = cfg.train_dataloader.dataset
     train.indices = images
     cfg.test_dataloader = dict(dataset={**train, 'indices': -images})  # the last ones
@@ -71,7 +71,7 @@ def search(name: str, factors: Sequence[float], out: Path, length: Length) -> di
         if not path.is_file():
             changed = row if factor == 1 else at_rate(row, rate * factor, length)
             checkpoint = train_row(folder, changed, length, out / 'rates', SEED)
-            write_json(path, score(checkpoint, out / 'features', length.images))
+            write_json(path, score(checkpoint, row, out / 'features', length.images))
     start = f'score_{name}_at'
     known = {int(path.stem.removeprefix(start)): path for path in (out / 'rates').glob(f'{start}*.json')}
     return {'rate': rate, 'knn': {f'{percent / 100:g}': json.loads(known[percent].read_text())

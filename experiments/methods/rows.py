@@ -115,6 +115,13 @@ def rows(length: Length, out: Path) -> dict[str, Row]:
             if steps not in list(planned.values())[:index]}
 
 
+def put_encoder(cfg: Config, row: Row) -> Config:
+    """A config of the encoder that all rows have but ConMIM's, whose ViT has parameters of its own, with the row's."""
+    if row and row[-1].config == 'conmim':
+        cfg.model.backbone = {**Config.fromfile(CONFIGS['conmim']).model.backbone, 'out_type': 'cls_token'}
+    return cfg
+
+
 def stands_on_mae(row: Row) -> bool:
     """Whether a row's first training starts from MAE's encoder, or is that MAE itself."""
     return not row or row[0].on_mae

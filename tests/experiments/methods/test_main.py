@@ -3,12 +3,18 @@
 import json
 
 import pytest
+import torch
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmpretrain.registry import MODELS
 
 from benchmarks.step import TrainingStep
 from experiments.methods import __main__ as tool
 from experiments.methods import report, rows, runs
 from experiments.methods.rows import CONFIGS, TITLES, Length, Step, cost, epochs_of
+from experiments.wsp import rows as wsp
+from mm_graft.checkpoints import load_backbone
+from mm_graft.encoders import load_encoder
 
 LENGTH = Length(4, 1, 2, 512)
 COSTS = {'mae': 1.0, 'mocov3': 4.0, 'graft': 4.0, 'graft_anchored': 4.5, 'heads': 2.0, 'refined': 9.0, 'joint': 5.0,
@@ -34,9 +40,9 @@ def trained(monkeypatch):
 
     monkeypatch.setattr(runs, 'run_training', train)
     monkeypatch.setattr(runs, 'save_initial_weights', lambda cfg, folder, seed: folder / 'epoch_0.pth')
-    monkeypatch.setattr(tool, 'score', lambda checkpoint, out, seed: {
+    monkeypatch.setattr(tool, 'score', lambda checkpoint, row, out, seed: {
         'cls': dict.fromkeys(tool.SCORES, 60.0 + seed), 'avg': dict.fromkeys(tool.SCORES, 70.0)})
-    monkeypatch.setattr(tool, 'finetune', lambda checkpoint, out, name, seed: 80.0 + seed)
+    monkeypatch.setattr(tool, 'finetune', lambda checkpoint, row, work_dir, seed: 80.0 + seed)
     return asked
 
 
@@ -100,8 +106,8 @@ def test_a_graft_on_a_longer_mae_starts_from_the_one_that_is_scored_by_itself(tm
 
 def test_random_weights_are_those_that_the_seed_draws_and_nothing_is_trained(tmp_path, trained, monkeypatch):
     scored = []
-    monkeypatch.setattr(tool, 'score', lambda checkpoint, out, seed: scored.append(checkpoint.name) or {})
-    monkeypatch.setattr(tool, 'finetune', lambda checkpoint, out, name, seed: scored.append(checkpoint.name) or 0.0)
+    monkeypatch.setattr(tool, 'score', lambda checkpoint, row, out, seed: scored.append(checkpoint.name) or {})
+    monkeypatch.setattr(tool, 'finetune', lambda checkpoint, row, work_dir, seed: scored.append(checkpoint.name) or 0.0)
     tool.run_seed(tmp_path, LENGTH, 0, ['random'])
     assert (scored, trained) == (['epoch_0.pth'] * 2, [])
 
@@ -125,20 +131,40 @@ def test_a_score_that_is_missing_is_made_of_the_encoder_that_is_there(tmp_path, 
     tool.run_seed(tmp_path, LENGTH, 0, ['graft_images'])
     (tmp_path / 'finetuned_graft_images_0.json').unlink()
     begun = []
-    monkeypatch.setattr(tool, 'score', lambda checkpoint, out, seed: begun.append('score'))
+    monkeypatch.setattr(tool, 'score', lambda checkpoint, row, out, seed: begun.append('score'))
     monkeypatch.setattr(tool, 'finetune', lambda *given: begun.append(given) or 81.0)
     tool.run_seed(tmp_path, LENGTH, 0, ['graft_images'])
-    assert begun == [(tmp_path / 'graft_images_graft_0' / 'epoch_3.pth', tmp_path, 'graft_images', 0)]
+    assert begun == [(tmp_path / 'graft_images_graft_0' / 'epoch_3.pth', (Step('graft', 3), ),
+                      tmp_path / 'finetune' / 'graft_images_0', 0)]
     assert json.loads((tmp_path / 'finetuned_graft_images_0.json').read_text()) == 81.0
     assert len(trained) == 2
 
 
-def test_fine_tuning_starts_from_the_rows_encoder_in_a_folder_of_its_own(tmp_path, monkeypatch):
-    given = []
-    monkeypatch.setattr(tool, 'finetune_recipe', lambda *arguments: given.append(arguments))
-    monkeypatch.setattr(tool, 'finetune_accuracy', lambda cfg: 0.81)
-    assert tool.finetune(tmp_path / 'epoch_3.pth', tmp_path, 'graft_images', 2) == 81
-    assert given == [(tmp_path / 'epoch_3.pth', 2, tmp_path / 'finetune' / 'graft_images_2')]
+def test_fine_tuning_is_that_of_weak_supervision_with_the_rows_encoder(tmp_path, monkeypatch):
+    recipe = Config.fromfile(wsp.CONFIGS / 'finetune.py')
+    monkeypatch.setattr(tool, 'finetune_recipe', lambda *given: Config(dict(given=given, **recipe.to_dict())))
+    tuned = []
+    monkeypatch.setattr(tool, 'finetune_accuracy', lambda cfg: tuned.append(cfg) or 0.81)
+    for row in ((), (Step('graft', 1), ), (Step('conmim', 1), )):
+        assert tool.finetune(tmp_path / 'epoch_3.pth', row, tmp_path / 'tuned', 2) == 81
+    assert all(tuple(cfg.given) == (tmp_path / 'epoch_3.pth', 2, tmp_path / 'tuned') for cfg in tuned)
+    assert tuned[0].model == tuned[1].model == recipe.model
+    assert tuned[2].model.backbone == {**Config.fromfile(CONFIGS['conmim']).model.backbone, 'out_type': 'cls_token'}
+    assert tuned[2].model.head == recipe.model.head
+
+
+@pytest.mark.parametrize('name', [name for name in CONFIGS if name not in ('heads', 'refined')])
+def test_what_each_method_trains_can_be_scored_and_fine_tuned(tmp_path, name):
+    """All of the encoder's parameters are in the checkpoint, by name: otherwise this raises."""
+    cfg = Config.fromfile(CONFIGS[name])
+    init_default_scope(cfg.default_scope)
+    torch.save({'state_dict': MODELS.build(cfg.model).state_dict()}, tmp_path / 'a.pth')
+    row = (Step(name, 1), )
+    load_encoder(rows.put_encoder(Config.fromfile(CONFIGS['graft']), row), tmp_path / 'a.pth')
+    tuned = rows.put_encoder(Config.fromfile(wsp.CONFIGS / 'finetune.py'), row)
+    classifier = MODELS.build({**tuned.model, 'data_preprocessor': tuned.data_preprocessor})
+    load_backbone(classifier.backbone, tmp_path / 'a.pth')
+    assert classifier(torch.rand(2, 1, 20, 20)).shape == (2, 10)
 
 
 def test_results_of_another_length_are_not_mixed(tmp_path):

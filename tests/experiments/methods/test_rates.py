@@ -33,7 +33,7 @@ def test_a_rate_is_changed_in_the_last_training_alone():
 
 def test_every_factor_is_trained_once_and_all_stand_on_the_mae_of_its_own_rate(tmp_path, asked, monkeypatch):
     scores = iter([70.0, 71.0, 72.0, 60.0])
-    monkeypatch.setattr(rates, 'score', lambda checkpoint, cache, images: next(scores))
+    monkeypatch.setattr(rates, 'score', lambda checkpoint, row, cache, images: next(scores))
     found = rates.search('graft_images', (0.5, 1, 2), tmp_path, LENGTH)
     assert found == {'rate': 1.5e-3, 'knn': {'0.5': 70.0, '1': 71.0, '2': 72.0}}
     assert list(asked) == ['mae4_0', *(f'graft_images_at{percent}_graft_0' for percent in (50, 100, 200))]
@@ -54,4 +54,4 @@ def test_training_images_decide_that_are_not_among_those_of_the_search(tmp_path,
         return {'protocols': {'knn': {'top1': {'cls': 80.0, 'avg': 81.0}[settings.pool]}}}
 
     monkeypatch.setattr(rates, 'evaluate', evaluate)
-    assert rates.score(tmp_path / 'epoch_4.pth', tmp_path, 512) == 81.0
+    assert rates.score(tmp_path / 'epoch_4.pth', (), tmp_path, 512) == 81.0
