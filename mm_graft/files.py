@@ -3,6 +3,8 @@
 Only regular files are opened (symbolic links to them too): a pipe could block forever, a device never ends.
 """
 
+from __future__ import annotations
+
 import fcntl
 import hashlib
 import json
@@ -15,9 +17,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 LIMIT = 2**28  # bytes of a text; the list of ImageNet-21k with full paths has half of that
 JSON_LIMIT = 2**25  # bytes of a JSON file; as Python objects it may take twenty times as much memory
@@ -117,6 +120,24 @@ def read_lines(path: str | Path, limit: int = LINE_LIMIT) -> Iterator[bytes]:
             yield line
 
 
+def check_target(path: str | Path, *endings: str) -> None:
+    """Check that a file can be written at a path that ends in one of ``endings``, if there are any."""
+    if endings and not str(path).endswith(endings):
+        raise ValueError(f'{path}: the format follows the name; end it in {" or ".join(endings)}')
+    if Path(path).is_dir():
+        raise ValueError(f'{path} is a folder; name a file in it')
+    check_target_folder(Path(path).parent)
+
+
+def check_target_folder(path: str | Path) -> None:
+    """Check that files can be written into a folder, which may not exist yet."""
+    there = next(folder for folder in (Path(path), *Path(path).absolute().parents) if folder.exists())
+    if not there.is_dir():
+        raise ValueError(f'{path} cannot be written into: {there} is a file; name a folder')
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ValueError(f'{path} cannot be written into: {there} is read-only; name another folder')
+
+
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside ``path`` to write to; it is flushed to the disk and takes the name on success.
@@ -167,6 +188,7 @@ def atomic_folder(folder: str | Path) -> Iterator[Path]:
 
 def write_arrays(folder: Path, arrays: Mapping[str, np.ndarray], facts: dict) -> None:
     """Write a folder with arrays, facts about them, and checksums, as :func:`atomic_folder` does."""
+    import numpy as np
     with atomic_folder(folder) as part:
         for name, array in arrays.items():
             np.save(part / f'{name}.npy', array)
@@ -176,6 +198,7 @@ def write_arrays(folder: Path, arrays: Mapping[str, np.ndarray], facts: dict) ->
 
 def read_arrays(folder: Path, names: Iterable[str], mode: str) -> tuple[list[np.ndarray], dict]:
     """Arrays of a folder, mapped from the disk, and the facts; a ``ValueError`` if they are not as written."""
+    import numpy as np
     facts = read_small_json(folder / FACTS)
     written = facts.get(CHECKSUMS) if isinstance(facts, dict) else None
     if not isinstance(written, dict) or any(written.get(name) != sha256_of_file(folder / f'{name}.npy')

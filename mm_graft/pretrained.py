@@ -99,7 +99,8 @@ class PretrainedEncoder(nn.Module):
         return blocks[block - 1]
 
 
-def load_pretrained(path: str | Path, config: str | Config | None = None, branch: str = 'base') -> PretrainedEncoder:
+def load_pretrained(path: str | Path, config: str | Config | None = None, branch: str = 'base',
+                    resize: bool = False) -> PretrainedEncoder:
     """The encoder in a file, ready to use: three lines of Python, no runner.
 
     Args:
@@ -108,6 +109,7 @@ def load_pretrained(path: str | Path, config: str | Config | None = None, branch
             Face, timm or OpenCLIP beside them. What nobody says is assumed as the layout has it, and said.
         config: file or config with ``model.backbone``, which then counts instead.
         branch: ``'base'``, or ``'momentum'`` for the momentum encoder.
+        resize: interpolate positions to the image size of ``config``, if the file's are for another.
 
     Raises:
         mm_graft.checkpoints.CheckpointError: the file is unusable, or its architecture cannot be told.
@@ -115,7 +117,7 @@ def load_pretrained(path: str | Path, config: str | Config | None = None, branch
     cfg = (Config.fromfile(config) if isinstance(config, str | Path) else config) or config_of(path, branch)
     for key in ('init_cfg', 'frozen_stages'):
         cfg.model.backbone.pop(key, None)
-    return PretrainedEncoder(load_encoder(cfg, path, branch), str(path))
+    return PretrainedEncoder(load_encoder(cfg, path, branch, resize), str(path))
 
 
 def config_of(path: str | Path, branch: str = 'base') -> Config:

@@ -88,8 +88,8 @@ def locate(tensors: Mapping[str, object], branch: str = 'base', layout: str | No
     is_wrapped = all(name.startswith('module.') for name in names)
     place = wanted[0] if wanted else Place(layout, 'module.' if is_wrapped else '')
     if layout and layout != MMPRETRAIN and not LAYOUTS[layout].shows(below(names, place.root), only_shown=True):
-        raise ValueError(f'names such as {names[:3]} are not those of {LAYOUTS[layout].title}, some of which are like '
-                         f'{LAYOUTS[layout].shown_by}; name another layout')
+        raise ValueError(f'names such as {names[:3]} are not those of {LAYOUTS[layout].title}; name '
+                         'another layout, or none, and it is detected')
     return place
 
 

@@ -23,7 +23,7 @@ from mm_graft.checkpoints.layouts import BASE, Converted, StateDict, encoder_onl
 from mm_graft.checkpoints.localmim import plain_encoder
 from mm_graft.checkpoints.reading import CheckpointError, first_non_finite, parts_of, read_content
 from mm_graft.checkpoints.resize import Grid
-from mm_graft.files import atomic_write, sha256_of_file
+from mm_graft.files import atomic_write, check_target, sha256_of_file
 from mm_graft.version import __version__
 
 SUFFIXES = ('.pth', '.safetensors')
@@ -123,6 +123,9 @@ def publish_file(origin: Origin, folder: str | Path, name: str, suffix: str = '.
     _check_target(Path(folder, name + suffix), origin.path)
     model, record, _ = origin.read()
     encoder = encoder_only(model)
+    if plain and not any(name.startswith('tap_norms.') for name in encoder.backbone):
+        raise ValueError(f"{origin.path}: plain=True (--plain) is for LocalMIM's encoders, and this one has no norms "
+                         'of taps; leave it out')
     encoder = plain_encoder(encoder) if plain else encoder
     record |= {'to': MMPRETRAIN, 'dropped': {**record['dropped'], **encoder.dropped}}
     tensors = {BASE + key: tensor for key, tensor in encoder.backbone.items()}
@@ -165,10 +168,7 @@ def read_provenance(path: str | Path) -> dict | None:
 
 def _check_target(path: str | Path, source: str | Path) -> None:
     """Check that a file can be written in a known format, over nothing that would be lost."""
-    if Path(path).suffix not in SUFFIXES:
-        raise ValueError(f'{path}: the format follows the name; end it in one of {SUFFIXES}')
-    if file := next((folder for folder in Path(path).parents if folder.is_file()), None):
-        raise ValueError(f'{path} cannot be written: {file} is a file; name a folder')
+    check_target(path, *SUFFIXES)
     if not Path(path).is_file():
         return
     if any(Path(path).samefile(part) for part in parts_of(source)):

@@ -4,7 +4,16 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from mm_graft.commands.arguments import add_encoder, add_overrides, at_least_one, check_files, device, positive, whole
+from mm_graft.commands.arguments import (
+    add_encoder,
+    add_overrides,
+    at_least_one,
+    check_files,
+    device,
+    positive,
+    target_folder,
+    whole,
+)
 from mm_graft.commands.configs import AnalyzedModel, add_checkpoint, config_for, run_name
 from mm_graft.commands.labeled import add_labeled, use_labeled
 
@@ -15,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--also', nargs='+', action='append', default=[], metavar='[CONFIG] CHECKPOINT',
                         help='another one in the same figure; may be repeated')
     parser.add_argument('--names', nargs='+', help='in the figure, in order (default: those of configs or runs)')
-    parser.add_argument('--out', type=Path, default=Path('work_dirs/analysis'), help='folder of JSON and figure')
+    parser.add_argument('--out', type=target_folder, default='work_dirs/analysis', help='folder of JSON and figure')
     add_encoder(parser)
     parser.add_argument('--batch-size', type=at_least_one, default=32, help='images at once')
     parser.add_argument('--seed', type=whole, default=0, help='of what is random: order of the images, masks, t-SNE')

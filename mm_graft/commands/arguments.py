@@ -8,8 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
+from mm_graft.files import check_target, check_target_folder
 from mm_graft.spelling import did_you_mean
 
+PICTURES = '.png', '.pdf', '.svg', '.jpg'
 PAIRS = {')': '(', ']': '['}
 
 
@@ -129,6 +131,24 @@ def device(text: str) -> str:
     if re.fullmatch(r'cpu|(cuda|mps|xpu|npu|mlu)(:\d+)?', text):
         return text
     raise argparse.ArgumentTypeError(f'expected cpu, cuda, cuda:N, mps or another device of PyTorch, got {text!r}')
+
+
+def target(*endings: str) -> Callable[[str], Path]:
+    """A file to write, whose name ends in one of ``endings``, for ``add_argument(type=…)``."""
+    return lambda text: _checked(text, lambda: check_target(text, *endings))
+
+
+def target_folder(text: str) -> Path:
+    """A folder to write into, for ``add_argument(type=…)``."""
+    return _checked(text, lambda: check_target_folder(text))
+
+
+def _checked(text: str, check: Callable[[], None]) -> Path:
+    try:
+        check()
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return Path(text)
 
 
 def _number(text: str, kind: Callable[[str], float], fits: Callable[[float], bool], expected: str) -> float:

@@ -7,7 +7,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mm_graft.commands.arguments import add_overrides, at_least_one, check_files, device, whole
+from mm_graft.commands.arguments import (
+    add_overrides,
+    at_least_one,
+    check_files,
+    device,
+    target,
+    target_folder,
+    whole,
+)
 from mm_graft.commands.configs import check_folders, content_root, load_config
 
 if TYPE_CHECKING:
@@ -31,15 +39,17 @@ def loader_arguments(parser: argparse.ArgumentParser) -> None:
     """Which images, and how many."""
     parser.add_argument('config', help='config file')
     parser.add_argument('--images', type=at_least_one, default=300, metavar='N', help='how many to load')
-    parser.add_argument('--folder', type=Path, help="JPEGs to use instead of the config's data")
-    parser.add_argument('--synthetic', action='store_true', help='make 500×375 JPEGs and use them instead')
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument('--folder', type=Path, help="JPEGs to use instead of the config's data")
+    instead.add_argument('--synthetic', action='store_true', help='make 500×375 JPEGs and use them instead')
     parser.add_argument('--workers', type=whole, default=0, metavar='N', help='also run a loader with N processes')
     _add_result(parser)
 
 
 def table_arguments(parser: argparse.ArgumentParser) -> None:
     """Which methods, at which size."""
-    parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='where speed.json and speed.md go')
+    parser.add_argument('--out', type=target_folder, required=True, metavar='DIR',
+                        help='where speed.json and speed.md go')
     parser.add_argument('--methods', nargs='+', choices=METHODS, default=list(METHODS), metavar='METHOD',
                         help=f'of {", ".join(METHODS)}')
     parser.add_argument('--width', choices=('tiny', 'small', 'base'), default='base', help='of the ViT')
@@ -107,7 +117,7 @@ def _add_measuring(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_result(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('--json', type=Path, metavar='F', help='also write the result there')
+    parser.add_argument('--json', type=target('.json'), metavar='F.json', help='also write the result there')
     add_overrides(parser)
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from mm_graft.commands.arguments import check_files
+from mm_graft.commands.arguments import PICTURES, check_files, target
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -10,7 +10,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('runs', nargs='+', help='folders of `mm_graft evaluate --out`')
     parser.add_argument('--kept', nargs='+', metavar='RUN', help='the same encoders on the images that they should not '
                         'forget, in the same order; the first of both lists are the weights of the start')
-    parser.add_argument('--plot', help='picture to write')
+    parser.add_argument('--plot', type=target(*PICTURES), help='picture to write (png, pdf, svg, jpg)')
 
 
 def check(args: argparse.Namespace) -> None:

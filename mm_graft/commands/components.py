@@ -1,7 +1,7 @@
 """Errors of building from a config, in its own terms: which key, which class, what was meant."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import cache
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mm_graft.commands.overrides import RUNNER_KEYS
-from mm_graft.nested import nodes
+from mm_graft.nested import nodes, value_at
 from mm_graft.registry import all_registries, registered
 from mm_graft.spelling import did_you_mean
 
@@ -24,6 +24,7 @@ NO_OPTIONS = re.compile(r'^(\w+)\(\) takes no arguments')
 UNKNOWN = re.compile(r'^(\S+) is not in the \S+::(.+?) registry')
 LATE = {r'optim_wrapper\.optimizer': host.OPTIMIZERS, r'param_scheduler(\.\d+)?': host.PARAM_SCHEDULERS,
         r'(custom|default)_hooks\.\w+': host.HOOKS}
+TRAINING = 'model', 'train_dataloader', 'train_cfg', 'optim_wrapper'  # what a training cannot do without
 WANTED = {bool: 'True or False', int: 'a whole number', float: 'a number'}  # what no text is
 NEAR = 0.8  # of 1: so alike are a name and its misspelling
 
@@ -46,6 +47,14 @@ def explained(cfg: Config) -> Iterator[None]:
         if message is None:
             raise
         raise ValueError(message) from error
+
+
+def check_needed(cfg: Config, keys: Sequence[str]) -> None:
+    """Check that a config has the settings that a command cannot do without."""
+    for key in keys:
+        if not isinstance(value_at(cfg, key), dict):
+            raise ValueError(f'{key} is {value_at(cfg, key)!r}, and this command needs a dict of settings there; look '
+                             'at the config and --cfg-options')
 
 
 def check_types(cfg: Config) -> None:
@@ -113,7 +122,7 @@ def unknown_option(cfg: Config, kind: str | None, option: str | None = None) -> 
                     for found in registered(part.get('type')) if isinstance(found, type))]
     for place, part in meant or (given if option else ()):
         refused = option or next(key for key in part if key not in ('type', '_scope_'))
-        default = DataLoader if place.endswith('_dataloader') else kind
+        default = DataLoader if place.endswith('_dataloader') else kind or place.rsplit('.', 1)[-1]
         return _no_option(place, refused, registered(part.get('type')) or [default])
     return None
 

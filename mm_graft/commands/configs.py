@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from mmengine.config import Config
 
+SUFFIXES = '.py', '.json'
 CONTENT = ('configs', 'tools', 'benchmarks')
 CHECKPOINT_KEY = re.compile(
     r'(^|\.)load_from$|^(default|custom)_hooks\.\w+\.checkpoint$|\.init_cfg(\.\d+)?\.checkpoint$')
@@ -49,6 +50,9 @@ def find_config(name: str) -> Path:
             if path.suffix in ('.yaml', '.yml'):
                 raise ValueError(f'config {name} is YAML, which can call functions unseen when MMEngine reads it; '
                                  'write it as .py or .json')
+            if path.is_file() and path.suffix not in SUFFIXES:
+                raise ValueError(f'{name} does not end in {" or ".join(SUFFIXES)}, so it is no config; a run writes '
+                                 'its own beside its checkpoints')
             if path.is_file():
                 return path
     names = [str(path.relative_to(root / 'configs').with_suffix('')) for path in sorted(root.glob('configs/*/**/*.py'))

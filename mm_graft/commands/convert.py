@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mm_graft.commands.arguments import add_encoder, add_overrides, at_least_one, check_files
+from mm_graft.commands.arguments import add_encoder, add_overrides, at_least_one, check_files, target, target_folder
 from mm_graft.commands.configs import add_checkpoint, config_for
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def layout(args: argparse.Namespace, inputs: None) -> None:
 def publish_arguments(parser: argparse.ArgumentParser) -> None:
     """From which file to which folder and name."""
     parser.add_argument('source', help='checkpoint file')
-    parser.add_argument('folder', help='where to put NAME-HASH.pth')
+    parser.add_argument('folder', type=target_folder, help='where to put NAME-HASH.pth')
     parser.add_argument('--name', help='how the new name begins (default: that of the source)')
     _add_origin(parser)
     parser.add_argument('--plain', action='store_true', help="LocalMIM's last tap norm becomes the final norm")
@@ -73,7 +73,7 @@ def publish(args: argparse.Namespace, inputs: None) -> None:
 def onnx_arguments(parser: argparse.ArgumentParser) -> None:
     """Which encoder, to which file."""
     add_checkpoint(parser)
-    parser.add_argument('target', help='new file, .onnx')
+    parser.add_argument('target', type=target('.onnx'), help='new file, .onnx')
     add_encoder(parser)
     add_overrides(parser)
 

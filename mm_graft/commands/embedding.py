@@ -15,9 +15,11 @@ from mmengine.config import Config
 
 from mm_graft.analysis.reconstruction import read_readable
 from mm_graft.checkpoints import CheckpointError
+from mm_graft.checkpoints.digest import of_tensors
 from mm_graft.evaluation.datasets import extensions_of, reading_of
 from mm_graft.files import atomic_write
 from mm_graft.image_folders import list_images
+from mm_graft.nested import value_at
 from mm_graft.pretrained import PretrainedEncoder, Tokens
 from mm_graft.progress import Progress
 
@@ -49,7 +51,7 @@ def embed(encoder: PretrainedEncoder, folder: str, out: Path, pool: str | None, 
     parts = Path(f'{out}.parts')
     files = [(name, (status := os.stat(Path(images.root) / name)).st_size, status.st_mtime_ns) for name in images.names]
     key = sha256(json.dumps([encoder.source, fingerprint(encoder), images.root, files, pool, block,
-                             batch_size, reading]).encode()).hexdigest()[:16]
+                             batch_size, reading, repr(value_at(cfg, 'model.backbone'))]).encode()).hexdigest()[:16]
     parts = parts / key
     parts.mkdir(parents=True, exist_ok=True)
     step = PART * batch_size
@@ -67,9 +69,8 @@ def embed(encoder: PretrainedEncoder, folder: str, out: Path, pool: str | None, 
 
 
 def fingerprint(encoder: PretrainedEncoder) -> str:
-    """Something that other weights do not have."""
-    return sha256(b''.join(parameter.detach().cpu().float().sum().numpy().tobytes()
-                           for parameter in encoder.parameters())).hexdigest()
+    """Something that no other weights or normalization have."""
+    return of_tensors({name: tensor.cpu() for name, tensor in (*encoder.named_parameters(), *encoder.named_buffers())})
 
 
 def encode_names(encoder: PretrainedEncoder, root: str, names: list[str], pool: str | None, block: int | None,

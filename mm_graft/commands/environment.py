@@ -96,7 +96,8 @@ def check_space(folder: str | Path = '.') -> list[Check]:
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free
-    checks = [Check('disk', f'{free / 2**30:.1f} GiB free at {place}', free > DISK and os.access(place, os.W_OK),
+    checks = [Check('disk', f'{free / 2**30:.1f} GiB free at {place}',
+                    free > DISK and place.is_dir() and os.access(place, os.W_OK),
                     'a run keeps three checkpoints (ViT-B: 1.5 GB each, with optimizer and teacher); make room, or '
                     'choose another --work-dir that you may write to')]
     if Path('/dev/shm').is_dir():

@@ -13,6 +13,7 @@ from mm_graft.commands.arguments import (
     device,
     positive,
     share,
+    target_folder,
     whole,
 )
 from mm_graft.commands.configs import add_checkpoint, config_for
@@ -41,13 +42,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_labeled(parser)
     parser.add_argument('--protocols', nargs='+', default=['knn', 'linear', 'fewshot-1'], choices=PROTOCOLS,
                         help='what to measure, see docs/evaluation.md')
-    parser.add_argument('--out', help='folder for report.json, report.txt and report.png')
+    parser.add_argument('--out', type=target_folder, help='folder for report.json, report.txt and report.png')
     add_encoder(parser)
     parser.add_argument('--pool', choices=('cls', 'avg'), default='cls', help='class token, or mean over the patches')
     parser.add_argument('--no-final-norm', action='store_true', help='features as they leave the last block')
     parser.add_argument('--crop-share', type=share, metavar='S', help='share of the short edge that the test transform '
                         'keeps (default: 224 / 256; CLIP: 1)')
-    parser.add_argument('--cache', default='work_dirs/features', help='folder of extracted features')
+    parser.add_argument('--cache', type=target_folder, default='work_dirs/features',
+                        help='folder of extracted features')
     parser.add_argument('--batch-size', type=at_least_one, default=256, help='images encoded at once')
     parser.add_argument('--workers', type=whole, default=2, help='processes that read images')
     parser.add_argument('--device', type=device, help='of the encoder (default: a GPU where there is one)')
@@ -73,9 +75,10 @@ def add_protocol_arguments(parser: argparse.ArgumentParser) -> None:
                         'as the authors do; labeled in the report')
     parser.add_argument('--lr-as-released', type=at_least_one, metavar='WORLD_SIZE', help="linear: the authors' scale "
                         'of the learning rates, too large by this factor')
-    parser.add_argument('--fewshot-list', help='fewshot-1: file of images, see `mm_graft split`')
-    parser.add_argument('--fewshot-share', type=share, default=0.01, help='fewshot-1: share to draw without a list')
-    parser.add_argument('--fewshot-per-class', type=at_least_one, help='fewshot-1: images a class instead of a share')
+    fewshot = parser.add_mutually_exclusive_group()
+    fewshot.add_argument('--fewshot-list', help='fewshot-1: file of images, see `mm_graft split`')
+    fewshot.add_argument('--fewshot-share', type=share, default=0.01, help='fewshot-1: share to draw without a list')
+    fewshot.add_argument('--fewshot-per-class', type=at_least_one, help='fewshot-1: images a class instead of a share')
     parser.add_argument('--shots', type=at_least_one, nargs='+', default=[1, 2, 5],
                         help='shots: images a class; the first is the headline')
     parser.add_argument('--class-embeddings', metavar='FILE', help='zero-shot: names and embeddings of the classes, '
@@ -91,8 +94,9 @@ def check(args: argparse.Namespace) -> Config:
         raise ValueError('--class-embeddings FILE and --protocols zero-shot belong together; give both')
     for name, protocols in OF_PROTOCOLS.items():
         if getattr(args, name) != args.parser.get_default(name) and not set(protocols) & set(args.protocols):
-            raise ValueError(f'--{name.replace("_", "-")} is for {" and ".join(protocols)}, and --protocols has none '
-                             'of them; leave it out, or add one')
+            raise ValueError(f'--{name.replace("_", "-")} is for {", ".join(protocols)}, and --protocols is '
+                             f'{", ".join(args.protocols)}; leave it out, or add one of these')
+    check_files('few-shot list', *filter(None, [args.fewshot_list]))
     cfg = config_for(args.checkpoint, args.config, args.cfg_options)
     cfg.crop_share = args.crop_share
     learns = set(args.protocols) != {'zero-shot'}

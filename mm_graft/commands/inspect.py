@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mm_graft.commands.arguments import add_overrides, at_least_one, positive
+from mm_graft.commands.arguments import PICTURES, add_overrides, at_least_one, positive, target
 from mm_graft.commands.configs import load_config
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ MARKS = {True: 'ok', False: 'WRONG', None: ''}
 def params_arguments(parser: argparse.ArgumentParser) -> None:
     """Which config, and how much of it."""
     parser.add_argument('config', help='config file')
-    parser.add_argument('--json', type=Path, metavar='F', help='also write one JSON row per parameter')
+    parser.add_argument('--json', type=target('.json'), metavar='F.json', help='also write one JSON row per parameter')
     parser.add_argument('--all', action='store_true', help='one line per parameter instead of a summary')
     add_overrides(parser)
 
@@ -36,8 +36,9 @@ def check(args: argparse.Namespace) -> Config:
 def params(args: argparse.Namespace, cfg: Config) -> None:
     """Print the table."""
     from mm_graft.analysis.param_table import build_on_meta, parameter_table
-    from mm_graft.commands.components import check_options, check_types, explained
+    from mm_graft.commands.components import check_needed, check_options, check_types, explained
     from mm_graft.evaluation.report import write_json
+    check_needed(cfg, ('model', 'optim_wrapper'))
     check_types(cfg)
     with explained(cfg):
         table = parameter_table(*build_on_meta(cfg))
@@ -71,7 +72,8 @@ def _summary(table: list[dict]) -> PrettyTable:
 def schedule_arguments(parser: argparse.ArgumentParser) -> None:
     """Which config, to which picture."""
     parser.add_argument('config', help='config file')
-    parser.add_argument('--out', type=Path, required=True, metavar='F.png', help='picture to write (png, pdf, svg)')
+    parser.add_argument('--out', type=target(*PICTURES), required=True, metavar='F.png',
+                        help='picture to write (png, pdf, svg, jpg)')
     parser.add_argument('--iters-per-epoch', type=at_least_one, default=ITERS_PER_EPOCH, metavar='N',
                         help='images / batch size; the data set is not built, so it is taken as %(default)s by default')
     parser.add_argument('--seconds-per-step', type=positive, metavar='S', help='of the unfrozen run, as measured by '
@@ -82,8 +84,9 @@ def schedule_arguments(parser: argparse.ArgumentParser) -> None:
 def schedule(args: argparse.Namespace, cfg: Config) -> None:
     """Draw, and print when depths freeze."""
     from mm_graft.analysis.schedule_plot import draw, simulate
-    from mm_graft.commands.components import check_types, explained
+    from mm_graft.commands.components import check_needed, check_types, explained
     from mm_graft.engine.freezing.freezeout_savings import run_cost
+    check_needed(cfg, ('model', 'optim_wrapper'))
     check_types(cfg)
     with explained(cfg):
         simulated = simulate(cfg, args.iters_per_epoch)

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from mm_graft.commands.launchers import slurm_to_torch
+from mm_graft.commands.launchers import VARIABLES, slurm_to_torch
 from mm_graft.commands.messages import INPUT_ERRORS, one_line
 from mm_graft.process_group import leave_group
 
@@ -23,12 +23,16 @@ if TYPE_CHECKING:
 MINUTES = 5.0  # for which the processes wait for each other
 SECONDS_TO_TELL = 30.0  # for which one that fails tries to tell the others
 TOGETHER = ('pytorch', 'slurm')  # launchers
+STARTED_BY = {'pytorch': 'torchrun (tools/dist_train.sh)', 'slurm': 'srun (tools/slurm_train.sh)', 'mpi': 'mpirun'}
 CAME, FAILED, READ, DONE = 'came', 'failed', 'read', 'done'
 _held = []  # stores: the main process's is the server, until it ends
 
 
 def meet(launcher: str) -> None:
     """Wait until all processes of the launcher have reached this call."""
+    if launcher in VARIABLES and not {VARIABLES[launcher].rank, VARIABLES[launcher].local_rank, 'RANK'} & {*os.environ}:
+        raise ValueError(f'--launcher {launcher}, but this process was not started by {STARTED_BY[launcher]}, which '
+                         f'sets {VARIABLES[launcher].rank}; start it so, or leave --launcher out')
     if not starts_several(launcher):
         return
     rank, world, deadline = own_place(), int(os.environ['WORLD_SIZE']), time.monotonic() + 60 * MINUTES

@@ -80,7 +80,8 @@ def _component(error: BaseException) -> str:
         elif frame.f_code.co_name == 'build_dataloader':
             building = {}  # the loop that builds it has other settings
     ours = frames and frames[-1].f_globals.get('__name__', '').startswith('mm_graft.')
-    if 'type' not in building or (ours and traceback.extract_tb(error.__traceback__)[-1].line.startswith('raise')):
+    told = ours and traceback.extract_tb(error.__traceback__)[-1].line.startswith('raise')
+    if told or not isinstance(building, dict) or 'type' not in building:
         return ''
     kind = building['type']
     given = ', '.join(f'{key}={reprlib.repr(value)}' for key, value in building.items()

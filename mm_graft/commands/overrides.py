@@ -60,6 +60,7 @@ def apply(cfg: Config, path: Path | None, options: Mapping[str, object]) -> tupl
         notes.append(f'which sets {", ".join(derived_keys)}')
     for key, value in inner.items():
         check_place(derived, key)
+        check_replaced(derived, key, value)
         notes.append(f'{key} = {value!r} (command line; otherwise {shorten(repr(value_at(derived, key)), 80)})')
     derived.merge_from_dict(inner)
     return derived, notes
@@ -134,6 +135,18 @@ def check_place(cfg: Config, key: str) -> None:
         else:
             raise ValueError(f'--cfg-options {key}: `{".".join(passed)}` is {node or None!r} and has no `{part}`')
         passed.append(part)
+
+
+def check_replaced(cfg: Config, key: str, value: object) -> None:
+    """Check that a key that is set is read, and that no settings are replaced by what cannot be any."""
+    own = 'model.data_preprocessor'
+    if key.split('.')[0] == 'data_preprocessor' and value_at(cfg, own):
+        raise ValueError(f'--cfg-options {key} would change nothing: the model has a data_preprocessor of its own; set '
+                         f'model.{key}')
+    old = value_at(cfg, key)
+    if hasattr(old, 'items') and 'type' in old and not (value is None or isinstance(value, dict | list | tuple)):
+        raise ValueError(f'--cfg-options {key}={value}: it is a {old["type"]} with settings, not {_kind(value)}; set '
+                         f'{key}.type, or its settings one by one')
 
 
 def _kind(value: object) -> str:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mm_graft.commands.arguments import at_least_one, share, whole
+from mm_graft.commands.arguments import at_least_one, check_files, share, target, whole
 from mm_graft.commands.configs import load_config
 
 if TYPE_CHECKING:
@@ -16,16 +16,17 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The data, and how many of them."""
     parser.add_argument('source', help='a config (its training set is used), or a folder with one folder a class')
-    parser.add_argument('out', help='the list: `path label` lines, readable as `ann_file`')
+    parser.add_argument('out', type=target(), help='the list: `path label` lines, readable as `ann_file`')
     how = parser.add_mutually_exclusive_group(required=True)
     how.add_argument('--share', type=share, help='share of each class: 0.01 or 0.1')
     how.add_argument('--per-class', type=at_least_one, help='images of each class')
     how.add_argument('--from-list', help="a public list of file names, such as SimCLR's")
-    parser.add_argument('--seed', type=whole, default=0, help='of the draw')
+    parser.add_argument('--seed', type=whole, default=0, help='of the draw, if there is one')
 
 
 def check(args: argparse.Namespace) -> Path | Config:
     """The folder, or the config."""
+    check_files('list', *filter(None, [args.from_list]))
     return Path(args.source) if Path(args.source).is_dir() else load_config(args.source)
 
 

@@ -6,9 +6,10 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
-from mm_graft.commands.arguments import add_launcher, add_overrides
+from mm_graft.commands.arguments import add_launcher, add_overrides, target
 from mm_graft.commands.configs import add_checkpoint, check_folders, config_for, run_name
 from mm_graft.commands.meeting import meet, telling_others
+from mm_graft.files import check_target_folder
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -18,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """OpenMMLab's flags."""
     add_checkpoint(parser)
     parser.add_argument('--work-dir', help='folder for logs (default: work_dirs/<name of the config>)')
-    parser.add_argument('--out', help='file for the predictions (.pkl)')
+    parser.add_argument('--out', type=target('.pkl', '.pickle'), help='file for the predictions (.pkl)')
     add_overrides(parser)
     add_launcher(parser)
 
@@ -33,6 +34,7 @@ def check(args: argparse.Namespace) -> Config:
     cfg.launcher, cfg.load_from = args.launcher, args.checkpoint
     given = cfg.get('work_dir') if args.config else None  # a checkpoint does not choose where files are written
     cfg.work_dir = args.work_dir or given or f'work_dirs/{run_name(cfg, args.checkpoint)}'
+    check_target_folder(cfg.work_dir)
     return cfg
 
 
@@ -51,7 +53,7 @@ def run(args: argparse.Namespace, cfg: Config) -> None:
         runner = build_runner(cfg)
         if args.out:
             from mmengine.evaluator import DumpResults
-            runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
+            runner.test_evaluator.metrics.append(DumpResults(out_file_path=str(args.out)))
         runner.register_hook(ClassNamesHook('test_dataloader'))
         runner.register_hook(StrictLoadHook(complete=True))
         runner.test()

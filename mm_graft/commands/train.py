@@ -13,6 +13,7 @@ from mm_graft.commands.configs import check_paths, load_config, set_init
 from mm_graft.commands.meeting import meet, telling_others
 from mm_graft.commands.messages import INPUT_ERRORS, ReportedError
 from mm_graft.commands.trackers import add_trackers, set_trackers
+from mm_graft.files import check_target_folder
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -43,6 +44,7 @@ def check(args: argparse.Namespace) -> tuple[Config, list[str]]:
         notes.append(share_batch(cfg, asked))
     scale_by_effective_batch(cfg)
     check_paths(cfg)
+    check_target_folder(cfg.work_dir)
     return cfg, notes
 
 
@@ -50,7 +52,7 @@ def run(args: argparse.Namespace, inputs: tuple[Config, list[str]]) -> None:
     """Train; an error up to the end of the first iteration is one of the inputs."""
     cfg, notes = inputs
     from mm_graft.commands.agreement import check_agreement
-    from mm_graft.commands.components import check_options, check_types, explained
+    from mm_graft.commands.components import TRAINING, check_needed, check_options, check_types, explained
     from mm_graft.commands.data_checks import ClassNamesHook
     from mm_graft.commands.run_checks import BatchSizeHook, check_data
     from mm_graft.commands.run_defaults import settle_log
@@ -60,6 +62,7 @@ def run(args: argparse.Namespace, inputs: tuple[Config, list[str]]) -> None:
     from mm_graft.engine.reliability.strict_load_hook import StrictLoadHook, initialize_strictly
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     with telling_others(args.launcher):
+        check_needed(cfg, TRAINING)
         check_types(cfg)
         guard_config(cfg)
     meet(args.launcher)

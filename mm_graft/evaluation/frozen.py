@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from logging import WARNING
 from pathlib import Path
 
 import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dist import all_gather_object, barrier, broadcast_object_list, get_rank, get_world_size, is_main_process
+from mmengine.logging import print_log
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -129,8 +131,16 @@ class Evaluation:
         num_classes = max(len(class_names(self.sets[0])), int(train.labels.max()) + 1, int(test.labels.max()) + 1)
         missing = sorted(set(test.labels.tolist()) - set(train.labels.tolist()))
         if missing:
+            known = class_names(self.sets[0])
+            missing = [known[label] if label < len(known) else label for label in missing]
             raise ValueError(f'classes {missing[:10]} have test but no training images; give training images of each '
                              'class')
+        if len(set(train.labels.tolist())) == 1:
+            raise ValueError(f'all {len(train.labels)} training images are of one class; give at least two classes to '
+                             'tell apart')
+        if train.digest == test.digest:
+            print_log('the test images are the training images, so that scores say nothing about other images',
+                      logger='current', level=WARNING)
         names = image_names(self.sets[0])
         tensors = (tensor.to(self.settings.device) for part in (train, test) for tensor in (part.features, part.labels))
         return FrozenData(*tensors, num_classes, [names[index] for index in train.indices.tolist()])

@@ -140,3 +140,8 @@ def test_a_run_is_not_written_over_but_another_conversion_is(source, tmp_path):
     (tmp_path / 'a.pth').write_bytes(b'no checkpoint')
     for to in ('timm', 'mae'):
         assert convert_file(Origin(source), tmp_path / 'a.pth', to)['to'] == to
+
+
+def test_plain_is_for_encoders_with_taps(source, tmp_path):
+    with pytest.raises(ValueError, match=r'--plain.* has no norms of taps; leave it out'):
+        publish_file(Origin(source), tmp_path, 'x', plain=True)

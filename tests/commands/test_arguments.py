@@ -11,6 +11,8 @@ from mm_graft.commands.arguments import (
     device,
     positive,
     share,
+    target,
+    target_folder,
     whole,
 )
 from mm_graft.commands.main import build_parser
@@ -107,3 +109,52 @@ def test_files_must_exist_but_addresses_need_not(tmp_path):
     check_files('picture', str(tmp_path), 'https://host/a.png')
     with pytest.raises(FileNotFoundError, match=r'picture no/where\.png does not exist'):
         check_files('picture', str(tmp_path), 'no/where.png')
+
+
+WRITTEN = {'out', 'json', 'plot', 'cache', 'target', 'folder'}
+CHECKED_LATER = {'mm_graft convert layout target'}  # a file or a folder, as --to has it
+
+
+def written_by_commands():
+    """Places that commands write to: program and option → reader of its argument."""
+    read = ('mm_graft benchmark loader', 'mm_graft inspect doctor')  # a folder of images; a switch
+    return {f'{parser.prog} {action.dest}': action.type for parser in parsers(build_parser())
+            for action in parser._actions if action.dest in WRITTEN
+            and not (parser.prog in read and action.dest in ('folder', 'json') and action.type is not target)}
+
+
+@pytest.mark.parametrize('place', sorted(written_by_commands().keys() - CHECKED_LATER))
+def test_no_command_writes_below_a_file_or_over_one_of_another_kind(place, tmp_path):
+    file, reader = tmp_path / 'config.py', written_by_commands()[place]
+    file.write_text('lr = 1')
+    with pytest.raises(argparse.ArgumentTypeError, match=r'config\.py is a file|the format follows the name'):
+        reader(str(file / 'x') if place == 'mm_graft split out' else str(file))
+
+
+def test_targets_have_an_ending_and_folders_above_them(tmp_path):
+    assert target('.npz', '.parquet')(f'{tmp_path}/new/a.npz') == tmp_path / 'new/a.npz'
+    assert target()(f'{tmp_path}/list') == tmp_path / 'list'
+    assert target_folder(f'{tmp_path}/new/er') == tmp_path / 'new/er'
+    (tmp_path / 'file').write_text('')
+    for reader, text, message in (
+            (target('.npz', '.parquet'), 'a.csv', r'end it in \.npz or \.parquet'), (target(), 'file/a', 'is a file'),
+            (target('.json'), 'file/a.json', 'is a file; name a folder'), (target(), '', 'is a folder; name a file in'),
+            (target_folder, 'file', 'is a file; name a folder'), (target_folder, 'file/a', 'is a file; name a folder')):
+        with pytest.raises(argparse.ArgumentTypeError, match=message):
+            reader(f'{tmp_path}/{text}')
+
+
+def test_what_may_not_be_written_to_is_said_before_anything_is_computed(tmp_path, monkeypatch):
+    monkeypatch.setattr('os.access', lambda path, mode: False)  # of a read-only disk, which root has too
+    with pytest.raises(argparse.ArgumentTypeError, match='is read-only; name another folder'):
+        target_folder(f'{tmp_path}/new')
+
+
+@pytest.mark.parametrize('words', [
+    ['evaluate', 'a.pth', '--fewshot-share', '0.5', '--fewshot-per-class', '2'],
+    ['evaluate', 'a.pth', '--fewshot-list', 'x', '--fewshot-per-class', '2'],
+    ['benchmark', 'loader', 'a.py', '--folder', 'x', '--synthetic']])
+def test_of_two_options_for_one_thing_none_is_passed_over(words, capsys):
+    with pytest.raises(SystemExit):
+        build_parser().parse_args(words)
+    assert 'not allowed with argument' in capsys.readouterr().err

@@ -9,7 +9,14 @@ from torch import Tensor
 import mm_graft.engine
 import mm_graft.models  # noqa: F401
 from mm_graft.commands import overrides
-from mm_graft.commands.components import check_options, check_types, explained, misspelled, options_of
+from mm_graft.commands.components import (
+    check_needed,
+    check_options,
+    check_types,
+    explained,
+    misspelled,
+    options_of,
+)
 from tests.tiny import VIT
 
 ROOT = Path(__file__).parents[2]
@@ -158,3 +165,10 @@ def test_what_torch_the_host_and_we_register_is_known(cfg):
 def test_what_nobody_registers_is_named_before_anything_is_built(cfg, message):
     with pytest.raises(ValueError, match=message):
         check_types(Config(cfg) if isinstance(cfg, dict) else cfg)
+
+
+@pytest.mark.parametrize('value', [None, 5, [1]])
+def test_what_a_command_cannot_do_without_is_named(value):
+    check_needed(Config(dict(model=dict(type='MAE'))), ('model', ))
+    with pytest.raises(ValueError, match=r'train_cfg is .*, and this command needs a dict'):
+        check_needed(Config(dict(model={}, train_cfg=value)), ('model', 'train_cfg'))

@@ -148,3 +148,7 @@ def test_a_file_that_is_no_config_is_named(tmp_path):
         load_config(str(tmp_path / 'other.py'))
 
 
+def test_a_checkpoint_is_no_config(tmp_path):
+    path = mae_file(tmp_path / 'epoch_1.pth')
+    with pytest.raises(ValueError, match=r'epoch_1\.pth does not end in \.py or \.json.* beside its checkpoints'):
+        configs.find_config(str(path))

@@ -69,6 +69,16 @@ def test_parts_of_other_settings_are_not_used(encoder, folder, tmp_path, monkeyp
     assert len(list((tmp_path / 'out.npz.parts').iterdir())) == 2
 
 
+def test_parts_of_other_weights_of_the_same_sums_and_of_another_normalization_are_not_used(encoder):
+    first = embedding.fingerprint(encoder)
+    with torch.no_grad():
+        weight = encoder.encoder.backbone.layers[0].attn.qkv.weight
+        weight.copy_(weight.flip(0))
+    second = embedding.fingerprint(encoder)
+    encoder.encoder.data_preprocessor.mean += 1
+    assert len({first, second, embedding.fingerprint(encoder)}) == 3
+
+
 def test_parts_of_images_that_changed_since_and_of_other_calls_are_left_alone(encoder, folder, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(embedding, 'write', lambda out, parts: (_ for _ in ()).throw(KeyboardInterrupt))

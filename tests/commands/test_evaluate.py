@@ -20,16 +20,20 @@ def test_each_argument_reaches_its_setting():
              '--cache', 'there',
              '--batch-size', '3', '--workers', '5', '--device', 'cpu', '--strict', '--seeds', '7', '--seed', '11',
              '--ks', '13', '--temperature', '0.5', '--linear-epochs', '17', '--linear-batch-size', '19', '--batch-norm',
-             '--select-on-test', '--lr-as-released', '23', '--fewshot-list', 'f', '--fewshot-share', '0.25',
-             '--fewshot-per-class', '29', '--class-embeddings', 'e.npz', '--blocks', '31', '37']
-    settings = evaluate.settings_of(build_parser('evaluate').parse_args(words))
+             '--select-on-test', '--lr-as-released', '23', '--fewshot-list', 'f',
+             '--class-embeddings', 'e.npz', '--blocks', '31', '37']
+    parse = build_parser('evaluate').parse_args
+    settings = evaluate.settings_of(parse(words))
     protocol, linear = settings.protocol, settings.protocol.linear
-    assert (settings.protocols, settings.branch, settings.pool, settings.cache) == (['knn'], 'momentum', 'avg', 'there')
+    assert (settings.protocols, settings.branch, settings.pool, str(settings.cache)) == (
+        ['knn'], 'momentum', 'avg', 'there')
     assert (settings.batch_size, settings.workers, settings.device, settings.strict) == (3, 5, 'cpu', True)
     assert settings.resize
     assert settings.blocks == (31, 37)
     assert (protocol.ks, protocol.temperature, protocol.seeds, protocol.select_on_test) == ((13, ), 0.5, 7, True)
-    assert (protocol.fewshot_list, protocol.fewshot_share, protocol.fewshot_per_class) == ('f', 0.25, 29)
+    assert protocol.fewshot_list == 'f'
+    assert evaluate.settings_of(parse(['a.pth', '--fewshot-share', '0.25'])).protocol.fewshot_share == 0.25
+    assert evaluate.settings_of(parse(['a.pth', '--fewshot-per-class', '29'])).protocol.fewshot_per_class == 29
     assert protocol.class_embeddings == 'e.npz'
     assert (linear.epochs, linear.batch_size, linear.batch_norm, linear.seed) == (17, 19, True, 11)
     assert (linear.as_released, linear.world_size) == (True, 23)
@@ -37,7 +41,7 @@ def test_each_argument_reaches_its_setting():
 
 @pytest.mark.parametrize(('option', 'protocols', 'other'), [
     (['--shots', '3'], 'shots', 'knn'), (['--blocks', '1'], 'probe-depth', 'linear'),
-    (['--fewshot-list', 'f'], 'fewshot-1', 'shots'), (['--ks', '3'], 'knn', 'alf'),
+    (['--fewshot-per-class', '2'], 'fewshot-1', 'shots'), (['--ks', '3'], 'knn', 'alf'),
     (['--standardize'], 'knn', 'linear'),
     (['--linear-epochs', '2'], 'alf', 'knn'), (['--linear-batch-size', '2'], 'linear-dinov2', 'shots'),
     (['--batch-norm'], 'probe-depth', 'linear-dinov2'), (['--lr-as-released', '2'], 'linear-augmented', 'alf')])

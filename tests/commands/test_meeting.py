@@ -11,6 +11,7 @@ import pytest
 from torch import distributed
 
 from mm_graft.commands import meeting
+from mm_graft.commands.launchers import VARIABLES
 from mm_graft.commands.meeting import leave, meet, starts_several, telling_others
 from tests.own_process import SECONDS, in_processes
 
@@ -120,3 +121,11 @@ def test_a_run_whose_other_process_has_no_data_ends_with_the_reason(config, tmp_
     assert 'error: process 1 of 2 has failed: data folder' in said[0]
     assert 'error: data folder' in said[1]
     assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize('launcher', ['pytorch', 'slurm', 'mpi'])
+def test_a_launcher_that_started_nothing_is_named(launcher, monkeypatch):
+    for name in {*os.environ} & {'RANK', *VARIABLES[launcher]}:
+        monkeypatch.delenv(name)
+    with pytest.raises(ValueError, match=f'--launcher {launcher}, but this process was not started by .*run'):
+        meet(launcher)

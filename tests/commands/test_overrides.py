@@ -89,6 +89,8 @@ def test_what_was_set_and_what_follows_is_told():
     ({'max_epochs': 'many'}, r'max_epochs=many: expected a number, such as 300'),
     ({'max_epochs': [1]}, r'max_epochs=\[1\]: expected a number'),
     ({'data_root': 3}, r'data_root=3: expected a text'),
+    ({'model.backbone': 5}, r'model\.backbone=5: it is a mm_graft\.GraftViT with settings, not a number'),
+    ({'optim_wrapper.optimizer': 'Adam'}, r'it is a AdamW with settings, not a text; set optim_wrapper\.optimizer'),
     ({'stage_lr_mult': 0.5}, r'expected a list, such as \[0\.1, 0\.1, 1\.0\]'),
     ({'crop_and_color.9.prob': 0.5}, r'crop_and_color\.9\.prob=0\.5 cannot be read: .*index')], ids=str)
 def test_what_cannot_be_set_is_refused_with_the_nearest_name_or_an_example(option, message):
@@ -174,3 +176,10 @@ def test_every_option_that_is_documented_counts():
 
 def test_the_arguments_of_the_runner_are_those_of_the_host():
     assert set(overrides.ARGUMENTS) == set(signature(Runner.__init__).parameters) - {'self', 'cfg'}
+
+
+def test_a_preprocessor_that_the_models_own_replaces_is_not_set():
+    cfg = Config(dict(model=dict(data_preprocessor=dict(mean=[0])), data_preprocessor=dict(mean=[1])))
+    with pytest.raises(ValueError, match=r'would change nothing: .* set model\.data_preprocessor\.mean'):
+        overrides.apply(cfg, None, {'data_preprocessor.mean': [2]})
+    assert overrides.apply(cfg, None, {'model.data_preprocessor.mean': [2]})[0].model.data_preprocessor.mean == [2]

@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 
 import cv2
@@ -7,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from mm_graft.evaluation import frozen
 from mm_graft.evaluation.frozen import prepare
 
 
@@ -65,7 +67,7 @@ def test_a_set_without_a_usable_image_is_an_error(run, tmp_path):
 def test_a_class_without_training_images_is_named(run, tmp_path):
     for path in (tmp_path / 'train/light').iterdir():
         path.write_bytes(b'broken')
-    with pytest.raises(ValueError, match=r'classes \[1\] have test but no training images'):
+    with pytest.raises(ValueError, match=r"classes \['light'\] have test but no training images"):
         prepare(*run).data
 
 
@@ -130,3 +132,21 @@ def test_weights_may_be_a_folder_of_shards_each_of_which_counts(run, tmp_path):
     tensors['backbone.ln1.weight'] = 2 * tensors['backbone.ln1.weight']
     write(names.index('backbone.ln1.weight') % 2, names[names.index('backbone.ln1.weight') % 2::2])
     assert not torch.equal(prepare(cfg, str(folder), settings).data.train_features, whole.data.train_features)
+
+
+def test_one_class_has_nothing_to_tell_apart(run, tmp_path):
+    for split in ('train', 'test'):
+        shutil.rmtree(tmp_path / split / 'light')
+    with pytest.raises(ValueError, match='all 6 training images are of one class; give at least two'):
+        prepare(*run).data
+
+
+def test_training_images_that_are_scored_are_said_to_be_so(run, monkeypatch):
+    said = []
+    monkeypatch.setattr(frozen, 'print_log', lambda text, **kwargs: said.append(text))
+    evaluation = prepare(*run)
+    assert len(evaluation.data.test_labels) == 12
+    assert not said
+    evaluation = replace(evaluation, sets=evaluation.sets[:1] * 2)
+    assert len(evaluation.data.test_labels) == 12
+    assert said == ['the test images are the training images, so that scores say nothing about other images']

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mm_graft.commands.arguments import check_files, positive, whole
+from mm_graft.commands.arguments import check_files, positive, target_folder, whole
 from mm_graft.commands.labeled import labeled_folders
 from mm_graft.commands.start.speed import PARTS
 from mm_graft.commands.trackers import add_trackers
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--val', metavar='FOLDER', help='further images of the same classes, to score on')
     parser.add_argument('--minutes', type=positive, help='time for training (default: two minutes on a CPU, no limit '
                         'on a GPU)')
-    parser.add_argument('--out', type=Path, help='folder for configs, checkpoints and the report (default: '
+    parser.add_argument('--out', type=target_folder, help='folder for configs, checkpoints and the report (default: '
                         'work_dirs/start_<name of the folder>)')
     parser.add_argument('--device', choices=('cuda', 'cpu'), help='where it is trained (default: a GPU where there is '
                         'one)')

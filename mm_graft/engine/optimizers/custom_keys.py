@@ -7,7 +7,7 @@ is left out, which is how a config takes back one of its base's.
 import inspect
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from mmengine.logging import print_log
 from mmengine.registry import OPTIMIZERS
@@ -42,11 +42,20 @@ def custom_settings(name: str, custom_keys: dict[str, dict]) -> dict:
     return settings
 
 
+def options_of(kind: str | type) -> Mapping[str, inspect.Parameter]:
+    """Options of an optimizer, with their defaults."""
+    return inspect.signature(OPTIMIZERS.get(kind) if isinstance(kind, str) else kind).parameters
+
+
+def default_of(kind: str | type, name: str) -> float | None:
+    """The default of an optimizer's option, None if it is 0 or there is none."""
+    option = options_of(kind).get(name)
+    return option.default or None if option and isinstance(option.default, int | float) else None
+
+
 def check_settings(custom_keys: dict[str, dict], optimizer: dict) -> None:
     """Refuse settings that neither the constructor nor the optimizer of this config knows."""
-    kind = optimizer['type']
-    optimizer_class = OPTIMIZERS.get(kind) if isinstance(kind, str) else kind
-    accepted = list(inspect.signature(optimizer_class).parameters)[1:]
+    accepted = list(options_of(optimizer['type']))[1:]
     known = [*MULTIPLIERS, OPTIONAL, *OF_SCHEDULES, *(name for name in accepted if name not in ('lr', 'weight_decay'))]
     for key, settings in custom_keys.items():
         if not isinstance(settings, dict):

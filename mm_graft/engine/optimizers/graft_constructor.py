@@ -10,7 +10,13 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mm_graft.depth import DepthMap, depth_map, stage_of_depth
-from mm_graft.engine.optimizers.custom_keys import MULTIPLIERS, check_keys, check_settings, custom_settings
+from mm_graft.engine.optimizers.custom_keys import (
+    MULTIPLIERS,
+    check_keys,
+    check_settings,
+    custom_settings,
+    default_of,
+)
 from mm_graft.engine.optimizers.kinds import check_kinds, freeze_other_kinds
 from mm_graft.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from mm_graft.sharding import refuse_sharding, sharding_wrapper
@@ -66,8 +72,9 @@ class GraftOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     ``flat_decay_mult`` (of all 1-D parameters, here 0 unless given) and ``custom_keys``, of which several may fit one
     parameter (:func:`custom_settings`). Depths come from :mod:`mm_graft.depth`. What is None counts as left out.
 
-    Against mmengine's own constructor: multipliers of different origin compose instead of replacing each other, a
-    custom key does not cut numbers, what fits nothing is an error, and parameters of equal settings share a group
+    Against mmengine's own constructor: multipliers also act on a rate or a weight decay that is the optimizer's default
+    (0.01 in AdamW), multipliers of different origin compose instead of replacing each other, a custom key does
+    not cut numbers, what fits nothing is an error, and parameters of equal settings share a group
     (ViT-B in three stages: 6 groups, not 158), each with the keys ``stage`` (from 1, None without stages), ``depth``
     (None if groups are by stage), ``num_blocks``, ``num_stages``, ``param_names`` and ``lr_mult``. Adam and AdamW take
     their step in one kernel (``fused=True``, which differs by rounding) unless the optimizer's config says otherwise.
@@ -76,6 +83,10 @@ class GraftOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """
 
     def _validate_cfg(self) -> None:
+        if self.base_wd is None:
+            self.base_wd = default_of(self.optimizer_cfg['type'], 'weight_decay')
+        if self.base_lr is None:
+            self.base_lr = default_of(self.optimizer_cfg['type'], 'lr')
         if isinstance(self.paramwise_cfg, dict):
             self.paramwise_cfg = without_none(self.paramwise_cfg)
             self._check_decay()

@@ -205,6 +205,16 @@ def test_scaling_with_the_batch_keeps_the_ratios():
     assert [group['lr'] for group in wrapper.optimizer.param_groups] == pytest.approx([lr / 4 for lr in before])
 
 
+def test_the_optimizers_own_rate_and_decay_follow_the_rules_too():
+    model, _ = build(HALVES)
+    optimizer = build_optim_wrapper(model, dict(
+        type='OptimWrapper', constructor='mm_graft.GraftOptimWrapperConstructor', paramwise_cfg=HALVES,
+        optimizer=dict(type='AdamW'))).optimizer
+    decays = {(group['lr'], tensor.ndim == 1, group['weight_decay'])
+              for group in optimizer.param_groups for tensor in group['params']}
+    assert decays == {(lr, flat, 0.0 if flat else 0.01) for lr in (1e-4, 5e-4) for flat in (True, False)}
+
+
 def test_an_optimizer_without_weight_decay_works():
     _, optimizer = build(HALVES, type='SGD', weight_decay=0)
     assert {group['weight_decay'] for group in optimizer.param_groups} == {0}
