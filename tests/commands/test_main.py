@@ -33,7 +33,7 @@ WRONG_PATHS = [
     ['start', 'no-such'], ['start', '.', '--from', 'no-such.pth'], ['train', 'graft/no-such'],
     ['test', 'graft/no-such', 'a.pth'], ['evaluate', 'no-such.pth'], ['evaluate', 'graft/no-such', 'a.pth'],
     ['compare', 'no-such'], ['split', 'no-such', 'a.txt', '--per-class', '1'],
-    ['embed', 'no-such.pth', '.', '--out', 'a.csv'], ['embed', __file__, 'no-such', '--out', 'a.csv'],
+    ['embed', 'no-such.pth', '.', '--out', 'a.npz'], ['embed', __file__, 'no-such', '--out', 'a.npz'],
     ['convert', 'layout', 'no-such.pth', 'a.pth'], ['convert', 'publish', 'no-such.pth', 'a'],
     ['convert', 'onnx', 'no-such.pth', 'a.onnx'], ['inspect', 'params', 'no-such'],
     ['inspect', 'schedule', 'no-such', '--out', 'a.png'], ['analyze', 'layers', 'no-such.pth'],
