@@ -10,6 +10,7 @@ from mm_graft.files import read_small_text
 from mm_graft.image_files import EXTENSIONS
 
 SYSTEM_FOLDERS = {'__MACOSX', '@eaDir', '$RECYCLE.BIN', 'System Volume Information', 'lost+found', '__pycache__'}
+SPLITS = 'train', 'val', 'test'  # folders of a data set, in which those of its classes are
 NAMED = 10  # classes and endings that a message names
 
 
@@ -60,7 +61,7 @@ def list_images(
 
     Raises:
         FileNotFoundError: no such folder.
-        ValueError: a class stands twice in ``classes``.
+        ValueError: a class stands twice in ``classes``, or the folders are splits and not classes.
     """
     if not Path(root).is_dir():
         raise FileNotFoundError(f'{root} is no folder; give the folder above the images')
@@ -82,6 +83,9 @@ def list_images(
         else:
             folders[entry.name] = sorted(_walk(str(root), entry.name, endings, passed_over, ()))
     found = [name for name, images in folders.items() if images]
+    if classes is None and SPLITS[0] in found and set(found) <= set(SPLITS):
+        raise ValueError(f'{root} has the folders {", ".join(found)}, which are no classes; give one of them, such as '
+                         f'{Path(root) / SPLITS[0]}')
     names = tuple(found if classes is None else classes)
     numbers = {name: number for number, name in enumerate(names)}
     return ImageList(

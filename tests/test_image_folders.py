@@ -100,3 +100,15 @@ def test_narrower_endings_and_missing_folders(tmp_path):
 def test_long_lists_are_cut():
     assert shorten('abc') == 'a, b, c'
     assert shorten([str(number) for number in range(12)]) == '0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more'
+
+
+def test_splits_are_no_classes(tmp_path):
+    for split in ('train', 'val'):
+        (tmp_path / split / 'cat').mkdir(parents=True)
+        (tmp_path / split / 'cat/a.png').write_bytes(b'x')
+    with pytest.raises(ValueError, match=r'has the folders train, val, which are no classes; give .*/train'):
+        list_images(tmp_path, labeled=True)
+    assert len(list_images(tmp_path).names) == 2
+    assert list_images(tmp_path / 'train', labeled=True).classes == ('cat', )
+    (tmp_path / 'train').rename(tmp_path / 'tram')
+    assert list_images(tmp_path, labeled=True).classes == ('tram', 'val')

@@ -24,10 +24,10 @@ from mm_graft.analysis.data import balanced, image_batches, training_batches
 from mm_graft.analysis.layers import draw_layers, propose
 from mm_graft.analysis.reconstruction import read_images, reconstruct, visible
 from mm_graft.checkpoints.model_weights import load_model
-from mm_graft.commands.configs import AnalyzedModel, check_folders
+from mm_graft.commands.configs import AnalyzedModel, check_test_data
 from mm_graft.encoders import Encoder, load_encoder, normalization_of, patch_projection, preprocessor_config
 from mm_graft.equations import evenly_spaced
-from mm_graft.evaluation.datasets import build_datasets, class_names, image_labels, reading_of
+from mm_graft.evaluation.datasets import build_datasets, check_two_classes, class_names, image_labels, reading_of
 from mm_graft.evaluation.features import encode
 from mm_graft.evaluation.layers import curves, features_of_blocks
 from mm_graft.evaluation.splits import at_most
@@ -142,6 +142,7 @@ def layers(args: Namespace, entries: list[AnalyzedModel]) -> None:
     sets = build_datasets(entries[0].cfg)
     rows = [at_most(image_labels(dataset), count, args.seed)
             for dataset, count in zip(sets, (args.train_images, args.test_images))]
+    check_two_classes(image_labels(sets[0]))
     found = {}
     for label, encoder in encoders_of(args, entries).items():
         train, test = (features_of_blocks(encoder, dataset, chosen, args.batch_size, args.workers)
@@ -247,7 +248,7 @@ def detection(args: Namespace, entries: list[AnalyzedModel]) -> None:
 
 def _test_samples(args: Namespace, cfg: Config) -> tuple[Dataset, list[dict]]:
     _whole_model(args)
-    check_folders(cfg, 'test_dataloader')
+    check_test_data(cfg, args.config or args.checkpoint)
     init_default_scope(cfg.default_scope)
     data = DATASETS.build(cfg.test_dataloader.dataset)
     if not all(0 <= index < len(data) for index in args.indices):

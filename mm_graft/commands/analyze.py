@@ -108,6 +108,11 @@ def layers_arguments(parser: argparse.ArgumentParser) -> None:
 
 def check(args: argparse.Namespace) -> list[AnalyzedModel]:
     """The configs; checkpoints and pictures exist."""
+    if getattr(args, 'images', None) and (unused := [
+            f'--{name}' for name in ('labels', 'val', 'count')
+            if getattr(args, name, None) != args.parser.get_default(name)]):
+        raise ValueError(f'{", ".join(unused)} says which images of a test set, and --images names others; leave one '
+                         'out')
     entries = entries_of(args)
     check_files('picture', *(getattr(args, 'images', None) or ()))
     return entries

@@ -122,5 +122,13 @@ def check_folders(cfg: Config, *loaders: str) -> None:
                 f'--cfg-options {key}=/path/to/data')
 
 
+def check_test_data(cfg: Config, source: str) -> None:
+    """Check that a config has test data, and that they exist."""
+    if not cfg.get('test_dataloader'):
+        raise ValueError(f'{source} has no test_dataloader; a pre-training config has nothing to test, use `mm_graft '
+                         'evaluate` for its checkpoints')
+    check_folders(cfg, 'test_dataloader')
+
+
 def _is_path(value: object) -> bool:
     return isinstance(value, str) and bool(value) and '://' not in value

@@ -30,7 +30,7 @@ _held = []  # stores: the main process's is the server, until it ends
 
 def meet(launcher: str) -> None:
     """Wait until all processes of the launcher have reached this call."""
-    if launcher in VARIABLES and not {VARIABLES[launcher].rank, VARIABLES[launcher].local_rank, 'RANK'} & {*os.environ}:
+    if launcher in VARIABLES and not {VARIABLES[launcher].rank, 'RANK'} & {*os.environ}:
         raise ValueError(f'--launcher {launcher}, but this process was not started by {STARTED_BY[launcher]}, which '
                          f'sets {VARIABLES[launcher].rank}; start it so, or leave --launcher out')
     if not starts_several(launcher):

@@ -14,15 +14,19 @@ from mm_graft.commands.launchers import told
 from mm_graft.engine.reliability.due_validation_hook import DueValidationHook
 from mm_graft.engine.reliability.run_folder import asked_run, hold_folder
 from mm_graft.engine.reliability.safe_checkpoint_hook import checkpoint_folder
-from mm_graft.nested import value_at
+from mm_graft.nested import leaves, value_at
 
 
 def guard_config(cfg: Config) -> None:
-    """Use safe checkpoints in place of the host's, and refuse to scale gradients where the host cannot do it."""
+    """Use safe checkpoints in place of the host's; refuse scaled gradients where it has none, gradients cut to 0."""
     kind, device = value_at(cfg, 'optim_wrapper.type'), get_device()
     if kind in ('AmpOptimWrapper', 'mmengine.AmpOptimWrapper') and device in ('cpu', 'mps'):
         raise ValueError(f'optim_wrapper.type={kind} scales gradients, which this {device} cannot do; --amp trains in '
                          'bfloat16 without that, or in float32 where the hardware lacks it')
+    for place, value in leaves(cfg.get('optim_wrapper'), 'optim_wrapper'):
+        if place.endswith(('clip_grad.max_norm', 'clip_grad.clip_value')) and value <= 0:
+            raise ValueError(f'{place}={value} leaves nothing of any gradient; give a number > 0, or leave clip_grad '
+                             'out')
     hooks = cfg.get('default_hooks') or {}
     saver = hooks.get('checkpoint', {})
     if saver is not None and saver.get('type', 'CheckpointHook') in ('CheckpointHook', 'mmengine.CheckpointHook'):

@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from mm_graft.commands.arguments import add_launcher, add_overrides, target
-from mm_graft.commands.configs import add_checkpoint, check_folders, config_for, run_name
+from mm_graft.commands.configs import add_checkpoint, check_test_data, config_for, run_name
 from mm_graft.commands.meeting import meet, telling_others
 from mm_graft.files import check_target_folder
 
@@ -27,10 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def check(args: argparse.Namespace) -> Config:
     """The config as it will be run; its data and the checkpoint exist."""
     cfg = config_for(args.checkpoint, args.config, args.cfg_options)
-    if not cfg.get('test_dataloader'):
-        raise ValueError(f'{args.config or args.checkpoint} has no test_dataloader; a pre-training config has nothing '
-                         'to test, use `mm_graft evaluate` for its checkpoints')
-    check_folders(cfg, 'test_dataloader')
+    check_test_data(cfg, args.config or args.checkpoint)
     cfg.launcher, cfg.load_from = args.launcher, args.checkpoint
     given = cfg.get('work_dir') if args.config else None  # a checkpoint does not choose where files are written
     cfg.work_dir = args.work_dir or given or f'work_dirs/{run_name(cfg, args.checkpoint)}'

@@ -43,6 +43,12 @@ def build_datasets(cfg: Config) -> tuple[Dataset, Dataset]:
     return train, test
 
 
+def check_two_classes(labels: Sequence[int]) -> None:
+    """Check that there is something to tell apart, else every score is 100 %."""
+    if len(set(labels)) == 1:
+        raise ValueError(f'all {len(labels)} training images are of one class; give at least two classes to tell apart')
+
+
 def build_test_set(cfg: Config) -> Dataset:
     """The test set of a config alone, for what learns nothing from labeled images."""
     return build_dataset(dataset_configs(cfg)[1])

@@ -17,7 +17,13 @@ from torch.utils.data import Dataset
 from mm_graft.checkpoints.reading import parts_of
 from mm_graft.encoders import Encoder, load_encoder
 from mm_graft.evaluation.cache import Features, cache_key, load_features, save_features, sha256_of_dataset
-from mm_graft.evaluation.datasets import build_datasets, build_test_set, class_names, image_names
+from mm_graft.evaluation.datasets import (
+    build_datasets,
+    build_test_set,
+    check_two_classes,
+    class_names,
+    image_names,
+)
 from mm_graft.evaluation.features import encode_batches
 from mm_graft.evaluation.layer_features import drop_final_norm
 from mm_graft.evaluation.protocols import FrozenData, ProtocolSettings
@@ -135,9 +141,7 @@ class Evaluation:
             missing = [known[label] if label < len(known) else label for label in missing]
             raise ValueError(f'classes {missing[:10]} have test but no training images; give training images of each '
                              'class')
-        if len(set(train.labels.tolist())) == 1:
-            raise ValueError(f'all {len(train.labels)} training images are of one class; give at least two classes to '
-                             'tell apart')
+        check_two_classes(train.labels.tolist())
         if train.digest == test.digest:
             print_log('the test images are the training images, so that scores say nothing about other images',
                       logger='current', level=WARNING)

@@ -136,7 +136,15 @@ def test_what_cannot_be_drawn_is_one_line(refused, camvid, tmp_path):
     assert 'the images 0 to 1' in refused(*words, *camvid, '--indices', 0, 9999)
     assert 'data folder /nope' in refused(
         *words, *camvid, '--cfg-options', 'test_dataloader.dataset.data_root=/nope')
+    assert 'has no test_dataloader' in refused(*words, mae_file(tmp_path / 'mae.pth'))
     assert not (tmp_path / 'new').exists()
+
+
+def test_blocks_of_one_class_are_not_compared(refused, tmp_path):
+    for split in ('train', 'val'):
+        picture(tmp_path / 'data' / split / 'a/0.png')
+    assert 'are of one class; give at least two' in refused(
+        'analyze', 'layers', recorded_checkpoint(tmp_path / 'a.pth'), '--labels', tmp_path / 'data', '--device', 'cpu')
 
 
 @pytest.mark.parametrize('labels', [('a', 'a'), ('a', )])
@@ -147,3 +155,9 @@ def test_names_must_differ(refused, localmim, labels):
 
 def test_every_analysis_is_computed_by_the_function_of_its_name():
     assert all(callable(getattr(analyses, name.replace('-', '_'))) for name in COMMANDS)
+
+
+@pytest.mark.parametrize('option', [['--count', '3'], ['--labels', '.'], ['--val', '.']])
+def test_options_about_the_test_set_do_not_stand_beside_files(refused, localmim, option):
+    args = ['attention-map', *localmim, '--images', __file__, *option]
+    assert refused('analyze', *args).startswith(f'error: {option[0]} says which images of a test set')

@@ -127,5 +127,6 @@ def test_a_run_whose_other_process_has_no_data_ends_with_the_reason(config, tmp_
 def test_a_launcher_that_started_nothing_is_named(launcher, monkeypatch):
     for name in {*os.environ} & {'RANK', *VARIABLES[launcher]}:
         monkeypatch.delenv(name)
+    monkeypatch.setenv('LOCAL_RANK', '0')  # which a command sets itself
     with pytest.raises(ValueError, match=f'--launcher {launcher}, but this process was not started by .*run'):
         meet(launcher)

@@ -93,3 +93,13 @@ def test_each_hook_is_added_once():
     guard_run(runner)
     guard_run(runner)
     assert [type(hook) for hook in runner.hooks] == [FirstLookHook, DueValidationHook]
+
+
+@pytest.mark.parametrize(('wrapper', 'place'), [
+    (dict(clip_grad=dict(max_norm=0)), r'optim_wrapper\.clip_grad\.max_norm=0'),
+    (dict(clip_grad=dict(clip_value=-1.0)), r'clip_grad\.clip_value=-1\.0'),
+    (dict(encoder=dict(clip_grad=dict(max_norm=0.0))), r'optim_wrapper\.encoder\.clip_grad\.max_norm=0\.0')])
+def test_gradients_that_are_clipped_to_nothing_are_refused(wrapper, place):
+    with pytest.raises(ValueError, match=f'{place} leaves nothing of any gradient'):
+        guard_config(Config(dict(optim_wrapper=wrapper)))
+    guard_config(Config(dict(optim_wrapper=dict(clip_grad=dict(max_norm=0.1)))))
