@@ -52,10 +52,8 @@ class PretrainedEncoder(nn.Module):
     @property
     def width(self) -> int:
         """D."""
-        return self.encoder.patch_tokens(self._blank()).shape[-1]
-
-    def _blank(self) -> Tensor:
-        return next(self.parameters()).new_zeros(1, self.encoder.num_channels, *self.image_size)
+        blank = next(self.parameters()).new_zeros(1, self.encoder.num_channels, *self.image_size)
+        return self.encoder.patch_tokens(blank).shape[-1]
 
     def forward(self, images: Tensor, block: int | None = None) -> Tokens:
         """Tokens after the last block and its norm, or after ``block`` (the first is 1) without a norm.

@@ -68,10 +68,6 @@ def _dtype(args: tuple) -> object:
     return np.dtype(args[0], False, True)
 
 
-def _array(args: tuple) -> np.ndarray:
-    return np.empty(0)  # filled by its state
-
-
 def _filled_array(args: tuple) -> np.ndarray:
     content, dtype, shape, order = args
     array = np.empty(0)
@@ -86,10 +82,6 @@ def _scalar(args: tuple) -> object:
     if not isinstance(content, bytes) or len(content) != dtype.itemsize:
         raise pickle.UnpicklingError('a NumPy scalar of another size than its type')
     return np.frombuffer(content, dtype)[0]
-
-
-def _history(args: tuple) -> HistoryBuffer:
-    return HistoryBuffer()
 
 
 def _set_ordered_dict(owner: OrderedDict, state: object) -> None:
@@ -149,11 +141,11 @@ BUILDERS: dict[str, Builder] = {
     'collections.deque': _deque,
     'copyreg._reconstructor': lambda args: Inert(args[0].name if args and isinstance(args[0], Name) else '?'),
     'numpy.dtype': _dtype,
-    f'{NUMPY}._reconstruct': _array,
+    f'{NUMPY}._reconstruct': lambda args: np.empty(0),  # filled by its state
     f'{NUMPY}.scalar': _scalar,
     'numpy._core.numeric._frombuffer': _filled_array,
     'mmengine.config.config.ConfigDict': _container(ConfigDict, dict),
-    'mmengine.logging.history_buffer.HistoryBuffer': _history,
+    'mmengine.logging.history_buffer.HistoryBuffer': lambda args: HistoryBuffer(),
     'torch.Size': _container(torch.Size, list, tuple),
     'torch.device': lambda args: torch.device(*args),
 }

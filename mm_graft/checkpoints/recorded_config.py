@@ -111,7 +111,8 @@ def changes(old: object, new: object, key: str = '') -> list[Change]:
     """Where two settings differ, by dotted key; lists are compared place by place."""
     old_parts, new_parts = _parts(old), _parts(new)
     if old_parts is None or new_parts is None or isinstance(old, dict) != isinstance(new, dict):
-        return [] if _same(old, new) else [Change(key, old, new)]
+        same = old == new or (old != old and new != new)  # nan is nan
+        return [] if same else [Change(key, old, new)]
     return [change for part in {**old_parts, **new_parts}
             for change in changes(old_parts.get(part, MISSING), new_parts.get(part, MISSING),
                                   f'{key}.{part}' if key else str(part))]
@@ -121,10 +122,6 @@ def _parts(value: object) -> dict | None:
     if isinstance(value, list | tuple):
         return dict(enumerate(value))
     return value if isinstance(value, dict) else None
-
-
-def _same(old: object, new: object) -> bool:
-    return old == new or (old != old and new != new)  # nan is nan
 
 
 def _short(value: object) -> str:

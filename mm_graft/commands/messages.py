@@ -36,14 +36,14 @@ def clean_errors() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        _tell('interrupted')
+        sys.stderr.write('interrupted\n')
         sys.exit(INTERRUPTED)
     except ReportedError as error:
         raise error.__cause__ from None
     except (*INPUT_ERRORS, ArithmeticError) as error:
         if os.environ.get(TRACEBACK) or (isinstance(error, ArithmeticError) and not _component(error)):
             raise
-        _tell(f'error: {one_line(error)}\n       (set {TRACEBACK}=1 for the traceback)')
+        sys.stderr.write(f'error: {one_line(error)}\n       (set {TRACEBACK}=1 for the traceback)\n')
         sys.exit(1)
     finally:
         if listening and signal.getsignal(signal.SIGINT) is _interrupt:
@@ -92,7 +92,3 @@ def _component(error: BaseException) -> str:
 def _interrupt(number: int, frame: FrameType | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     raise KeyboardInterrupt
-
-
-def _tell(text: str) -> None:
-    sys.stderr.write(text + '\n')

@@ -47,15 +47,9 @@ def _devices(map_location: object) -> Callable[[str], torch.device | None] | Non
     return None
 
 
-def _load_pickle(file: BinaryIO, **_: object) -> object:
-    return read_pickle(file)
-
-
-def _loads_pickle(content: bytes, **_: object) -> object:
-    return read_pickle(io.BytesIO(content))
-
-
-SAFE_PICKLE = {'pickle': SimpleNamespace(**{**vars(pickle), 'load': _load_pickle, 'loads': _loads_pickle})}
+SAFE_PICKLE = {'pickle': SimpleNamespace(**{
+    **vars(pickle), 'load': lambda file, **_: read_pickle(file),
+    'loads': lambda content, **_: read_pickle(io.BytesIO(content))})}
 
 
 class PlainYAML(yaml.SafeLoader):

@@ -76,11 +76,6 @@ class CosineMomentumEMA(BaseAveragedModel):
             return self.momentum
         return cosine_momentum(iteration, run_length(self.max_iters), self.momentum, self.end_momentum)
 
-    def _position(self) -> int:
-        if self.max_iters is None:
-            return self.first + run_iteration(self._iteration)
-        return self.first + self._iteration
-
     def copy_from(self, model: nn.Module) -> None:
         """Take over parameters and buffers as they are."""
         self.module.load_state_dict(model.state_dict())
@@ -92,7 +87,8 @@ class CosineMomentumEMA(BaseAveragedModel):
             self._iteration = int(self.steps)
         if self._pairs is None:
             self._pairs = self._moving_pairs(model)
-        ema_update_(*self._pairs, self.current_momentum(self._position()))
+        iteration = run_iteration(self._iteration) if self.max_iters is None else self._iteration
+        ema_update_(*self._pairs, self.current_momentum(self.first + iteration))
         self._iteration += 1
         self.steps += 1
 

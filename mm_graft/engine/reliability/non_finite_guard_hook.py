@@ -118,17 +118,14 @@ class NonFiniteGuardHook(Hook):
         if self.unread is not None:
             self._read(runner, self.unread)
         self.unread = step
-        if self._waits() or self.in_a_row or self.patience == 1 or self.is_last_train_iter(runner):
+        costs_nothing = not self.fused or not self.counts.is_cuda  # who reads a number now
+        if costs_nothing or self.in_a_row or self.patience == 1 or self.is_last_train_iter(runner):
             self.unread = None
             self._read(runner, step)
 
     def after_train(self, runner: Runner) -> None:
         """Leave the optimizer wrapper as it was."""
         unguard_steps(runner.optim_wrapper)
-
-    def _waits(self) -> bool:
-        """Whether to read a number now costs nothing."""
-        return not self.fused or not self.counts.is_cuda
 
     def _read(self, runner: Runner, step: Step) -> None:
         self.in_a_row, total = step.counts.read()

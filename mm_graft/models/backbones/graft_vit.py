@@ -8,6 +8,7 @@ from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mm_graft.depth import blocks_of
 from mm_graft.models.adapters import add_adapters
 from mm_graft.models.backbones.class_token import class_token_through
 from mm_graft.models.backbones.pretrained_init import names_checkpoint
@@ -16,8 +17,20 @@ from mm_graft.models.position_table import mocov3_position_table
 from mm_graft.registry import MODELS
 
 
+class FrozenInEval:
+    """Mixin for encoders whose blocks without a trained parameter stay in eval mode (drop path, dropout)."""
+
+    def train(self, mode: bool = True) -> 'FrozenInEval':
+        """Set the mode; returns the module, as PyTorch's modules do and the host's do not."""
+        super().train(mode)
+        for block in blocks_of(self):
+            if is_frozen(block):
+                block.eval()
+        return self
+
+
 @MODELS.register_module()
-class GraftViT(MoCoV3ViT):
+class GraftViT(FrozenInEval, MoCoV3ViT):
     """MoCo v3's ViT whose position embedding never trains and whose frozen blocks stay in eval mode.
 
     Layer grafting keeps patch projection and position embedding at the values of the MIM checkpoint
@@ -124,14 +137,6 @@ class GraftViT(MoCoV3ViT):
             if index in self.out_indices:
                 outputs.append(self._format_output(tokens, grid))
         return tuple(outputs)
-
-    def train(self, mode: bool = True) -> 'GraftViT':
-        """Set the mode; blocks without a trained parameter stay in eval mode (drop path, dropout)."""
-        super().train(mode)
-        for block in self.layers:
-            if is_frozen(block):
-                block.eval()
-        return self
 
 
 def is_frozen(module: nn.Module) -> bool:

@@ -8,13 +8,13 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mm_graft.models.adapters import add_adapters
-from mm_graft.models.backbones.graft_vit import is_frozen
+from mm_graft.models.backbones.graft_vit import FrozenInEval
 from mm_graft.models.masking import replace_hidden
 from mm_graft.registry import MODELS
 
 
 @MODELS.register_module()
-class TimmViT(BaseModule):
+class TimmViT(FrozenInEval, BaseModule):
     """A vision transformer of timm with the outputs of the host's ``VisionTransformer``.
 
     The module is timm's own, below ``timm_model``; its names, checkpoint filters and pooling are timm's. What works on
@@ -113,14 +113,6 @@ class TimmViT(BaseModule):
         if self.out_type == 'avg_featmap':
             return patches.mean(1)
         return patches.transpose(1, 2).unflatten(2, grid)  # (B, N, D) → (B, D, rows, columns)
-
-    def train(self, mode: bool = True) -> 'TimmViT':
-        """Set the mode; blocks without a trained parameter stay in eval mode (drop path, dropout)."""
-        super().train(mode)
-        for block in self.timm_model.blocks:
-            if is_frozen(block):
-                block.eval()
-        return self
 
 
 def create_vit(model_name: str, **kwargs) -> nn.Module:

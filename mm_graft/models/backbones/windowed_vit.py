@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mm_graft.models.backbones.conmim_vit import BiasedAttention, ConMIMViT
-from mm_graft.models.backbones.graft_vit import is_frozen
+from mm_graft.models.backbones.graft_vit import FrozenInEval
 from mm_graft.models.backbones.relative_position import RelativePositionBias
 from mm_graft.registry import MODELS
 
@@ -111,7 +111,7 @@ class FeatureMaps:
 
 
 @MODELS.register_module()
-class WindowedViT(FeatureMaps, VisionTransformer):
+class WindowedViT(FrozenInEval, FeatureMaps, VisionTransformer):
     """The host's ViT for detection: windows in all but a few blocks, maps of several blocks, the same keys.
 
     A window of 14 patches is the whole grid of pre-training at 224 pixels. Against the host: drop path leaves out
@@ -143,14 +143,6 @@ class WindowedViT(FeatureMaps, VisionTransformer):
     def before_blocks(self, tokens: Tensor) -> Tensor:
         """Dropout and, for CLIP's ViTs, a norm."""
         return self.pre_norm(self.drop_after_pos(tokens))
-
-    def train(self, mode: bool = True) -> 'WindowedViT':
-        """Set the mode; frozen blocks stay in eval mode (drop path, dropout)."""
-        super().train(mode)
-        for block in self.layers:
-            if is_frozen(block):
-                block.eval()
-        return self
 
 
 @MODELS.register_module()
