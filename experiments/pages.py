@@ -1,6 +1,5 @@
 """What the pages of experiments share: generated parts of a page, a cell of a table, which commit was run."""
 
-import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -36,11 +35,3 @@ def facts(results: Mapping) -> str:
     """Machine, commits and versions of a file of results."""
     versions = ', '.join(f'{name} {number}' for name, number in results['versions'].items())
     return f'{results["device"]}; commits {", ".join(results["commits"])}; {versions}.'
-
-
-def put_blocks(text: str, parts: Mapping[str, str]) -> str:
-    """Text in which what stands between ``<!-- name -->`` and ``<!-- /name -->`` is replaced."""
-    for name, content in parts.items():
-        pattern = re.compile(rf'(<!-- {name} -->\n).*?(<!-- /{name} -->)', re.DOTALL)
-        text = pattern.sub(lambda match, content=content: f'{match[1]}{content}\n{match[2]}', text)
-    return text

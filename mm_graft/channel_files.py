@@ -33,11 +33,7 @@ def decode_channels(content: bytes, value_range: tuple[float, float] | None = No
 
 
 def stored_channels(content: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """The same with the values of the file.
-
-    Raises:
-        BadImageError: damaged or too large.
-    """
+    """The same with the values of the file."""
     try:
         image = _decode(content, max_pixels)
     except BadImageError:
@@ -57,13 +53,10 @@ def _decode(content: bytes, max_pixels: int) -> np.ndarray | None:
     if not content:
         raise BadImageError('the file is empty')
     if content.startswith(NPY):
-        array = np.load(io.BytesIO(content), allow_pickle=False)
-        first = array.ndim == 3 and array.shape[0] < min(array.shape[1:])
-        return array.transpose(1, 2, 0) if first else array
+        return _channels_last(np.load(io.BytesIO(content), allow_pickle=False))
     if content.startswith(TIFF):
         return _read_tiff(content, max_pixels)
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-    return _to_rgb(image)
+    return _to_rgb(cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED))
 
 
 def _read_tiff(content: bytes, max_pixels: int) -> np.ndarray | None:
@@ -73,13 +66,17 @@ def _read_tiff(content: bytes, max_pixels: int) -> np.ndarray | None:
             series = file.series[0]
             if series.size > 64 * max_pixels:
                 raise BadImageError(f'{series.shape} values are too many')
-            image = series.asarray()
-        planes_first = image.ndim == 3 and image.shape[0] < min(image.shape[1:])
-        return image.transpose(1, 2, 0) if planes_first else image
+            return _channels_last(series.asarray())
     _, pages = cv2.imdecodemulti(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if not pages:
         raise BadImageError('a TIFF that OpenCV does not read; pip install tifffile')
     return np.dstack([_to_rgb(page) for page in pages])
+
+
+def _channels_last(array: np.ndarray) -> np.ndarray:
+    """Planes (C, H, W), which are taller and wider than they are many, as (H, W, C)."""
+    planes_first = array.ndim == 3 and array.shape[0] < min(array.shape[1:])
+    return array.transpose(1, 2, 0) if planes_first else array
 
 
 def _to_rgb(image: np.ndarray | None) -> np.ndarray | None:
@@ -90,11 +87,7 @@ def _to_rgb(image: np.ndarray | None) -> np.ndarray | None:
 
 
 def to_byte_range(image: np.ndarray, value_range: tuple[float, float] | None = None) -> np.ndarray:
-    """Values of any type as float32 in 0…255, see the module.
-
-    Raises:
-        BadImageError: not finite, or without a natural range and none is given.
-    """
+    """Values of any type as float32 in 0…255, see the module."""
     low, high = float(image.min()), float(image.max())
     if not np.isfinite((low, high)).all():
         raise BadImageError(f'{image.dtype} values that are not finite')

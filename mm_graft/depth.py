@@ -68,11 +68,7 @@ def find_backbone(model: nn.Module) -> tuple[str, nn.Module]:
 
 
 def block_lists(backbone: nn.Module) -> list[nn.ModuleList | nn.Sequential]:
-    """The transformer blocks of a backbone, one list a stage; a plain ViT has one stage.
-
-    Raises:
-        ValueError: the module has no list of transformer blocks that is known here.
-    """
+    """The transformer blocks of a backbone, one list a stage; a plain ViT has one stage."""
     stages = getattr(backbone, 'stages', None)
     if stages is not None and all(hasattr(stage, 'blocks') for stage in stages):
         return [stage.blocks for stage in stages]
@@ -133,9 +129,6 @@ def depth_map(model: nn.Module) -> DepthMap:
 
     A model, and its backbone, may place parameters of its own by a method ``depth_overrides() -> dict[str, int]`` from
     prefixes of its parameters' names to depths (LocalMIM's decoders live as long as the block that they tap).
-
-    Raises:
-        ValueError: the backbone or one of its parameters is unknown.
     """
     model = unwrap(model)
     prefix, backbone = find_backbone(model)

@@ -162,10 +162,6 @@ def load_encoder(cfg: Config, checkpoint: str | Path, branch: str = 'base', resi
         branch: ``'base'``, or ``'momentum'`` for the momentum encoder.
         resize: interpolate position embeddings to the config's grid.
         channels: adapt the patch projection to the config's number of channels.
-
-    Raises:
-        mm_graft.checkpoints.CheckpointError: the file does not fit.
-        ValueError: the config has no backbone.
     """
     encoder = build_encoder(cfg)
     load_backbone(encoder.backbone, checkpoint, branch=branch, resize=resize, channels=channels)

@@ -144,9 +144,6 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
     So a name never belongs to half a file. A lock on the temporary file says that its writer lives, see
     :func:`remove_abandoned`.
-
-    Raises:
-        ValueError: ``path`` exists and is no regular file.
     """
     path = Path(os.path.realpath(path))
     if path.exists():

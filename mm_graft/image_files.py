@@ -230,9 +230,6 @@ def to_eight_bits(
     """Values of any type as uint8, and what a message should say about it (empty if nothing).
 
     For ``value_range`` see :class:`Rules`; ``maximum`` is the largest value that the file allows for, if it says so.
-
-    Raises:
-        BadImageError: not finite, or outside 0 to 1 (floats) or of 32 bits, without a range.
     """
     low, high = float(values.min()), float(values.max())
     said = f'{values.dtype} values from {low:.6g} to {high:.6g}'

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from mm_graft.files import read_small_text
 from mm_graft.image_files import EXTENSIONS
+from mm_graft.spelling import some_of
 
 SYSTEM_FOLDERS = {'__MACOSX', '@eaDir', '$RECYCLE.BIN', 'System Volume Information', 'lost+found', '__pycache__'}
 SPLITS = 'train', 'val', 'test'  # folders of a data set, in which those of its classes are
-NAMED = 10  # classes and endings that a message names
+NAMED = 10  # endings that a message names
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,9 @@ class ImageList:
             parts.append('passed over: ' + ', '.join(
                 f'{count} {reason}{self._endings(reason)}' for reason, count in reasons.most_common()))
         if self.empty:
-            parts.append(f'without an image, so no classes: {shorten(self.empty)}')
+            parts.append(f'without an image, so no classes: {some_of(self.empty)}')
         if self.missing:
-            parts.append(f'classes without an image here: {shorten(self.missing)}')
+            parts.append(f'classes without an image here: {some_of(self.missing)}')
         return '; '.join(parts)
 
     def _endings(self, reason: str) -> str:
@@ -58,10 +59,6 @@ def list_images(
         labeled: the folders right below ``root`` are classes, numbered by sorted name, and hold images at any depth.
         classes: with ``labeled``: names of the classes in the order of their numbers; other folders are passed over.
         extensions: endings of images, in any case.
-
-    Raises:
-        FileNotFoundError: no such folder.
-        ValueError: a class stands twice in ``classes``, or the folders are splits and not classes.
     """
     if not Path(root).is_dir():
         raise FileNotFoundError(f'{root} is no folder; give the folder above the images')
@@ -96,11 +93,7 @@ def list_images(
 
 
 def listed_images(path: str | Path) -> ImageList:
-    """The images that a text file names, a path a line, below the folder of the file or absolute.
-
-    Raises:
-        ValueError: a line that names no file, or a file that is no such list.
-    """
+    """The images that a text file names, a path a line, below the folder of the file or absolute."""
     root = Path(path).parent
     try:
         names = read_small_text(path).splitlines()
@@ -116,11 +109,6 @@ def listed_images(path: str | Path) -> ImageList:
 def is_hidden(name: str) -> bool:
     """Whether a file or folder is of no account: hidden (``.ipynb_checkpoints``, ``._photo.jpg``), or the system's."""
     return name.startswith('.') or name in SYSTEM_FOLDERS
-
-
-def shorten(names: Sequence[str]) -> str:
-    """The first names, and how many more there are."""
-    return ', '.join(names[:NAMED]) + (f' and {len(names) - NAMED} more' if len(names) > NAMED else '')
 
 
 def _walk(root: str, below: str, endings: tuple[str, ...], passed_over: Counter, above: tuple) -> Iterator[str]:

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from mm_graft.image_files import EXTENSIONS
-from mm_graft.image_folders import list_images, listed_images, shorten
+from mm_graft.image_folders import list_images, listed_images
 
 
 def put(root, *names):
@@ -95,11 +95,6 @@ def test_narrower_endings_and_missing_folders(tmp_path):
     assert images.names == ['a.png']
     with pytest.raises(FileNotFoundError, match='nowhere is no folder'):
         list_images(tmp_path / 'nowhere')
-
-
-def test_long_lists_are_cut():
-    assert shorten('abc') == 'a, b, c'
-    assert shorten([str(number) for number in range(12)]) == '0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more'
 
 
 def test_splits_are_no_classes(tmp_path):

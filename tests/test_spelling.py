@@ -1,4 +1,4 @@
-from mm_graft.spelling import did_you_mean
+from mm_graft.spelling import begin_of, did_you_mean, some_of
 
 
 def test_near_names_are_offered_nearest_first_and_once():
@@ -9,3 +9,14 @@ def test_near_names_are_offered_nearest_first_and_once():
 
 def test_far_names_are_not():
     assert did_you_mean(['xyz'], ['decay_mult']) == ''
+
+
+def test_long_lists_are_cut():
+    assert some_of('abc') == some_of('abc', 3) == 'a, b, c'
+    assert some_of([str(number) for number in range(12)]) == '0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more'
+    assert some_of('abcd', 2, '; ') == 'a; b and 2 more'
+
+
+def test_long_values_are_cut():
+    assert begin_of('abcdefgh', 10) == "'abcdefgh'"
+    assert begin_of('abcdefghi', 10) == "'abcdef…"

@@ -1,11 +1,12 @@
 """How often a neighbor is of the same class while the refiner trains: the useful signal, as its loss says little."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
 from matplotlib.figure import Figure
+
+from experiments.training import logged_lines
 
 PREFIX = 'acc_neighbor_block'
 WINDOW = 12
@@ -13,18 +14,12 @@ Curve = list[tuple[int, float]]  # images seen, percent
 
 
 def logged(run: Path, batch_size: int) -> dict[str, Curve]:
-    """The curve of every head of a run, by block, an interrupted run put together."""
-    by_step: dict[int, dict] = {}
-    for log in sorted(run.glob('*/vis_data/scalars.json')):
-        for line in log.read_text().splitlines():
-            row = json.loads(line)
-            if any(name.startswith(PREFIX) for name in row):
-                by_step[row['step']] = row
+    """The curve of every head of a run, by block, an interrupted run put together; none before it has logged."""
     curves: dict[str, Curve] = {}
-    for step in sorted(by_step):
-        for name, value in by_step[step].items():
+    for line in logged_lines(run):
+        for name, value in line.items():
             if name.startswith(PREFIX):
-                curves.setdefault(name.removeprefix(PREFIX), []).append((step * batch_size, value))
+                curves.setdefault(name.removeprefix(PREFIX), []).append((line['step'] * batch_size, value))
     return curves
 
 

@@ -13,9 +13,10 @@ from statistics import fmean
 import numpy as np
 from matplotlib.figure import Figure
 
+from benchmarks.page import put
 from experiments.methods.neighbors import draw, joined, logged
 from experiments.methods.rows import TITLES, Length, cost, epochs_of, rows
-from experiments.pages import facts, mean_and_spread, provenance, put_blocks
+from experiments.pages import facts, mean_and_spread, provenance
 from experiments.training import ROOT
 from mm_graft.analysis.gradient_conflict import draw_conflict
 from mm_graft.analysis.training_curves import read_scalars
@@ -121,7 +122,8 @@ def write_page(docs: Path) -> None:
     page, folder = docs / 'results.md', (docs / RESULTS).with_suffix('')
     parts = {'fashion-run': facts(results), 'fashion-rates': rates_table(results),
              **{f'fashion-{pool}': table(results, pool) for pool in POOLS}}
-    page.write_text(put_blocks(page.read_text(), parts))
+    for name, text in parts.items():
+        put(page, name, text)
     folder.mkdir(exist_ok=True)
     draw_costs(results).savefig(folder / 'costs.png', dpi=130)
     if any(results['neighbors_of_the_same_class'].values()):

@@ -92,19 +92,27 @@ def simulate(cfg: Config, iters_per_epoch: int = ITERS_PER_EPOCH) -> SimulatedRu
     stride = max(1, length.total // POINTS)
     for iteration in range(length.total):
         if iteration % stride == 0 or iteration == length.total - 1:
-            run.times.append(length.time(iteration))
-            now = {label: group['lr'] for label, group in zip(labels, optim_wrapper.optimizer.param_groups)}
-            for label, rate in now.items():
-                run.rates.setdefault(label, []).append(rate)
-        end_of_epoch = length.epoch is not None and (iteration + 1) % length.epoch == 0
-        for scheduler in schedulers:
-            if not scheduler.by_epoch or end_of_epoch:
-                scheduler.step()
+            _record(run, iteration, labels, optim_wrapper)
+        _step(schedulers, length, iteration)
     for scheduler in schedulers:
         for depth, first in enumerate(getattr(scheduler, 'freeze_steps', ())):
             if first is not None:
                 run.frozen_at[depth] = length.time(first * scheduler.accumulative_counts)
     return run
+
+
+def _record(run: SimulatedRun, iteration: int, labels: list[str], optim_wrapper: OptimWrapper) -> None:
+    run.times.append(run.length.time(iteration))
+    now = {label: group['lr'] for label, group in zip(labels, optim_wrapper.optimizer.param_groups)}
+    for label, rate in now.items():
+        run.rates.setdefault(label, []).append(rate)
+
+
+def _step(schedulers: list[_ParamScheduler], length: RunLength, iteration: int) -> None:
+    end_of_epoch = length.epoch is not None and (iteration + 1) % length.epoch == 0
+    for scheduler in schedulers:
+        if not scheduler.by_epoch or end_of_epoch:
+            scheduler.step()
 
 
 def draw(run: SimulatedRun, title: str) -> Figure:

@@ -33,15 +33,14 @@ class Architecture(NamedTuple):
     assumed: tuple[str, ...]  #: what is stated nowhere
 
 
-def architecture_of(file: CheckpointFile, layout: str | None = None, branch: str = 'base',
-                    prefix: str | None = None) -> Architecture:
+def architecture_of(file: CheckpointFile, branch: str = 'base') -> Architecture:
     """The architecture of the encoder in a file; facts that it does not state are assumed and reported."""
     branch = 'base' if file.is_average else branch
     beside = settings_beside(file.path)
     if beside.model:
         return named(file, beside)
-    layout = layout or locate(file.tensors, branch, None, prefix).layout
-    encoder = convert_backbone(file.tensors, layout, branch, prefix).backbone
+    layout = locate(file.tensors, branch).layout
+    encoder = convert_backbone(file.tensors, layout, branch).backbone
     check_encoder(encoder)
     if STEM not in encoder or f'{FIRST}ln1.weight' not in encoder:
         raise ValueError('it is not a plain ViT; give the config of its encoder')

@@ -105,11 +105,7 @@ def choose_branch(model: Converted, branch: str = 'base') -> Converted:
 
 def convert_backbone(state_dict: StateDict, layout: str | None = None, branch: str = 'base',
                      prefix: str | None = None) -> Converted:
-    """The backbone of a checkpoint in mmpretrain's names; arguments as for :func:`read_model`.
-
-    Raises:
-        ValueError: unknown layout or branch, a tensor that fits no rule, or no such encoder.
-    """
+    """The backbone of a checkpoint in mmpretrain's names; arguments as for :func:`read_model`."""
     return encoder_only(read_model(state_dict, layout, branch, prefix))
 
 
@@ -118,10 +114,6 @@ def convert_model(state_dict: StateDict, source: str | None, target: str, branch
     """A checkpoint of one layout in another, with all parts of the model that the other can hold.
 
     Arguments are as for :func:`read_model`.
-
-    Raises:
-        ValueError: unknown or wrong layout, a tensor that fits no rule, an encoder that the target cannot hold or that
-            is incomplete.
     """
     return write_model(read_model(state_dict, source, branch, prefix), target)
 

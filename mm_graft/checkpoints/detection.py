@@ -53,11 +53,7 @@ class Place(NamedTuple):
 
 
 def detect_layout(tensors: Mapping[str, object]) -> str:
-    """The layout of a checkpoint's tensors; MAE's encoder and timm's ViT without a classifier are the same.
-
-    Raises:
-        ValueError: the names are those of no known layout.
-    """
+    """The layout of a checkpoint's tensors; MAE's encoder and timm's ViT without a classifier are the same."""
     return locate(tensors).layout
 
 

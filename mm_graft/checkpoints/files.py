@@ -101,9 +101,6 @@ def convert_file(origin: Origin, target: str | Path, to: str, grid: Grid | None 
         target: the new file, ``.pth`` or ``.safetensors``. It appears whole or not at all.
         to: layout of the target.
         grid: rows and columns of patches to which positions are interpolated; None keeps them.
-
-    Raises:
-        CheckpointError: the source is unusable, of another layout, or more than the target can hold.
     """
     _check_target(target, origin.path)
     model, record, _ = origin.read(grid)

@@ -25,10 +25,6 @@ def write_hub_folder(origin: Origin, folder: str | Path, form: str = 'hf', grid:
 
     ``config.json`` comes last, so that a folder that is not finished does not load. ``form`` is a layout of Hugging
     Face's, ``'hf'`` the one that holds the encoder; positions are interpolated to ``grid``, if one is given.
-
-    Raises:
-        CheckpointError: the source is unusable, or nothing of transformers holds it.
-        ValueError: there is such a folder already.
     """
     folder = Path(folder)
     if folder.exists() or folder.suffix in SUFFIXES:

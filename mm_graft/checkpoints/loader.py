@@ -18,6 +18,7 @@ from mm_graft.checkpoints.layouts import Converted, StateDict, is_number
 from mm_graft.checkpoints.localmim import plain_encoder
 from mm_graft.checkpoints.reading import CheckpointError, check_weights, integrity
 from mm_graft.checkpoints.resize import Grid, grid_of
+from mm_graft.spelling import some_of
 
 OWN_NAMES = "the backbone's own names"
 # What stands beside an encoder under its prefix and is no part of it
@@ -40,8 +41,7 @@ class Coverage:
     def __str__(self) -> str:
         reasons = sorted(set(self.dropped.values()))
         left_out = f'; left out {len(self.dropped)} ({", ".join(reasons)})' if self.dropped else ''
-        more = f' and {len(self.fresh) - 3} more' if len(self.fresh) > 3 else ''
-        fresh = f'; newly initialized: {", ".join(self.fresh[:3])}{more}' if self.fresh else ''
+        fresh = f'; newly initialized: {some_of(self.fresh, 3)}' if self.fresh else ''
         assumed = f'; assumed, as the file does not state it: {", ".join(self.assumed)}' if self.assumed else ''
         differs = f'; differs from the file: {", ".join(self.differs)}' if self.differs else ''
         verified = f'; verified by {self.verified}' if self.verified else ''

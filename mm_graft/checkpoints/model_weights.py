@@ -14,7 +14,7 @@ from mm_graft.checkpoints.containers import read_checkpoint
 from mm_graft.checkpoints.conversion import read_model
 from mm_graft.checkpoints.loader import backbone_tensors
 from mm_graft.checkpoints.reading import CheckpointError, check_weights
-from mm_graft.image_folders import shorten
+from mm_graft.spelling import some_of
 
 BACKBONE = 'backbone.'
 PATCHES = 'patch_embed.'
@@ -47,7 +47,7 @@ def choose_weights(model: nn.Module, state: dict, path: str, complete: bool) -> 
         state = converted_model(state) if missing else state
         larger = [name for name in state if name.startswith(BACKBONE) and name not in own]
         if larger or len(fitting(own, state)) < len(own):
-            problem = f'it has a larger backbone, with {shorten(larger)}' if larger else f'it lacks {shorten(missing)}'
+            problem = f'it has a larger backbone, with {some_of(larger)}' if larger else f'it lacks {some_of(missing)}'
             raise CheckpointError(f'checkpoint {path} has {len(names)} of {len(own)} tensors of '
                                   f'{type(model).__name__}; {problem}; give a checkpoint of this config')
         return chosen_of(own, state, path)
@@ -58,7 +58,7 @@ def choose_weights(model: nn.Module, state: dict, path: str, complete: bool) -> 
         tensors, coverage = backbone_tensors(model.backbone, path)
         chosen = {BACKBONE + name: tensor for name, tensor in tensors.items()}
         rest = [name for name in own if name not in chosen]
-        return chosen, f'{coverage}; newly initialized: {shorten(rest) or "nothing"}'
+        return chosen, f'{coverage}; newly initialized: {some_of(rest) or "nothing"}'
     return chosen_of(own, state, path)
 
 
@@ -103,11 +103,11 @@ def with_classifier(model: nn.Module, path: str) -> tuple[dict[str, Tensor], str
             raise CheckpointError(
                 f'checkpoint {path} does not hold all of {type(model).__name__}: {name} of shape '
                 f'{tuple(tensor.shape)} is not in it (its classifier has {dict(zip(found, shapes)) or "no such part"}'
-                + (f', and it lacks {shorten(coverage.fresh)}' if coverage.fresh else '')
+                + (f', and it lacks {some_of(coverage.fresh)}' if coverage.fresh else '')
                 + '); give a fine-tuned checkpoint with these classes, or a config of its own')
         chosen[name] = theirs[found[0]]
     check_weights(path, chosen, model.state_dict())
-    return chosen, f'{coverage}; of them the classifier went into {shorten(list(rest))}'
+    return chosen, f'{coverage}; of them the classifier went into {some_of(list(rest))}'
 
 
 def choose_part(part: nn.Module, path: str, prefix: str | None = None) -> tuple[dict[str, Tensor], str]:
@@ -129,7 +129,7 @@ def choose_part(part: nn.Module, path: str, prefix: str | None = None) -> tuple[
         return chosen_of(own, tensors, path)
     if not any(PATCHES in name for name in own):  # no encoder whose layouts are known
         raise CheckpointError(f'checkpoint {path} has {len(own) - len(missing)} of {len(own)} tensors of '
-                              f'{type(part).__name__}; it lacks {shorten(missing)}, or has other shapes')
+                              f'{type(part).__name__}; it lacks {some_of(missing)}, or has other shapes')
     chosen, coverage = backbone_tensors(part, path, prefix=start or None)
     return chosen, str(coverage)
 
@@ -149,5 +149,5 @@ def chosen_of(own: dict[str, Tensor], state: dict, path: str) -> tuple[dict[str,
     check_weights(path, chosen, own)
     missing, unused = [name for name in own if name not in chosen], [name for name in state if name not in chosen]
     return chosen, (f'loaded {len(chosen)} of {len(own)} tensors from {path}'
-                    + (f'; newly initialized: {shorten(missing)}' if missing else '')
-                    + (f'; not used: {shorten(unused)}' if unused else ''))
+                    + (f'; newly initialized: {some_of(missing)}' if missing else '')
+                    + (f'; not used: {some_of(unused)}' if unused else ''))

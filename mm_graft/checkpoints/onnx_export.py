@@ -6,19 +6,12 @@ import torch
 from torch import nn
 
 from mm_graft.encoders import Encoder
-from mm_graft.files import atomic_write
+from mm_graft.files import atomic_write, check_target
 
 
 def export_onnx(backbone: nn.Module, path: str | Path, image_size: tuple[int, int], opset: int = 18) -> None:
-    """Write an encoder, which is put into eval mode: normalized images of one size → its last output, any batch size.
-
-    Raises:
-        ImportError: the packages of requirements/export.txt are missing.
-        ValueError: the name does not end in ``.onnx``.
-    """
-    path = Path(path)
-    if path.suffix != '.onnx':
-        raise ValueError(f'{path}: the format follows the name; end it in .onnx')
+    """Write an encoder, put into eval mode: normalized images of one size → its last output, any batch size."""
+    check_target(path, '.onnx')
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401

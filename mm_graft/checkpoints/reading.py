@@ -183,11 +183,7 @@ def first_non_finite(tensors: Mapping[str, object], own: Mapping[str, Tensor] = 
 
 
 def check_weights(path: str | Path, tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
-    """Check that the tensors of a file are numbers of the kind that a model has, and finite in its type.
-
-    Raises:
-        CheckpointError: quantized or complex in the place of real weights, NaN or infinite.
-    """
+    """Check that the tensors of a file are numbers of the kind that a model has, and finite in its type."""
     for name, tensor in tensors.items():
         if own[name].is_floating_point() and not tensor.is_floating_point():
             raise CheckpointError(f'checkpoint {path} has {name} as {tensor.dtype}, which PyTorch would silently turn '

@@ -18,6 +18,7 @@ from mmengine.config import Config
 from mm_graft.checkpoints.reading import CheckpointError, meta_of, read_content
 from mm_graft.nested import nodes
 from mm_graft.registry import import_scope, registered
+from mm_graft.spelling import begin_of
 
 LIMIT = 2**20  # characters; the longest config of the OpenMMLab projects has a tenth of that
 TAKEN = ('model', 'data_preprocessor', 'default_scope', 'work_dir', 'optim_wrapper', *(
@@ -44,7 +45,7 @@ class Change(NamedTuple):
     new: object
 
     def __str__(self) -> str:
-        return f'{self.key}: {_short(self.old)} → {_short(self.new)}'
+        return f'{self.key}: {begin_of(self.old, 100)} → {begin_of(self.new, 100)}'
 
 
 def parse_config(text: object) -> dict | None:
@@ -122,8 +123,3 @@ def _parts(value: object) -> dict | None:
     if isinstance(value, list | tuple):
         return dict(enumerate(value))
     return value if isinstance(value, dict) else None
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 100 else f'{text[:97]}…'

@@ -7,6 +7,7 @@ from mmengine.config import Config
 from mmengine.dist import all_gather_object, get_rank, get_world_size
 
 from mm_graft.nested import leaves
+from mm_graft.spelling import some_of
 
 # where a node has its data and how many cores it has is its own affair
 OF_A_MACHINE = ('data_root', 'work_dir', 'num_workers', 'persistent_workers')
@@ -16,10 +17,6 @@ def check_agreement(cfg: Config) -> None:
     """Check that all processes have the same settings; otherwise all exit, and the main one says which differ.
 
     Different learning rates would silently be averaged; different batch sizes fail in the communication library.
-
-    Raises:
-        ValueError: in the main process; names process, key and both values.
-        SystemExit: in the others.
     """
     if get_world_size() == 1:
         return
@@ -39,4 +36,4 @@ def difference(main: dict[str, str], other: dict[str, str]) -> str:
     """What differs between the settings of two processes, by key; the first few."""
     texts = [f'{key} is {main.get(key, "not set")} here and {other.get(key, "not set")} there'
              for key in {**main, **other} if main.get(key) != other.get(key)]
-    return '; '.join(texts[:3]) + (f' and {len(texts) - 3} more' if texts[3:] else '')
+    return some_of(texts, 3, '; ')

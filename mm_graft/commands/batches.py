@@ -17,11 +17,7 @@ def processes(cfg: Config) -> int:
 
 
 def accumulation(cfg: Config) -> int:
-    """Iterations per optimizer step, also where there are several optimizers or DeepSpeed counts.
-
-    Raises:
-        ValueError: optimizers step after different numbers of iterations.
-    """
+    """Iterations per optimizer step, also where there are several optimizers or DeepSpeed counts."""
     wrapper = cfg.get('optim_wrapper')
     wrapper = wrapper if hasattr(wrapper, 'items') else {}  # a Runner may be given a built one
     several = {name: part for name, part in wrapper.items() if isinstance(part, dict) and 'optimizer' in part}

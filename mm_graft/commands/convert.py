@@ -87,9 +87,8 @@ def onnx(args: argparse.Namespace, cfg: Config) -> None:
     """Export; what does not compute what PyTorch does is removed again."""
     from mm_graft.checkpoints.onnx_export import export_onnx, largest_difference
     from mm_graft.encoders import load_encoder
-    backbone = load_encoder(cfg, args.checkpoint, args.branch, args.resize).backbone
-    size = cfg.model.backbone.get('img_size', 224)
-    size = (size, size) if isinstance(size, int) else tuple(size)
+    from mm_graft.evaluation.datasets import image_size
+    backbone, size = load_encoder(cfg, args.checkpoint, args.branch, args.resize).backbone, image_size(cfg)
     export_onnx(backbone, args.target, size)
     try:
         worst = largest_difference(backbone, args.target, size)

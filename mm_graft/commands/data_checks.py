@@ -18,7 +18,8 @@ from mm_graft.datasets.transforms.tolerant_image import LoadImageFromFile
 from mm_graft.evaluation.datasets import class_names
 from mm_graft.host.run_requests import asked_to_resume
 from mm_graft.image_files import BadImageError, decode_image, read_image_bytes
-from mm_graft.image_folders import list_images, shorten
+from mm_graft.image_folders import list_images
+from mm_graft.spelling import some_of
 
 LOOKED_AT = 8  # images of a data set
 
@@ -82,7 +83,7 @@ def check_folder(key: str, dataset: Dataset) -> None:
         if phantoms:
             raise ValueError(
                 f'{key}: {type(dataset).__name__} counts folders as classes from which it reads no image: '
-                f'{shorten(phantoms)}' + (f' (left out: {endings})' if left else '') + f'; {remedy} reads every format '
+                f'{some_of(phantoms)}' + (f' (left out: {endings})' if left else '') + f'; {remedy} reads every format '
                 'that can be decoded, and no hidden or empty folders')
     if left:
         print_log(f'{key}: {len(left)} of {len(images.names)} images below {dataset.img_prefix} are left out by '
@@ -148,7 +149,7 @@ def number_by_name(sets: Mapping[str, Dataset | tuple[str, ...]]) -> None:
             dataset.number_by(ours)
             continue
         problem = '; '.join(filter(None, [
-            f'only in {name}: {shorten(more)}' if more else '', f'only in {first}: {shorten(fewer)}' if fewer else '',
+            f'only in {name}: {some_of(more)}' if more else '', f'only in {first}: {some_of(fewer)}' if fewer else '',
             '' if more or fewer else 'the order differs']))
         remedy = ('give both the same folders' if more else
                   f'--cfg-options {name}.type=mm_graft.ImageFolder numbers folders by their names')

@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 from mm_graft.commands.messages import INPUT_ERRORS, one_line
 from mm_graft.evaluation.datasets import class_names
 from mm_graft.image_files import BadImageError, read_header, read_image_bytes
+from mm_graft.spelling import some_of
 
 LOOKED_AT = 64  # masks
 
@@ -20,8 +21,8 @@ def check_masks(key: str, model: nn.Module, dataset: Dataset) -> None:
     heads = heads_of(model)
     for part, head in heads.items():
         if classes and head.num_classes != len(classes):
-            raise ValueError(f'{key} has {len(classes)} classes ({", ".join(classes[:5])}'
-                             f'{", …" if classes[5:] else ""}), but model.{part}.num_classes={head.num_classes}; '
+            raise ValueError(f'{key} has {len(classes)} classes ({some_of(classes, 5)}), but '
+                             f'model.{part}.num_classes={head.num_classes}; '
                              f'--cfg-options model.{part}.num_classes={len(classes)}')
         if head.ignore_index not in (None, getattr(dataset, 'ignore_index', head.ignore_index)):
             raise ValueError(f'{key}.ignore_index={dataset.ignore_index}, but model.{part}.ignore_index='

@@ -9,8 +9,8 @@ from torch.utils.data import Dataset
 from mm_graft.commands.batches import processes
 from mm_graft.commands.data_checks import check_data_sets, classes_of, members
 from mm_graft.image_files import BadImageError, read_header, read_image_bytes
-from mm_graft.image_folders import shorten
 from mm_graft.nested import value_at
+from mm_graft.spelling import some_of
 
 SAMPLE = 60  # images whose headers are read
 
@@ -50,7 +50,7 @@ def describe_classes(sets: dict[str, Dataset]) -> str:
     """Names of the classes, the same in all data sets."""
     check_data_sets(sets)
     names = {name: classes_of(next(iter(members(name, dataset).values()))) for name, dataset in sets.items()}
-    return '; '.join(f'{name}: {len(found)} ({shorten(found)})' if found else f'{name}: without classes'
+    return '; '.join(f'{name}: {len(found)} ({some_of(found)})' if found else f'{name}: without classes'
                      for name, found in names.items())
 
 

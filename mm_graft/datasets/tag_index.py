@@ -17,6 +17,7 @@ import numpy as np
 
 from mm_graft.datasets.hashtags import LabelSet, extract_hashtags
 from mm_graft.files import CHECKSUMS, TEXT, parse_json, read_arrays, read_lines, sha256_of_file, write_arrays
+from mm_graft.spelling import begin_of
 
 ARRAYS = ('places', 'starts', 'labels')
 REMEMBERED = 100_000  # different unmapped tags; above twice as many the rarest are forgotten
@@ -137,23 +138,17 @@ def read_tags(value: str | list[str]) -> list[str]:
     if isinstance(value, str):
         return extract_hashtags(value)
     if not isinstance(value, list) or not all(isinstance(tag, str) for tag in value):
-        raise ValueError(f'{shown(value)} is neither a text nor a list of tags')
+        raise ValueError(f'{begin_of(value)} is neither a text nor a list of tags')
     return value
 
 
 def image_name(value: object) -> str:
     """The path of an image below the folder of all images; one that leads out of it is an error."""
     if not isinstance(value, str) or not value or '\0' in value:
-        raise ValueError(f'the image {shown(value)} is no path')
+        raise ValueError(f'the image {begin_of(value)} is no path')
     if PurePosixPath(value).is_absolute() or '..' in PurePosixPath(value).parts:
-        raise ValueError(f'the image {shown(value)} lies outside the folder of the images')
+        raise ValueError(f'the image {begin_of(value)} lies outside the folder of the images')
     return value
-
-
-def shown(value: object) -> str:
-    """The beginning of a value, for a message."""
-    text = repr(value)
-    return text if len(text) <= 60 else f'{text[:57]}…'
 
 
 def build_index(path: str | Path, label_set: LabelSet, parse: Parse, text_key: str, image_key: str) -> TagIndex:

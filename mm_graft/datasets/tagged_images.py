@@ -109,12 +109,10 @@ class TaggedImages(BaseDataset):
 
     def label_rows(self) -> tuple[np.ndarray, np.ndarray]:
         """Labels of all images one after another, (T,), and where each image's begin, (N + 1,)."""
-        starts = np.asarray(self.index.starts)
         if self._indices is None:
-            return np.asarray(self.index.labels), starts
-        lengths = (starts[1:] - starts[:-1])[self.rows]
-        ours = np.concatenate([[0], np.cumsum(lengths)])
-        return np.concatenate([self.index.row_labels(row) for row in self.rows]), ours
+            return np.asarray(self.index.labels), np.asarray(self.index.starts)
+        rows = [self.index.row_labels(row) for row in self.rows]
+        return np.concatenate(rows), np.cumsum([0, *map(len, rows)])
 
     def _chosen_rows(self) -> Sequence[int]:
         count = self.counts['kept']

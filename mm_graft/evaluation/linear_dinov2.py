@@ -22,19 +22,14 @@ from mm_graft.evaluation.linear_sweep import LinearSweep
 from mm_graft.evaluation.protocols import FrozenData, over_seeds
 
 BASE_RATES = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1)
-MOMENTUM = 0.9
+MOMENTUM = 0.9  # μ
 
 
 class MomentumSweep(LinearSweep):
-    """Linear classifiers that share their input, trained by SGD with momentum: v ← μ v + g, W ← W − η m v.
+    """Linear classifiers that share their input, trained by SGD with momentum μ: v ← μ v + g, W ← W − η m v."""
 
-    Args:
-        momentum: μ.
-    """
-
-    def __init__(self, *args, momentum: float = MOMENTUM, **kwargs) -> None:
+    def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        self.momentum = momentum
         self.velocities = torch.zeros_like(self.weight), torch.zeros_like(self.bias)
 
     @torch.no_grad()
@@ -44,7 +39,7 @@ class MomentumSweep(LinearSweep):
         residual = self._residual(features, labels)
         gradients = features.T @ residual / len(features), residual.mean(0)
         for tensor, velocity, gradient in zip((self.weight, self.bias), self.velocities, gradients):
-            velocity.mul_(self.momentum).add_(gradient)
+            velocity.mul_(MOMENTUM).add_(gradient)
             tensor.addcmul_(velocity, self.lr * multiplier, value=-1)
 
 

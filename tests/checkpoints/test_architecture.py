@@ -18,8 +18,8 @@ NAMED = {
     'vit_small_patch16_dinov3': {}, 'vit_giant_patch14_dinov2': {}, 'deit3_small_patch16_224': {}}
 
 
-def found(path, **options):
-    return architecture_of(read_file(path), **options)
+def found(path):
+    return architecture_of(read_file(path))
 
 
 @pytest.mark.parametrize('name', NAMED)

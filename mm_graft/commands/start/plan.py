@@ -132,8 +132,8 @@ def make_plan(folder: Folder, machine: Machine, minutes: float | None = None, gi
     encoder, why_encoder = fit_size(given, folder, machine) if given else choose_encoder(folder, machine)
     batch, why_batch = choose_batch(folder, machine, encoder)
     names = ('continue', ) if given else ('mae', 'graft')
-    limit = minutes if minutes is not None else (None if machine.device == 'cuda' else BUDGET_CPU)
     on_gpu = machine.device == 'cuda'
+    limit = BUDGET_CPU if minutes is None and not on_gpu else minutes
     speed, why_views = choose_views(machine.cores, folder.side, compute_seconds('graft', encoder, machine),
                                     folder.channels is not None, without) if on_gpu else (PLAIN, '')
     stages = tuple(choose_stage(name, names, folder, machine, encoder, batch, limit, speed) for name in names)
@@ -230,8 +230,7 @@ def choose_stage(name: str, names: tuple[str, ...], folder: Folder, machine: Mac
         share_of_peak(machine, looking=True) * machine.flops)
     epochs = wanted if minutes is None else max(1, min(wanted, int((share * minutes * 60 - looking) / epoch)))
     warmup = min(40, math.ceil(epochs / 10)) if epochs > 1 else 0
-    base, reference = (1.5e-4, 256) if machine.device == 'cuda' else (1e-3, 64)
-    lr = base * batch / reference if machine.device == 'cuda' else base * math.sqrt(batch / reference)
+    lr = 1.5e-4 * batch / 256 if machine.device == 'cuda' else 1e-3 * math.sqrt(batch / 64)
     if name == 'continue':
         lr /= GENTLER
     return Stage(name, epochs, warmup, lr, epochs * epoch + looking, math.ceil(epochs / times))

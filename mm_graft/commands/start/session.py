@@ -83,11 +83,10 @@ def write_plan(plan: Plan, args: argparse.Namespace, out: Path, weights: str | N
     before = weights
     for number, stage in enumerate(plan.stages, 1):
         leaf = Config.fromfile(content_root() / 'configs' / LEAVES[stage.name])
-        work_dir = out / stage.name
-        cfg = stage_config(leaf, plan, stage, str(args.images), work_dir, args.seed, before)
+        cfg = stage_config(leaf, plan, stage, str(args.images), out / stage.name, args.seed, before)
         set_trackers(cfg, args.tracker)
         write_config(cfg, plan, stage, out / f'{number}_{stage.name}.py')
-        before = str(work_dir / f'epoch_{stage.epochs}.pth')
+        before = str(last_checkpoint(cfg))
     asked = {name: getattr(args, name) for name in ASKED}
     with atomic_write(out / 'start.json') as path:
         path.write_text(json.dumps({**asked, 'plan': asdict(plan)}, indent=1, default=str))

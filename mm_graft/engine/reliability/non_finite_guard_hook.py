@@ -14,6 +14,7 @@ from mm_graft.host.guarded_steps import guard_steps, has_scaler, skips_on_device
 from mm_graft.host.tensor_lists import norms
 from mm_graft.registry import HOOKS
 from mm_graft.sharding import local_shard
+from mm_graft.spelling import some_of
 
 
 def not_finite(tensors: list[Tensor]) -> Tensor:
@@ -118,8 +119,7 @@ class NonFiniteGuardHook(Hook):
         if self.unread is not None:
             self._read(runner, self.unread)
         self.unread = step
-        costs_nothing = not self.fused or not self.counts.is_cuda  # who reads a number now
-        if costs_nothing or self.in_a_row or self.patience == 1 or self.is_last_train_iter(runner):
+        if self._waits() or self.in_a_row or self.patience == 1 or self.is_last_train_iter(runner):
             self.unread = None
             self._read(runner, step)
 
@@ -127,16 +127,19 @@ class NonFiniteGuardHook(Hook):
         """Leave the optimizer wrapper as it was."""
         unguard_steps(runner.optim_wrapper)
 
+    def _waits(self) -> bool:
+        """Whether to read a number now costs nothing."""
+        return not self.fused or not self.counts.is_cuda
+
     def _read(self, runner: Runner, step: Step) -> None:
         self.in_a_row, total = step.counts.read()
         if not self.in_a_row:
             return
         terms = dict.fromkeys(name for name, value in step.terms if not value.isfinite().all())
         names = [name for name, bad in zip(step.names, step.bad.tolist()) if bad]
-        shown = ', '.join(names[:5]) + (', …' if len(names) > 5 else '')
         message = (f'iteration {step.iteration}: step skipped, {self.in_a_row} in a row, {total} in all; not finite: '
                    f'losses {", ".join(terms) or "none"}; gradients of {len(names)} of {len(self.named)} parameters '
-                   f'({shown})')
+                   f'({some_of(names, 5)})')
         runner.logger.warning(message)
         if self.in_a_row < self.patience:
             return

@@ -14,6 +14,7 @@ from torch import nn
 
 from mm_graft.checkpoints.recorded_config import MISSING, Change
 from mm_graft.engine.reliability.schedule_replay import Place, are_as_saved, bring_to
+from mm_graft.spelling import some_of
 
 NAMES = 'param_names'
 SCALER = 'loss_scaler'
@@ -99,6 +100,6 @@ def state_by_name(optimizer: dict, old: Names, new: Names) -> dict[int, dict]:
     without = [name for name in names if name not in state]
     if state and without:
         print_log(f'the checkpoint has no state of the optimizer for {len(without)} of {len(names)} parameters '
-                  f'({", ".join(without[:3])}{", …" if without[3:] else ""}); those that train start with none',
+                  f'({some_of(without, 3)}); those that train start with none',
                   logger='current')
     return {index: state[name] for index, name in enumerate(names) if name in state}

@@ -20,6 +20,7 @@ from mm_graft.engine.reliability.optimizer_carry import NAMES, Built, Saved, car
 from mm_graft.engine.reliability.rng_state_hook import PLACE
 from mm_graft.engine.reliability.schedule_replay import Place
 from mm_graft.host.run_requests import asked_seed
+from mm_graft.spelling import some_of
 
 OF_NO_WEIGHT = {'self', 'cfg', 'work_dir', 'resume', 'load_from', 'launcher', 'env_cfg', 'log_level', 'log_processor',
                 'visualizer', 'experiment_name', 'default_scope', 'test_dataloader', 'test_evaluator', 'test_cfg'}
@@ -106,19 +107,14 @@ def check_fit(model: object, state: dict, path: str) -> None:
     wrong += [f'{name} has the shape {saved[name]}, here {shape}' for name, shape in own.items()
               if saved.get(name, shape) != shape]
     if wrong:
-        more = f' and {len(wrong) - 3} more' if len(wrong) > 3 else ''
-        raise ValueError(f'{path} is of another model: {"; ".join(wrong[:3])}{more}; resume with the config that it '
+        raise ValueError(f'{path} is of another model: {some_of(wrong, 3, "; ")}; resume with the config that it '
                          'was made with, or start a new run (load_from takes the weights that fit)')
 
 
 def settle_place(runner: Runner, checkpoint: dict, path: str, order: list[Change]) -> list[Change]:
     """Convert finished iterations to the new length of an epoch, and use the seeds of the new command.
 
-    Args:
-        runner: as for :func:`adopt`.
-        checkpoint: likewise.
-        path: likewise.
-        order: changed settings of the order of images.
+    ``order`` are the changed settings of the order of images.
     """
     meta, info = checkpoint['meta'], checkpoint['message_hub']['runtime_info']
     found = []

@@ -17,6 +17,7 @@ from uuid import uuid4
 from mm_graft.checkpoints.intact import RUN, training_meta
 from mm_graft.checkpoints.reading import CheckpointError
 from mm_graft.files import atomic_write, read_small_json, read_small_text
+from mm_graft.spelling import some_of
 
 RECORD, LOCK, LAST = 'run.json', '.run.lock', 'last_checkpoint'
 _held: dict[Path, tuple[int, int]] = {}  # folder → process and descriptor; never closed, so held until the process ends
@@ -94,7 +95,7 @@ def asked_run(folder: str | Path, resume: bool, load_from: str | None) -> Record
     from before there were identities have no record: None.
     """
     record, files = read_record(folder), run_files(folder)
-    some = ', '.join(path.name for path in list(files)[:3]) + (', …' if len(files) > 3 else '')
+    some = some_of([path.name for path in files], 3)
     if not resume or load_from is not None:
         began_from = str(Path(load_from).resolve()) if resume else None
         at_home = resume and Path(began_from).parent == Path(folder).resolve()

@@ -153,8 +153,8 @@ class FreezeOutLR(_ParamScheduler):
         self._validate()
         self.freeze_steps = [freeze_step(CONVENTIONS[convention], ratio, self.total, self.warmup)
                              for ratio in self.ratios]
-        self.on_global = [lr_scaling == 'global' or depth is None or depth > self.num_blocks or
-                          group.get('global_rate', False) for depth, group in zip(self.depths, optimizer.param_groups)]
+        self.on_global = [self._follows_global(depth, group)
+                          for depth, group in zip(self.depths, optimizer.param_groups)]
         super().__init__(optimizer, 'lr', begin, end, last_step, by_epoch, verbose)
 
     @classmethod
@@ -188,6 +188,10 @@ class FreezeOutLR(_ParamScheduler):
         step = min(self.step_of(self.last_step), self.total - 1)
         return [base * self.rate(depth, on_global, step)
                 for base, depth, on_global in zip(self.base_values, self.depths, self.on_global)]
+
+    def _follows_global(self, depth: int | None, group: dict) -> bool:
+        return (depth is None or depth > self.num_blocks or group.get('global_rate', False)
+                or self.lr_scaling == 'global')
 
     def _validate(self) -> None:
         for name, known in (('lr_scaling', LR_SCALINGS), ('convention', sorted(CONVENTIONS))):

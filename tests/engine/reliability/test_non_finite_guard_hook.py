@@ -243,7 +243,7 @@ def test_more_than_five_parameters_are_counted_and_five_named(tmp_path, warnings
 
     runner.model.forward = with_more.__get__(runner.model)
     runner.train()
-    assert any('gradients of 7 of 8 parameters (wild, a, b, c, d, …)' in text for text in warnings)
+    assert any('gradients of 7 of 8 parameters (wild, a, b, c, d and 2 more)' in text for text in warnings)
 
 
 def test_patience_below_one_is_refused():

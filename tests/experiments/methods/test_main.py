@@ -185,7 +185,7 @@ def test_the_page_has_mean_and_spread_of_the_seeds_and_what_the_runs_have_logged
         tool.run_seed(tmp_path, LENGTH, seed, ['mae', 'refined'])
     tool.run_seed(tmp_path, LENGTH, 2, ['joint'])
     for stage, value in (('heads', 50.0), ('refined', 70.0)):
-        log(tmp_path / f'refined_{stage}_0', {'step': 4, 'acc_neighbor_block5': value})
+        log(tmp_path / f'refined_{stage}_0', {'step': 4, 'loss': 1.0, 'acc_neighbor_block5': value})
     first, second = ({f'cos_conflict/block_{block:02}': sign * block / 100 for block in (1, 2)} for sign in (1, -1))
     log(tmp_path / 'joint_joint_2', {'step': 1, **first}, {'step': 1, 'loss': 1.0}, {'step': 101, **second})
     (tmp_path / 'rates.json').write_text(json.dumps({'mae': {'rate': 0.002, 'knn': {'3': 79.25, '0.3': 78.0}}}))
@@ -194,7 +194,7 @@ def test_the_page_has_mean_and_spread_of_the_seeds_and_what_the_runs_have_logged
     assert results['conflict'] == {'2': [[0.01, 0.02], [-0.01, -0.02]]}
     (tmp_path / 'results').mkdir()
     (tmp_path / 'results.json').rename(tmp_path / report.RESULTS)
-    blocks = ('fashion-rates', 'fashion-cls', 'fashion-avg')
+    blocks = ('fashion-run', 'fashion-rates', 'fashion-cls', 'fashion-avg')
     (tmp_path / 'results.md').write_text(''.join(f'<!-- {name} -->\n<!-- /{name} -->\n' for name in blocks))
     report.write_page(tmp_path)
     page = (tmp_path / 'results.md').read_text()

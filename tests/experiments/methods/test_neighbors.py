@@ -10,9 +10,12 @@ def write(run, start, rows):
 
 
 def test_an_interrupted_log_is_put_together_and_other_values_are_left_out(tmp_path):
-    write(tmp_path, '20260101_000000', [{'step': 10, 'acc_neighbor_block3': 20.0, 'loss': 1.0}, {'step': 5},
-                                        {'step': 20, 'acc_neighbor_block3': 25.0}])
-    write(tmp_path, '20260101_000100', [{'step': 20, 'acc_neighbor_block3': 30.0, 'acc_neighbor_block5': 40.0}])
+    write(tmp_path, '20260101_000000', [{'step': 5, 'acc_neighbor_block3': 1.0},
+                                        {'step': 10, 'acc_neighbor_block3': 20.0, 'loss': 1.0},
+                                        {'step': 20, 'acc_neighbor_block3': 25.0, 'loss': 1.0}])
+    write(tmp_path, '20260101_000100', [{'step': 20, 'acc_neighbor_block3': 30.0, 'acc_neighbor_block5': 40.0,
+                                        'loss': 1.0}])
+    assert logged(tmp_path / 'none', 128) == {}
     assert logged(tmp_path, 128) == {'3': [(1280, 20.0), (2560, 30.0)], '5': [(2560, 40.0)]}
 
 
