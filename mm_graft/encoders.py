@@ -12,6 +12,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 
 from mm_graft.checkpoints import load_backbone
+from mm_graft.checkpoints.bounds import bounded_by
 from mm_graft.checkpoints.resize import grid_of
 from mm_graft.depth import blocks_of, find_backbone
 
@@ -163,6 +164,7 @@ def load_encoder(cfg: Config, checkpoint: str | Path, branch: str = 'base', resi
         resize: interpolate position embeddings to the config's grid.
         channels: adapt the patch projection to the config's number of channels.
     """
-    encoder = build_encoder(cfg)
+    with bounded_by(checkpoint):
+        encoder = build_encoder(cfg)
     load_backbone(encoder.backbone, checkpoint, branch=branch, resize=resize, channels=channels)
     return encoder

@@ -1,7 +1,6 @@
 """The config of ``mm_graft.TimmViT`` for the ViT in a checkpoint, from its tensors and metadata."""
 
 import math
-from collections.abc import Iterable
 from typing import NamedTuple
 
 from mm_graft.checkpoints.containers import CheckpointFile
@@ -12,7 +11,16 @@ from mm_graft.checkpoints.grids import find_grid
 from mm_graft.checkpoints.layouts import StateDict
 from mm_graft.checkpoints.names import TABLE
 from mm_graft.checkpoints.resize import Grid
-from mm_graft.checkpoints.settings import FAMILIES, HALF, IMAGENET, Family, Settings, settings_beside
+from mm_graft.checkpoints.settings import (
+    FAMILIES,
+    HALF,
+    IMAGENET,
+    Family,
+    Settings,
+    named_model,
+    settings_beside,
+    side_or_sides,
+)
 
 FIRST = 'layers.0.'
 HEAD = 64  # width of an attention head in most public ViTs, and by width those of which it is not
@@ -20,9 +28,9 @@ HEADS = {1152: 16, 1280: 16, 1408: 16, 1664: 16, 2560: 32, 4096: 32}  # SoViT-40
 MOCOV3, DINOV3 = {384: 12}, {1280: 20}  # their ViT-S, and ViT-H+
 HEADS_OF_LAYOUT = {'mocov3': MOCOV3, 'graft': MOCOV3, 'dinov3': DINOV3, 'hf-dinov3': DINOV3, 'timm-dinov3': DINOV3}
 DEFAULT = Family(IMAGENET)
+ACTIVATIONS = ('gelu', 'gelu_tanh', 'quick_gelu', 'silu', 'relu')  # of which timm builds a ViT by these names
 # parts that only one family has, for layouts that several share: CLIP's norm before the blocks, SigLIP's pooling
 TOWERS = {'pre_norm.weight': FAMILIES['hf-clip'], 'attn_pool.latent': Family(HALF)}
-LEFT_OUT = ('in_chans', 'num_classes', 'pretrained')  # of timm's arguments, what is not the encoder's to be told
 
 
 class Architecture(NamedTuple):
@@ -80,11 +88,7 @@ def usual_heads(width: int, layout: str) -> int:
 def named(file: CheckpointFile, beside: Settings) -> Architecture:
     """The timm model that a file beside the weights names."""
     stems = (tensor for name, tensor in file.tensors.items() if name.endswith('patch_embed.proj.weight'))
-    size = beside.arguments.get('img_size') or beside.vision.get('image_size')
-    arguments = {name: value for name, value in beside.arguments.items() if name not in ('img_size', *LEFT_OUT)}
-    backbone = {'type': 'mm_graft.TimmViT', 'model_name': beside.model,
-                'in_channels': next((stem.shape[1] for stem in stems), 3),
-                **({'img_size': side_or_sides(size)} if size else {}), **arguments}
+    backbone = {**named_model(beside), 'in_channels': next((stem.shape[1] for stem in stems), 3)}
     assumed = () if beside.pixels else (f'mean and std {IMAGENET}', )
     return Architecture(backbone, beside.pixels or IMAGENET, assumed)
 
@@ -125,12 +129,6 @@ def hidden_width(encoder: StateDict) -> int:
                 if (name := f'{FIRST}ffn.{part}.weight') in encoder)
 
 
-def side_or_sides(size: int | Iterable[int]) -> int | tuple[int, ...]:
-    """The side of a square image, or its height and width."""
-    sides = (size, ) if isinstance(size, int) else tuple(size)
-    return sides[0] if len(set(sides)) == 1 else sides
-
-
 def ratio_of(hidden: int, width: int) -> float:
     """The ratio of which timm makes the hidden width again, by rounding down."""
     ratio = hidden / width
@@ -142,6 +140,12 @@ def vit(encoder: StateDict, activation: str, grid: Grid) -> dict:
     if 'pos_embed' not in encoder:
         raise ValueError('it has no table of positions, and how it tells patches apart is not stored in any '
                          'tensor; give the config of its encoder')
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"its activation is {activation}, and a ViT of timm's is built with one of {ACTIVATIONS}; "
+                         'give the config of its encoder')
+    if f'{FIRST}attn.qkv.bias' not in encoder and 'cls_token' not in encoder:
+        raise ValueError('it has neither a class token nor biases of q, k and v, as ViTs whose norms stand behind their '
+                         "layers (timm's vit_*_rpn), which is not stored in any tensor; give the config of its encoder")
     prefix = 'cls_token' in encoder
     pool = 'map' if 'attn_pool.latent' in encoder else 'token' if prefix and 'ln2.weight' not in encoder else 'avg'
     scaled = f'{FIRST}attn.gamma1.weight' in encoder

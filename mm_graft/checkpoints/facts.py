@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -10,11 +9,12 @@ from mmengine.registry import MODELS
 from mmpretrain.models.backbones import VisionTransformer
 from torch import nn
 
+from mm_graft.checkpoints.bounds import bounded_by
 from mm_graft.checkpoints.containers import CheckpointFile, provenance_of
 from mm_graft.checkpoints.reading import meta_of
 from mm_graft.checkpoints.recorded_config import parse_config
 from mm_graft.checkpoints.resize import Grid, grid_of
-from mm_graft.checkpoints.settings import Pixels, Settings, as_dict, pixels_of, settings_beside
+from mm_graft.checkpoints.settings import Pixels, Settings, as_dict, named_model, pixels_of, settings_beside
 from mm_graft.checkpoints.unpickler import Inert
 from mm_graft.registry import import_scope
 
@@ -24,9 +24,10 @@ HEADS = {'tiny': 3, 'small': 6, 'base': 12, 'large': 16, 'huge': 16}
 WIDTHS = {'tiny': 192, 'small': 384, 'base': 768, 'large': 1024, 'huge': 1280}
 HEADS_OF_MOCOV3 = {**HEADS, 'small': 12}  # facebookresearch/moco-v3, vits.py: heads of 32 in ViT-S
 HOST_EPS = 1e-6  # of the norms of the host's ViTs, if their config says nothing of them
-ACTIVATIONS = {'gelu': 'gelu', 'GELU': 'gelu', 'gelu_python': 'gelu', 'gelu_new': 'gelu_tanh', 'ReLU': 'relu',
-               'gelu_pytorch_tanh': 'gelu_tanh', 'gelu_tanh': 'gelu_tanh', 'quick_gelu': 'quick_gelu',
-               'silu': 'silu', 'swish': 'silu'}
+# Other names of an activation; any further one is its own name, so that it is compared and never taken for unstated
+ACTIVATIONS = {'gelu_python': 'gelu', 'swish': 'silu', 'quickgelu': 'quick_gelu', **dict.fromkeys(
+    ('gelu_new', 'gelu_fast', 'gelu_accurate', 'gelu_pytorch_tanh', 'gelu_python_tanh'), 'gelu_tanh')}
+MODULES = {'ReLU': 'relu', 'SiLU': 'silu', 'Swish': 'silu', 'QuickGELU': 'quick_gelu', 'GELUTanh': 'gelu_tanh'}
 
 
 class Facts(NamedTuple):
@@ -47,7 +48,7 @@ def read_facts(file: CheckpointFile, layout: str, width: int) -> Facts:
              if WIDTHS[size] == width}  # a name says nothing about a model that was built narrower
     facts = Facts()
     for found in (from_record(file), from_config(file), from_arguments(file.content, names),
-                  from_sidecar(file.path, names)):
+                  from_sidecar(file, names, width)):
         facts = Facts(*(known or further for known, further in zip(facts[:-1], found[:-1])),
                       facts.beside if facts.beside.source else found.beside)
     return facts
@@ -58,7 +59,7 @@ def from_record(file: CheckpointFile) -> Facts:
     record = provenance_of(file.content) or {}
     grid = record.get('grid') if record.get('grid_known') != 'assumed' else None
     grid = tuple(grid) if isinstance(grid, list) and len(grid) == 2 and all(map(_whole, grid)) else None
-    found = (_whole(record.get('heads')), ACTIVATIONS.get(str(record.get('activation'))), grid)
+    found = (_whole(record.get('heads')), named_activation(record.get('activation')), grid)
     pixels = record.get('pixels') if isinstance(record.get('pixels'), list | tuple) else ()
     return Facts(*found, 'its record' if any(found) else '', _eps(record.get('eps')),
                  pixels_of(*pixels) if len(pixels) == 2 else None)
@@ -73,15 +74,21 @@ def from_config(file: CheckpointFile) -> Facts:
         return Facts()
     pixels = from_preprocessor(model.get('data_preprocessor') or cfg.get('data_preprocessor'))
     if 'model_name' in backbone:
-        return from_timm(backbone)._replace(pixels=pixels)
-    arch = backbone.get('arch', 'base')
-    if isinstance(arch, str):
-        arch = next((sizes for names, sizes in VisionTransformer.arch_zoo.items() if arch in names), {})
-    layer, norm = as_dict(backbone.get('layer_cfgs')), as_dict(backbone.get('norm_cfg'))
-    act = layer.get('act_cfg', {}).get('type', 'GELU') if isinstance(layer.get('act_cfg', {}), dict) else None
-    return Facts(_whole(as_dict(arch).get('num_heads')), ACTIVATIONS.get(str(act)),
+        with bounded_by(file.path):
+            return from_timm(backbone, 'its config')._replace(pixels=pixels)
+    norm, layer = (as_dict(backbone.get(key)) for key in ('norm_cfg', 'layer_cfgs'))
+    act = as_dict({**backbone, **layer}.get('act_cfg')).get('type', 'gelu')
+    return Facts(_heads(backbone), named_activation(act),
                  _grid(backbone.get('img_size', 224), backbone.get('patch_size', 16)), 'its config',
                  _eps({'eps': 1e-5, **norm}['eps'] if norm else HOST_EPS), pixels)
+
+
+def _heads(settings: Mapping) -> int | None:
+    """Of mmpretrain's ViTs, whose ``arch`` has a name or says it, or of mmseg's, which say it beside other sizes."""
+    arch = settings.get('arch', 'base' if 'num_heads' not in settings else settings)
+    if isinstance(arch, str):
+        arch = next((sizes for names, sizes in VisionTransformer.arch_zoo.items() if arch in names), {})
+    return _whole(as_dict(arch).get('num_heads'))
 
 
 def from_preprocessor(settings: object) -> Pixels | None:
@@ -90,25 +97,32 @@ def from_preprocessor(settings: object) -> Pixels | None:
     return pixels and tuple(tuple(value / 255 for value in side) for side in pixels)
 
 
-def from_timm(backbone: dict) -> Facts:
-    """Facts of the timm ViT that a config names, built without weights."""
+def from_timm(backbone: dict, source: str, width: int | None = None) -> Facts:
+    """Facts of the timm ViT that a config names, built without weights; none of one of another ``width``."""
     import_scope('mm_graft')
     try:
         with torch.device('meta'):
             vit = MODELS.build({**backbone, 'type': 'mm_graft.TimmViT'})
-    except Exception:  # a name that this timm does not have, settings of something else …
+    except Exception:  # a name that this timm does not have, settings of something else, larger than the file …
+        return Facts()
+    if width not in (None, vit.embed_dims):
         return Facts()
     rope = getattr(vit.timm_model, 'rope', None)
-    beside = Settings('its config', vision={'rope_theta': getattr(rope, 'temperature', None)})
-    return Facts(heads_of(vit), activation_of(vit), grid_of(vit), 'its config', eps_of(vit), None, beside)
+    beside = Settings(source, vision={'rope_theta': getattr(rope, 'temperature', None)})
+    return Facts(heads_of(vit), activation_of(vit), grid_of(vit), source, eps_of(vit), None, beside)
 
 
-def from_sidecar(path: str | Path, names: Mapping[str, int]) -> Facts:
+def from_sidecar(file: CheckpointFile, names: Mapping[str, int], width: int) -> Facts:
     """Facts in the ``config.json`` of Hugging Face, timm or OpenCLIP beside a file."""
-    beside = settings_beside(path)
+    beside = settings_beside(file.path)
     vision = beside.vision
+    if beside.model:
+        with bounded_by(file.path):
+            found = from_timm(named_model(beside), beside.source, width)
+        if found.source:
+            return found._replace(pixels=beside.pixels, beside=beside)
     heads = _whole(vision.get('num_attention_heads')) or by_name(beside.model, names)
-    activation = 'silu' if vision.get('use_swiglu_ffn') else ACTIVATIONS.get(str(vision.get('hidden_act')))
+    activation = 'silu' if vision.get('use_swiglu_ffn') else named_activation(vision.get('hidden_act'))
     return Facts(heads, activation,
                  _grid(vision.get('image_size'), vision.get('patch_size')), beside.source,
                  _eps(vision.get('layer_norm_eps')), beside.pixels, beside)
@@ -138,6 +152,11 @@ def by_name(name: object, heads: Mapping[str, int]) -> int | None:
     return heads.get(match[1]) if match else None
 
 
+def named_activation(name: object) -> str | None:
+    """The name by which activations are compared."""
+    return ACTIVATIONS.get(name.lower(), name.lower()) if isinstance(name, str) else None
+
+
 def heads_of(backbone: nn.Module) -> int | None:
     """Number of heads of a backbone's first attention."""
     found = (getattr(module, 'num_heads', None) for module in backbone.modules())
@@ -149,12 +168,8 @@ def activation_of(backbone: nn.Module) -> str | None:
     for module in backbone.modules():
         if isinstance(module, nn.GELU):
             return 'gelu_tanh' if module.approximate == 'tanh' else 'gelu'
-        if 'GELUTanh' in type(module).__name__:
-            return 'gelu_tanh'
-        if isinstance(module, nn.SiLU):
-            return 'silu'
-        if 'QuickGELU' in type(module).__name__:
-            return 'quick_gelu'
+        if type(module).__name__ in MODULES:
+            return MODULES[type(module).__name__]
     return None
 
 

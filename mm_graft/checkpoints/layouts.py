@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mm_graft.checkpoints.forms import name_gated
 from mm_graft.checkpoints.names import BASE, BEIT, BLOCK, PARTS, VIT, NameMap, Pairs, StateDict, below, mlp
+from mm_graft.checkpoints.unsupported import OWN
 
 MOMENTUM = 'momentum_encoder.module.0.'
 OTHER = 'the other encoder'
@@ -43,7 +44,8 @@ class Layout:
     container: str | None = 'model'  #: key of the state dict in the authors' files; None for a bare one
     prefix: str = ''  #: of every name in their files
     shown_by: tuple[str, ...] = ()  #: patterns that a file of this layout must all have
-    hidden_by: tuple[str, ...] = ()  #: patterns of which it must have none
+    #: patterns of which it must have none, or of several together not all
+    hidden_by: tuple[str | tuple[str, ...], ...] = ()
     #: conversions beyond renaming, of mmpretrain's form in place: behind it on reading, before it on writing
     read_steps: tuple[Callable[[StateDict], None], ...] = ()
     write_steps: tuple[Callable[[StateDict], None], ...] = ()
@@ -58,7 +60,8 @@ class Layout:
         def has(part: str) -> bool:
             return any(re.match(part, name) for name in names)
 
-        return all(map(has, self.shown_by)) and (only_shown or not any(map(has, self.hidden_by)))
+        hidden = ((parts, ) if isinstance(parts, str) else parts for parts in self.hidden_by)
+        return all(map(has, self.shown_by)) and (only_shown or not any(all(map(has, parts)) for parts in hidden))
 
     def unknown(self, names: Iterable[str]) -> list[str]:
         """Names that fit no rule of this layout."""
@@ -146,12 +149,22 @@ def encoder_names(theirs: str = '', host: str = BASE, pairs: Pairs = VIT) -> Pai
     return below(theirs, host, pairs)
 
 
+def check_norms(model: StateDict) -> None:
+    """Check that the norm before the blocks, if there is one, is CLIP's, which has one behind them too."""
+    if f'{BASE}pre_norm.weight' in model and not any(name.startswith((f'{BASE}ln1.', f'{BASE}ln2.')) for name in model):
+        raise ValueError('it has a norm before its blocks and none behind them, as Perception Encoders have, whose '
+                         f'rotary positions are not stored in any tensor: {OWN}')
+
+
 TIMM = Layout(
     'timm', NameMap(encoder_names(pairs=(*BEIT, *PARTS))),
     (pattern('head.', 'classifier'), pattern('head_dist.', 'classifier'), NAME_INDEX), container=None,
     shown_by=(r'pos_embed$|rel_pos_bias\.|blocks\.\d+\.attn\.relative_position', ),  # else they are RoPE's
-    hidden_by=(r'blocks\.\d+\.attn\.q_bias', ),  # BEiT's, which ConMIM's layout is; EVA's, which none is
-    read_steps=(name_gated, ))
+    hidden_by=(
+        r'blocks\.\d+\.attn\.q_bias',  # BEiT's, which ConMIM's layout is; EVA's, which none is
+        (r'norm_pre\.', r'attn_pool\.'), (r'norm_pre\.', r'blocks\.\d+\.gamma_1'),  # Perception Encoders
+        (r'blocks\.\d+\.gamma_1', r'blocks\.\d+\.attn\.qkv\.bias')),  # rotary beside a table of positions
+    read_steps=(check_norms, name_gated))
 # No table of positions: it is RoPE that tells the patches apart, which is not stored in any tensor
 TIMM_DINOV3 = replace(TIMM, title='DINOv3 in timm', shown_by=(r'reg_token$', r'blocks\.\d+\.gamma_1$'),
                       hidden_by=(r'pos_embed$', r'rel_pos_bias\.', r'blocks\.\d+\.attn\.relative_position'))

@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 
+from mm_graft.checkpoints.bounds import bounded_by
 from mm_graft.checkpoints.containers import read_checkpoint
 from mm_graft.checkpoints.conversion import read_model
 from mm_graft.checkpoints.loader import backbone_tensors
@@ -73,7 +74,8 @@ def load_model(cfg: Config, checkpoint: str | Path) -> tuple[nn.Module, str]:
                               'was trained with')
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     outside = {'data_preprocessor': cfg.data_preprocessor} if cfg.get('data_preprocessor') else {}
-    model = MODELS.build({**outside, **cfg.model})
+    with bounded_by(checkpoint):
+        model = MODELS.build({**outside, **cfg.model})
     weights, line = choose_weights(model, read_checkpoint(checkpoint), str(checkpoint), complete=True)
     model.load_state_dict(weights)
     model.eval()  # not chained: the host's backbones return nothing from `train`

@@ -1,6 +1,6 @@
 """Settings in JSON files beside weights, and defaults of each family of encoders."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +10,8 @@ from mm_graft.files import read_small_json
 
 Pixels = tuple[tuple[float, ...], tuple[float, ...]]
 LIMIT = 2**20
+VISION = ('vision_config', 'image_config', 'backbone_config', 'encoder')  # where a larger model's has its images'
+LEFT_OUT = ('img_size', 'in_chans', 'num_classes', 'pretrained')  # of timm's arguments, what is not the encoder's
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 OPENAI = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
@@ -72,7 +74,7 @@ def from_hub(config: dict, images: dict, source: str) -> Settings:
         vision = {'image_size': list(size[1:]) if isinstance(size, list) else None}
         return Settings(source, None, config['architecture'], as_dict(config.get('model_args')), vision,
                         pixels_of(trained.get('mean'), trained.get('std')))
-    vision = as_dict(config.get('vision_config')) or config
+    vision = next((part for key in VISION if (part := as_dict(config.get(key)))), config)
     return Settings(source, str(config.get('model_type', '')) or None, None, {}, vision,
                     pixels_of(images.get('image_mean'), images.get('image_std')))
 
@@ -89,6 +91,20 @@ def from_open_clip(config: dict, images: dict, source: str) -> Settings:
                    'hidden_act': 'quick_gelu' if model.get('quick_gelu') else 'gelu'}
     return Settings(source, None, vision.get('timm_model_name'), {}, stated,
                     pixels_of(pixels.get('mean'), pixels.get('std')))
+
+
+def named_model(beside: Settings) -> dict:
+    """Settings of ``mm_graft.TimmViT`` for the timm model that a file names."""
+    size = beside.arguments.get('img_size') or beside.vision.get('image_size')
+    arguments = {name: value for name, value in beside.arguments.items() if name not in LEFT_OUT}
+    return {'type': 'mm_graft.TimmViT', 'model_name': beside.model,
+            **({'img_size': side_or_sides(size)} if size else {}), **arguments}
+
+
+def side_or_sides(size: int | Iterable[int]) -> int | tuple[int, ...]:
+    """The side of a square image, or its height and width."""
+    sides = (size, ) if isinstance(size, int) else tuple(size)
+    return sides[0] if len(set(sides)) == 1 else sides
 
 
 def _read(path: Path) -> dict:

@@ -28,10 +28,15 @@ KINDS = tuple(Unsupported(tuple(names), what, way_out) for names, what, way_out 
      'are merged on the way', 'choose a plain ViT'),
     ((r'\bblocks\.\d+\.(attn\.q_proj|mlp\.fc1_g|mlp\.w1)\.', ), "an EVA-02 or a relative of it, whose rotary positions "
      'are not stored in any tensor', OWN),
+    ((r'\bnorm_pre\.', r'\b(attn_pool\.|blocks\.\d+\.gamma_1)'), 'a Perception Encoder, whose rotary positions are '
+     'not stored in any tensor', OWN),
     ((r'\bblocks\.\d+\.attn\.q_bias', ), 'an EVA or EVA-02, or a BEiT without its tables of relative positions; '
      'which one is not stored in any tensor', OWN),
-    ((r'\bblocks\.\d+\.gamma_1', ), 'a ViT with rotary positions, or a CaiT; which one is not stored in any tensor',
-     OWN),
+    ((r'\bblocks_token_only\.', ), 'a CaiT, whose class token has blocks of its own', 'choose a plain ViT'),
+    ((r'\bblocks\.\d+\.gamma_1', ), 'a ViT with rotary positions, which are not stored in any tensor', OWN),
+    ((r'\.(weight_(orig|mask)|parametrizations\.)', ), 'a model whose weights are computed from others (pruned, or '
+     'parametrized)', 'make them permanent (torch.nn.utils.prune.remove, '
+     'torch.nn.utils.parametrize.remove_parametrizations) and save its state dict again'),
     ((r'patchifier\.', ), 'an AIMv2', OWN),
     ((r'\b(embed_tokens|lm_head|wte|token_embd)\.', r'\b(model\.layers|h|blk)\.\d+\.'), 'a language model, whose '
      'attention is causal', 'choose an encoder of images'),

@@ -38,6 +38,7 @@ def check(args: argparse.Namespace) -> Config:
 def run(args: argparse.Namespace, cfg: Config) -> None:
     """Test."""
     from mm_graft.checkpoints import read_checkpoint
+    from mm_graft.checkpoints.bounds import bounded_by
     from mm_graft.commands.components import explained
     from mm_graft.commands.data_checks import ClassNamesHook
     from mm_graft.commands.running import build_runner
@@ -47,7 +48,8 @@ def run(args: argparse.Namespace, cfg: Config) -> None:
         read_checkpoint(args.checkpoint)  # a clear error before anything is built
     meet(args.launcher)
     with explained(cfg):
-        runner = build_runner(cfg)
+        with bounded_by(args.checkpoint):
+            runner = build_runner(cfg)
         if args.out:
             from mmengine.evaluator import DumpResults
             runner.test_evaluator.metrics.append(DumpResults(out_file_path=str(args.out)))

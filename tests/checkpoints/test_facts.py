@@ -92,12 +92,38 @@ def test_a_config_beside_the_file_says_them(facts, tmp_path):
     hugging_face = {'num_attention_heads': 6, 'hidden_act': 'gelu_pytorch_tanh', 'image_size': 224, 'patch_size': 14}
     for content, expected in ((hugging_face, (6, 'gelu_tanh', (16, 16))),
                               ({'vision_config': hugging_face}, (6, 'gelu_tanh', (16, 16))),
-                              ({'architecture': 'vit_small_patch16_224'}, (6, None, None)), ([1], (None, None, None))):
+                              ({'backbone_config': hugging_face}, (6, 'gelu_tanh', (16, 16))),
+                              ({'encoder': hugging_face | {'hidden_act': 'ReLU'}}, (6, 'relu', (16, 16))),
+                              ({'architecture': 'vit_small_patch16_224'}, (6, 'gelu', (14, 14))),
+                              ({'architecture': 'vit_small_patch16_224', 'model_args': {'num_heads': 4, 'depth': 1}},
+                               (4, 'gelu', (14, 14))),
+                              ({'architecture': 'no_vit'}, (None, None, None)), ([1], (None, None, None))):
         (tmp_path / 'config.json').write_text(json.dumps(content))
         found = facts()
         assert (found.heads, found.activation, found.grid) == expected
     (tmp_path / 'config.json').write_text('no json')
     assert facts() == Facts()
+
+
+def test_a_model_of_timm_that_is_named_says_all_that_it_has_unless_it_is_another(facts, tmp_path):
+    (tmp_path / 'config.json').write_text(json.dumps({
+        'architecture': 'vit_base_patch16_clip_quickgelu_224', 'model_args': {'depth': 1}}))
+    assert facts(width=768)[:5] == (12, 'quick_gelu', (14, 14), str(tmp_path / 'config.json'), 1e-5)
+    assert facts(width=384).activation is None
+
+
+@pytest.mark.parametrize(('stated', 'name'), [
+    ('relu', 'relu'), ('GELU', 'gelu'), ('gelu_fast', 'gelu_tanh'), ('Swish', 'silu'), ('mish', 'mish')])
+def test_an_activation_that_is_stated_is_never_taken_for_unstated(facts, tmp_path, stated, name):
+    (tmp_path / 'config.json').write_text(json.dumps({'hidden_act': stated}))
+    assert facts().activation == name
+    assert facts(provenance={'activation': stated}).activation == name
+
+
+def test_mmsegs_backbones_say_their_sizes_beside_each_other(facts):
+    found = facts(**cfg(type='BEiT', embed_dims=16, num_heads=2, img_size=(32, 64), patch_size=8,
+                        act_cfg=dict(type='ReLU')))
+    assert found[:3] == (2, 'relu', (4, 8))
 
 
 def test_what_the_conversion_knew_comes_first(facts):
@@ -112,3 +138,4 @@ def test_what_a_backbone_has():
     assert activation_of(MODELS.build(dict(type='VisionTransformer', **VIT))) == 'gelu'
     assert heads_of(nn.Linear(1, 1)) is activation_of(nn.Linear(1, 1)) is None
     assert activation_of(nn.GELU(approximate='tanh')) == 'gelu_tanh'
+    assert [activation_of(kind()) for kind in (nn.ReLU, nn.SiLU, nn.GELU)] == ['relu', 'silu', 'gelu']

@@ -1,5 +1,6 @@
 """Any ViT of timm as a backbone: registers, layer scale, RoPE, SwiGLU, q/k norm, no class token, any pooling."""
 
+import inspect
 from collections.abc import Sequence
 from contextlib import ExitStack
 
@@ -83,7 +84,7 @@ class TimmViT(FrozenInEval, BaseModule):
             if mask is not None:
                 stack.callback(self._hide(mask).remove)
             outputs = self.timm_model.forward_intermediates(
-                x, indices=self.out_indices, return_prefix_tokens=True, output_fmt='NLC', intermediates_only=True)
+                x, indices=self.out_indices, return_prefix_tokens=self.num_extra_tokens > 0, output_fmt='NLC', intermediates_only=True)
         grid = self.timm_model.patch_embed.dynamic_feat_size(x.shape[-2:])
         return tuple(self._format(index, output, grid) for index, output in zip(self.out_indices, outputs))
 
@@ -128,7 +129,8 @@ def create_vit(model_name: str, **kwargs) -> nn.Module:
     except TypeError:  # BEiT has tables of relative positions and one size
         model = timm.create_model(model_name, **settings)
     if not all(hasattr(model, name) for name in ('blocks', 'num_prefix_tokens', 'patch_embed', 'norm')) \
-            or not hasattr(model, 'forward_intermediates'):
+            or 'return_prefix_tokens' not in inspect.signature(
+                getattr(model, 'forward_intermediates', model.forward)).parameters:
         raise ValueError(f'{model_name} ({type(model).__name__}) is not a plain ViT; choose a model with patch '
                          'embedding, a list of blocks and a final norm')
     return model

@@ -115,6 +115,16 @@ def test_what_does_not_exist_is_said(name, settings, message):
 def test_only_plain_vits_are_taken():
     with pytest.raises(ValueError, match=r'convnext_atto \(ConvNeXt\) is not a plain ViT'):
         create_vit('convnext_atto')
+    with pytest.raises(ValueError, match=r'cait_xxs24_224 \(Cait\) is not a plain ViT'):  # else at the first image
+        create_vit('cait_xxs24_224', depth=1)
+
+
+def test_a_vit_without_prefix_tokens_gives_what_timm_makes_of_it():
+    """Of one with relative positions alone timm gives no empty prefix."""
+    vit = build('vit_relpos_small_patch16_224', img_size=224, out_type='raw')
+    images = torch.randn(1, 3, 224, 224)
+    with torch.no_grad():
+        torch.testing.assert_close(vit(images)[-1], vit.timm_model.forward_features(images))
 
 
 def test_patches_are_not_hidden_without_a_token(images):

@@ -1,0 +1,45 @@
+"""A bound on what is built by the settings in a file: they must not ask for much more than the file can fill."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+from mm_graft.checkpoints.reading import CheckpointError, parts_of
+
+RECORD = 64  # bytes that a tensor takes at least in any format
+NUMBERS, PARAMETERS = 2**26, 2**12  # of a model beside a file of any size: what starts fresh, larger position tables
+
+
+@contextmanager
+def bounded_by(path: str | Path) -> Iterator[None]:
+    """While open, a model that is built is one that the checkpoint could fill, whoever says its sizes.
+
+    A parameter is counted when it is registered, which is before its memory is written to.
+
+    Raises:
+        CheckpointError: it has more numbers than the file has bytes, or more parameters than the file has room for.
+    """
+    size = sum(Path(part).stat().st_size for part in parts_of(path))
+    left = {'numbers': size + NUMBERS, 'parameters': size // RECORD + PARAMETERS}
+
+    def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        left['numbers'] -= parameter.numel() if parameter is not None else 0
+        left['parameters'] -= 1
+        if min(left.values()) < 0:
+            raise CheckpointError(f'checkpoint {path} has {size:,} bytes, and its config builds a model of more than '
+                                  f'{size + NUMBERS:,} numbers or {size // RECORD + PARAMETERS:,} parameters; give the '
+                                  'config that it was trained with')
+
+    handle = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if 'allocate' not in str(error):
+            raise
+        raise CheckpointError(f'checkpoint {path} has {size:,} bytes, and its config builds a model for which there is '
+                              f'no memory ({error}); give the config that it was trained with') from error
+    finally:
+        handle.remove()
