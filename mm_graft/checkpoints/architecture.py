@@ -144,8 +144,9 @@ def vit(encoder: StateDict, activation: str, grid: Grid) -> dict:
         raise ValueError(f"its activation is {activation}, and a ViT of timm's is built with one of {ACTIVATIONS}; "
                          'give the config of its encoder')
     if f'{FIRST}attn.qkv.bias' not in encoder and 'cls_token' not in encoder:
-        raise ValueError('it has neither a class token nor biases of q, k and v, as ViTs whose norms stand behind their '
-                         "layers (timm's vit_*_rpn), which is not stored in any tensor; give the config of its encoder")
+        raise ValueError('it has neither a class token nor biases of q, k and v, as ViTs whose norms stand behind '
+                         "their layers (timm's vit_*_rpn), which is not stored in any tensor; give the config of its "
+                         'encoder')
     prefix = 'cls_token' in encoder
     pool = 'map' if 'attn_pool.latent' in encoder else 'token' if prefix and 'ln2.weight' not in encoder else 'avg'
     scaled = f'{FIRST}attn.gamma1.weight' in encoder

@@ -44,6 +44,9 @@ class Archive:
         self.records = {entry.filename.removeprefix(f'{self.folder}/'): entry for entry in entries}
         if any(name.startswith('code/') or name == 'constants.pkl' for name in self.records):
             raise UnsafePickleError('the code of a TorchScript archive')
+        if entries and all(entry.filename.endswith('.npy') for entry in entries):
+            raise zipfile.BadZipFile('it is an archive of NumPy arrays (.npz), as Google\'s ViTs are; load it by timm '
+                                     "(timm.create_model(…, checkpoint_path=…)), and save that model's state dict")
         if reason := self._oddity(file, entries):
             raise zipfile.BadZipFile(f'not a PyTorch archive: {reason}')
         self.digests: dict[str, str] = {}

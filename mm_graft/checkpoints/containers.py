@@ -3,11 +3,14 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from torch import Tensor
 
+from mm_graft.checkpoints.detection import MOMENTUM_WORD
 from mm_graft.checkpoints.layouts import StateDict
 from mm_graft.checkpoints.reading import CheckpointError, read_content
 from mm_graft.checkpoints.unpickler import Inert
+from mm_graft.checkpoints.wrappers import unwrapped
 from mm_graft.files import parse_json
 
 CONTAINERS = (
@@ -34,7 +37,8 @@ def read_file(path: str | Path, container: str | None = None, branch: str = 'bas
     Args:
         path: the file.
         container: key of the state dict, ``a.b`` for one inside another, empty for the top level; found if None.
-        branch: ``'momentum'`` prefers the averaged weights that timm, DINO and I-JEPA keep beside the others.
+        branch: ``'momentum'`` prefers the averaged weights that timm, DINO and I-JEPA keep beside the others. In files
+            of MMEngine's ``EMAHook`` the one state dict is the average already.
 
     Raises:
         CheckpointError: no such file, damaged, not safe to open, or without tensors.
@@ -52,22 +56,45 @@ def read_file(path: str | Path, container: str | None = None, branch: str = 'bas
     rest = {str(key): f'a {kind(value)}, no tensor' for key, value in inside.items() if key not in tensors}
     if name:
         rest |= {str(key): beside(content, key) for key in content if key != name.split('.')[0]}
-    return CheckpointFile(path, tensors, content, rest, name, name.split('.')[-1] in AVERAGES)
+    plain = unwrapped(tensors)
+    return CheckpointFile(path, {plain[key]: value for key, value in tensors.items()}, content, rest, name,
+                          is_average(name) or (branch == 'momentum' and swaps_average(content)))
 
 
 def choose(path: str | Path, content: object, branch: str) -> str:
-    """Key of the state dict; empty where the file is one."""
-    found = [key for key in (*CONTAINERS, *AVERAGES) if isinstance(content, dict) and holds_tensors(content.get(key))]
-    averages = [key for key in found if key in AVERAGES]
-    if branch == 'momentum' and averages:
+    """Key of the state dict, ``a.b`` for one inside another; empty where the file is one."""
+    found = places(content)
+    averages = [place for place in found if is_average(place)]
+    if branch == 'momentum' and averages and not swaps_average(content):
         return averages[0]
     if found:
         return found[0]
     if holds_tensors(content):
         return ''
     raise CheckpointError(f'checkpoint {path} holds no tensors under {CONTAINERS} or at its top level; '
-                          f'{describe(content)}' + ('; name the one that is the state dict by container'
-                                                    if isinstance(content, dict) else ''))
+                          f'{describe(content)}; {remedy(content)}')
+
+
+def places(content: object) -> list[str]:
+    """Where state dicts are, also one level deeper: trained weights first, then averages."""
+    if not isinstance(content, dict):
+        return []
+    others = [key for key in content if isinstance(key, str) and key not in AVERAGES and is_average(key)]
+    averages = [*AVERAGES, *others]
+    keys = [key for key in (*CONTAINERS, *averages) if isinstance(content.get(key), dict)]
+    return [key for key in keys if holds_tensors(content[key])] or [
+        f'{key}.{inner}' for key in keys for inner in (*CONTAINERS, *averages)
+        if holds_tensors(content[key].get(inner))]
+
+
+def is_average(place: str) -> bool:
+    """Whether a key of a file, or one inside another, is that of averaged weights."""
+    return any(MOMENTUM_WORD.search(key) for key in place.split('.'))
+
+
+def swaps_average(content: object) -> bool:
+    """Whether MMEngine's ``EMAHook`` wrote it: ``state_dict`` is the average, the trained weights are beside it."""
+    return isinstance(content, dict) and {'state_dict', 'ema_state_dict', 'message_hub'} <= content.keys()
 
 
 def holds_tensors(value: object) -> bool:
@@ -77,8 +104,11 @@ def holds_tensors(value: object) -> bool:
 
 def beside(content: dict, key: object) -> str:
     """Description of an entry beside the state dict."""
-    return "averaged weights, which branch='momentum' takes" \
-        if key in AVERAGES and holds_tensors(content[key]) else 'beside the state dict'
+    if key == 'ema_state_dict' and swaps_average(content):
+        return 'weights without average, whose average by EMAHook is state_dict'
+    if isinstance(key, str) and is_average(key) and holds_tensors(content[key]):
+        return "averaged weights, which branch='momentum' takes"
+    return 'beside the state dict'
 
 
 def kind(value: object) -> str:
@@ -92,6 +122,18 @@ def describe(content: object) -> str:
         return f'it holds a {kind(content)}'
     keys = [f'{key} (a {kind(value)})' for key, value in list(content.items())[:8]]
     return f'its keys are {", ".join(keys)}' + (' …' if len(content) > 8 else '') if keys else 'it is empty'
+
+
+def remedy(content: object) -> str:
+    """What to do with a file without tensors."""
+    values = list(content.values()) if isinstance(content, dict) else [content]
+    if any(isinstance(value, Inert) and '_parameters' in value.fields for value in values):
+        return 'it is a pickled model: open it where it was written, and save its state_dict()'
+    if any(isinstance(value, np.ndarray) for value in values):
+        return 'its weights are arrays: save them as tensors, by torch.from_numpy'
+    if isinstance(content, dict):
+        return 'name the one that is the state dict by container'
+    return 'save a state dict'
 
 
 def read_checkpoint(path: str | Path, container: str | None = None) -> StateDict:

@@ -13,6 +13,7 @@ from mm_graft.checkpoints.layouts import BASE, MAE, MOCOV3, TIMM, TIMM_DINOV3, L
 from mm_graft.checkpoints.localmim import LOCALMIM
 from mm_graft.checkpoints.refiner import DATA2VEC2, REFINER
 from mm_graft.checkpoints.unsupported import known_as
+from mm_graft.checkpoints.wrappers import unwrapped
 
 MMPRETRAIN = 'mmpretrain'
 LAYOUTS: dict[str, Layout] = {  # the more particular first, as they are tried
@@ -67,6 +68,8 @@ def locate(tensors: Mapping[str, object], branch: str = 'base', layout: str | No
     names = [name for name, value in without_adapters(tensors).items() if not is_number(name, value)]
     if layout not in (None, *LAYOUT_NAMES):
         raise ValueError(f'unknown layout {layout!r}; choose one of {sorted(LAYOUT_NAMES)}')
+    if prefix and not below(names, prefix):
+        prefix = unwrapped([prefix])[prefix]  # files are read without wrappers
     if prefix and not below(names, prefix):
         raise ValueError(f'no name begins with the prefix {prefix!r}; the names are such as {names[:3]}')
     found: dict[str, Place] = {}
@@ -153,4 +156,5 @@ def explain(names: list[str]) -> str:
     if reason := known_as(names):
         return f'names such as {names[:3]} belong to no known layout; {reason}'
     return (f'names such as {names[:3]} belong to no known layout; nearest is {where}, where {len(problems)} do not '
-            f'fit ({"; ".join(problems[:3])}); known are {sorted(LAYOUT_NAMES)}')
+            f'fit ({"; ".join(problems[:3])}); known are {sorted(LAYOUT_NAMES)}. If it is one of them below another '
+            "name, give its prefix or container; else build the backbone with the file's own names")

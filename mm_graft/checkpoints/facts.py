@@ -23,7 +23,7 @@ NAMED = re.compile(r'(?:^|[_-])(?:vit|deit3?|beit|mae_vit|eva)_?(?:conv_)?(tiny|
 HEADS = {'tiny': 3, 'small': 6, 'base': 12, 'large': 16, 'huge': 16}
 WIDTHS = {'tiny': 192, 'small': 384, 'base': 768, 'large': 1024, 'huge': 1280}
 HEADS_OF_MOCOV3 = {**HEADS, 'small': 12}  # facebookresearch/moco-v3, vits.py: heads of 32 in ViT-S
-HOST_EPS = 1e-6  # of the norms of the host's ViTs, if their config says nothing of them
+HOST_EPS, MMSEG_EPS = 1e-6, 1e-5  # of the norms of their ViTs, if a config says nothing of them
 # Other names of an activation; any further one is its own name, so that it is compared and never taken for unstated
 ACTIVATIONS = {'gelu_python': 'gelu', 'swish': 'silu', 'quickgelu': 'quick_gelu', **dict.fromkeys(
     ('gelu_new', 'gelu_fast', 'gelu_accurate', 'gelu_pytorch_tanh', 'gelu_python_tanh'), 'gelu_tanh')}
@@ -78,9 +78,10 @@ def from_config(file: CheckpointFile) -> Facts:
             return from_timm(backbone, 'its config')._replace(pixels=pixels)
     norm, layer = (as_dict(backbone.get(key)) for key in ('norm_cfg', 'layer_cfgs'))
     act = as_dict({**backbone, **layer}.get('act_cfg')).get('type', 'gelu')
+    default = MMSEG_EPS if 'num_heads' in backbone else HOST_EPS
     return Facts(_heads(backbone), named_activation(act),
                  _grid(backbone.get('img_size', 224), backbone.get('patch_size', 16)), 'its config',
-                 _eps({'eps': 1e-5, **norm}['eps'] if norm else HOST_EPS), pixels)
+                 _eps({'eps': 1e-5, **norm}['eps'] if norm else default), pixels)
 
 
 def _heads(settings: Mapping) -> int | None:

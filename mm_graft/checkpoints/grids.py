@@ -1,6 +1,6 @@
 """The grid of patches that the positions in a checkpoint are for: stated, recognized, or assumed and said."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from torch import Tensor
@@ -52,10 +52,11 @@ def find_grid(tensors: Mapping[str, Tensor], given: Grid | None = None, stated: 
     if name is None:
         return None
     table = tensors[name]
+    counts = PREFIX_TOKENS if any(name.endswith('reg_token') for name in tensors) else PREFIX_TOKENS[:-1]
     if given and not fits(name, table, given):
         raise ValueError(f'{name} with {tuple(table.shape)} is not of the given {given[0]} × {given[1]} patches')
     for grid, how in ((given, 'given'), (recognize(name, table), 'recognized'), (stated, 'stated'),
-                      (square_of(name, table), 'assumed'), (target, 'assumed')):
+                      (square_of(name, table, counts), 'assumed'), (target, 'assumed')):
         if grid and fits(name, table, grid):
             return SourceGrid(tuple(grid), how)
     raise ValueError(f'{name} with {tuple(table.shape)} is of no square grid of patches; say of which one by '
@@ -70,12 +71,12 @@ def recognize(name: str, table: Tensor) -> Grid | None:
     return next((grid for grid in found if grid), None)
 
 
-def square_of(name: str, table: Tensor) -> Grid | None:
-    """The square grid that a table can be of."""
+def square_of(name: str, table: Tensor, counts: Sequence[int]) -> Grid | None:
+    """The square grid that a table can be of, behind one of these numbers of other tokens."""
     if name.endswith(TABLE):
         grid = square_grid(len(table) - EXTRA_ROWS)
         return grid and ((grid[0] + 1) // 2, ) * 2
-    found = (square_grid(table.shape[1] - extra) for extra in PREFIX_TOKENS) if table.ndim == 3 else ()
+    found = (square_grid(table.shape[1] - extra) for extra in counts) if table.ndim == 3 else ()
     return next((grid for grid in found if grid), None)
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from mm_graft.checkpoints.adapters import merge_adapters
 from mm_graft.checkpoints.containers import CheckpointFile, read_file
 from mm_graft.checkpoints.conversion import convert_backbone
-from mm_graft.checkpoints.detection import HOST_NAMES, MOMENTUM_WORD, locate
+from mm_graft.checkpoints.detection import HOST_NAMES, MOMENTUM_WORD, lacking, locate
 from mm_graft.checkpoints.facts import Facts, activation_of, eps_of, heads_of, read_facts
 from mm_graft.checkpoints.fit import FRESH, STEMS, adapt_stem, fit
 from mm_graft.checkpoints.grids import SourceGrid, find_grid
@@ -105,7 +105,7 @@ def find_encoder(backbone: nn.Module, tensors: StateDict, layout: str | None, br
                  prefix: str | None) -> tuple[str, Converted]:
     """The layout of a file, and its encoder under mmpretrain's names or under the backbone's own."""
     tensors, own = merge_adapters(tensors), backbone.state_dict()
-    is_host_vit = all(map(HOST_NAMES.fullmatch, own))
+    is_host_vit = all(map(HOST_NAMES.fullmatch, own)) and not lacking(own)  # a backbone may lack, say, the final norm
     direct = None if layout or is_host_vit else under_own_names(own, tensors, branch, prefix)
     if direct is not None:
         return OWN_NAMES, direct

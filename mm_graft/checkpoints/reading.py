@@ -21,6 +21,13 @@ from mm_graft.checkpoints.torch_files import read_archive, read_legacy
 from mm_graft.checkpoints.unpickler import PlainUnpickler, UnsafePickleError
 from mm_graft.files import open_regular
 
+FOREIGN = (  # how files begin that people take for checkpoints, and what to do
+    (b'<!doctype', 'a page of the web, which a server sends instead of a file; fetch it again'),
+    (b'<html', 'a page of the web, which a server sends instead of a file; fetch it again'),
+    (b'\x89hdf', 'an HDF5 file, as Keras writes; load it there, and save the weights by torch.save or safetensors'),
+    (b'gguf', 'a quantized file (GGUF); take the one that it was made from'),
+    (b'\x1f\x8b', 'compressed by gzip; unpack it'))
+
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be used; the message names the file, what is wrong, and what to do."""
@@ -128,6 +135,8 @@ def _read(file: BinaryIO, name: object, tensors: bool, device_of: Callable | Non
     if start == b'version h':
         raise CheckpointError(f'checkpoint {name} is the pointer that Git LFS leaves in the place of a file; fetch the '
                               'file with git lfs pull')
+    if what := next((what for magic, what in FOREIGN if start.lower().startswith(magic)), None):
+        raise pickle.UnpicklingError(f'it is {what}')
     raise pickle.UnpicklingError('it begins neither as an archive nor as a pickle nor as safetensors')
 
 

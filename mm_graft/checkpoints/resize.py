@@ -10,7 +10,8 @@ from mm_graft.depth import find_backbone
 
 Grid = tuple[int, int]
 EXTRA_ROWS = 3  # of a table of relative positions: what concerns the class token
-PREFIX_TOKENS = (1, 0, 2, 5)  # positions of tokens that are no patches: class; none; class, distillation; 4 registers
+# Positions of tokens that are no patches: class; none; class and distillation; class and 4 registers; 4 registers
+PREFIX_TOKENS = (1, 0, 2, 5, 4)
 
 
 def grid_of(backbone: nn.Module) -> Grid | None:

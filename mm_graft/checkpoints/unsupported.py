@@ -16,7 +16,8 @@ class Unsupported(NamedTuple):
 
 
 KINDS = tuple(Unsupported(tuple(names), what, way_out) for names, what, way_out in (
-    ((r'\blora_[AB]\.', ), 'an adapter without the model that it adapts', 'merge it into the model and save that'),
+    ((r'\blora_[AB]\.', ), 'an adapter, or a model with one', 'merge it into the model (PEFT: '
+     'merge_and_unload()) and save that'),
     ((r'\bpatch_embed(dings)?\.backbone\.', ), 'a hybrid, whose patches come from a convolutional network',
      'choose a plain ViT'),
     ((r'\blayers?\.\d+\.blocks\.\d+\.', r'relative_position_bias_table'), 'a Swin, whose windows are no sequence of '

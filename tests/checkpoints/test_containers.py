@@ -1,7 +1,11 @@
 import argparse
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from mmengine.hooks import EMAHook
+from torch import nn
 
 from mm_graft.checkpoints import CheckpointError
 from mm_graft.checkpoints.containers import provenance_of, read_checkpoint, read_file
@@ -41,6 +45,37 @@ def test_averaged_weights_are_said_and_taken_by_the_branch(tmp_path, base, avera
     assert (file.container, file.is_average, file.tensors['weight'][0].item()) == (average, True, 2)
 
 
+@pytest.mark.parametrize(('outer', 'inner'), [('state_dict', 'model'), ('model', 'state_dict'), ('model', 'student')])
+def test_a_state_dict_one_level_deeper_is_found(tmp_path, outer, inner):
+    path = saved(tmp_path, {outer: {inner: state(1), 'teacher': state(2), 'step': 3}, 'epoch': 1})
+    for branch, container, value in (('base', f'{outer}.{inner}', 1), ('momentum', f'{outer}.teacher', 2)):
+        file = read_file(path, branch=branch)
+        assert (file.container, file.is_average, file.tensors['weight'][0]) == (container, branch != 'base', value)
+
+
+@pytest.mark.parametrize('name', ['ema_model', 'ema_state_dict', 'averaged_weights', 'momentum_model'])
+def test_averages_are_known_by_their_words(tmp_path, name):
+    path = saved(tmp_path, {name: state(2), 'model': state(1)})
+    assert read_file(path).tensors['weight'][0] == 1
+    assert read_file(path, branch='momentum').tensors['weight'][0] == 2
+
+
+def test_of_the_hosts_average_the_state_dict_is_the_average(tmp_path):
+    """Of a file that MMEngine's hook itself prepared."""
+    hook, runner = EMAHook(), SimpleNamespace(model=nn.Linear(2, 1))
+    hook.before_run(runner)
+    for model, value in ((hook.ema_model.module, 2.), (hook.src_model, 1.)):
+        nn.init.constant_(model.weight, value)
+    content = {'state_dict': runner.model.state_dict(), 'message_hub': {}}
+    hook.before_save_checkpoint(runner, content)
+    path = saved(tmp_path, content)
+    for branch in ('base', 'momentum'):
+        file = read_file(path, branch=branch)
+        assert (file.container, file.tensors['weight'].tolist(), file.is_average) == (
+            'state_dict', [[2, 2]], branch == 'momentum')
+        assert file.rest['ema_state_dict'].startswith('weights without average')
+
+
 def test_any_container_can_be_named(tmp_path):
     path = saved(tmp_path, {'model': state(1), 'mine': {'net': state(2)}, 'x': 5})
     assert read_checkpoint(path, 'mine.net')['weight'][0] == 2
@@ -59,7 +94,10 @@ def test_where_nothing_is_found_the_keys_are_listed(tmp_path):
     with pytest.raises(CheckpointError, match=r'its keys are mine \(a dict\), args \(a argparse\.Namespace\), epoch '
                                               r'\(a int\); name the one that is the state dict by container'):
         read_file(path)
-    for content, said in (([1], 'it holds a list'), ({}, 'it is empty')):
+    for content, said in (([1], 'it holds a list; save a state dict'), ({}, 'it is empty'),
+                          (nn.Linear(1, 1), 'it is a pickled model: .* save its state_dict'),
+                          ({'model': nn.Linear(1, 1)}, 'it is a pickled model'),
+                          ({'a': np.zeros(2)}, 'its weights are arrays: save them as tensors')):
         with pytest.raises(CheckpointError, match=said):
             read_file(saved(tmp_path, content))
 

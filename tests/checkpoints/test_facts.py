@@ -123,7 +123,7 @@ def test_an_activation_that_is_stated_is_never_taken_for_unstated(facts, tmp_pat
 def test_mmsegs_backbones_say_their_sizes_beside_each_other(facts):
     found = facts(**cfg(type='BEiT', embed_dims=16, num_heads=2, img_size=(32, 64), patch_size=8,
                         act_cfg=dict(type='ReLU')))
-    assert found[:3] == (2, 'relu', (4, 8))
+    assert found == Facts(2, 'relu', (4, 8), 'its config', 1e-5)
 
 
 def test_what_the_conversion_knew_comes_first(facts):

@@ -37,6 +37,14 @@ def test_a_learned_table_is_of_the_grid_that_is_given_or_stated_else_a_square_is
     assert find_grid(table, stated=(5, 5)) == ((8, 8), 'assumed')
 
 
+def test_four_positions_before_the_patches_are_those_of_registers_alone():
+    registers = {'reg_token': torch.zeros(1, 4, 8)}
+    assert find_grid(learned(13) | registers) == ((3, 3), 'assumed')
+    assert find_grid(learned(13), given=(3, 3)) == ((3, 3), 'given')
+    with pytest.raises(ValueError, match='no square grid'):
+        find_grid(learned(13))
+
+
 def test_where_no_square_fits_that_of_the_backbone_is_assumed_or_the_grid_is_asked_for():
     assert find_grid(learned(33), target=(4, 8)) == ((4, 8), 'assumed')
     for target in (None, (3, 5)):

@@ -172,6 +172,22 @@ def test_a_file_that_is_no_checkpoint_is_called_so(tmp_path, content, suffix):
         read_checkpoint(file)
 
 
+@pytest.mark.parametrize(('content', 'message'), [
+    (b'<!DOCTYPE html><p>404', 'a page of the web, .*; fetch it again'), (b'<html>', 'a page of the web'),
+    (b'\x89HDF\r\n\x1a\n', 'an HDF5 file.*load it there'), (b'GGUF\3\0\0\0', r'a quantized file \(GGUF\); take'),
+    (b'\x1f\x8b\x08', 'compressed by gzip; unpack it')])
+def test_what_people_take_for_a_checkpoint_is_named(tmp_path, content, message):
+    (tmp_path / 'a.pth').write_bytes(content + bytes(64))
+    with pytest.raises(CheckpointError, match=f'no checkpoint: it is {message}'):
+        read_checkpoint(tmp_path / 'a.pth')
+
+
+def test_an_archive_of_arrays_is_named(tmp_path):
+    np.savez(tmp_path / 'ViT-B_16.npz', cls=np.zeros(3), **{'Transformer/encoder_norm/bias': np.zeros(3)})
+    with pytest.raises(CheckpointError, match=r'archive of NumPy arrays \(\.npz\).*; load it by timm'):
+        read_checkpoint(tmp_path / 'ViT-B_16.npz')
+
+
 def test_a_missing_file_and_a_folder_are_named(tmp_path):
     with pytest.raises(CheckpointError, match=r'nowhere\.pth does not exist; give the path'):
         read_checkpoint(tmp_path / 'nowhere.pth')

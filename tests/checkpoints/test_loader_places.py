@@ -11,6 +11,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 
 from mm_graft.checkpoints import CheckpointError, load_backbone
+from mm_graft.registry import import_scope
 from tests.checkpoints.test_resize import place
 from tests.tiny import ARCH, VIT, mae_file, vit_state
 
@@ -96,7 +97,7 @@ def test_prefixes_and_containers_do_not_matter(backbone, tmp_path, prefix, conta
     names = {f'{prefix}{name}': tensor for name, tensor in state.items()} | {'logit_scale': torch.tensor(1.)}
     coverage = load_backbone(backbone, save({container: names, 'step': 3}, tmp_path / 'a.pth'))
     assert backbone.cls_token.equal(state['cls_token'])
-    assert coverage.dropped['logit_scale'] == f'not below {prefix}'
+    assert coverage.dropped['logit_scale'] == f'not below {prefix.replace("_orig_mod.", "")}'
 
 
 def test_averaged_weights_are_mentioned_and_taken_by_the_branch(backbone, tmp_path):
@@ -163,3 +164,20 @@ def test_the_files_of_trainings_of_the_authors_are_read(backbone, tmp_path):
     coverage = load_backbone(backbone, save(content, tmp_path / 'checkpoint-1.pth'))
     assert backbone.cls_token.equal(vit_state()['cls_token'])
     assert coverage.assumed == ('activation gelu', 'grid 4 × 4')
+
+
+@pytest.mark.parametrize('settings', [
+    dict(type='mmseg.BEiT', img_size=(32, 32), patch_size=8, embed_dims=16, num_layers=2, num_heads=2, mlp_ratio=2),
+    dict(type='mmseg.VisionTransformer', img_size=(32, 32), patch_size=8, embed_dims=16, num_layers=2, num_heads=2),
+    dict(type='VisionTransformer', **VIT, final_norm=False)])
+def test_a_run_of_a_backbone_without_final_norm_or_of_mmseg_goes_into_the_same_backbone(tmp_path, settings):
+    """What no layout holds, its own names do; and its config says its heads."""
+    import_scope('mmseg')
+    source, other = MODELS.build(settings), MODELS.build(settings)
+    state = {f'backbone.{name}': tensor for name, tensor in source.state_dict().items()}
+    cfg = Config(dict(model=dict(type='EncoderDecoder', backbone=settings))).pretty_text
+    torch.save({'state_dict': state | {'decode_head.conv.weight': torch.ones(1)}, 'meta': {'cfg': cfg}},
+               tmp_path / 'a.pth')
+    coverage = load_backbone(other, tmp_path / 'a.pth')
+    assert equal(other, source.state_dict())
+    assert (coverage.assumed, coverage.differs) == ((), ())

@@ -41,8 +41,8 @@ def test_grids_of_equal_counts_are_other_grids():
 
 
 def test_positions_of_another_grid_than_is_said_are_refused():
-    with pytest.raises(ValueError, match='of 13 tokens is not of 3 × 3 patches'):
-        resize_positions(torch.zeros(1, 13, 4), (3, 3), (4, 4))
+    with pytest.raises(ValueError, match='of 12 tokens is not of 3 × 3 patches'):
+        resize_positions(torch.zeros(1, 12, 4), (3, 3), (4, 4))
     with pytest.raises(ValueError, match='of 28 rows is not of 2 × 2 patches'):
         resize_table(torch.zeros(28, 2), (2, 2), (3, 3))
 

@@ -38,7 +38,7 @@ def test_files_of_other_libraries_too(names, what):
 
 def test_a_norm_before_the_blocks_and_none_behind_is_not_taken_for_a_clip():
     state = timm.create_model('vit_pe_spatial_tiny_patch16_512', num_classes=0, **SMALL).state_dict()
-    with pytest.raises(ValueError, match='Perception Encoders have, whose rotary positions .*: build it as'):
+    with pytest.raises(ValueError, match=r'Perception Encoders have, whose rotary positions .*: build it as'):
         convert_backbone(state)
 
 

@@ -84,7 +84,8 @@ class TimmViT(FrozenInEval, BaseModule):
             if mask is not None:
                 stack.callback(self._hide(mask).remove)
             outputs = self.timm_model.forward_intermediates(
-                x, indices=self.out_indices, return_prefix_tokens=self.num_extra_tokens > 0, output_fmt='NLC', intermediates_only=True)
+                x, indices=self.out_indices, return_prefix_tokens=self.num_extra_tokens > 0, output_fmt='NLC',
+                intermediates_only=True)
         grid = self.timm_model.patch_embed.dynamic_feat_size(x.shape[-2:])
         return tuple(self._format(index, output, grid) for index, output in zip(self.out_indices, outputs))
 
