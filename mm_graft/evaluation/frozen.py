@@ -117,7 +117,11 @@ class Evaluation:
     @cached_property
     def features(self) -> list[Features]:
         """Features of the sets, from the cache or extracted into it; a collective call."""
-        return [self._features(dataset) for dataset in self.sets]
+        found = [self._features(dataset) for dataset in self.sets]
+        if is_main_process() and len(found) > len({features.digest for features in found}):
+            print_log('the test images are the training images, so that scores say nothing about other images',
+                      logger='current', level=WARNING)
+        return found
 
     def _features(self, dataset: Dataset) -> Features:
         folder = self.folder(dataset)
@@ -142,9 +146,6 @@ class Evaluation:
             raise ValueError(f'classes {missing[:10]} have test but no training images; give training images of each '
                              'class')
         check_two_classes(train.labels.tolist())
-        if train.digest == test.digest:
-            print_log('the test images are the training images, so that scores say nothing about other images',
-                      logger='current', level=WARNING)
         names = image_names(self.sets[0])
         tensors = (tensor.to(self.settings.device) for part in (train, test) for tensor in (part.features, part.labels))
         return FrozenData(*tensors, num_classes, [names[index] for index in train.indices.tolist()])
