@@ -43,9 +43,9 @@ def use_labeled(cfg: Config, labels: str | None, val: str | None) -> Config:
         raise ValueError(f'--labels {labels}: there are no images to score on; put `train` and `val` into it, or give '
                          '--val')
     from mm_graft.evaluation.datasets import folder_of_images
-    sets = {}
-    for loader, folder in (('train_dataloader', train), ('test_dataloader', test)):
-        sets[loader] = dict(dataset=folder_of_images(cfg, data_root=str(folder), with_label=True))
-    cfg.update(sets)
+    sets = {loader: folder_of_images(cfg, data_root=str(folder), with_label=True)
+            for loader, folder in (('train_dataloader', train), ('test_dataloader', test))}
+    for loader, dataset in sets.items():  # `update` would leave what it has beside, such as `indices`
+        cfg[loader] = {**(cfg.get(loader) or {}), 'dataset': dataset}
     cfg.test_dataloader.dataset.pop('pipeline')  # then it is the default one, for both
     return cfg

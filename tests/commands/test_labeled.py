@@ -36,6 +36,18 @@ def test_they_take_the_place_of_the_configs_data_at_the_size_of_the_encoder(tmp_
     assert test[1]['inputs'].unique().tolist() == [60]
 
 
+def test_nothing_of_the_data_set_that_they_replace_stays(tmp_path):
+    """A run on the first images of a set would be evaluated on the first images of another."""
+    before = dict(type='CustomDataset', data_root='gone', ann_file='list.txt', indices=1, test_mode=True)
+    cfg = Config(dict(model=dict(backbone=dict(img_size=32)), **{
+        f'{name}_dataloader': dict(batch_size=7, dataset=dict(before)) for name in ('train', 'test')}))
+    train, test = build_datasets(use_labeled(cfg, pictures(tmp_path / 't', 3), pictures(tmp_path / 'v', 2)))
+    assert image_labels(train).tolist() == [0, 0, 0, 1, 1, 1]
+    assert image_labels(test).tolist() == [0, 0, 1, 1]
+    assert not {'ann_file', 'indices'} & {*cfg.train_dataloader.dataset, *cfg.test_dataloader.dataset}
+    assert cfg.train_dataloader.batch_size == 7
+
+
 def test_without_labels_the_config_stays_and_half_of_them_is_refused(tmp_path):
     cfg = Config(dict(a=1))
     assert use_labeled(cfg, None, None) is cfg
