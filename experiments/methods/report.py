@@ -73,7 +73,8 @@ def values(row: dict, pool: str, score: str) -> list[float]:
 
 def table(results: dict, pool: str) -> str:
     """Markdown table: mean ± standard deviation over the seeds; what is fine-tuned reads the class token."""
-    titles = [*SCORES.values(), *([TUNED] if pool == 'cls' else [])]
+    tuned = pool == 'cls' and any(row['finetuned'] for row in results['rows'].values())
+    titles = [*SCORES.values(), *([TUNED] if tuned else [])]
     lines = [f'| method | images | TFLOP | seeds | {" | ".join(titles)} |',
              '|---|---:|---:|---:' + '|---:' * len(titles) + '|']
     for name, title in TITLES.items():

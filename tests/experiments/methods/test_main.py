@@ -205,6 +205,14 @@ def test_the_page_has_mean_and_spread_of_the_seeds_and_what_the_runs_have_logged
         assert (tmp_path / f'results/fashion_mnist/{picture}.png').read_bytes()[:4] == b'\x89PNG'
 
 
+def test_a_column_of_fine_tuning_needs_a_row_that_was_fine_tuned():
+    row = {'images': 512, 'tflops': 1.0, 'seeds': {'0': {'cls': dict.fromkeys(report.SCORES, 60.0)}}}
+    untuned, tuned = (report.table({'rows': {'mae': {**row, 'finetuned': found}}}, 'cls')
+                      for found in ({}, {'0': 80.0}))
+    assert tuned.splitlines()[0] == f'{untuned.splitlines()[0]} {report.TUNED} |'
+    assert tuned.splitlines()[-1] == f'{untuned.splitlines()[-1]} 80.0 |'
+
+
 def test_all_encoders_are_alike_and_see_the_same_images():
     cfgs = {name: Config.fromfile(path) for name, path in CONFIGS.items()}
     assert set(cfgs) == set(COSTS)
