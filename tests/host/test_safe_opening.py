@@ -134,6 +134,8 @@ def test_no_file_runs_code_in_a_command(hostile, tmp_path, monkeypatch, capsys, 
     dataset = dict(type='CIFAR10', data_root=str(tmp_path), split='train', pipeline=[])
     loader = dict(batch_size=4, num_workers=0, sampler=dict(type='DefaultSampler'), dataset=dataset)
     keys = dict(model=classifier() | dict(init_cfg=dict(type='Pretrained', checkpoint='')), default_scope='mmpretrain',
+                train_dataloader=loader, train_cfg=dict(by_epoch=True, max_epochs=1),
+                optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
                 test_dataloader=loader, test_cfg=dict(), test_evaluator=dict(type='Accuracy'))
     config.write_text('\n'.join(f'{key} = {value!r}' for key, value in keys.items()))
     path = str(files['getattr'])
