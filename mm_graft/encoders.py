@@ -15,6 +15,7 @@ from mm_graft.checkpoints import load_backbone
 from mm_graft.checkpoints.bounds import bounded_by
 from mm_graft.checkpoints.resize import grid_of
 from mm_graft.depth import blocks_of, find_backbone
+from mm_graft.nested import value_at
 
 LEFT_OUT = ('init_cfg', 'adapters')  # of a backbone's settings: weights come from a file, adapters merged
 
@@ -164,7 +165,7 @@ def load_encoder(cfg: Config, checkpoint: str | Path, branch: str = 'base', resi
         resize: interpolate position embeddings to the config's grid.
         channels: adapt the patch projection to the config's number of channels.
     """
-    with bounded_by(checkpoint):
+    with bounded_by(checkpoint, value_at(cfg, 'model.backbone')):
         encoder = build_encoder(cfg)
     load_backbone(encoder.backbone, checkpoint, branch=branch, resize=resize, channels=channels)
     return encoder

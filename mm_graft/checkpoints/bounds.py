@@ -1,6 +1,6 @@
 """A bound on what is built by the settings in a file: they must not ask for much more than the file can fill."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -8,24 +8,31 @@ from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from mm_graft.checkpoints.reading import CheckpointError, parts_of
+from mm_graft.nested import leaves
 
 RECORD = 64  # bytes that a tensor takes at least in any format
+LARGEST = 2**20  # setting of a model: a depth makes lists before it makes parameters
 NUMBERS, PARAMETERS = 2**26, 2**12  # of a model beside a file of any size: what starts fresh, larger position tables
 
 
 @contextmanager
-def bounded_by(path: str | Path) -> Iterator[None]:
-    """While open, a model that is built is one that the checkpoint could fill, whoever says its sizes.
+def bounded_by(path: str | Path, settings: Mapping) -> Iterator[None]:
+    """While open, the model built by ``settings`` is one that the checkpoint could fill, whoever says its sizes.
 
     A parameter is counted when it is registered, which is before its memory is written to.
 
     Raises:
-        CheckpointError: it has more numbers than the file has bytes, or more parameters than the file has room for.
+        CheckpointError: a setting is beyond any size, or the model has more numbers than the file has bytes, or more
+            parameters than the file has room for.
     """
     parts = [Path(part) for part in parts_of(path)]
     if not all(part.is_file() for part in parts):
         yield  # whoever reads it will say so
         return
+    for key, value in leaves(settings):
+        if isinstance(value, int) and abs(value) > LARGEST:
+            raise CheckpointError(f'checkpoint {path}: its config builds a model of {key}={value:,}, and no size may '
+                                  f'be over {LARGEST:,}; give the config that it was trained with')
     size = sum(part.stat().st_size for part in parts)
     left = {'numbers': size + NUMBERS, 'parameters': size // RECORD + PARAMETERS}
 

@@ -74,7 +74,7 @@ def from_config(file: CheckpointFile) -> Facts:
         return Facts()
     pixels = from_preprocessor(model.get('data_preprocessor') or cfg.get('data_preprocessor'))
     if 'model_name' in backbone:
-        with bounded_by(file.path):
+        with bounded_by(file.path, backbone):
             return from_timm(backbone, 'its config')._replace(pixels=pixels)
     norm, layer = (as_dict(backbone.get(key)) for key in ('norm_cfg', 'layer_cfgs'))
     act = as_dict({**backbone, **layer}.get('act_cfg')).get('type', 'gelu')
@@ -118,8 +118,9 @@ def from_sidecar(file: CheckpointFile, names: Mapping[str, int], width: int) -> 
     beside = settings_beside(file.path)
     vision = beside.vision
     if beside.model:
-        with bounded_by(file.path):
-            found = from_timm(named_model(beside), beside.source, width)
+        named = named_model(beside)
+        with bounded_by(file.path, named):
+            found = from_timm(named, beside.source, width)
         if found.source:
             return found._replace(pixels=beside.pixels, beside=beside)
     heads = _whole(vision.get('num_attention_heads')) or by_name(beside.model, names)

@@ -74,7 +74,7 @@ def load_model(cfg: Config, checkpoint: str | Path) -> tuple[nn.Module, str]:
                               'was trained with')
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     outside = {'data_preprocessor': cfg.data_preprocessor} if cfg.get('data_preprocessor') else {}
-    with bounded_by(checkpoint):
+    with bounded_by(checkpoint, cfg.model):
         model = MODELS.build({**outside, **cfg.model})
     weights, line = choose_weights(model, read_checkpoint(checkpoint), str(checkpoint), complete=True)
     model.load_state_dict(weights)

@@ -48,7 +48,7 @@ def run(args: argparse.Namespace, cfg: Config) -> None:
         read_checkpoint(args.checkpoint)  # a clear error before anything is built
     meet(args.launcher)
     with explained(cfg):
-        with bounded_by(args.checkpoint):
+        with bounded_by(args.checkpoint, cfg.model):
             runner = build_runner(cfg)
         if args.out:
             from mmengine.evaluator import DumpResults
