@@ -121,8 +121,8 @@ def publish_file(origin: Origin, folder: str | Path, name: str, suffix: str = '.
     model, record, _ = origin.read()
     encoder = encoder_only(model)
     if plain and not any(name.startswith('tap_norms.') for name in encoder.backbone):
-        raise ValueError(f"{origin.path}: plain=True (--plain) is for LocalMIM's encoders, and this one has no norms "
-                         'of taps; leave it out')
+        raise CheckpointError(f"checkpoint {origin.path}: plain=True (--plain) is for LocalMIM's encoders, and this "
+                              'one has no norms of taps; leave it out')
     encoder = plain_encoder(encoder) if plain else encoder
     record |= {'to': MMPRETRAIN, 'dropped': {**record['dropped'], **encoder.dropped}}
     tensors = {BASE + key: tensor for key, tensor in encoder.backbone.items()}
