@@ -32,7 +32,7 @@ FOLDERS = ('configs', 'experiments', 'benchmarks', 'tools', 'mm_graft', 'require
 ELSEWHERE = ('make ', 'pip ', 'source ', 'tensorboard ', 'git ', 'sudo ', 'mim ', 'pre-commit ', 'export ',
              'python -m experiments.cifar10 ', 'python -m experiments.wsp ', 'python -m experiments.methods',
              'python -m experiments.continuing', 'python -m experiments.camvid',
-             'mm_graft benchmark table')
+             'mm_graft benchmark table', 'OMP_NUM_THREADS=1 .venv-peers')
 # files that the documentation takes for given: the config that they come from, and their layout
 GIVEN = {
     'mae_pretrain_vit_base.pth': ('graft/vit-b_mae.py', 'mae'),
