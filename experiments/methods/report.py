@@ -79,8 +79,10 @@ def table(results: dict, pool: str) -> str:
              '|---|---:|---:|---:' + '|---:' * len(titles) + '|']
     for name, title in TITLES.items():
         if row := results['rows'].get(name):
-            columns = [values(row, pool, score) for score in SCORES] + [list(row['finetuned'].values())]
-            cells = ' | '.join(mean_and_spread(column) for column in columns[:len(titles)])
+            columns = [values(row, pool, score) for score in SCORES]
+            if tuned:
+                columns.append(list(row['finetuned'].values()))
+            cells = ' | '.join(map(mean_and_spread, columns))
             lines.append(f'| {title} | {row["images"] // 1000}k | {row["tflops"]:.0f} | {len(row["seeds"])} '
                          f'| {cells} |')
     return '\n'.join(lines)

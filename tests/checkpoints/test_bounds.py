@@ -15,11 +15,16 @@ VAST = {
     'timm': dict(type='mm_graft.TimmViT', model_name='vit_tiny_patch16_224', depth=10**5)}
 
 
+def record(backbone, path):
+    """A checkpoint of one small tensor whose config asks for a backbone."""
+    cfg = Config(dict(model=dict(type='MAE', backbone=backbone))).pretty_text
+    torch.save({'state_dict': {'backbone.cls_token': torch.zeros(1, 1, 16)}, 'meta': {'cfg': cfg}}, path)
+
+
 @pytest.mark.parametrize('backbone', VAST.values(), ids=VAST)
 def test_a_file_asks_for_no_model_that_it_cannot_fill(tmp_path, backbone):
     """Neither time nor memory goes by what a few bytes of settings say."""
-    cfg = Config(dict(model=dict(type='MAE', backbone=backbone))).pretty_text
-    torch.save({'state_dict': {'backbone.cls_token': torch.zeros(1, 1, 16)}, 'meta': {'cfg': cfg}}, tmp_path / 'a.pth')
+    record(backbone, tmp_path / 'a.pth')
     with pytest.raises(CheckpointError, match=r'a\.pth has [\d,]+ bytes, and its config builds a model .*; give'):
         load_pretrained(tmp_path / 'a.pth')
 
@@ -36,8 +41,7 @@ def test_a_folder_of_timm_asks_for_none_either(tmp_path):
     VAST['timm'] | dict(depth=10**12)])
 def test_a_size_beyond_any_model_builds_nothing(tmp_path, backbone):
     """Lists of a depth's length are made before the first parameter."""
-    cfg = Config(dict(model=dict(type='MAE', backbone=backbone))).pretty_text
-    torch.save({'state_dict': {'backbone.cls_token': torch.zeros(1, 1, 16)}, 'meta': {'cfg': cfg}}, tmp_path / 'a.pth')
+    record(backbone, tmp_path / 'a.pth')
     with pytest.raises(CheckpointError, match=r'a\.pth: its config builds a model of .*=-?1,000,000,000,000, and no'):
         load_pretrained(tmp_path / 'a.pth')
 
