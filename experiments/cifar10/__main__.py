@@ -1,6 +1,7 @@
 """The papers' claim on CIFAR-10: every method trained and evaluated one after another, then tables and figures.
 
-An interrupted call resumes; --minutes stops it in time. `full` is for a GPU, `cpu` a smaller version for one core.
+An interrupted call resumes; --minutes stops it in time. `full` is for a GPU, `cpu` a smaller version for one core,
+`long` that with all images, an hour a seed.
 Results: docs/results/cifar10_<scale>.json, with a page of tables and figures beside it.
 """
 
@@ -34,7 +35,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--scale', choices=IMAGES, default='full' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='the first trains every row')
     parser.add_argument('--rows', nargs='+', metavar='ROW',
-                        help='with what they start from; default: all in size `full`, those on a long MAE in `cpu`')
+                        help='with what they start from; default: all in size `full`, else those on a long MAE')
     parser.add_argument('--tuned', nargs='*', default=list(TUNED), choices=TUNED,
                         help='protocols that train the encoder, for the six rows at equal images')
     parser.add_argument('--tuned-seeds', type=int, nargs='+', default=[0], help='for which seeds')

@@ -1,17 +1,18 @@
-"""The two sizes of the experiment: ``cpu``, as the configs stand, and ``full``, the overrides for a GPU."""
+"""The sizes of the experiment: ``cpu``, as the configs stand; ``long``, all images for it; ``full``, for a GPU."""
 
 from pathlib import Path
 
 from mmengine.config import Config
 
 CONFIGS = Path(__file__).with_name('configs')
-IMAGES = {'full': 50000, 'cpu': 5000}
-EPOCHS = {'full': 20, 'cpu': 6}  # of a method in one step; one in two steps has half of them for each
+IMAGES = {'full': 50000, 'long': 50000, 'cpu': 5000}
+EPOCHS = {'full': 20, 'long': 2, 'cpu': 6}  # of a method in one step; one in two steps has half of them for each
 
-# all images, and a ViT-Ti: 12 blocks of width 192
-DATA = {
-    'train_dataloader.batch_size': 1024, 'train_dataloader.num_workers': 12, 'train_dataloader.dataset.ann_file': '',
-    'test_dataloader.num_workers': 12, 'test_dataloader.dataset.ann_file': ''}
+ALL_IMAGES = {'train_dataloader.dataset.ann_file': '', 'test_dataloader.dataset.ann_file': ''}
+LONG = {**ALL_IMAGES, 'train_dataloader.batch_size': 128, 'param_scheduler.warmup': 0.25}
+# a ViT-Ti: 12 blocks of width 192
+DATA = {**ALL_IMAGES, 'train_dataloader.batch_size': 1024, 'train_dataloader.num_workers': 12,
+        'test_dataloader.num_workers': 12}
 LENGTH = {'train_cfg.max_epochs': EPOCHS['full'], 'param_scheduler.warmup': 2}
 ENCODER = {'model.backbone.arch.embed_dims': 192, 'model.backbone.arch.num_layers': 12,
            'model.backbone.arch.num_heads': 3, 'model.backbone.arch.feedforward_channels': 768}
@@ -40,7 +41,7 @@ FULL['localmim_freezeout'] = FULL['localmim']
 
 def overrides(name: str, scale: str) -> dict:
     """What a size changes in a config, by dotted key."""
-    return FULL[name] if scale == 'full' else {}
+    return {'full': FULL[name], 'long': LONG, 'cpu': {}}[scale]
 
 
 def as_options(changes: dict) -> list[str]:
@@ -49,7 +50,7 @@ def as_options(changes: dict) -> list[str]:
 
 
 def read_config(name: str, scale: str) -> Config:
-    """A config of the experiment in one of its two sizes."""
+    """A config of the experiment in one of its sizes."""
     cfg = Config.fromfile(CONFIGS / f'{name}.py')
     cfg.merge_from_dict(overrides(name, scale))
     return cfg

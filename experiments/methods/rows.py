@@ -15,6 +15,7 @@ CONFIGS = {name: DEMO / f'{name}.py' for name in ('mae', 'mocov3', 'graft')} | {
 ON_MAE = ('graft', 'graft_anchored', 'heads', 'refined')  # configs that start from MAE's encoder
 STAGE_RATES = 'optim_wrapper.paramwise_cfg.stage_lr_mult'
 LAST_BLOCK = 'model.backbone.out_indices=[5]'
+STRONGER = 'custom_hooks.1.weight=1e-3'  # the anchor's, ten times as large
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,9 @@ def rows(length: Length, out: Path) -> dict[str, Row]:
 
     ``…_images``: as many images after MAE as the refiner sees, or without a MAE below as many contrastive images.
     ``…_flops``: as many operations in all as MAE and the refiner on it; so are ``joint``, ``localmim`` and ``conmim``.
-    A longer MAE is trained from its beginning, as its schedule depends on its length; on that of ``mae_flops`` stands
-    ``graft_longer``. ``one_head`` is the refiner with a head on the last block alone. A row that comes out as another
-    is left out.
+    A longer or shorter MAE is trained from its beginning, as its schedule depends on its length; on that of
+    ``mae_flops`` stands ``graft_longer``, on that of half the length ``graft_shorter``. ``one_head`` is the refiner
+    with a head on the last block alone. A row that comes out as another is left out.
     """
     refiner = (Step('heads', length.heads), Step('refined', length.refined))
     added = sum(step.epochs * step.gflops(out) for step in refiner)
@@ -89,10 +90,11 @@ def rows(length: Length, out: Path) -> dict[str, Row]:
         return Step(config, max(1, round(gflops / Step(config, 1).gflops(out))))
 
     graft = Step('graft', length.refiner)
-    longer_mae = at_cost('mae', total)
+    longer_mae, shorter_mae = at_cost('mae', total), Step('mae', max(1, length.mae // 2))
     local = at_cost('localmim', total)
     planned = {
         'random': (Step('graft', 0), ),
+        'mae_shorter': (shorter_mae, ),
         'mae': (),
         'mae_images': (Step('mae', length.mae + length.refiner), ),
         'mae_flops': (longer_mae, ),
@@ -100,10 +102,13 @@ def rows(length: Length, out: Path) -> dict[str, Row]:
         'mocov3_flops': (at_cost('mocov3', total), ),
         'graft_images': (graft, ),
         'graft_flops': (at_cost('graft', added), ),
+        'graft_shorter': (shorter_mae, graft),
         'graft_longer': (longer_mae, graft),
         'graft_one_rate': (Step('graft', graft.epochs, (f'{STAGE_RATES}=[1,1,1]', )), ),
+        'graft_frozen_third': (Step('graft', graft.epochs, (f'{STAGE_RATES}=[0,1,1]', )), ),
         'graft_frozen': (Step('graft', graft.epochs, (f'{STAGE_RATES}=[0,0,1]', )), ),
         'graft_anchored': (Step('graft_anchored', graft.epochs), ),
+        'graft_anchored_more': (Step('graft_anchored', graft.epochs, (STRONGER, )), ),
         'one_head': tuple(Step(step.config, step.epochs, (LAST_BLOCK, )) for step in refiner),
         'refined': refiner,
         'joint': (at_cost('joint', total), ),
@@ -139,10 +144,12 @@ def cost(row: Row, length: Length, out: Path) -> float:
 
 
 TITLES = {
-    'random': 'random weights', 'mae': 'MAE', 'mae_images': 'MAE, longer: equal images',
-    'mae_flops': 'MAE, longer: equal FLOPs', 'mocov3_images': 'MoCo v3: equal contrastive images',
-    'mocov3_flops': 'MoCo v3: equal FLOPs', 'graft_images': 'graft', 'graft_flops': 'graft: equal FLOPs',
+    'random': 'random weights', 'mae_shorter': 'MAE, half as long', 'mae': 'MAE',
+    'mae_images': 'MAE, longer: equal images', 'mae_flops': 'MAE, longer: equal FLOPs',
+    'mocov3_images': 'MoCo v3: equal contrastive images', 'mocov3_flops': 'MoCo v3: equal FLOPs',
+    'graft_images': 'graft', 'graft_flops': 'graft: equal FLOPs', 'graft_shorter': 'graft on MAE, half as long',
     'graft_longer': 'graft on MAE, longer: equal FLOPs', 'graft_one_rate': 'graft, one rate for all layers',
-    'graft_frozen': 'graft, lower two thirds frozen', 'graft_anchored': 'graft, lower two thirds anchored',
+    'graft_frozen_third': 'graft, lower third frozen', 'graft_frozen': 'graft, lower two thirds frozen',
+    'graft_anchored': 'graft, lower two thirds anchored', 'graft_anchored_more': 'graft, anchored ten times as much',
     'one_head': 'refined, one head', 'refined': 'refined, three heads', 'joint': 'MAE and MoCo v3 jointly',
     'localmim': 'LocalMIM', 'localmim_freezeout': 'LocalMIM + FreezeOut', 'conmim': 'ConMIM'}

@@ -17,7 +17,7 @@ from experiments import costs
 from experiments.cifar10 import __main__ as tool
 from experiments.cifar10 import prepare, report, reproduction, rows
 from experiments.cifar10.rows import FROZEN, ROWS, Job
-from experiments.cifar10.sizes import CONFIGS, FULL, as_options, read_config
+from experiments.cifar10.sizes import CONFIGS, FULL, as_options, overrides, read_config
 
 GFLOPS = {'mae': 0.04, 'mocov3': 0.12, 'mae2mocov3': 0.12, 'mocov32mae_frozen': 0.03, 'joint': 0.16,
           'localmim': 0.05, 'localmim_freezeout': 0.04, 'conmim': 0.2}
@@ -58,10 +58,11 @@ def test_every_row_has_a_config_and_stands_after_what_it_starts_from():
         assert (row.below is None) == ('init' not in hooks)
 
 
-@pytest.mark.parametrize('name', FULL)
-def test_every_override_of_the_full_size_changes_a_value_that_the_config_has(name):
-    small, full = read_config(name, 'cpu'), read_config(name, 'full')
-    for key, value in FULL[name].items():
+@pytest.mark.parametrize(('scale', 'name'), [
+    *(('full', name) for name in FULL), ('long', 'mae'), ('long', 'mae2mocov3')])
+def test_every_override_of_a_larger_size_changes_a_value_that_the_config_has(scale, name):
+    small, full = read_config(name, 'cpu'), read_config(name, scale)
+    for key, value in overrides(name, scale).items():
         old, new = small, full
         for part in key.split('.'):
             assert part in old, key

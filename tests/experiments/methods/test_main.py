@@ -24,7 +24,7 @@ COSTS = {'mae': 1.0, 'mocov3': 4.0, 'graft': 4.0, 'graft_anchored': 4.5, 'heads'
 @pytest.fixture(autouse=True)
 def _counted(monkeypatch):
     monkeypatch.setattr(rows, 'gflops_per_image', lambda label, cfg, options, cache:
-                        COSTS[label.split()[0]] - (2 if '[0,0,1]' in label else 0))
+                        COSTS[label.split()[0]] - (2 if '[0,0,1]' in label else 1 if '[0,1,1]' in label else 0))
 
 
 @pytest.fixture
@@ -54,6 +54,7 @@ def test_the_rows_are_those_of_equal_images_and_of_equal_flops(tmp_path):
     assert planned['mocov3_images'] == (Step('mocov3', 3), )
     assert planned['mocov3_flops'] == (Step('mocov3', 6), )
     assert planned['graft_images'] == (Step('graft', 3), )
+    assert planned['graft_shorter'] == (Step('mae', 2), Step('graft', 3))
     assert planned['graft_longer'] == (Step('mae', 24), Step('graft', 3))
     assert planned['graft_flops'] == (Step('graft', 5), )  # (1 · 2 + 2 · 9) / 4
     assert planned['refined'] == (Step('heads', 1), Step('refined', 2))
@@ -66,6 +67,16 @@ def test_rows_that_come_out_alike_are_trained_once(tmp_path):
     assert 'graft_flops' not in planned
 
 
+def test_every_override_of_a_row_changes_its_config(tmp_path):
+    steps = {step for row in rows.rows(LENGTH, tmp_path).values() for step in row if step.options}
+    assert len(steps) == 6
+    for step in steps:
+        plain, changed = (Config.fromfile(CONFIGS[step.config]) for _ in range(2))
+        for key, value in (option.split('=') for option in step.options):
+            changed.merge_from_dict({key: json.loads(value)})
+        assert changed.to_dict() != plain.to_dict(), step
+
+
 def test_the_warm_up_is_an_eighth_of_every_training():
     assert [Step('mae', epochs).warmup for epochs in (8, 1)] == [1.0, 0.125]
 
@@ -74,9 +85,10 @@ def test_what_leads_to_an_encoder_is_added_up(tmp_path):
     planned = rows.rows(LENGTH, tmp_path)
     costs = {name: cost(row, LENGTH, tmp_path) for name, row in planned.items()}
     assert costs == {
-        'random': 0, 'mae': 4, 'mae_images': 7, 'mae_flops': 24, 'mocov3_images': 12, 'mocov3_flops': 24,
-        'graft_images': 16, 'graft_flops': 24, 'graft_longer': 36, 'graft_one_rate': 16, 'graft_frozen': 10,
-        'graft_anchored': 17.5, 'one_head': 24, 'refined': 24, 'joint': 25, 'localmim': 24,
+        'random': 0, 'mae_shorter': 2, 'mae': 4, 'mae_images': 7, 'mae_flops': 24, 'mocov3_images': 12,
+        'mocov3_flops': 24, 'graft_images': 16, 'graft_flops': 24, 'graft_shorter': 14, 'graft_longer': 36,
+        'graft_one_rate': 16, 'graft_frozen_third': 13, 'graft_frozen': 10, 'graft_anchored': 17.5,
+        'graft_anchored_more': 17.5, 'one_head': 24, 'refined': 24, 'joint': 25, 'localmim': 24,
         'localmim_freezeout': 18, 'conmim': 24}
     epochs = {name: epochs_of(row, LENGTH) for name, row in planned.items()}
     assert (epochs['random'], epochs['mae'], epochs['mocov3_images'], epochs['graft_images'], epochs['refined']) == (
