@@ -17,7 +17,8 @@ from mmengine.logging import MMLogger
 
 from experiments.fashion_mnist import prepare_fashion_mnist
 from experiments.finetuning import finetune_accuracy
-from experiments.methods.report import POOLS, SCORES, write_results
+from experiments.methods.figures import POOLS, SCORES
+from experiments.methods.report import write_results
 from experiments.methods.rows import CONFIGS, TITLES, Length, Row, put_encoder, rows
 from experiments.methods.runs import BATCH, train_row
 from experiments.scores import frozen_scores

@@ -16,7 +16,7 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 
 from experiments.fashion_mnist import prepare_fashion_mnist
-from experiments.methods.report import POOLS
+from experiments.methods.figures import POOLS
 from experiments.methods.rows import CONFIGS, TITLES, Length, Row, Step, put_encoder, rows
 from experiments.methods.runs import train_row
 from experiments.scores import settings_for

@@ -8,12 +8,11 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from benchmarks.page import put
+from experiments.methods.figures import POOLS, SCORES, draw_choices, draw_costs, values
 from experiments.methods.neighbors import draw, joined, logged
 from experiments.methods.rows import TITLES, Length, cost, epochs_of, rows
 from experiments.pages import facts, mean_and_spread, provenance
@@ -24,9 +23,7 @@ from mm_graft.evaluation.report import write_json
 
 DOCS = ROOT / 'docs'
 RESULTS = 'results/fashion_mnist.json'
-SCORES = {'knn': 'kNN', 'linear': 'linear', 'fewshot_1': '1 %'}
 TUNED = 'fine-tuned, 1,000 labels'
-POOLS = {'cls': 'class token', 'avg': 'mean of patches'}
 STAGES = ('heads', 'refined')
 CONFLICT = 'cos_conflict/block_'
 
@@ -66,11 +63,6 @@ def read_conflict(run: Path) -> list[list[float]]:
     return [[round(line[name], 4) for name in sorted(line) if name.startswith(CONFLICT)] for line in lines]
 
 
-def values(row: dict, pool: str, score: str) -> list[float]:
-    """A row's percentages, one a seed."""
-    return [seed[pool][score] for seed in row['seeds'].values()]
-
-
 def table(results: dict, pool: str) -> str:
     """Markdown table: mean ± standard deviation over the seeds; what is fine-tuned reads the class token."""
     tuned = pool == 'cls' and any(row['finetuned'] for row in results['rows'].values())
@@ -100,25 +92,6 @@ def rates_table(results: dict) -> str:
     return '\n'.join(lines)
 
 
-def draw_costs(results: dict) -> Figure:
-    """Accuracy over operations: a cross of mean and range for every trained row, the better pool of each."""
-    figure = Figure(figsize=(11, 5), layout='constrained')
-    panels = figure.subplots(1, 2)
-    trained = {name: row for name, row in results['rows'].items() if row['images']}
-    for axes, score in zip(panels, ('knn', 'linear')):
-        for place, (name, row) in enumerate(trained.items()):
-            by_pool = [values(row, pool, score) for pool in POOLS]
-            best = max(by_pool, key=fmean)
-            spread = [[fmean(best) - min(best)], [max(best) - fmean(best)]]
-            axes.errorbar(row['tflops'], fmean(best), spread, fmt='osD^vP'[place % 6], capsize=3,
-                          color=f'C{place % 10}', label=TITLES[name])
-        axes.set(title=f'{SCORES[score]}, % of the test images', xlabel='TFLOP of the pre-training')
-        axes.spines[['top', 'right']].set_visible(False)
-        axes.grid(alpha=0.25)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc='outside lower center', ncols=3, frameon=False)
-    return figure
-
-
 def write_page(docs: Path) -> None:
     """Put the tables into docs/results.md and draw the figures beside the JSON file."""
     results = json.loads((docs / RESULTS).read_text())
@@ -128,7 +101,8 @@ def write_page(docs: Path) -> None:
     for name, text in parts.items():
         put(page, name, text)
     folder.mkdir(exist_ok=True)
-    draw_costs(results).savefig(folder / 'costs.png', dpi=130)
+    for name, draw_figure in {'costs': draw_costs, 'choices': draw_choices}.items():
+        draw_figure(results).savefig(folder / f'{name}.png', dpi=130)
     if any(results['neighbors_of_the_same_class'].values()):
         draw(results['neighbors_of_the_same_class']).savefig(folder / 'neighbors.png', dpi=130)
     if results['conflict']:

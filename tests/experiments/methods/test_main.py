@@ -213,7 +213,7 @@ def test_the_page_has_mean_and_spread_of_the_seeds_and_what_the_runs_have_logged
     assert '| MAE | 2k | 2 | 2 |' + ' 61.0 ± 1.4 |' * 3 + ' 81.0 ± 1.4 |' in page
     assert '| refined, three heads | 3k | 12 | 2 |' + ' 70.0 ± 0.0 |' * 3 + '\n' in page
     assert '| method | rate | ×0.3 | ×3 |\n|---|---:|---:|---:|\n| MAE | 0.002 | 78.0 | 79.2 |' in page
-    for picture in ('costs', 'neighbors', 'conflict'):
+    for picture in ('costs', 'choices', 'neighbors', 'conflict'):
         assert (tmp_path / f'results/fashion_mnist/{picture}.png').read_bytes()[:4] == b'\x89PNG'
 
 
