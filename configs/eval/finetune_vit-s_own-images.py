@@ -26,13 +26,13 @@ train_dataloader = dict(
     dataset=dict(
         _delete_=True,
         type='mm_graft.ImageFolder',
-        data_root='data/own_labelled/train',
+        data_root='data/own_labeled/train',
         pipeline=_base_.train_pipeline))
 val_dataloader = dict(
     dataset=dict(
         _delete_=True,
         type='mm_graft.ImageFolder',
-        data_root='data/own_labelled/val',
+        data_root='data/own_labeled/val',
         pipeline=_base_.test_pipeline))
 test_dataloader = val_dataloader
 

@@ -33,7 +33,9 @@ OF_PROTOCOLS = {  # options that only some protocols read
     'ks': ('knn', ), 'temperature': ('knn', ), 'standardize': ('knn', ),
     'linear_epochs': TRAINED, 'linear_batch_size': TRAINED, 'batch_norm': LINEAR, 'lr_as_released': LINEAR,
     'fewshot_list': ('fewshot-1', ), 'fewshot_share': ('fewshot-1', ), 'fewshot_per_class': ('fewshot-1', ),
-    'shots': ('shots', ), 'blocks': ('probe-depth', )}
+    'shots': ('shots', ), 'blocks': ('probe-depth', ),
+    'seeds': (*TRAINED, 'fewshot-1', 'shots'), 'seed': (*TRAINED, 'fewshot-1', 'shots'),
+    'pool': ('knn', *LINEAR, 'fewshot-1', 'shots')}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -42,7 +42,8 @@ def test_each_argument_reaches_its_setting():
 @pytest.mark.parametrize(('option', 'protocols', 'other'), [
     (['--shots', '3'], 'shots', 'knn'), (['--blocks', '1'], 'probe-depth', 'linear'),
     (['--fewshot-per-class', '2'], 'fewshot-1', 'shots'), (['--ks', '3'], 'knn', 'alf'),
-    (['--standardize'], 'knn', 'linear'),
+    (['--standardize'], 'knn', 'linear'), (['--seeds', '3'], 'fewshot-1', 'knn'), (['--seed', '3'], 'alf', 'knn'),
+    (['--pool', 'avg'], 'knn', 'alf'), (['--pool', 'avg'], 'linear', 'linear-dinov2'),
     (['--linear-epochs', '2'], 'alf', 'knn'), (['--linear-batch-size', '2'], 'linear-dinov2', 'shots'),
     (['--batch-norm'], 'probe-depth', 'linear-dinov2'), (['--lr-as-released', '2'], 'linear-augmented', 'alf')])
 def test_an_option_that_no_wanted_protocol_reads_is_refused(option, protocols, other, tmp_path):

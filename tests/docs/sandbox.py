@@ -82,7 +82,7 @@ def made_small(command: str, processes: int = 2) -> str:
             'NNODES=2:4 RDZV_ENDPOINT=host:29400': 'NNODES=1:1 RDZV_ENDPOINT=localhost:0',
             ' FOLDER ': ' data/own ', ' OTHER': ' configs/graft/vit-b_mae.py',
             '/path/to/images': 'data/own', ' PARTITION JOB ': ' gpu test ',
-            **dict.fromkeys(('/path/to/labelled', '/path/to/labeled', 'data/imagenet'), 'data/own_labelled'),
+            **dict.fromkeys(('/path/to/labeled', 'data/imagenet'), 'data/own_labeled'),
             ' CONFIG ': ' configs/graft/vit-b_mae2mocov3.py ', ' CHECKPOINT': ' graft.pth', ' DIR': ' work_dirs/out',
             'timm/vit_small_patch14_dinov2.lvd142m': str(ROOT / 'tests/data/hub/dinov2'), ' FILE': ' mae.pth'}.items():
         command = (command + ' ').replace(old, new).strip()
@@ -129,7 +129,7 @@ class Sandbox:
             image = cv2.resize(generator.integers(0, 255, (4, 4, 3), dtype=np.uint8), (96, 64))
             split, animal = 'train' if index % 3 else 'val', 'cat' if index % 2 else 'dog'
             self.write(f'data/own/{chr(ord("a") + index) if index < 26 else index}.jpg', image)
-            self.write(f'data/own_labelled/{split}/{animal}/{index}.jpg', image)
+            self.write(f'data/own_labeled/{split}/{animal}/{index}.jpg', image)
             for split in ('training', 'validation') if index < 4 else ():
                 self.write(f'data/ade/ADEChallengeData2016/images/{split}/{index}.jpg', image)
                 self.write(f'data/ade/ADEChallengeData2016/annotations/{split}/{index}.png', image[:, :, 0] % 5)

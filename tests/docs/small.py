@@ -43,7 +43,7 @@ def small_loader(loader: dict) -> None:
     loader.update(batch_size=min(loader['batch_size'], 4), num_workers=0, persistent_workers=False, pin_memory=False)
     if loader['dataset']['type'] == 'ImageNet':
         pipeline = loader['dataset']['pipeline']
-        loader['dataset'] = dict(type='CustomDataset', data_root='data/own_labelled/train', pipeline=pipeline,
+        loader['dataset'] = dict(type='CustomDataset', data_root='data/own_labeled/train', pipeline=pipeline,
                                  indices=FEW)
 
 
