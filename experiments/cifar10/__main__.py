@@ -6,6 +6,7 @@ Results: docs/results/cifar10_<scale>.json, with a page of tables and figures be
 """
 
 import argparse
+import json
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ from mmengine.logging import MMLogger
 
 from experiments import training
 from experiments.cifar10.prepare import write_lists
-from experiments.cifar10.report import write_report, write_results
+from experiments.cifar10.report import results_file, write_report, write_results
 from experiments.cifar10.reproduction import Reproduction
 from experiments.cifar10.rows import EQUAL_IMAGES, LONG, ROWS, Job, plan
 from experiments.cifar10.sizes import IMAGES
@@ -42,7 +43,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--minutes', type=float, help='stop after about as many; the next call resumes')
     parser.add_argument('--out', type=Path, help='default: work_dirs/reproduce/<scale>')
     parser.add_argument('--docs', type=Path, default=Path('docs'), help='folder of the report')
-    parser.add_argument('--report-only', action='store_true', help='only write tables and figures')
+    parser.add_argument('--report-only', action='store_true',
+                        help='tables and figures of the results that are in --docs')
     args = parser.parse_args()
     args.out = args.out or Path('work_dirs/reproduce') / args.scale
     args.rows = args.rows or (list(ROWS) if args.scale == 'full' else list(LONG))
@@ -113,13 +115,15 @@ def main() -> None:
     deadline = None if args.minutes is None else time.monotonic() + 60 * args.minutes
     MMLogger.get_current_instance().setLevel('ERROR')  # not a line for each initialized parameter
     with guarded():
+        if args.report_only:
+            write_report(json.loads(results_file(args.docs, args.scale).read_text()), args.docs)
+            return
         prepare_data(args.scale)
         run = Reproduction(args.scale, args.out, deadline, commit(ROOT))
-        if not args.report_only:
-            try:
-                run_all(run, args)
-            except TimeUpError as stopped:
-                Progress.write(f'time is up in {stopped}; run this again to resume')
+        try:
+            run_all(run, args)
+        except TimeUpError as stopped:
+            Progress.write(f'time is up in {stopped}; run this again to resume')
         results = write_results(run, args.docs)
         analyze(run, args.docs, 'cuda' if torch.cuda.is_available() else 'cpu')
         write_report(results, args.docs)

@@ -1,4 +1,4 @@
-"""Results of the CIFAR-10 experiment: one JSON file, a page of tables, figures."""
+"""Results of the CIFAR-10 experiment: one JSON file; out of it a page, figures and a table of docs/results.md."""
 
 import json
 import re
@@ -9,6 +9,7 @@ from statistics import fmean
 
 from matplotlib.figure import Figure
 
+from benchmarks.page import put
 from experiments.cifar10.rows import EQUAL_FLOPS, EQUAL_IMAGES, LOCAL, LONG, PIXELS_OR_CONTRAST, ROWS, WHY, Job, needed
 from experiments.demo.report import PACKAGES, device_name
 from experiments.pages import mean_and_spread
@@ -33,8 +34,13 @@ def seed_result(folder: Path) -> dict:
     return result
 
 
+def results_file(docs: Path, scale: str) -> Path:
+    """Where the results of a size are kept."""
+    return docs / 'results' / f'cifar10_{scale}.json'
+
+
 def write_results(run: object, docs: Path) -> dict:
-    """Collect what is there into docs/results/cifar10_<scale>.json and return it."""
+    """Collect what the runs have left into the file of their size, and return it."""
     rows = {}
     for name in ROWS:
         folders = sorted((run.out / name).glob('seed*'))
@@ -48,7 +54,7 @@ def write_results(run: object, docs: Path) -> dict:
     results = {'scale': run.scale, 'device': device_name(),
                'versions': {package: version(package) for package in PACKAGES},
                'images': run.costs.images, 'rows': rows}
-    write_json(docs / 'results' / f'cifar10_{run.scale}.json', results)
+    write_json(results_file(docs, run.scale), results)
     return results
 
 
@@ -107,7 +113,7 @@ def run_facts(results: dict) -> str:
     runs = sum(len(row['seeds']) for row in rows.values())
     commits = {seed['commit'] for row in rows.values() for seed in row['seeds'].values() if 'commit' in seed}
     versions = ', '.join(f'{name} {number}' for name, number in results['versions'].items())
-    return (f'Scale `{results["scale"]}`, {runs} runs on {results["device"]}, {seconds / 60:.0f} minutes of training '
+    return (f'{runs} runs on {results["device"]}, {seconds / 60:.0f} minutes of training '
             f'in all. Commit {" and ".join(sorted(commits)) or "unknown"}; {versions}.')
 
 
@@ -122,7 +128,9 @@ def page(results: dict) -> str:
         ('localmim', 'LocalMIM, FreezeOut and stopping early'): local_table(results),
         ('conmim', 'ConMIM against MAE'): by_pool(results, PIXELS_OR_CONTRAST),
     }
-    title = f'# CIFAR-10, size `{results["scale"]}`\n\nMade by `make reproduce`. {run_facts(results)}'
+    scale = results['scale']
+    command = f'python -m experiments.cifar10 --scale {scale}'
+    title = f'# CIFAR-10, size `{scale}`\n\nMade by `{command}`. {run_facts(results)}'
     found = [f'## {name}\n\n{text}' for (row, name), text in tables.items() if row in results['rows']]
     return '\n\n'.join([title, *found]) + '\n'
 
@@ -164,10 +172,13 @@ def draw_compute(results: dict) -> Figure:
 
 
 def write_report(results: dict, docs: Path) -> None:
-    """Write the page, and draw the figures, beside the JSON file."""
-    folder = docs / 'results' / f'cifar10_{results["scale"]}'
+    """Write page and figures beside the JSON file, and a table into docs/results.md if that has a place for it."""
+    folder = results_file(docs, results['scale']).with_suffix('')
     folder.mkdir(parents=True, exist_ok=True)
     folder.with_suffix('.md').write_text(page(results))
+    overview, name = docs / 'results.md', f'cifar10-{results["scale"]}'
+    if overview.is_file() and f'<!-- {name} -->' in overview.read_text():
+        put(overview, name, table(results, LONG, FROZEN))
     if set(EQUAL_IMAGES) <= set(results['rows']):
         draw_methods(results).savefig(folder / 'methods.png', dpi=130)
     if 'localmim' in results['rows']:

@@ -160,6 +160,24 @@ def test_the_report_takes_its_numbers_from_the_runs_and_leaves_the_prose(run, tm
     assert not (folder / 'methods.png').exists()  # rows are missing
 
 
+def test_page_and_overview_are_made_again_of_the_results_alone(run, tmp_path, monkeypatch):
+    for row in ('mae-ten', 'graft-ten'):
+        finish(run, row)
+    docs = tmp_path / 'docs'
+    docs.mkdir()
+    (docs / 'results.md').write_text('before\n<!-- cifar10-cpu -->\n<!-- /cifar10-cpu -->\nafter\n')
+    tool.write_results(run, docs)
+    monkeypatch.chdir(tmp_path)  # no images and no runs here
+    monkeypatch.setattr(sys, 'argv', ['cifar10', '--scale', 'cpu', '--docs', 'docs', '--report-only'])
+    tool.main()
+    line = '| graft on MAE ten times as long | 330k |'
+    assert line in (docs / 'results' / 'cifar10_cpu.md').read_text()
+    text = (docs / 'results.md').read_text()
+    assert line in text
+    assert text.startswith('before\n')
+    assert text.endswith('after\n')
+
+
 def test_the_picture_of_the_methods_has_all_of_them(run, tmp_path):
     for row in rows.EQUAL_IMAGES:
         finish(run, row)
