@@ -1,4 +1,4 @@
-"""Draw docs/images/weak_supervision.png and weak_supervision_lengths.png from the numbers beside this file.
+"""The tables of docs/weak_supervision.md and its two figures, from the numbers beside this file.
 
 python -m docs.figures.weak_supervision
 """
@@ -13,7 +13,9 @@ import matplotlib
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt
 
-from experiments.wsp.lengths import draw as draw_lengths
+from benchmarks.page import put
+from experiments.wsp import __main__ as wsp
+from experiments.wsp import lengths
 
 HERE = Path(__file__).parent
 NAMES = {
@@ -81,14 +83,17 @@ def draw_bars(axes, rows):
 
 
 def main():
-    report = json.loads((HERE / 'weak_supervision.json').read_text())
+    page, images = HERE.parent / 'weak_supervision.md', HERE.parent / 'images'
+    rows, by_length = (json.loads((HERE / f'{name}.json').read_text())['rows']
+                       for name in ('weak_supervision', 'weak_supervision_lengths'))
+    put(page, 'weak-supervision', wsp.table(rows))
+    put(page, 'weak-supervision-lengths', lengths.table(by_length))
     figure, axes = plt.subplots(1, 3, figsize=(15, 4.4), layout='constrained')
     for each, draw in zip(axes, (draw_weak_supervision, draw_bars, draw_finetuning), strict=True):
-        draw(each, report['rows'])
+        draw(each, rows)
         each.spines[['top', 'right']].set_visible(False)
-    figure.savefig(HERE.parent / 'images' / 'weak_supervision.png', dpi=110)
-    draw_lengths(json.loads((HERE / 'weak_supervision_lengths.json').read_text())['rows'],
-                 HERE.parent / 'images' / 'weak_supervision_lengths.png')
+    figure.savefig(images / 'weak_supervision.png', dpi=110)
+    lengths.draw(by_length, images / 'weak_supervision_lengths.png')
 
 
 if __name__ == '__main__':

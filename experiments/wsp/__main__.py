@@ -24,7 +24,12 @@ from experiments.wsp.rows import MAE, ROWS, STARTS, Row, score_curve, score_fine
 from mm_graft.commands.running import guarded
 from mm_graft.evaluation.report import write_json
 
-SCORES = ('knn', 'linear', 'fewshot_1', 'finetune_10', 'by_tags', 'retrieval_100')
+SCORES = {'knn': 'kNN', 'linear': 'linear', 'fewshot_1': '1 % of labels', 'finetune_10': 'fine-tuned, 10 %',
+          'by_tags': 'by its own tags', 'retrieval_100': 'tag → image'}
+TITLES = {'random': 'random weights', 'mae': 'MAE', 'random2wsp': 'random → WSP', 'mae2wsp': 'MAE → WSP',
+          'mae2wsp_grafted': 'MAE → WSP, grafted (×0.1, ×0.1, ×1)',
+          'mae2wsp_anchored': 'MAE → WSP, lower four blocks anchored',
+          'mae2wsp_freezeout': 'MAE → WSP, grafted, FreezeOut'}
 
 
 def parse_args() -> argparse.Namespace:
@@ -94,12 +99,12 @@ def finished(out: Path) -> list[dict]:
 
 def table(rows: Sequence[dict]) -> str:
     """Markdown table of all scores, a line per method."""
-    lines = [f'| method | seeds | {" | ".join(SCORES)} |', '|---' * (2 + len(SCORES)) + '|']
+    lines = [f'| encoder | seeds | {" | ".join(SCORES.values())} |', '|---' * (2 + len(SCORES)) + '|']
     for name in dict.fromkeys(row['method'] for row in rows):
         mine = [row for row in rows if row['method'] == name]
         found = ([row[score] for row in mine if score in row] for score in SCORES)
         cells = [mean_and_spread(values) if values else '' for values in found]
-        lines.append(f'| {name} | {len(mine)} | {" | ".join(cells)} |')
+        lines.append(f'| {TITLES[name]} | {len(mine)} | {" | ".join(cells)} |')
     return '\n'.join(lines) + '\n'
 
 

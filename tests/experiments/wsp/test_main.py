@@ -143,8 +143,8 @@ def test_the_table_has_a_line_a_method_with_mean_and_deviation_over_seeds():
     scores += [{'method': 'mae', 'knn': 7.0}]
     lines = tool.table(scores).splitlines()
     assert len(lines) == 4
-    assert lines[2].startswith('| random | 2 | 51.0 ± 1.4 |  |')
-    assert lines[3].startswith('| mae | 1 | 7.0 |')
+    assert lines[2].startswith('| random weights | 2 | 51.0 ± 1.4 |  |')
+    assert lines[3].startswith('| MAE | 1 | 7.0 |')
 
 
 def test_every_row_has_a_config_and_a_color_in_the_figure():
@@ -158,6 +158,4 @@ def test_the_page_says_what_the_numbers_say():
     page = (ROOT / 'docs' / 'weak_supervision.md').read_text()
     scores = json.loads((ROOT / 'docs' / 'figures' / 'weak_supervision.json').read_text())['rows']
     assert {row['method'] for row in scores} == {'random', 'mae', *tool.ROWS}
-    for line in tool.table(scores).splitlines()[2:]:
-        _, method, cells = line.split('|', 2)
-        assert f'|{cells}' in page, method
+    assert tool.table(scores) in page
