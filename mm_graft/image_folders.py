@@ -78,7 +78,7 @@ def list_images(
         elif classes is not None and entry.name not in classes:
             passed_over['folders of other classes', ''] += 1
         else:
-            folders[entry.name] = sorted(_walk(str(root), entry.name, endings, passed_over, ()))
+            folders[entry.name] = sorted(_walk(str(root), entry.name, endings, passed_over, (_identity(root), )))
     found = [name for name, images in folders.items() if images]
     if classes is None and SPLITS[0] in found and set(found) <= set(SPLITS):
         raise ValueError(f'{root} has the folders {", ".join(found)}, which are no classes; give one of them, such as '
@@ -106,6 +106,20 @@ def listed_images(path: str | Path) -> ImageList:
     return ImageList(str(root), names)
 
 
+def labeled_list(path: str | Path) -> list[tuple[str, int]]:
+    """The paths and class numbers in a text that gives both in each line, with a space between them."""
+    rows = []
+    for number, line in enumerate(read_small_text(path).splitlines(), 1):
+        name, _, label = line.strip().rpartition(' ')
+        if not name or not label.isdecimal():
+            raise ValueError(f'line {number} of {path} is {line!r}; give the path of an image, a space and the number '
+                             'of its class, from 0 on')
+        rows.append((name, int(label)))
+    if not rows:
+        raise ValueError(f'{path} names no image')
+    return rows
+
+
 def is_hidden(name: str) -> bool:
     """Whether a file or folder is of no account: hidden (``.ipynb_checkpoints``, ``._photo.jpg``), or the system's."""
     return name.startswith('.') or name in SYSTEM_FOLDERS
@@ -115,12 +129,11 @@ def _walk(root: str, below: str, endings: tuple[str, ...], passed_over: Counter,
     """Images in ``root/below``, as paths below ``root``."""
     folder = os.path.join(root, below)
     try:
-        status = os.stat(folder)
+        here = _identity(folder)
         entries = list(os.scandir(folder))
     except OSError:
         passed_over['folders that cannot be read', ''] += 1
         return
-    here = status.st_dev, status.st_ino
     if here in above:
         passed_over['links to a folder above', ''] += 1
         return
@@ -132,6 +145,11 @@ def _walk(root: str, below: str, endings: tuple[str, ...], passed_over: Counter,
             passed_over[reason, _ending(entry.name)] += 1
         else:
             yield name
+
+
+def _identity(folder: str | Path) -> tuple[int, int]:
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
 
 
 def _why_not(entry: os.DirEntry, endings: tuple[str, ...]) -> str | None:

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from mm_graft.image_files import EXTENSIONS
-from mm_graft.image_folders import list_images, listed_images
+from mm_graft.image_folders import labeled_list, list_images, listed_images
 
 
 def put(root, *names):
@@ -88,6 +88,23 @@ def test_links_are_followed_and_circles_are_left(tmp_path):
     assert 'a/1.png' in images.names
     assert len(images.names) < 5
     assert any(reason == 'links to a folder above' for reason, _ in images.passed_over)
+
+
+def test_a_link_to_the_folder_of_the_classes_adds_no_images_to_its_class(tmp_path):
+    put(tmp_path, 'a/1.png', 'b/1.png')
+    (tmp_path / 'a/up').symlink_to(tmp_path)
+    images = list_images(tmp_path, labeled=True)
+    assert (images.names, images.labels) == (['a/1.png', 'b/1.png'], [0, 1])
+    assert images.passed_over['links to a folder above', ''] == 1
+
+
+@pytest.mark.parametrize(('text', 'message'), [
+    ('', 'names no image'), ('a.png 0\n\nb.png 1\n', "line 2 of .* is ''"), ('a.png 0\nb.png\t1\n', 'line 2 of'),
+    ('a.png\n', r'line 1 of .*a space and the number of its class'), ('a.png -1\n', 'from 0 on')])
+def test_a_line_without_path_and_number_is_named(tmp_path, text, message):
+    (tmp_path / 'list.txt').write_text(text)
+    with pytest.raises(ValueError, match=message):
+        labeled_list(tmp_path / 'list.txt')
 
 
 def test_narrower_endings_and_missing_folders(tmp_path):

@@ -120,7 +120,9 @@ def unknown_option(cfg: Config, kind: str | None, option: str | None = None) -> 
     meant = [(place, part) for place, part in given
              if any(kind in (ancestor.__name__ for ancestor in found.__mro__)
                     for found in registered(part.get('type')) if isinstance(found, type))]
-    for place, part in meant or (given if option else ()):
+    others = [(place, part) for place, part in given
+              if option and not any(option in options_of(found)[0] for found in registered(part.get('type')))]
+    for place, part in meant or others:
         refused = option or next(key for key in part if key not in ('type', '_scope_'))
         default = DataLoader if place.endswith('_dataloader') else kind or place.rsplit('.', 1)[-1]
         return _no_option(place, refused, registered(part.get('type')) or [default])

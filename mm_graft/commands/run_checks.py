@@ -4,12 +4,14 @@ from mmengine.config import Config
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmpretrain.datasets import CustomDataset
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from mm_graft.commands.batches import accumulation
 from mm_graft.commands.data_checks import check_data_sets, members
 from mm_graft.depth import unwrap
+from mm_graft.evaluation.datasets import image_labels
 from mm_graft.models.grids import check_grids
 from mm_graft.nested import value_at
 
@@ -45,6 +47,9 @@ def check_data(runner: Runner) -> None:
         check_grids(unwrap(runner.model))
     first = next(iter(members('train_dataloader', runner.train_dataloader.dataset).values()))
     check_classes(runner.cfg, getattr(first, 'metainfo', None) or {})
+    for name, loop in loops.items():
+        for key, dataset in members(name, loop.dataloader.dataset).items() if loop is not None else ():
+            check_labels(runner.cfg, key, dataset)
 
 
 def check_length(runner: Runner) -> None:
@@ -62,13 +67,30 @@ def check_length(runner: Runner) -> None:
 
 def check_classes(cfg: Config, metainfo: dict) -> None:
     """Check that every class of the training images has a place in the classifier and in the mixing of labels."""
-    classes = len(metainfo.get('classes') or ())
-    numbers = {key: number for key in CLASS_KEYS if isinstance(number := value_at(cfg, key), int)}
+    classes, numbers = len(metainfo.get('classes') or ()), places_of_classes(cfg)
     if any(number < classes for number in numbers.values()):
         stated = ', '.join(f'{key}={number}' for key, number in numbers.items())
         raise ValueError(
             f'the training images have {classes} classes, but {stated}; '
             f'--cfg-options {" ".join(f"{key}={classes}" for key in numbers)}')
+
+
+def check_labels(cfg: Config, key: str, dataset: Dataset) -> None:
+    """Check that every class number in a list of images has a place in the classifier."""
+    numbers = places_of_classes(cfg)
+    if not numbers or not isinstance(dataset, CustomDataset) or not (dataset.ann_file and dataset.with_label):
+        return
+    labels = image_labels(dataset)
+    low, high = labels.min(), labels.max()
+    if low < 0 or high >= min(numbers.values()):
+        stated = ', '.join(f'{place}={number}' for place, number in numbers.items())
+        raise ValueError(f'{key}: {dataset.ann_file} numbers classes from {low} to {high}, but {stated}; number them '
+                         f'from 0 on, and give the classifier at least {high + 1}')
+
+
+def places_of_classes(cfg: Config) -> dict[str, int]:
+    """How many classes the parts of a model have a place for, by key in the config."""
+    return {key: number for key in CLASS_KEYS if isinstance(number := value_at(cfg, key), int)}
 
 
 def batch_size(loader: DataLoader) -> int | None:

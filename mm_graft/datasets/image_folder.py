@@ -7,7 +7,7 @@ from mmengine.logging import print_log
 from mmpretrain.datasets import CustomDataset
 
 from mm_graft.image_files import EXTENSIONS
-from mm_graft.image_folders import list_images
+from mm_graft.image_folders import labeled_list, list_images
 from mm_graft.registry import DATASETS
 
 
@@ -19,7 +19,7 @@ class ImageFolder(CustomDataset):
     without an image, are no classes; ``classes`` are *names*: an image's label is the place of its folder's name in
     ``classes``, so that a validation set in which a class is missing has the numbers of the training set (the host
     numbers the folders that there are). Folders on other storage than disks, and lists (``ann_file``), are read as
-    the host does.
+    the host does; an error names the first line of a labeled list that is of another form.
 
     Args:
         extensions: endings of images.
@@ -36,6 +36,15 @@ class ImageFolder(CustomDataset):
         self._metainfo['classes'] = tuple(classes)
         self._fully_initialized = False
         self.full_init()
+
+    def load_data_list(self) -> list[dict]:
+        """Paths, with labels if there are."""
+        if not (self.ann_file and self.with_label
+                and isinstance(get_file_backend(self.ann_file, enable_singleton=True), LocalBackend)):
+            return super().load_data_list()
+        join = get_file_backend(self.img_prefix, enable_singleton=True).join_path
+        return [dict(img_path=join(self.img_prefix, name), gt_label=label)
+                for name, label in labeled_list(self.ann_file)]
 
     def _find_samples(self) -> list:
         """Paths, with labels if there are; called by the host where there is no list."""

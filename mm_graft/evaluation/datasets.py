@@ -23,6 +23,7 @@ CROP_SHARE = 224 / 256  # of the short edge that the test transform keeps
 ASPECTS = (3 / 4, 4 / 3)
 TEST_SPLITS = ('test', 'val')
 CHANNELS = 'LoadChannels'
+REPEATING = ('RepeatDataset', 'ClassBalancedDataset')  # wrappers with all images of the data set inside
 LOADERS = ('LoadImageFromFile', 'TolerantLoadImageFromFile', CHANNELS)
 SPLIT_BY_DEFAULT = ('MNIST', 'FashionMNIST', 'CIFAR10', 'CIFAR100')  # read the training split unless told otherwise
 
@@ -55,7 +56,7 @@ def build_test_set(cfg: Config) -> Dataset:
 
 
 def dataset_configs(cfg: Config) -> tuple[dict, dict]:
-    """Configs of training and test set, without wrappers such as ``RepeatDataset`` and with our pipeline."""
+    """Configs of training and test set, without wrappers that repeat images, and with our pipeline."""
     train = _innermost(cfg.get('train_dataloader'))
     if train is None:
         raise ValueError('the config has no `train_dataloader.dataset`; the protocols need training images')
@@ -219,8 +220,11 @@ def image_names(dataset: Dataset) -> list[str]:
 
 def _innermost(dataloader: dict | None) -> dict | None:
     dataset = (dataloader or {}).get('dataset')
-    while dataset is not None and 'dataset' in dataset:
+    while dataset is not None and 'dataset' in dataset and kind_of(dataset) in REPEATING:
         dataset = dataset['dataset']
+    if dataset is not None and {'dataset', 'datasets'} & set(dataset):
+        raise ValueError(f'{kind_of(dataset)} joins data sets or chooses among their images, which an evaluation would '
+                         'not see; give it the images in folders of their own, by --labels and --val')
     return deepcopy(dataset.to_dict() if hasattr(dataset, 'to_dict') else dict(dataset)) if dataset else None
 
 

@@ -99,6 +99,12 @@ def test_other_errors_pass(error):
     assert caught.value is error
 
 
+def test_an_option_is_not_said_to_be_unknown_to_a_class_that_has_it():
+    cfg = Config(dict(model=dict(type='MAEViT', img_size=32)))
+    with pytest.raises(TypeError, match='unexpected keyword'), explained(cfg):
+        raise TypeError("Other.__init__() got an unexpected keyword argument 'img_size'")
+
+
 def test_a_misspelling_that_a_class_would_swallow_is_refused():
     hooks = dict(checkpoint=dict(type='mm_graft.SafeCheckpointHook', intervall=3))
     with pytest.raises(ValueError, match=r'default_hooks\.checkpoint\.intervall: .*did you mean .interval'):

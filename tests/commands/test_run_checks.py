@@ -3,11 +3,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.dataset import RepeatDataset
 from mmengine.runner import EpochBasedTrainLoop
+from mmpretrain.datasets import CustomDataset
 from torch.utils.data import DataLoader, Dataset
 
 from mm_graft.commands import run_checks
-from mm_graft.commands.run_checks import BatchSizeHook, check_classes, check_data
+from mm_graft.commands.run_checks import BatchSizeHook, check_classes, check_data, check_labels
 
 
 class Images(Dataset):
@@ -104,3 +106,25 @@ def test_a_preprocessor_with_fewer_classes_than_the_images_is_refused_too():
 def test_images_without_classes_or_with_no_more_than_the_classifier_pass(classes):
     check_data(runner(classes=classes, model=MODEL))
     check_data(runner(classes=classes, model=dict(backbone=dict(type='ViT'))))
+
+
+def listed(folder, *labels, **kwargs):
+    (folder / 'list.txt').write_text(''.join(f'{index}.png {label}\n' for index, label in enumerate(labels)))
+    return CustomDataset(data_root=str(folder), ann_file='list.txt', pipeline=[], **kwargs)
+
+
+@pytest.mark.parametrize('labels', [(0, 3), (-1, 2)])
+def test_class_numbers_of_a_list_for_which_the_classifier_has_no_place_are_named(tmp_path, labels):
+    cfg = Config(dict(model=dict(head=dict(num_classes=3)), data_preprocessor=dict(num_classes=4)))
+    message = rf'train: .*list\.txt numbers classes from {labels[0]} to {labels[1]}, but model\.head\.num_classes=3'
+    with pytest.raises(ValueError, match=message):
+        check_labels(cfg, 'train', listed(tmp_path, *labels))
+    check_labels(cfg, 'train', listed(tmp_path, 0, 2))
+    check_labels(Config({}), 'train', listed(tmp_path, *labels))  # nothing that classifies
+
+
+def test_lists_of_all_loaders_are_looked_at_also_in_wrappers(tmp_path):
+    run = runner(model=dict(head=dict(num_classes=3)))
+    run.val_loop = SimpleNamespace(dataloader=SimpleNamespace(dataset=RepeatDataset(listed(tmp_path, 0, 3), 2)))
+    with pytest.raises(ValueError, match=r'val_dataloader\.dataset\.dataset: .*from 0 to 3'):
+        check_data(run)

@@ -1,17 +1,23 @@
 import os
+import re
 from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.hooks import CheckpointHook, EMAHook, IterTimerHook, LoggerHook
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 from torch.multiprocessing import ProcessRaisedException
 
 from mm_graft.commands import run_guards
 from mm_graft.commands.first_look import FirstLookHook
-from mm_graft.commands.run_guards import guard_config, guard_run, take_folder
+from mm_graft.commands.run_guards import check_hooks, guard_config, guard_run, take_folder
 from mm_graft.commands.train import merge_args
+from mm_graft.engine.hooks.online_knn_hook import OnlineKNNHook
 from mm_graft.engine.reliability.due_validation_hook import DueValidationHook
+from mm_graft.engine.reliability.rng_state_hook import RNGStateHook
+from mm_graft.engine.reliability.safe_checkpoint_hook import SafeCheckpointHook
 from tests.own_process import in_processes
 
 
@@ -88,7 +94,7 @@ def test_the_main_process_alone_takes_the_folder(tmp_path, monkeypatch):
 
 
 def test_each_hook_is_added_once():
-    runner = SimpleNamespace(hooks=[], cfg=Config({}))
+    runner = SimpleNamespace(hooks=[], cfg=Config({}), train_loop=None)
     runner.register_hook = runner.hooks.append
     guard_run(runner)
     guard_run(runner)
@@ -103,3 +109,52 @@ def test_gradients_that_are_clipped_to_nothing_are_refused(wrapper, place):
     with pytest.raises(ValueError, match=f'{place} leaves nothing of any gradient'):
         guard_config(Config(dict(optim_wrapper=wrapper)))
     guard_config(Config(dict(optim_wrapper=dict(clip_grad=dict(max_norm=0.1)))))
+
+
+def iterations(schedule, **loop):
+    return Config(dict(train_cfg=loop or dict(type='IterBasedTrainLoop', max_iters=9), param_scheduler=schedule))
+
+
+@pytest.mark.parametrize('schedule', [
+    dict(type='StepLR', step_size=2), [dict(type='PolyLR', by_epoch=False), dict(type='StepLR', by_epoch=True)],
+    dict(type='mm_graft.WarmupCosineLR', warmup=1, convert_to_iter_based=True), dict(one=[dict(type='ExponentialLR')])])
+def test_a_schedule_by_epochs_is_refused_in_a_run_of_iterations(schedule):
+    for loop in (dict(type='IterBasedTrainLoop', max_iters=9), dict(type='mmengine.IterBasedTrainLoop', max_iters=9),
+                 dict(by_epoch=False, max_iters=9)):
+        with pytest.raises(ValueError, match=r'param_scheduler.* counts epochs, and this run counts iterations'):
+            guard_config(iterations(schedule, **loop))
+    guard_config(iterations(schedule, type='EpochBasedTrainLoop', max_epochs=3))
+    guard_config(iterations(schedule, by_epoch=True, max_epochs=3))
+
+
+@pytest.mark.parametrize('schedule', [
+    None, [], dict(type='PolyLR', by_epoch=False), dict(type='LinearLR', end=3, convert_to_iter_based=True)])
+def test_a_schedule_by_iterations_or_with_its_end_in_epochs_passes(schedule):
+    guard_config(iterations(schedule))
+
+
+def run_of(loop, *hooks):
+    said = []
+    logger = SimpleNamespace(warning=said.append)
+    check_hooks(SimpleNamespace(hooks=hooks, train_loop=loop.__new__(loop), logger=logger))
+    return said
+
+
+@pytest.mark.parametrize('hooks', [
+    (RNGStateHook(), RNGStateHook()), (SafeCheckpointHook(), CheckpointHook()), (EMAHook(), LoggerHook(), EMAHook())])
+def test_a_hook_that_keeps_a_state_of_the_run_is_refused_the_second_time(hooks):
+    with pytest.raises(ValueError, match=r'has 2 hooks of the kind \w+, .*leave those in custom_hooks out'):
+        run_of(EpochBasedTrainLoop, *hooks)
+
+
+def test_two_hooks_that_do_not_meet_pass():
+    assert run_of(EpochBasedTrainLoop, IterTimerHook(), IterTimerHook(), RNGStateHook(), SafeCheckpointHook(),
+                  CheckpointHook(out_dir='elsewhere')) == []
+
+
+def test_a_hook_that_counts_epochs_is_named_in_a_run_of_iterations():
+    hooks = SafeCheckpointHook(interval=5), OnlineKNNHook()
+    saver, score = run_of(IterBasedTrainLoop, *hooks)
+    assert re.match('SafeCheckpointHook counts epochs.*default_hooks.checkpoint by_epoch=False', saver)
+    assert re.match('OnlineKNNHook counts epochs, and this run counts iterations, so that it .* only$', score)
+    assert run_of(EpochBasedTrainLoop, *hooks) == run_of(IterBasedTrainLoop, SafeCheckpointHook(by_epoch=False)) == []

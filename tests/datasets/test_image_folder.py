@@ -51,9 +51,11 @@ def test_names_of_classes_may_come_from_a_file(tmp_path, said):
     assert rows(build(tmp_path / 'data', classes=str(tmp_path / 'names.txt'))) == [('a/1.png', 1), ('b/1.png', 0)]
 
 
-def test_lists_are_read_as_the_host_reads_them(tmp_path, said):
-    (tmp_path / 'list.txt').write_text('x/1.png 3\n2.png 0\n')
-    assert rows(build(tmp_path, ann_file='list.txt')) == [('x/1.png', 3), ('2.png', 0)]
+def test_lists_are_read_as_the_host_reads_them_but_for_a_byte_order_mark(tmp_path, said):
+    (tmp_path / 'list.txt').write_text('\ufeffx y/1.png 3\r\n2.png 0\r\n')
+    assert rows(build(tmp_path, ann_file='list.txt')) == [('x y/1.png', 3), ('2.png', 0)]
+    (tmp_path / 'names.txt').write_text('x/1.png\n2.png\n')
+    assert rows(build(tmp_path, ann_file='names.txt', with_label=False)) == [('x/1.png', None), ('2.png', None)]
     assert said == []
     with pytest.raises(ValueError, match='numbers the classes'):
         build(tmp_path, ann_file='list.txt').number_by(['a', 'b'])

@@ -104,6 +104,17 @@ def test_a_configured_test_pipeline_loads_strictly_too_and_wrappers_come_off(fol
     assert build_dataset(train_cfg)[0]['inputs'].shape == (3, 20, 24)
 
 
+@pytest.mark.parametrize('split', ['train_dataloader', 'test_dataloader'])
+def test_wrappers_that_choose_or_join_images_do_not_come_off(folder, split):
+    plain = config(folder).train_dataloader.dataset.to_dict()
+    for wrapper in (dict(type='KFoldDataset', dataset=plain), dict(type='mmpretrain.KFoldDataset', dataset=plain),
+                    dict(type='ConcatDataset', datasets=[plain]),
+                    dict(type='RepeatDataset', times=2, dataset=dict(type='ConcatDataset', datasets=[plain]))):
+        kind = 'KFoldDataset' if 'KFold' in wrapper['type'] else 'ConcatDataset'
+        with pytest.raises(ValueError, match=f'^{kind} joins data sets or chooses .*--labels'):
+            dataset_configs(config(folder, **{split: dict(dataset=wrapper)}))
+
+
 @pytest.mark.parametrize(('size', 'shape'), [(16, (16, 16)), ((16, 32), (16, 32)), ([32, 16], (32, 16))])
 def test_crops_have_the_height_and_width_of_the_backbones_images(folder, size, shape):
     cfg = config(folder, model={'backbone': {'img_size': size}})
