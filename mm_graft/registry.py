@@ -54,6 +54,14 @@ def registered(name: object) -> list[type]:
             if short in registry.module_dict and scope in ('', registry.scope)]
 
 
+def name_of(kind: object) -> str | None:
+    """The name by which a config's text asks for a registered class or function; None if it is not registered."""
+    found = ((registry.scope, name) for registry in all_registries()
+             for name, one in registry.module_dict.items() if one is kind)
+    scope, name = next(found, (None, None))
+    return name if scope is None or (scope == 'mmengine' and registered(name) == [kind]) else f'{scope}.{name}'
+
+
 def import_scope(scope: str) -> None:
     """Import what a project of the family registers; nothing is done for one that is unknown or not installed."""
     if scope not in config_utils.MODULE2PACKAGE or find_spec(scope) is None:

@@ -69,3 +69,19 @@ def test_every_registry_is_a_child_of_mmengines_root(name):
     assert ours.parent is getattr(host, name)
     assert ours.parent.scope == 'mmengine'
     assert ours.parent.children['mm_graft'] is ours
+
+
+def test_a_class_has_the_name_by_which_a_text_finds_it():
+    from mmcv.transforms import LoadImageFromFile
+    from mmengine.runner import EpochBasedTrainLoop
+    from mmpretrain.models import VisionTransformer
+
+    from mm_graft.models.backbones.graft_vit import GraftViT
+    names = {EpochBasedTrainLoop: 'EpochBasedTrainLoop', VisionTransformer: 'mmpretrain.VisionTransformer',
+             GraftViT: 'mm_graft.GraftViT', Path: None}
+    assert {kind: registry.name_of(kind) for kind in names} == names
+    host.init_default_scope('mmpretrain')
+    for found, kind in ((host.MODELS, VisionTransformer), (host.MODELS, GraftViT), (host.LOOPS, EpochBasedTrainLoop),
+                        (host.TRANSFORMS, LoadImageFromFile)):
+        with found.switch_scope_and_registry('mmpretrain') as inside:
+            assert inside.get(registry.name_of(kind)) is kind

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mm_graft.commands import overrides
 from mm_graft.commands.arguments import check_files
-from mm_graft.nested import leaves
+from mm_graft.nested import leaves, nodes
 from mm_graft.spelling import did_you_mean
 
 if TYPE_CHECKING:
@@ -69,7 +69,16 @@ def load_config(name: str, options: dict | None = None, notes: list[str] | None 
     if options:
         cfg, lines = overrides.apply(cfg, path, options)
         (notes if notes is not None else []).extend(lines)
+    name_classes(cfg)
     return cfg
+
+
+def name_classes(cfg: Config) -> None:
+    """Give the classes in a config of MMEngine's new style their registered names, by which all is looked up here."""
+    for _, part in nodes(cfg):
+        if isinstance(part, dict) and callable(part.get('type')):
+            from mm_graft.registry import name_of
+            part['type'] = name_of(part['type']) or part['type']
 
 
 def config_for(checkpoint: str, name: str | None = None, options: dict | None = None) -> Config:

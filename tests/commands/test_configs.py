@@ -14,6 +14,7 @@ from mm_graft.commands.configs import (
     load_config,
     run_name,
 )
+from mm_graft.commands.run_guards import guard_config
 from tests.tiny import mae_file, recorded_checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -152,3 +153,30 @@ def test_a_checkpoint_is_no_config(tmp_path):
     path = mae_file(tmp_path / 'epoch_1.pth')
     with pytest.raises(ValueError, match=r'epoch_1\.pth does not end in \.py or \.json.* beside its checkpoints'):
         configs.find_config(str(path))
+
+
+NEW_STYLE = """
+from mmengine.hooks import CheckpointHook
+from mmengine.runner import IterBasedTrainLoop
+from mmengine.dataset import DefaultSampler
+from mmpretrain.datasets import CenterCrop, CustomDataset, LoadImageFromFile
+from mm_graft.models.backbones.graft_vit import GraftViT
+class Own: pass
+model = dict(backbone=dict(type=GraftViT, neck=[dict(type=Own)]))
+train_cfg = dict(type=IterBasedTrainLoop, max_iters=3)
+default_hooks = dict(checkpoint=dict(type=CheckpointHook, interval=1))
+train_dataloader = dict(sampler=dict(type=DefaultSampler), dataset=dict(
+    type=CustomDataset, pipeline=[dict(type=LoadImageFromFile), dict(type=CenterCrop, crop_size=8)]))
+"""
+
+
+def test_classes_in_a_config_of_the_new_style_get_their_names(tmp_path):
+    (tmp_path / 'new.py').write_text(NEW_STYLE)
+    cfg = load_config(str(tmp_path / 'new.py'), {'train_cfg.max_iters': 5})
+    load, crop = cfg.train_dataloader.dataset.pipeline
+    assert (cfg.model.backbone.type, cfg.train_cfg.type) == ('mm_graft.GraftViT', 'IterBasedTrainLoop')
+    assert (cfg.train_dataloader.dataset.type, load.type) == ('mmpretrain.CustomDataset', 'mmengine.LoadImageFromFile')
+    assert (cfg.train_dataloader.sampler.type, crop.type) == ('DefaultSampler', 'mmengine.CenterCrop')
+    guard_config(cfg)
+    assert cfg.default_hooks.checkpoint.type == 'mm_graft.SafeCheckpointHook'
+    assert cfg.train_cfg.max_iters == 5
