@@ -132,7 +132,8 @@ def unknown_option(cfg: Config, kind: str | None, option: str | None = None) -> 
 def unknown_type(cfg: Config, name: str, what: str) -> str:
     """What to say of a class that no package has registered."""
     place = next((f'{place}.type: ' for place, part in _parts(cfg) if part.get('type') == name), '')
-    names = {f'{scope}.{known}' if scope == 'mm_graft' else known: known
+    plain = 'mmengine', cfg.get('default_scope', 'mmpretrain')  # scopes in which a name needs no prefix
+    names = {known if scope in plain else f'{scope}.{known}': known
              for registry in all_registries() if registry.name == what
              for scope, known in ((registry.scope, known) for known in registry.module_dict)}
     near = get_close_matches(name.split('.')[-1], sorted(names.values()), 3)

@@ -20,7 +20,8 @@ from mm_graft.engine.reliability.non_finite_guard_hook import NonFiniteGuardHook
 from mm_graft.engine.reliability.preemption_hook import PreemptionHook
 from mm_graft.engine.reliability.rng_state_hook import RNGStateHook
 from mm_graft.engine.reliability.run_folder import asked_run, hold_folder
-from mm_graft.engine.reliability.safe_checkpoint_hook import checkpoint_folder
+from mm_graft.engine.reliability.safe_checkpoint_hook import SafeCheckpointHook, checkpoint_folder
+from mm_graft.host.run_requests import asked_to_resume
 from mm_graft.nested import leaves, nodes, value_at
 
 ALONE = (CheckpointHook, EMAHook, RNGStateHook, PreemptionHook, NonFiniteGuardHook, BadImagesHook, FreezeOutHook)
@@ -95,12 +96,15 @@ def guard_run(runner: Runner) -> None:
 
 
 def check_hooks(runner: Runner) -> None:
-    """Check that hooks which keep a state of the run are there once, and that what counts epochs has some to count."""
+    """Check that hooks which keep a state of the run are there, and once, and that what counts epochs has some."""
     for kind in ALONE:
         found = [hook for hook in runner.hooks if isinstance(hook, kind)]
         if len(found) > len({getattr(hook, 'out_dir', None) for hook in found}):
             raise ValueError(f'the run has {len(found)} hooks of the kind {kind.__name__}, which would undo what the '
                              'other does; leave those in custom_hooks out, or those in default_hooks (as None)')
+    if asked_to_resume(runner) and not any(isinstance(hook, SafeCheckpointHook) for hook in runner.hooks):
+        raise ValueError('without mm_graft.SafeCheckpointHook a resumed run would silently keep the settings of its '
+                         'checkpoint; make it the type of default_hooks.checkpoint, or start a new run by load_from')
     for hook in runner.hooks if isinstance(runner.train_loop, IterBasedTrainLoop) else ():
         if isinstance(hook, OnlineKNNHook) or (isinstance(hook, CheckpointHook) and hook.by_epoch):
             runner.logger.warning(f'{type(hook).__name__} counts epochs, and this run counts iterations, so that it '

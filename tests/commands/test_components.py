@@ -16,6 +16,7 @@ from mm_graft.commands.components import (
     explained,
     misspelled,
     options_of,
+    unknown_type,
 )
 from tests.tiny import VIT
 
@@ -82,6 +83,11 @@ def build(registry, part, **keys):
 def test_what_the_host_does_not_know_is_named_by_key_class_and_meaning(registry, part, keys, message):
     with pytest.raises(ValueError, match=message):
         build(registry, part, **keys)
+
+
+def test_a_class_of_another_scope_is_proposed_with_it():
+    found = [unknown_type(Config(dict(default_scope=scope)), 'MAE', 'model') for scope in ('mmseg', 'mmpretrain')]
+    assert ['mmpretrain.MAE' in message for message in found] == [True, False]
 
 
 def test_an_optimizer_names_its_options_where_nothing_is_alike():

@@ -94,7 +94,7 @@ def test_the_main_process_alone_takes_the_folder(tmp_path, monkeypatch):
 
 
 def test_each_hook_is_added_once():
-    runner = SimpleNamespace(hooks=[], cfg=Config({}), train_loop=None)
+    runner = SimpleNamespace(hooks=[], cfg=Config({}), train_loop=None, _resume=False)
     runner.register_hook = runner.hooks.append
     guard_run(runner)
     guard_run(runner)
@@ -136,8 +136,16 @@ def test_a_schedule_by_iterations_or_with_its_end_in_epochs_passes(schedule):
 def run_of(loop, *hooks):
     said = []
     logger = SimpleNamespace(warning=said.append)
-    check_hooks(SimpleNamespace(hooks=hooks, train_loop=loop.__new__(loop), logger=logger))
+    check_hooks(SimpleNamespace(hooks=hooks, train_loop=loop.__new__(loop), logger=logger, _resume=False))
     return said
+
+
+def test_a_resume_needs_the_hook_that_compares_settings():
+    run = SimpleNamespace(hooks=[CheckpointHook()], train_loop=None, _resume=True)
+    with pytest.raises(ValueError, match=r'without mm_graft\.SafeCheckpointHook .* silently keep'):
+        check_hooks(run)
+    check_hooks(SimpleNamespace(hooks=[SafeCheckpointHook()], train_loop=None, _resume=True))
+    check_hooks(SimpleNamespace(hooks=[CheckpointHook()], train_loop=None, _resume=False))
 
 
 @pytest.mark.parametrize('hooks', [
