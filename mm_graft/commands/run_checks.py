@@ -76,9 +76,14 @@ def check_classes(cfg: Config, metainfo: dict) -> None:
 
 
 def check_labels(cfg: Config, key: str, dataset: Dataset) -> None:
-    """Check that every class number in a list of images has a place in the classifier."""
+    """Check that images for a classifier have labels, and that it has a place for each class number in a list."""
     numbers = places_of_classes(cfg)
-    if not numbers or not isinstance(dataset, CustomDataset) or not (dataset.ann_file and dataset.with_label):
+    if not isinstance(dataset, CustomDataset) or 'model.head.num_classes' not in numbers:
+        return
+    if not dataset.with_label:
+        raise ValueError(f'{key} gives no labels (with_label=False), which model.head learns from; --cfg-options '
+                         f'{key}.with_label=True')
+    if not dataset.ann_file:
         return
     labels = image_labels(dataset)
     low, high = labels.min(), labels.max()

@@ -123,6 +123,13 @@ def test_class_numbers_of_a_list_for_which_the_classifier_has_no_place_are_named
     check_labels(Config({}), 'train', listed(tmp_path, *labels))  # nothing that classifies
 
 
+def test_a_classifier_needs_labels(tmp_path):
+    without = CustomDataset(data_root=str(tmp_path), ann_file='', with_label=False, lazy_init=True, pipeline=[])
+    with pytest.raises(ValueError, match=r'^train gives no labels .*train\.with_label=True'):
+        check_labels(Config(dict(model=dict(head=dict(num_classes=3)))), 'train', without)
+    check_labels(Config(dict(model=dict(head=dict(in_channels=3)))), 'train', without)
+
+
 def test_lists_of_all_loaders_are_looked_at_also_in_wrappers(tmp_path):
     run = runner(model=dict(head=dict(num_classes=3)))
     run.val_loop = SimpleNamespace(dataloader=SimpleNamespace(dataset=RepeatDataset(listed(tmp_path, 0, 3), 2)))

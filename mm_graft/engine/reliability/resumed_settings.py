@@ -127,9 +127,10 @@ def settle_place(runner: Runner, checkpoint: dict, path: str, order: list[Change
         if length != place.epoch_length:
             found.append(Change('iterations of an epoch', place.epoch_length, length))
     if (found or order) and (place.within_epoch or not place.epoch_length):
-        raise ValueError(f'{path} is from the middle of an epoch and cannot continue with a changed '
-                         f'{(*found, *order)[0]}, which would repeat images and skip others; keep it, or resume from '
-                         'the end of an epoch')
+        within, instead = (('the middle of an epoch', 'resume from the end of an epoch') if place.epoch_length else
+                           ('a run of iterations', 'start a new run (load_from takes the weights)'))
+        raise ValueError(f'{path} is from {within} and cannot continue with a changed {(*found, *order)[0]}, which '
+                         f'would repeat images and skip others; keep it, or {instead}')
     if PLACE in info and any(change.key.endswith('.seed') for change in (*found, *order)):
         info[PLACE]['sampler_seed'] = None  # not to be taken over
     for change in found:

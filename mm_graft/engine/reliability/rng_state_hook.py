@@ -58,10 +58,12 @@ class RNGStateHook(Hook):
         changed = [name for name in ('batch_size', 'world_size', 'images')
                    if saved.get(name, self.place[name]) != self.place[name]]
         if changed or type(runner.train_dataloader.batch_sampler) is not BatchSampler:
+            instead = ('resume from the checkpoint of an epoch' if isinstance(runner.train_loop, EpochBasedTrainLoop)
+                       else 'start a new run (load_from takes the weights)')
             raise ValueError(
                 f'this checkpoint is from the middle of an epoch, with {saved}; it can be resumed with the same batch '
                 'size, number of processes and of images, and a plain batch sampler (changed: '
-                f'{changed or "the batch sampler"}); otherwise resume from the checkpoint of an epoch')
+                f'{changed or "the batch sampler"}); otherwise {instead}')
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Start the epoch, or continue in its middle."""

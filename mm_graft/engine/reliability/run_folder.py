@@ -68,7 +68,7 @@ def read_record(folder: str | Path) -> Record | None:
         return Record(**{name: content[name] for name in Record._fields})
     except FileNotFoundError:
         return None
-    except (LookupError, TypeError) as error:
+    except (LookupError, TypeError, ValueError) as error:
         raise ValueError(f'{path} is not the record of a run; remove it and give --resume FILE') from error
 
 

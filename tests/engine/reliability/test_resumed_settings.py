@@ -4,7 +4,8 @@ import pytest
 import torch
 from mmengine.hooks import EMAHook, Hook
 
-from mm_graft.engine.reliability.resumed_settings import settle_hub
+from mm_graft.checkpoints.recorded_config import Change
+from mm_graft.engine.reliability.resumed_settings import settle_hub, settle_place
 from mm_graft.engine.schedulers.warmup_cosine import warmup_cosine
 from tests.resumed_parts import LENGTH, groups, run, state
 from tests.tiny import grafted_mocov3, mae
@@ -121,6 +122,14 @@ def test_what_cannot_go_on_is_refused_with_both_values_and_the_way_out(begun, tm
     changes, message = REFUSED[name]
     with pytest.raises(ValueError, match=message):
         run(tmp_path / 'on', changes, resume=str(begun / 'stopped.pth'))
+
+
+def test_a_run_of_iterations_that_cannot_go_on_is_not_sent_to_the_end_of_an_epoch():
+    runner = SimpleNamespace(train_loop=None, _randomness_cfg={})
+    checkpoint = {'meta': {'seed': 0, 'iter': 5}, 'message_hub': {'runtime_info': {}}}
+    change = Change('train_dataloader.sampler.shuffle', True, False)
+    with pytest.raises(ValueError, match=r'x\.pth is from a run of iterations and .*shuffle.*start a new run \(load_from'):
+        settle_place(runner, checkpoint, 'x.pth', [change])
 
 
 def test_after_an_epoch_another_batch_counts_in_its_own_iterations(whole, tmp_path):

@@ -121,6 +121,13 @@ def test_the_middle_of_an_epoch_cannot_be_found_with_another_batch_size(tmp_path
         run(tmp_path, resume=str(tmp_path / 'stopped.pth'), workers=0, batch_size=4)
 
 
+def test_a_run_of_iterations_is_not_sent_to_the_end_of_an_epoch(tmp_path):
+    loop = dict(iterations=12, sampler='InfiniteSampler', workers=0)
+    run(tmp_path, stop=6, **loop)
+    with pytest.raises(ValueError, match=r"changed: \['batch_size'\].*otherwise start a new run"):
+        run(tmp_path, resume=str(tmp_path / 'stopped.pth'), batch_size=4, **loop)
+
+
 def test_after_an_epoch_another_batch_size_is_fine(tmp_path):
     run(tmp_path, epochs=1, workers=0)
     resumed, _ = run(tmp_path, epochs=2, resume=str(tmp_path / 'epoch_1.pth'), workers=0, batch_size=4)

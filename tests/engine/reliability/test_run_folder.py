@@ -76,10 +76,10 @@ def test_a_record_is_read_as_it_was_written(tmp_path):
         assert read_record(tmp_path) == record
 
 
-@pytest.mark.parametrize('text', ['[]', '{"run": "a"}', '{', '5'])
+@pytest.mark.parametrize('text', ['[]', '{"run": "a"}', '{', '5', ''])
 def test_a_damaged_record_is_named(tmp_path, text):
     (tmp_path / 'run.json').write_text(text)
-    with pytest.raises(ValueError, match=r'run\.json is no'):
+    with pytest.raises(ValueError, match=r'run\.json is not the record of a run; remove it and give --resume FILE'):
         read_record(tmp_path)
 
 
