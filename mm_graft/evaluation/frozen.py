@@ -29,6 +29,7 @@ from mm_graft.evaluation.layer_features import drop_final_norm
 from mm_graft.evaluation.protocols import FrozenData, ProtocolSettings
 from mm_graft.evaluation.reading import read_images
 from mm_graft.files import sha256_of_file
+from mm_graft.spelling import some_of
 
 LEARN_NOTHING = ('zero-shot', )
 
@@ -132,6 +133,10 @@ class Evaluation:
             extract_features(folder, self.encoder, dataset, self.settings)
         if found is None or not usable[0]:
             found = load_features(folder, len(dataset))
+        if found.bad and is_main_process():
+            named = some_of([f'{image.name}: {image.reason}' for image in found.bad], 3, '; ')
+            print_log(f'{len(found.bad)} of {len(dataset)} images cannot be used and are left out: {named}',
+                      logger='current', level=WARNING)
         return found if usable[0] else replace(found, from_cache=False)
 
     @cached_property

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ from safetensors.torch import save_file
 
 from mm_graft.evaluation import frozen
 from mm_graft.evaluation.frozen import prepare
+from tests.said import said_by
 
 
 def test_features_are_extracted_when_first_asked_for_and_then_found(run, tmp_path):
@@ -43,7 +45,8 @@ def test_features_may_be_asked_for_before_the_final_norm(run):
     assert not torch.allclose(raw.data.train_features, normed.data.train_features)
 
 
-def test_bad_images_are_left_out_and_known_from_the_cache_too(run, tmp_path):
+def test_bad_images_are_left_out_named_and_known_from_the_cache_too(run, tmp_path, monkeypatch):
+    said = said_by('mm_graft.evaluation.frozen', monkeypatch)
     (tmp_path / 'train/dark/2.png').write_bytes(b'broken')
     for _ in range(2):
         evaluation = prepare(*run)
@@ -52,6 +55,8 @@ def test_bad_images_are_left_out_and_known_from_the_cache_too(run, tmp_path):
         assert [(image.index, image.name[-10:]) for image in train.bad] == [(2, 'dark/2.png')]
         assert test.bad == []
         assert evaluation.data.train_names[:3] == ['dark/0.png', 'dark/1.png', 'dark/3.png']
+        assert re.match(r'1 of 12 images cannot be used and are left out: \S*dark/2\.png: ', said.pop())
+        assert said == []
     strict = prepare(*run[:2], replace(run[2], strict=True))
     with pytest.raises(ValueError, match=r'dark/2\.png cannot be used'):
         strict.features
