@@ -37,8 +37,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='the first trains every row')
     parser.add_argument('--rows', nargs='+', metavar='ROW',
                         help='with what they start from; default: all in size `full`, else those on a long MAE')
-    parser.add_argument('--tuned', nargs='*', default=list(TUNED), choices=TUNED,
-                        help='protocols that train the encoder, for the six rows at equal images')
+    parser.add_argument('--tuned', nargs='*', choices=TUNED, help='protocols that train the encoder, for the six rows '
+                        'at equal images; default: both in size `full`, else none')
     parser.add_argument('--tuned-seeds', type=int, nargs='+', default=[0], help='for which seeds')
     parser.add_argument('--minutes', type=float, help='stop after about as many; the next call resumes')
     parser.add_argument('--out', type=Path, help='default: work_dirs/reproduce/<scale>')
@@ -47,7 +47,9 @@ def parse_args() -> argparse.Namespace:
                         help='tables and figures of the results that are in --docs')
     args = parser.parse_args()
     args.out = args.out or Path('work_dirs/reproduce') / args.scale
-    args.rows = args.rows or (list(ROWS) if args.scale == 'full' else list(LONG))
+    full = args.scale == 'full'
+    args.rows = args.rows or list(ROWS if full else LONG)
+    args.tuned = args.tuned if args.tuned is not None else list(TUNED if full else ())
     return args
 
 

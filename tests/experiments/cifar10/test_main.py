@@ -178,6 +178,13 @@ def test_page_and_overview_are_made_again_of_the_results_alone(run, tmp_path, mo
     assert text.endswith('after\n')
 
 
+def test_smaller_sizes_train_the_rows_on_a_long_mae_and_tune_none(monkeypatch):
+    for scale, expected, tuned in (('full', ROWS, tool.TUNED), ('long', rows.LONG, ()), ('cpu', rows.LONG, ())):
+        monkeypatch.setattr(sys, 'argv', ['cifar10', '--scale', scale])
+        args = tool.parse_args()
+        assert (args.rows, args.tuned) == (list(expected), list(tuned))
+
+
 def test_the_picture_of_the_methods_has_all_of_them(run, tmp_path):
     for row in rows.EQUAL_IMAGES:
         finish(run, row)
