@@ -19,6 +19,7 @@ from mm_graft.datasets.tag_index import parse_json_row
 from mm_graft.files import TEXT, open_regular
 from mm_graft.image_files import EXTENSIONS
 
+READ = 2**16  # bytes behind the last member that are looked at
 HEADER = 512  # bytes before the content of a member of a tar file
 
 
@@ -79,8 +80,19 @@ class Shards:
                 members = (member for member in shard if member.isreg() and base_plus_ext(member.name)[0])
                 for _, group in groupby(members, lambda member: base_plus_ext(member.name)[0]):
                     yield read_sample(shard, {f'.{base_plus_ext(m.name)[1].lower()}': m for m in group}, text_key)
+                check_end(shard)
         except (tarfile.TarError, OSError) as error:
             raise ValueError(f'shard {self.urls[number]} is no whole tar file without compression: {error}') from error
+
+
+def check_end(shard: tarfile.TarFile) -> None:
+    """Check that zeros follow the last member: ``tarfile`` takes a header that is cut off, or no more, for the end."""
+    shard.fileobj.seek(shard.offset)
+    rest = shard.fileobj.read(READ)
+    if len(rest) < HEADER:
+        raise tarfile.ReadError(f'it ends early, at byte {shard.offset + len(rest)}')
+    if rest.strip(b'\0'):
+        raise tarfile.ReadError(f'more than zeros follows its end at byte {shard.offset}, as in files joined by cat')
 
 
 def read_sample(shard: tarfile.TarFile, parts: dict[str, tarfile.TarInfo],

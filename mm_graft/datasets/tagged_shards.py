@@ -97,7 +97,10 @@ class ShardSampler(Sampler):
 
     def __init__(self, dataset: TaggedShards, mixed: int = 4, seed: int | None = None) -> None:
         self.rank, self.world_size = get_dist_info()
-        starts = dataset.shard_starts
+        starts = getattr(dataset, 'shard_starts', None)
+        if starts is None or starts[-1] != len(dataset):
+            raise ValueError('ShardSampler deals out whole shards, of mm_graft.TaggedShards without `indices` and without '
+                             'a wrapper; use DefaultSampler, or leave these out')
         self.ranges = [(first, last) for first, last in pairwise(starts.tolist()) if last > first]
         if mixed < 1:
             raise ValueError(f'mixed={mixed} is a number of shards; choose at least 1')

@@ -42,6 +42,19 @@ def test_every_sample_has_the_place_of_its_image_and_its_text(shard, tmp_path):
     assert [read_member(str(shard), place) for place, _ in rows] == [picture(value) for value in (1, 2, 3)]
 
 
+def test_a_shard_that_ends_anywhere_before_its_end_or_goes_on_behind_it_is_an_error(shard, tmp_path):
+    whole = shard.read_bytes()
+    with tarfile.open(shard) as tar:
+        last = tar.getmembers()[-1]
+    end = last.offset_data + 512
+    for content in (*(whole[:cut] for cut in range(100, end + 512, 100)), whole[:last.offset], whole[:end], whole * 2):
+        shard.write_bytes(content)
+        with pytest.raises(ValueError, match=r'0\.tar is no whole tar file'):
+            list(Shards([str(shard)], tmp_path).rows(0, 'text'))
+    shard.write_bytes(whole[:end + 512])
+    assert len(list(Shards([str(shard)], tmp_path).rows(0, 'text'))) == 3
+
+
 def test_samples_that_lack_something_say_what(tmp_path):
     write_shard(tmp_path / '0.tar', {'a.txt': b'#dog', 'b.png': picture(1), 'c.png': picture(1), 'c.json': b'{}',
                                      'd.png': picture(1), 'd.json': b'[]', 'e.png': picture(1), 'e.txt': b'\xff',

@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from mmengine.dataset import RepeatDataset
 from mmengine.hooks import Hook
 from mmengine.registry import DATASETS
 from mmengine.runner import Runner
@@ -55,6 +56,12 @@ def test_an_image_comes_out_of_its_shard_with_its_labels(root):
     assert [data.get_cat_ids(index) for index in range(8)] == [[0], [0], [1], [0], [0], [1], [0], [1]]
     assert data[-1]['data_samples'].gt_label.tolist() == [1]
     assert data.counts['unlabeled'] + data.counts['untagged'] == 3
+
+
+def test_a_choice_of_rows_or_a_wrapper_has_no_whole_shards_to_deal_out(root):
+    for data in (build(root, indices=5), RepeatDataset(build(root), 2)):
+        with pytest.raises(ValueError, match='deals out whole shards.*DefaultSampler'):
+            ShardSampler(data)
 
 
 def test_the_index_is_kept_and_made_anew_for_other_shards(root, monkeypatch):
