@@ -60,7 +60,7 @@ def test_an_image_comes_out_of_its_shard_with_its_labels(root):
 
 def test_a_choice_of_rows_or_a_wrapper_has_no_whole_shards_to_deal_out(root):
     for data in (build(root, indices=5), RepeatDataset(build(root), 2)):
-        with pytest.raises(ValueError, match='deals out whole shards.*DefaultSampler'):
+        with pytest.raises(ValueError, match=r'deals out whole shards.*DefaultSampler'):
             ShardSampler(data)
 
 
