@@ -5,10 +5,12 @@ after the first epoch. Samples are read in the main process, without advancing t
 """
 
 from collections.abc import Mapping
+from itertools import permutations
 
 from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
+from mmengine.optim import _ParamScheduler
 from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import SyncBatchNorm
@@ -32,7 +34,8 @@ class FirstLookHook(Hook):
 
 
 def first_look(runner: Runner) -> None:
-    """Read two samples of each loader, and masks; check that they fit each other and the model."""
+    """Read two samples of each loader, and masks; check that they fit each other and the model, and the schedules."""
+    check_schedules(runner)
     loaders = {'train_dataloader': runner.train_dataloader}
     if runner.val_loop is not None:
         loaders['val_dataloader'] = runner.val_loop.dataloader
@@ -51,6 +54,25 @@ def first_look(runner: Runner) -> None:
             if hasattr(model, 'decode_head'):
                 for key, dataset in members(name, loader.dataset).items():
                     check_masks(key, model, dataset)
+
+
+def check_schedules(runner: Runner) -> None:
+    """Check that nothing else moves what a schedule of ours sets: the host's multiply what they find."""
+    built = runner.param_schedulers or []
+    for together in built.values() if isinstance(built, dict) else [built]:
+        for ours, other in permutations(together, 2):
+            alike = ours.param_name == other.param_name
+            if alike and getattr(ours, 'closed_form', False) and meet(runner, ours, other):
+                raise ValueError(f'param_scheduler: {type(ours).__name__} sets `{ours.param_name}` in each of its '
+                                 f'steps, so that {type(other).__name__} beside it has no effect; leave one out, or '
+                                 'let one begin where the other ends')
+
+
+def meet(runner: Runner, *schedules: _ParamScheduler) -> bool:
+    """Whether schedules have a common iteration."""
+    lengths = [len(runner.train_dataloader) if schedule.by_epoch else 1 for schedule in schedules]
+    return (max(schedule.begin * length for schedule, length in zip(schedules, lengths))
+            < min(schedule.end * length for schedule, length in zip(schedules, lengths)))
 
 
 def first_samples(name: str, loader: DataLoader) -> list:

@@ -99,8 +99,8 @@ class ShardSampler(Sampler):
         self.rank, self.world_size = get_dist_info()
         starts = getattr(dataset, 'shard_starts', None)
         if starts is None or starts[-1] != len(dataset):
-            raise ValueError('ShardSampler deals out whole shards, those of mm_graft.TaggedShards without `indices` and '
-                             'without a wrapper; leave these out, or use DefaultSampler')
+            raise ValueError('ShardSampler deals out whole shards, those of mm_graft.TaggedShards without `indices`, '
+                             'and without a wrapper; leave these out, or use DefaultSampler')
         self.ranges = [(first, last) for first, last in pairwise(starts.tolist()) if last > first]
         if mixed < 1:
             raise ValueError(f'mixed={mixed} is a number of shards; choose at least 1')

@@ -224,7 +224,8 @@ def _innermost(dataloader: dict | None) -> dict | None:
         dataset = dataset['dataset']
     if dataset is not None and {'dataset', 'datasets'} & set(dataset):
         raise ValueError(f'{kind_of(dataset)} joins data sets or chooses among their images, which an evaluation would '
-                         'not see; give it the images in folders of their own, by --labels and --val')
+                         'not see; give it the images in folders of their own: by --labels and --val, or as `train` '
+                         'and `test` of the probe of a hook')
     return deepcopy(dataset.to_dict() if hasattr(dataset, 'to_dict') else dict(dataset)) if dataset else None
 
 

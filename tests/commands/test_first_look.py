@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import torch
 from mmengine.dataset import default_collate
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import MODELS, PARAM_SCHEDULERS, init_default_scope
 from mmpretrain.structures import DataSample
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from mm_graft.commands.first_look import first_look
+from mm_graft.commands.first_look import check_schedules, first_look
 from tests.tiny import classifier, grafted_mocov3, mae
 
 
@@ -44,7 +44,7 @@ def look(model, data=None, val=None, batch=4, drop_last=False):
     model = model if isinstance(model, nn.Module) else MODELS.build(model)
     train, test = (DataLoader(data, size, collate_fn=default_collate, drop_last=drop) if data else None
                    for data, size, drop in ((data or Images(), batch, drop_last), (val, 4, False)))
-    first_look(SimpleNamespace(model=model, train_dataloader=train,
+    first_look(SimpleNamespace(model=model, train_dataloader=train, param_schedulers=None,
                                val_loop=val and SimpleNamespace(dataloader=test)))
 
 
@@ -52,6 +52,35 @@ def look(model, data=None, val=None, batch=4, drop_last=False):
                                              (classifier(), Images([(64, 32)] * 4))])
 def test_what_suits_is_passed(model, data):
     look(model, data, val=data)
+
+
+def schedules_of(*parts):
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9, weight_decay=0.1)
+    return SimpleNamespace(train_dataloader=range(10), param_schedulers=[
+        PARAM_SCHEDULERS.build(part, default_args=dict(optimizer=optimizer, epoch_length=10)) for part in parts])
+
+
+COSINE = dict(type='mm_graft.WarmupCosineLR', warmup=1, end=4, convert_to_iter_based=True)
+
+
+@pytest.mark.parametrize('other', [
+    COSINE, dict(type='LinearLR', end=2), dict(type='StepLR', step_size=1, by_epoch=False, begin=39, end=50)])
+def test_a_schedule_that_another_one_overwrites_is_named(other):
+    for parts in ((COSINE, other), (other, COSINE)):
+        run = schedules_of(*parts)
+        for built in (run.param_schedulers, {'one': run.param_schedulers}):
+            run.param_schedulers = built
+            name = other['type'].split('.')[-1]
+            with pytest.raises(ValueError, match=f'WarmupCosineLR sets `lr` .* so that {name} beside it has no effect'):
+                check_schedules(run)
+
+
+@pytest.mark.parametrize('parts', [
+    [COSINE], [dict(type='LinearLR', end=2), dict(type='StepLR', step_size=1)],
+    [COSINE, dict(type='mm_graft.CosineWeightDecay', end_ratio=2., end=4)],
+    [COSINE, dict(type='StepLR', step_size=1, begin=4)], [COSINE, dict(type='LinearLR', by_epoch=False, begin=40)]])
+def test_schedules_that_do_not_meet_pass(parts):
+    check_schedules(schedules_of(*parts))
 
 
 def refused(message, *args, **kwargs):
