@@ -13,14 +13,14 @@ POOLS = {'cls': 'class token', 'avg': 'mean of patches'}
 MARKERS = 'osD^vP'
 # by panel: the rows of each curve, by its place on the axis
 CHOICES = {
-    "images of MAE's training, in thousands": {
+    "MAE's images, thousands": {
         'MAE': {240: 'mae_shorter', 480: 'mae', 600: 'mae_images', 960: 'mae_flops'},
         'graft on it': {240: 'graft_shorter', 480: 'graft_images', 960: 'graft_longer'}},
-    'rate of the lower two thirds, of the full one': {
+    'rate of the lower two thirds': {
         'graft': {'0': 'graft_frozen', '0.1': 'graft_images', '1': 'graft_one_rate'}},
-    'frozen blocks out of six, the others at the full rate': {
+    'frozen blocks': {
         'graft': {'0': 'graft_one_rate', '2': 'graft_frozen_third', '4': 'graft_frozen'}},
-    'weight of the anchor, lower two thirds at a tenth': {
+    'weight of the anchor': {
         'graft': {'0': 'graft_images', '1e-4': 'graft_anchored', '1e-3': 'graft_anchored_more'}},
 }
 
