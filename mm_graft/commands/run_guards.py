@@ -39,6 +39,9 @@ def guard_config(cfg: Config) -> None:
                              'out')
     check_units(cfg)
     hooks = cfg.get('default_hooks') or {}
+    if cfg.get('param_scheduler') and hooks.get('param_scheduler', ...) is None:
+        raise ValueError('default_hooks.param_scheduler=None: nothing would move what param_scheduler sets; leave that '
+                         'hook as it is, or make param_scheduler None')
     saver = hooks.get('checkpoint', {})
     if saver is not None and saver.get('type', 'CheckpointHook') in ('CheckpointHook', 'mmengine.CheckpointHook'):
         safe = {'interval': 1, **saver, 'type': 'mm_graft.SafeCheckpointHook'}

@@ -39,6 +39,14 @@ def test_what_a_config_says_of_its_checkpoints_stays():
     assert guarded(checkpoint=None) is None
 
 
+def test_schedules_need_the_hook_that_moves_them():
+    schedule, none = dict(type='PolyLR'), dict(param_scheduler=None)
+    with pytest.raises(ValueError, match=r'default_hooks\.param_scheduler=None: nothing would move'):
+        guard_config(Config(dict(param_scheduler=schedule, default_hooks=none)))
+    guard_config(Config(dict(param_scheduler=None, default_hooks=none)))
+    guard_config(Config(dict(param_scheduler=schedule)))
+
+
 @pytest.mark.parametrize('device', ['cpu', 'mps', 'cuda'])
 def test_scaled_gradients_need_a_gpu_and_the_flag_without_them_is_named(device, monkeypatch):
     monkeypatch.setattr(run_guards, 'get_device', lambda: device)
