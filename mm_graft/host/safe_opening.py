@@ -91,26 +91,41 @@ class _ReaderImports(MetaPathFinder):
         return spec
 
 
+_blocks: list[None] = []  # one for each that is open
+_undo = ExitStack()
+
+
 @contextmanager
 def safe_opening() -> Iterator[None]:
     """Replace ``torch.load`` and the hosts' readers of pickles and YAML, so that no file can run code.
 
-    May be nested.
+    Blocks may be nested and overlap, as those of two runs do of which the first has failed: what was replaced comes
+    back when the last one ends.
     """
-    with ExitStack() as undo:
-        def protect(module: ModuleType) -> None:
-            for name, reader in READERS[module.__name__].items():
-                undo.callback(setattr, module, name, getattr(module, name))
-                setattr(module, name, reader)
-
-        undo.callback(setattr, torch, 'load', torch.load)
-        undo.callback(setattr, torch.storage, '_load_from_bytes', torch.storage._load_from_bytes)
-        torch.storage._load_from_bytes = _load_sent_storage
-        torch.load = load
-        for name in READERS:
-            if name in sys.modules:
-                protect(sys.modules[name])
-        finder = _ReaderImports(protect)
-        sys.meta_path.insert(0, finder)
-        undo.callback(sys.meta_path.remove, finder)
+    if not _blocks:
+        _replace(_undo)
+    _blocks.append(None)
+    try:
         yield
+    finally:
+        _blocks.pop()
+        if not _blocks:
+            _undo.close()
+
+
+def _replace(undo: ExitStack) -> None:
+    def protect(module: ModuleType) -> None:
+        for name, reader in READERS[module.__name__].items():
+            undo.callback(setattr, module, name, getattr(module, name))
+            setattr(module, name, reader)
+
+    undo.callback(setattr, torch, 'load', torch.load)
+    undo.callback(setattr, torch.storage, '_load_from_bytes', torch.storage._load_from_bytes)
+    torch.storage._load_from_bytes = _load_sent_storage
+    torch.load = load
+    for name in READERS:
+        if name in sys.modules:
+            protect(sys.modules[name])
+    finder = _ReaderImports(protect)
+    sys.meta_path.insert(0, finder)
+    undo.callback(sys.meta_path.remove, finder)

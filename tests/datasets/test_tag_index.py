@@ -73,11 +73,13 @@ def test_memory_is_a_few_bytes_a_row(tmp_path):
     assert path.stat().st_size > 4e6
     build_index(write(tmp_path / 'one.jsonl', [{'image': 'a.png', 'caption': '#dog'}]), LABELS, parse_json_row,
                 'caption', 'image')  # imports, which take more memory than the rows
-    tracemalloc.start()
-    build_index(path, LABELS, parse_json_row, 'caption', 'image')
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < 2e6  # 20 bytes a row in arrays that grow, twice while they are turned into numpy's
+    peaks = []
+    for _ in range(3):  # threads that other tests left behind are traced too
+        tracemalloc.start()
+        build_index(path, LABELS, parse_json_row, 'caption', 'image')
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert min(peaks) < 2e6  # 20 bytes a row in arrays that grow, twice while they are turned into numpy's
 
 
 def test_unmapped_tags_are_remembered_up_to_a_limit(tmp_path, monkeypatch):

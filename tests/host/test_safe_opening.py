@@ -1,5 +1,6 @@
 import argparse
 import contextlib
+import gc
 import io
 import pickle
 import runpy
@@ -155,7 +156,19 @@ class Opens:
         CheckpointLoader.load_checkpoint(cfg.get('load_from') or init.checkpoint)
 
 
+def test_what_was_replaced_comes_back_when_the_last_block_ends_also_if_another_began_first():
+    gc.collect()  # a run that failed earlier ends its block here
+    original, first, second = torch.load, safe_opening(), safe_opening()
+    for block in (first, second):
+        block.__enter__()
+    for block, after in ((first, load), (second, original)):
+        block.__exit__(None, None, None)
+        assert torch.load is after
+    assert original is not load
+
+
 def test_what_was_replaced_comes_back_also_after_an_error():
+    gc.collect()
     before = torch.load, sys.modules[PICKLES].pickle, list(sys.meta_path)
     with contextlib.suppress(ValueError), safe_opening(), safe_opening():
         assert torch.load is load
