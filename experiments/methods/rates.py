@@ -26,7 +26,7 @@ from mm_graft.evaluation.report import write_json
 
 FACTORS = (0.3, 1.0, 3.0)
 LENGTH = Length(images=10000)
-ROWS = ('mae', 'mocov3_flops', 'graft_images', 'joint', 'localmim')
+ROWS = ('mae', 'mocov3_flops', 'graft_images', 'joint', 'localmim', 'refined')
 SEED = 0
 
 

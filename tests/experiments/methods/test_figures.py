@@ -1,8 +1,11 @@
 """Figures of the experiment: which rows stand where."""
 
+import json
+
 import pytest
 
 from experiments.methods import figures
+from experiments.methods.report import DOCS, RESULTS
 from experiments.methods.rows import TITLES
 
 
@@ -42,3 +45,14 @@ def test_a_row_that_was_not_run_is_left_out_of_its_curve(results):
     del results['rows']['graft_shorter']
     on_mae = figures.draw_choices(results).axes[0].containers[1]
     assert list(on_mae.lines[0].get_xdata()) == [480, 960]
+
+
+def test_the_settings_on_the_axes_are_those_of_the_rows_on_the_page():
+    found = json.loads((DOCS / RESULTS).read_text())['rows']
+    on_mae, *others = figures.CHOICES.values()
+    contrast = found['graft_images']['images'] - found['mae']['images']
+    for curve, above in (('MAE', 0), ('graft on it', contrast)):
+        for thousands, name in on_mae[curve].items():
+            assert found[name]['images'] == 1000 * thousands + above, name
+    members = {name for curves in (on_mae, *others) for curve in curves.values() for name in curve.values()}
+    assert all(len(found[name]['seeds']) == 3 for name in members)
