@@ -29,13 +29,14 @@ PROTOCOLS = (
     'knn', 'linear', 'fewshot-1', 'shots', 'linear-augmented', 'linear-dinov2', 'alf', 'probe-depth', 'zero-shot')
 LINEAR = ('linear', 'linear-augmented', 'probe-depth')
 TRAINED = (*LINEAR, 'linear-dinov2', 'alf')
+POOLED = ('knn', *LINEAR, 'fewshot-1', 'shots', 'zero-shot')  # one feature an image, behind the final norm
 OF_PROTOCOLS = {  # options that only some protocols read
     'ks': ('knn', ), 'temperature': ('knn', ), 'standardize': ('knn', ),
     'linear_epochs': TRAINED, 'linear_batch_size': TRAINED, 'batch_norm': LINEAR, 'lr_as_released': LINEAR,
     'fewshot_list': ('fewshot-1', ), 'fewshot_share': ('fewshot-1', ), 'fewshot_per_class': ('fewshot-1', ),
     'shots': ('shots', ), 'blocks': ('probe-depth', ),
-    'seeds': (*TRAINED, 'fewshot-1', 'shots'), 'seed': (*TRAINED, 'fewshot-1', 'shots'),
-    'pool': ('knn', *LINEAR, 'fewshot-1', 'shots')}
+    **dict.fromkeys(('seeds', 'seed'), (*TRAINED, 'fewshot-1', 'shots')),
+    'pool': POOLED, 'no_final_norm': (*POOLED, 'linear-dinov2')}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

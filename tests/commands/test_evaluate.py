@@ -44,6 +44,7 @@ def test_each_argument_reaches_its_setting():
     (['--fewshot-per-class', '2'], 'fewshot-1', 'shots'), (['--ks', '3'], 'knn', 'alf'),
     (['--standardize'], 'knn', 'linear'), (['--seeds', '3'], 'fewshot-1', 'knn'), (['--seed', '3'], 'alf', 'knn'),
     (['--pool', 'avg'], 'knn', 'alf'), (['--pool', 'avg'], 'linear', 'linear-dinov2'),
+    (['--no-final-norm'], 'linear-dinov2', 'alf'),
     (['--linear-epochs', '2'], 'alf', 'knn'), (['--linear-batch-size', '2'], 'linear-dinov2', 'shots'),
     (['--batch-norm'], 'probe-depth', 'linear-dinov2'), (['--lr-as-released', '2'], 'linear-augmented', 'alf')])
 def test_an_option_that_no_wanted_protocol_reads_is_refused(option, protocols, other, tmp_path):
@@ -52,6 +53,14 @@ def test_an_option_that_no_wanted_protocol_reads_is_refused(option, protocols, o
     with pytest.raises(ValueError, match=f'{option[0]} is for .*{protocols}.*leave it out, or add one'):
         evaluate.check(parser.parse_args([path, '--protocols', other, *option]))
     evaluate.check(parser.parse_args([path, '--protocols', other, protocols, *option]))
+
+
+@pytest.mark.parametrize('option', [['--pool', 'avg'], ['--no-final-norm']])
+def test_the_class_with_the_nearest_text_is_found_for_the_features_that_are_asked_for(option, tmp_path):
+    path, texts = recorded_checkpoint(tmp_path / 'a.pth'), tmp_path / 'texts.npz'
+    texts.touch()
+    evaluate.check(build_parser('evaluate').parse_args(
+        [path, '--protocols', 'zero-shot', '--class-embeddings', str(texts), *option]))
 
 
 def test_without_arguments_learning_rates_are_not_scaled_as_released():
