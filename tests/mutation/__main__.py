@@ -37,11 +37,13 @@ SOURCES = (
     'host/step_watch.py', 'depth.py', 'equations.py', 'gradients.py', 'encoders.py',
     'engine/optimizers/graft_constructor.py',
     'engine/optimizers/custom_keys.py', 'engine/schedulers', 'engine/freezing', 'engine/hooks/weight_anchor.py',
-    'engine/hooks/gram_anchor.py', 'models/necks', 'models/backbones/conmim_vit.py',
-    'models/backbones/visible_patch_vit.py', 'models/backbones/graft_vit.py', 'models/backbones/relative_position.py',
+    'engine/hooks/gram_anchor.py', 'models/necks', 'models/backbones', 'models/data_preprocessors',
+    'datasets/transforms', 'datasets/hashtags.py', 'datasets/rare_tag_sampler.py', 'datasets/tag_index.py',
+    'checkpoints/grids.py', 'checkpoints/resize.py', 'checkpoints/refiner.py', 'checkpoints/localmim.py',
     'evaluation/knn.py', 'evaluation/fewshot.py', 'evaluation/linear_probe.py', 'evaluation/linear_dinov2.py',
     'evaluation/label_free.py', 'evaluation/features.py', 'evaluation/online_probe.py',
-    'evaluation/attentive_fusion.py', 'evaluation/layer_features.py', 'evaluation/shots.py', 'evaluation/splits.py')
+    'evaluation/attentive_fusion.py', 'evaluation/layer_features.py', 'evaluation/splits.py', 'evaluation/frozen.py',
+    'evaluation/layers.py', 'evaluation/linear_sweep.py', 'evaluation/zero_shot.py', 'evaluation/block_cut.py')
 FURTHER_TESTS = {
     'mm_graft/engine/optimizers/graft_constructor.py': [
         'tests/engine/optimizers/test_frozen_stages.py', 'tests/engine/optimizers/test_kinds.py'],

@@ -23,10 +23,9 @@ class LocalMIMSwin(SimMIMSwinTransformer):
     """
 
     def __init__(self, *args, out_indices: Sequence[int] = (0, 1, 2, 3), norm_cfg: dict | None = None, **kwargs):
-        norm_cfg = norm_cfg or {'type': 'LN'}
-        super().__init__(*args, out_indices=tuple(out_indices), norm_cfg=norm_cfg, **kwargs)
+        super().__init__(*args, out_indices=tuple(out_indices), **kwargs)
         # for the host's pass over whole images
         self.out_after_downsample = True
         self.num_features = [stage.out_channels for stage in self.stages]
         for stage in self.out_indices:
-            setattr(self, f'norm{stage}', build_norm_layer(norm_cfg, self.num_features[stage]))
+            setattr(self, f'norm{stage}', build_norm_layer(norm_cfg or {'type': 'LN'}, self.num_features[stage]))

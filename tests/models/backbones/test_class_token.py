@@ -41,3 +41,13 @@ def test_long_sequences_cost_a_sixth():
         lambda: class_token_through(layer, tokens), lambda: layer(tokens))]
     attention = 3 * 4 * 16 * 500  # of one query
     assert linear[0] - attention == pytest.approx((linear[1] - 500 * attention) / 6, rel=0.02)
+
+
+def test_drop_path_leaves_out_whole_images_and_dropout_single_numbers():
+    layer, _ = block(drop_path_rate=0.5)
+    first = attend_from_first(layer.attn.train(), torch.randn(64, 5, 16, dtype=torch.double))
+    dropped = (first == 0).all(-1)[:, 0]
+    assert 10 < dropped.sum() < 54
+    layer, _ = block(drop_rate=0.5)
+    zeros = attend_from_first(layer.attn.train(), torch.randn(64, 5, 16, dtype=torch.double)) == 0
+    assert zeros.double().mean().item() == pytest.approx(0.5, abs=0.1)

@@ -21,6 +21,7 @@ def test_on_square_images_it_is_the_hosts_to_the_bit():
         torch.manual_seed(6)
         results.append([*vit(images), *vit(images, mask=None)])
     assert all(torch.equal(left, right) for left, right in zip(*results))
+    assert torch.equal(ours(images, mask=False)[0], results[1][-1])  # whole images; the host would hide patches
 
 
 @pytest.mark.parametrize('size', [(288, 512), (512, 288), (64, 256), (32, 8)])

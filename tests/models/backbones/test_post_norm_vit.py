@@ -34,6 +34,7 @@ def test_it_computes_blocks_with_their_norms_behind_and_no_final_norm():
     torch.testing.assert_close(backbone(images)[-1], by_hand(backbone, images))
     assert backbone.patch_embed.projection.bias is not None
     assert not hasattr(backbone, 'ln1')
+    assert backbone.output_norm is backbone.layers[3].ln2
 
 
 def test_every_parameter_has_a_depth_and_matters():

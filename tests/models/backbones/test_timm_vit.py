@@ -91,6 +91,19 @@ def test_hidden_patches_cannot_be_seen_and_visible_ones_can(name, images):
     output.sum().backward()
     assert model.timm_model.mask_token.grad.any()
     assert depth_map(model).depths['timm_model.mask_token'] == 0
+    assert model.encode_masked(images, mask)[0].equal(output)
+
+
+def test_the_mask_token_starts_small_and_not_at_zero():
+    token = MODELS.build(dict(type='mm_graft.TimmViT', model_name='vit_small_patch16_224', depth=1, img_size=32,
+                              out_type='raw', with_mask_token=True)).timm_model.mask_token
+    assert token.std().item() == pytest.approx(0.02, rel=0.15)
+
+
+def test_blocks_are_counted_from_both_ends(images):
+    assert build(out_type='raw', out_indices=[-4, -1]).out_indices == [0, 3]
+    with pytest.raises(ValueError, match='out_indices has -5, but there are 4 blocks'):
+        build(out_type='raw', out_indices=-5)
 
 
 def test_frozen_blocks_stay_in_eval_mode():

@@ -35,6 +35,13 @@ def test_a_window_holds_a_square_of_neighboring_tokens_and_zeros_beyond_the_edge
     assert seen[0][..., 0].tolist() == [[1, 2, 5, 6], [3, 4, 7, 8], [9, 10, 0, 0], [11, 12, 0, 0]]
 
 
+def test_windows_of_one_image_follow_each_other_and_images_never_share_one():
+    x = torch.arange(24.).reshape(3, 2, 4, 1)
+    seen = []
+    attend_in_windows(lambda windows: seen.append(windows) or windows, x, 2)
+    assert seen[0][..., 0].tolist() == [[at, at + 1, at + 4, at + 5] for at in (0, 2, 8, 10, 16, 18)]
+
+
 @pytest.mark.parametrize('kind', KINDS)
 def test_one_window_over_the_grid_is_global_attention(kind):
     images = torch.randn(2, 3, 32, 32)
@@ -77,6 +84,24 @@ def test_everything_trains_but_the_class_token(kind):
     sum(level.square().sum() for level in vit(torch.randn(2, 3, 32, 48))).backward()
     silent = {name for name, parameter in vit.named_parameters() if parameter.grad is None or not parameter.grad.any()}
     assert silent == {'cls_token'}
+    assert {name for name, parameter in vit.named_parameters() if not parameter.requires_grad} == {'cls_token'}
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_as_configs_name_it_it_gives_maps_after_every_third_of_twelve_blocks(kind):
+    vit = MODELS.build(dict(type=f'mm_graft.{kind}', arch={**ARCH, 'num_layers': 12}, img_size=32, patch_size=8))
+    assert vit.out_type == 'featmap'
+    images, seen = torch.randn(1, 3, 32, 32), []
+    for block in vit.layers:
+        block.register_forward_hook(lambda module, args, output: seen.append(output.permute(0, 3, 1, 2)))
+    maps = vit.eval()(images)
+    assert len(maps) == 4
+    assert all(torch.equal(level, seen[at]) for level, at in zip(maps, (2, 5, 8, 11)))  # none of them normalized
+    assert [block.attn.window for block in vit.layers] == [14, 14, None] * 4
+
+
+def test_an_encoder_without_a_class_token_is_built():
+    assert build(with_cls_token=False, final_norm=True)(torch.randn(1, 3, 32, 32))[1].shape == (1, 16, 4, 4)
 
 
 def test_drop_path_leaves_out_images_and_not_windows():
@@ -201,6 +226,7 @@ def test_frozen_blocks_stay_in_eval_mode_and_train_returns_the_module(kind):
 def test_the_blocks_that_return_maps_see_everything_unless_others_are_named():
     assert choose_windows(4, 14, None, [1, 3]) == [14, None, 14, None]
     assert choose_windows(4, 14, [-1], [1, 3]) == [14, 14, 14, None]
+    assert choose_windows(4, 1, [-4], [1, 3]) == [None, 1, 1, 1]
     with pytest.raises(ValueError, match=r'global_blocks=\[4\], but there are 4 blocks'):
         choose_windows(4, 14, [4], [])
     with pytest.raises(ValueError, match='window_size=0'):

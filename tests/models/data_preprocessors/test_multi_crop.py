@@ -67,14 +67,24 @@ def test_local_views_are_never_solarized():
     assert all((view * 50 + 100).min() > 254 for view in made[2:])
 
 
+def test_local_views_are_blurred_as_often_as_asked():
+    checkers = ((torch.arange(16)[:, None] + torch.arange(16)) % 2 * 255).expand(64, 3, 16, 16)
+    settings = {**PLAIN, 'local_scale': (1.0, 1.0), 'local_size': (16, 16), 'num_local': 1, 'blur_sigma': (1.0, 1.0)}
+    for probability, share in ((1.0, 1.0), (0.3, 0.3)):
+        local = views({'inputs': checkers}, **settings | dict(local_blur_probability=probability))[2] * 50 + 100
+        assert (local.std((1, 2, 3)) < 60).float().mean().item() == pytest.approx(share, abs=0.15)
+
+
 def test_evaluation_sees_the_image_as_it_is(batch):
-    torch.testing.assert_close(build()(batch, False)['inputs'], (batch['inputs'].float() - 100) / 50)
+    for found in (build()(batch, False), build()(batch)):
+        torch.testing.assert_close(found['inputs'], (batch['inputs'].float() - 100) / 50)
 
 
 def test_settings_that_are_none_are_refused():
     with pytest.raises(ValueError, match=r'use mm_graft\.TwoViewPreprocessor'):
         build(num_local=0)
-    with pytest.raises(ValueError, match=r'local_scale=\(0.3, 0.2\)'):
-        build(local_scale=(0.3, 0.2))
+    for scale in ((0.3, 0.2), (0.0, 0.2), (0.3, 1.1)):
+        with pytest.raises(ValueError, match=rf'local_scale=\({scale[0]}, {scale[1]}\)'):
+            build(local_scale=scale)
     with pytest.raises(ValueError, match=r'local_blur_probability=1\.5'):
         build(local_blur_probability=1.5)
