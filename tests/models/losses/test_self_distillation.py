@@ -33,6 +33,20 @@ def test_class_loss_by_hand_takes_every_pair_of_different_views():
     assert class_cross_entropy(student, targets, 0.5).item() != pytest.approx(expected, rel=1e-2)
 
 
+def test_losses_are_of_scores_and_not_of_logarithms_of_probabilities():
+    """Scores may be shifted row by row; of two images the mean counts."""
+    student, targets = torch.randn(3, 2, 5), torch.randn(2, 2, 5).softmax(-1)
+    shift = torch.randn(3, 2, 1)
+    loss = class_cross_entropy(student, targets, 0.3)
+    torch.testing.assert_close(class_cross_entropy(student + shift, targets, 0.3), loss)
+    images = [class_cross_entropy(student[:, [index]], targets[:, [index]], 0.3) for index in (0, 1)]
+    torch.testing.assert_close(loss, sum(images) / 2)
+    mask = torch.tensor([[True, False, True], [False, True, False]])
+    patches = patch_cross_entropy(student[:, 0], targets[:1, 0].expand(3, 5), mask, 0.3)
+    torch.testing.assert_close(patch_cross_entropy(student[:, 0] + shift[:, 0], targets[:1, 0].expand(3, 5), mask, 0.3),
+                               patches)
+
+
 def test_a_view_gets_no_gradient_from_its_own_target():
     student = torch.randn(3, 2, 5, requires_grad=True)
     targets = torch.randn(1, 2, 5).softmax(-1)

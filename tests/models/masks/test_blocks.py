@@ -49,6 +49,8 @@ def test_the_smallest_rectangle_may_be_as_large_as_what_is_hidden():
     with pytest.raises(ValueError, match='but 10 patches are to be hidden'):
         BlockMask(img_size=(32, 160), patch_size=16, ratio=0.53, min_patches=11)
     BlockMask(min_patches=1)
+    with pytest.raises(ValueError, match='min_patches=0'):
+        BlockMask(min_patches=0)
 
 
 @pytest.mark.parametrize('ratio', [0.4, 0.6, 0.75, 0.9])
@@ -132,7 +134,8 @@ def test_a_share_of_one_patch_hides_one_though_it_is_no_binary_fraction():
 
 def test_bad_spreads_are_refused():
     for settings, message in (({'ratio': (0.5, 0.1)}, '≤ the second'), ({'share': 0.0}, r'\(0, 1\]'),
-                              ({'ratio': (0.0, 0.5)}, 'mask ratio 0.0'), ({'min_patches': 99}, 'smaller rectangle')):
+                              ({'ratio': (0.0, 0.5)}, 'mask ratio 0.0'), ({'min_patches': 99}, 'smaller rectangle'),
+                              ({'min_patches': 0}, 'min_patches=0')):
         with pytest.raises(ValueError, match=message):
             SpreadBlockMask(**settings)
     with pytest.raises(ValueError, match='at most 12 patches are to be hidden'):

@@ -57,6 +57,13 @@ def test_the_terms_are_those_of_the_figure(views):
     torch.testing.assert_close(losses['teacher_entropy'], -(targets * targets.log()).sum(1).mean())
 
 
+def test_without_masks_nothing_is_kept_for_patches():
+    with_masks, without = build(), build(mask_generator=None)
+    assert 'patch_targets.center' in with_masks.state_dict()
+    assert without.patch_targets is without.patch_temperature is None
+    assert not any(name.startswith('patch_targets') for name in without.state_dict())
+
+
 def test_student_and_teacher_views_and_masks_cannot_be_exchanged(views):
     model = differ(build())
     fixed_mask(model)
