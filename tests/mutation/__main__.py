@@ -47,6 +47,7 @@ SOURCES = (
 FURTHER_TESTS = {
     'mm_graft/engine/optimizers/graft_constructor.py': [
         'tests/engine/optimizers/test_frozen_stages.py', 'tests/engine/optimizers/test_kinds.py'],
+    'mm_graft/models/data_preprocessors/two_views.py': ['tests/test_recipes.py'],
 }
 
 
