@@ -1,18 +1,22 @@
 import pytest
 import torch
 from mmengine.registry import MODELS
+from mmpretrain.models.utils import ClsDataPreprocessor
 from mmpretrain.structures import DataSample
 
 from mm_graft.checkpoints import CheckpointError
+from mm_graft.models.data_preprocessors.channels import ChannelPreprocessor
 from tests.tiny import VIT, mae_file, start_from
 
 TAGS = [[0], [1, 4], [2, 3, 0]]
 
 
-def build():
+NUMBERS = dict(mean=[127.5] * 3, std=[64.0] * 3)
+
+
+def build(**kwargs):
     model = MODELS.build(dict(
-        type='mm_graft.WeaklySupervised',
-        data_preprocessor=dict(mean=[127.5] * 3, std=[64.0] * 3),
+        type='mm_graft.WeaklySupervised', **{'data_preprocessor': {**NUMBERS}, **kwargs},
         backbone=dict(type='mm_graft.GraftViT', stop_grad_conv1=False, **VIT),
         head=dict(type='LinearClsHead', num_classes=5, in_channels=16, loss=dict(type='mm_graft.TagCrossEntropyLoss'))))
     model.init_weights()
@@ -36,6 +40,16 @@ def test_the_loss_is_the_mean_negative_log_probability_of_each_images_tags():
     torch.testing.assert_close(losses['loss_tags'], by_hand)
     assert set(losses) == {'loss_tags', 'acc_tags'}
     assert not losses['acc_tags'].requires_grad
+
+
+def test_any_preprocessor_is_taken_and_one_that_mixes_images_is_the_hosts():
+    ours = dict(type='mm_graft.ChannelPreprocessor', **NUMBERS)
+    for kwargs in ({}, {'init_cfg': None}):
+        assert type(build(data_preprocessor=ours, **kwargs).data_preprocessor) is ChannelPreprocessor
+    assert type(build(data_preprocessor=None).data_preprocessor) is ClsDataPreprocessor
+    mixing = build(train_cfg=dict(augments=dict(type='Mixup', alpha=0.8))).data_preprocessor
+    assert type(mixing) is ClsDataPreprocessor
+    assert mixing.batch_augments is not None
 
 
 def test_other_tags_give_another_loss():
