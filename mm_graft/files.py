@@ -5,6 +5,7 @@ Only regular files are opened (symbolic links to them too): a pipe could block f
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -28,6 +29,7 @@ MAX_DEPTH = 100  # of nested JSON
 LINE_LIMIT = 2**20  # bytes of a line
 TEXT = 'utf-8-sig'  # UTF-8, with or without the mark at the beginning that Windows writes
 FACTS, CHECKSUMS = 'facts.json', 'sha256'  # beside arrays
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 LEFT_OVER = re.compile(r'\.(?P<name>.+)\.[0-9a-f]{8}\.part')
 
 
@@ -151,16 +153,35 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary, lock = _reserve(path)
     try:
-        yield temporary
-        with temporary.open('rb') as file:  # the writer may have put another file in its place
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
+        with _naming(path, temporary):
+            yield temporary
+            with temporary.open('rb') as file:  # the writer may have put another file in its place
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+            _sync_folder(path.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     finally:
         os.close(lock)
+
+
+@contextmanager
+def _naming(path: Path, part: Path) -> Iterator[None]:
+    """Name what could not be written in errors of the disk, which name at most ``part``."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL and not str(error.filename or '').startswith(str(part)):
+            raise
+        raise OSError(f'{path} cannot be written: {error.strerror}; make room there, or name another folder'
+                      ) from error
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text (UTF-8), whole or not at all."""
+    with atomic_write(path) as part:
+        part.write_text(text, encoding='utf-8')
 
 
 @contextmanager
@@ -174,7 +195,8 @@ def atomic_folder(folder: str | Path) -> Iterator[Path]:
     with TemporaryDirectory(dir=folder.parent, prefix=f'.{folder.name}.') as parent:
         part = Path(parent) / folder.name
         part.mkdir()
-        yield part
+        with _naming(folder, part):
+            yield part
         shutil.rmtree(folder, ignore_errors=True)
         try:
             part.rename(folder)

@@ -142,7 +142,7 @@ def soak(folder: Path, config: Path, kills: int, seed: int, epochs: int) -> list
         how = {'signal': rng.choice(['SIGKILL', 'SIGKILL', 'SIGTERM', 'SIGUSR1']), **moment}
         how = {'writing': True} if rng.random() < 0.2 else how
         result = attempt(config, folder / f'soak{number}', how if len(done) < kills else {}) | {'run': f'soak{number}'}
-        if result['status'] not in (0, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGUSR1):
+        if result['status'] not in (0, -signal.SIGKILL, -signal.SIGTERM, 128 + signal.SIGTERM, -signal.SIGUSR1):
             raise RuntimeError((folder / f'soak{number}.log').read_text()[-3000:])
         saved = min(result['saved'], total - 1)
         if result['saved'] < total or (result['status'] and len(done) < kills):

@@ -23,6 +23,7 @@ from mm_graft.files import (
     read_small_text,
     remove_abandoned,
     write_arrays,
+    write_text,
 )
 
 
@@ -132,6 +133,22 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
         part.write_text('new')
     assert os.listdir(tmp_path) == ['a']
     assert (tmp_path / 'a').read_text() == 'old'
+
+
+@pytest.mark.parametrize('writing', [atomic_write, atomic_folder])
+def test_an_error_of_a_full_disk_names_what_could_not_be_written(tmp_path, writing):
+    target = tmp_path / 'kept'
+    with pytest.raises(OSError, match=f'^{target} cannot be written: No space .*make room there, or name another'), \
+            writing(target), open('/dev/full', 'wb', buffering=0) as disk:
+        disk.write(b'new')
+    assert os.listdir(tmp_path) == []
+    with pytest.raises(FileNotFoundError, match="No such file or directory: 'input'"), writing(target):
+        os.stat('input')
+
+
+def test_a_text_is_written_whole_into_a_new_folder(tmp_path):
+    write_text(tmp_path / 'new' / 'a.txt', 'τ\n')
+    assert (tmp_path / 'new' / 'a.txt').read_bytes() == 'τ\n'.encode()
 
 
 def test_a_link_is_written_through_and_what_is_no_file_is_left_alone(tmp_path):

@@ -16,7 +16,7 @@ from tests.tiny import mae_file
 ROOT = Path(__file__).parents[1]
 OURS = """
 optim_wrapper = dict(
-    _delete_=True, type='OptimWrapper', constructor='mm_graft.GraftOptimWrapperConstructor',
+    type='OptimWrapper', constructor='mm_graft.GraftOptimWrapperConstructor',
     optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.1), paramwise_cfg=dict(stage_lr_mult=[0.1, 1.0]))
 custom_hooks = [dict(type='mm_graft.WeightAnchor', checkpoint='{folder}/anchor.pth', weight=0.1, max_depth=4, p=1)]
 default_hooks = dict(logger=dict(type='LoggerHook', interval=1))
@@ -57,7 +57,7 @@ train_dataloader = dict(
         pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'),
                   dict(type='RandomCrop', crop_size=(32, 32)), dict(type='PackSegInputs')]))
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=2)
-""" + OURS.replace('_delete_=True, ', '')
+""" + OURS
 SCRIPT = """
 import sys
 from mmengine.config import Config

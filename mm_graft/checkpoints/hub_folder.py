@@ -13,7 +13,7 @@ from mm_graft.checkpoints.layouts import Converted, StateDict, encoder_only
 from mm_graft.checkpoints.names import TABLE
 from mm_graft.checkpoints.resize import Grid
 from mm_graft.checkpoints.settings import Family, Pixels
-from mm_graft.files import atomic_write
+from mm_graft.files import atomic_folder, check_target_folder
 
 FORMS = ('hf-dinov3', 'hf-dinov2', 'hf-beit', 'hf-clip', 'hf-vit', 'hf-siglip')  # the more particular first
 WEIGHTS = 'model.safetensors'
@@ -23,13 +23,14 @@ ACTIVATIONS = {'gelu_tanh': 'gelu_pytorch_tanh'}
 def write_hub_folder(origin: Origin, folder: str | Path, form: str = 'hf', grid: Grid | None = None) -> dict:
     """Write an encoder as a folder of transformers; returns the record of provenance, which is in the weights' header.
 
-    ``config.json`` comes last, so that a folder that is not finished does not load. ``form`` is a layout of Hugging
+    The folder appears whole or not at all. ``form`` is a layout of Hugging
     Face's, ``'hf'`` the one that holds the encoder; positions are interpolated to ``grid``, if one is given.
     """
     folder = Path(folder)
     if folder.exists() or folder.suffix in SUFFIXES:
         what = 'there already' if folder.exists() else 'the name of a file'
         raise ValueError(f'{folder} is {what}; name a new folder')
+    check_target_folder(folder)
     model, record, facts = origin.read(grid)
     with naming(origin.path):
         known = grid or (tuple(record['grid']) if record['grid'] else facts.grid)
@@ -39,13 +40,11 @@ def write_hub_folder(origin: Origin, folder: str | Path, form: str = 'hf', grid:
         config = config_of_form(form, model, facts, known, family)
         pixels = pixels_config(facts.pixels or family.pixels, config)
     record |= {'to': form, 'dropped': {**record['dropped'], **result.dropped}}
-    folder.mkdir(parents=True)
     texts = {'preprocessor_config.json': pixels, 'config.json': config}
-    with atomic_write(folder / WEIGHTS) as part:
-        part.write_bytes(serialize(result.backbone, record, form, '.safetensors'))
-    for name, content in texts.items():
-        with atomic_write(folder / name) as part:
-            part.write_text(json.dumps(content, indent=2) + '\n')
+    with atomic_folder(folder) as part:
+        (part / WEIGHTS).write_bytes(serialize(result.backbone, record, form, '.safetensors'))
+        for name, content in texts.items():
+            (part / name).write_text(json.dumps(content, indent=2) + '\n')
     return record
 
 

@@ -30,7 +30,9 @@ from mm_graft.equations import evenly_spaced
 from mm_graft.evaluation.datasets import build_datasets, check_two_classes, class_names, image_labels, reading_of
 from mm_graft.evaluation.features import encode
 from mm_graft.evaluation.layers import curves, features_of_blocks
+from mm_graft.evaluation.report import save_figure
 from mm_graft.evaluation.splits import at_most
+from mm_graft.files import write_text
 from mm_graft.gradients import terms_conflict
 
 DPI = 150  # of figures
@@ -69,12 +71,11 @@ def all_pixels(args: Namespace, cfg: Config, encoder: Encoder) -> tuple[Tensor, 
 
 def save(args: Namespace, models: dict, *figures: Figure, **settings) -> None:
     """Write the JSON and the figures, which are numbered if there are several."""
-    args.out.mkdir(parents=True, exist_ok=True)
     content = {'analysis': args.analysis, 'seed': args.seed, **settings, 'models': models}
-    (args.out / f'{args.analysis}.json').write_text(json.dumps(content, indent=1, allow_nan=False) + '\n')
+    write_text(args.out / f'{args.analysis}.json', json.dumps(content, indent=1, allow_nan=False) + '\n')
     for number, figure in enumerate(figures, 1):
         name = args.analysis if len(figures) == 1 else f'{args.analysis}-{number}'
-        figure.savefig(args.out / f'{name}.png', dpi=getattr(args, 'dpi', DPI))
+        save_figure(figure, args.out / f'{name}.png', getattr(args, 'dpi', DPI))
     print(f'{args.out / args.analysis}.json and .png: {", ".join(models)}')
 
 

@@ -17,7 +17,7 @@ from mm_graft.analysis.reconstruction import read_readable
 from mm_graft.checkpoints import CheckpointError
 from mm_graft.checkpoints.digest import of_tensors
 from mm_graft.evaluation.datasets import extensions_of, reading_of
-from mm_graft.files import atomic_write
+from mm_graft.files import atomic_write, write_text
 from mm_graft.image_folders import list_images
 from mm_graft.nested import value_at
 from mm_graft.pretrained import PretrainedEncoder, Tokens
@@ -109,7 +109,6 @@ def write(out: Path, parts: list[Path]) -> None:
     paths = np.concatenate([part['path'] for part in loaded])
     features = np.concatenate([part['features'] for part in loaded if len(part['path'])])
     unreadable = np.concatenate([part['unreadable'] for part in loaded]).tolist()
-    out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(out) as path:
         if out.suffix == '.parquet':
             import pyarrow
@@ -120,5 +119,5 @@ def write(out: Path, parts: list[Path]) -> None:
             with open(path, 'wb') as file:
                 np.savez(file, path=paths, features=features)
     if unreadable:
-        Path(f'{out}.unreadable.txt').write_text('\n'.join(unreadable) + '\n')
+        write_text(f'{out}.unreadable.txt', '\n'.join(unreadable) + '\n')
         sys.stdout.write(f'{len(unreadable)} images could not be read: {out}.unreadable.txt\n')

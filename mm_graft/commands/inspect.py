@@ -86,12 +86,12 @@ def schedule(args: argparse.Namespace, cfg: Config) -> None:
     from mm_graft.analysis.schedule_plot import draw, simulate
     from mm_graft.commands.components import check_needed, check_types, explained
     from mm_graft.engine.freezing.freezeout_savings import run_cost
+    from mm_graft.evaluation.report import save_figure
     check_needed(cfg, ('model', 'optim_wrapper'))
     check_types(cfg)
     with explained(cfg):
         simulated = simulate(cfg, args.iters_per_epoch)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    draw(simulated, Path(cfg.filename).stem).savefig(args.out, dpi=150)
+    save_figure(draw(simulated, Path(cfg.filename).stem), args.out, dpi=150)
     print(f'{args.out}: {len(simulated.rates)} rates over {simulated.length.total} iterations'
           + (f' ({simulated.length.epoch} an epoch, assumed)' if simulated.length.epoch else ''))
     for depth, time in sorted(simulated.frozen_at.items()):

@@ -13,7 +13,7 @@ from threading import current_thread, main_thread
 from types import FrameType
 
 TRACEBACK = 'MM_GRAFT_TRACEBACK'
-INTERRUPTED = 128 + signal.SIGINT
+STOPPED = {signal.SIGINT: 'interrupted', signal.SIGTERM: 'terminated'}  # the last line
 INPUT_ERRORS = (ValueError, TypeError, LookupError, AttributeError, AssertionError, ImportError, RuntimeError,
                 NameError, SyntaxError, OSError, subprocess.CalledProcessError)
 PLAIN = (str, int, float, list, tuple, dict, type(None))
@@ -25,19 +25,18 @@ class ReportedError(Exception):
 
 @contextmanager
 def clean_errors() -> Iterator[None]:
-    """Turn input errors into one line on stderr and exit status 1, Ctrl-C into one line and status 130.
+    """Turn input errors into one line on stderr and exit status 1, Ctrl-C and SIGTERM into one and status 130 or 143.
 
-    A :class:`ReportedError` keeps its traceback, as does every error with MM_GRAFT_TRACEBACK=1. A second Ctrl-C ends
-    the process at once.
+    A :class:`ReportedError` keeps its traceback, as does every error with MM_GRAFT_TRACEBACK=1. A second signal ends
+    the process at once. SIGTERM ends one of several processes without a word, which may wait for the others.
     """
-    listening = signal.getsignal(signal.SIGINT) is signal.default_int_handler and current_thread() is main_thread()
-    if listening:
-        signal.signal(signal.SIGINT, _interrupt)
+    earlier = _listen()
     try:
         yield
-    except KeyboardInterrupt:
-        sys.stderr.write('interrupted\n')
-        sys.exit(INTERRUPTED)
+    except KeyboardInterrupt as stop:
+        number = stop.args[0] if stop.args else signal.SIGINT
+        sys.stderr.write(f'{STOPPED[number]}\n')
+        sys.exit(128 + number)
     except ReportedError as error:
         raise error.__cause__ from None
     except (*INPUT_ERRORS, ArithmeticError) as error:
@@ -46,8 +45,9 @@ def clean_errors() -> Iterator[None]:
         sys.stderr.write(f'error: {one_line(error)}\n       (set {TRACEBACK}=1 for the traceback)\n')
         sys.exit(1)
     finally:
-        if listening and signal.getsignal(signal.SIGINT) is _interrupt:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number, handler in earlier.items():
+            if signal.getsignal(number) is _stop:
+                signal.signal(number, handler)
 
 
 def one_line(error: BaseException) -> str:
@@ -89,6 +89,17 @@ def _component(error: BaseException) -> str:
     return f'{getattr(kind, "__name__", kind)} cannot be built with {given or "no settings"}: '
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    raise KeyboardInterrupt
+def _listen() -> dict[signal.Signals, object]:
+    """Install the handler of the signals that nobody handles yet; returns their handlers before."""
+    if current_thread() is not main_thread():
+        return {}
+    usual = {signal.SIGINT: signal.default_int_handler}
+    if int(os.environ.get('WORLD_SIZE', 1)) == 1:
+        usual[signal.SIGTERM] = signal.SIG_DFL
+    return {number: signal.signal(number, _stop) for number, handler in usual.items()
+            if signal.getsignal(number) is handler}
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_DFL)
+    raise KeyboardInterrupt(signal.Signals(number))

@@ -17,6 +17,7 @@ from torch import distributed
 from mm_graft.commands.launchers import slurm_to_torch
 from mm_graft.commands.messages import clean_errors
 from mm_graft.commands.run_defaults import settle_loaders
+from mm_graft.files import write_text
 from mm_graft.host.config_text import lay_out_once
 from mm_graft.host.idle_remarks import asks_something
 from mm_graft.host.safe_opening import safe_opening
@@ -55,7 +56,7 @@ def build_runner(cfg: Config) -> Runner:
     runner.logger.addFilter(asks_something)
     if is_main_process():
         environment = Path(runner.log_dir) / 'environment.txt'
-        environment.write_text(''.join(f'{name}: {value}\n' for name, value in collect_env().items()))
+        write_text(environment, ''.join(f'{name}: {value}\n' for name, value in collect_env().items()))
         runner.logger.info(f'config and environment: {runner.log_dir}')
         if chosen:
             runner.logger.info(chosen)

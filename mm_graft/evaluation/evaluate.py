@@ -17,7 +17,7 @@ from mm_graft.evaluation.image_protocols import IMAGE_PROTOCOLS
 from mm_graft.evaluation.protocols import FROZEN_PROTOCOLS
 from mm_graft.evaluation.report import plot_report, report_table, write_json
 from mm_graft.evaluation.zero_shot import zero_shot_head
-from mm_graft.files import sha256_of_file
+from mm_graft.files import sha256_of_file, write_text
 from mm_graft.version import __version__
 
 PROTOCOLS = (*FROZEN_PROTOCOLS, *IMAGE_PROTOCOLS)
@@ -101,8 +101,7 @@ def describe(dataset: Dataset, features: Features) -> dict:
 def save(report: dict, out: str | Path) -> None:
     """Write table, plot and, last, ``report.json`` into a folder."""
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / 'report.txt').write_text(report_table(report) + '\n')
+    write_text(out / 'report.txt', report_table(report) + '\n')
     plot_report(report, out / 'report.png')
     write_json(out / 'report.json', report)
     print_log(f'wrote {out / "report.json"}', logger='current')

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mm_graft.files import atomic_write, read_small_json
+from mm_graft.files import atomic_write, read_small_json, write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,8 +17,7 @@ HEADLINE = 'top1'
 
 def write_json(path: str | Path, content: dict | list) -> None:
     """Write a JSON file; it appears under its name only when complete."""
-    with atomic_write(path) as part:
-        part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + '\n')
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + '\n')
 
 
 def read_report(run: str | Path) -> dict:
@@ -112,10 +111,10 @@ def plot_reports(reports: dict[str, dict], path: str | Path) -> None:
     save_figure(figure, path)
 
 
-def save_figure(figure: Figure, path: str | Path) -> None:
+def save_figure(figure: Figure, path: str | Path, dpi: int = 120) -> None:
     """Write a figure in the format of the name's ending; it appears when complete."""
     with atomic_write(path) as part:
-        figure.savefig(part, dpi=120, format=Path(path).suffix[1:] or 'png')
+        figure.savefig(part, dpi=dpi, format=Path(path).suffix[1:] or 'png')
 
 
 def _draw_bars(axes, reports: dict[str, dict]) -> None:

@@ -15,7 +15,7 @@ from mmengine.registry import init_default_scope
 
 from mm_graft.channel_files import CHANNEL_EXTENSIONS
 from mm_graft.evaluation.datasets import build_dataset, dataset_configs, image_labels, image_names
-from mm_graft.files import atomic_write, read_small_text
+from mm_graft.files import read_small_text, write_text
 
 
 def pick_per_class(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:
@@ -56,8 +56,7 @@ def _pick(labels: np.ndarray, quota: np.ndarray, seed: int) -> np.ndarray:
 def write_list(path: str | Path, names: Sequence[str], labels: Sequence[int]) -> str:
     """Write a list and return its SHA-256; the file appears when complete."""
     content = ''.join(f'{name} {label}\n' for name, label in zip(names, labels, strict=True))
-    with atomic_write(path) as part:
-        part.write_text(content)
+    write_text(path, content)
     return sha256_of_list(names)
 
 

@@ -118,6 +118,9 @@ def test_what_transformers_cannot_hold_and_what_is_not_known_is_refused(tmp_path
     with pytest.raises(CheckpointError, match='no encoder of transformers holds this one'):
         write_hub_folder(Origin(tmp_path / 'normed.pth'), tmp_path / 'new')
     assert not (tmp_path / 'new').exists()
+    (tmp_path / 'file').touch()
+    with pytest.raises(ValueError, match=r'cannot be written into: .* is a file'):  # before anything is read
+        write_hub_folder(Origin('no such file'), tmp_path / 'file' / 'folder')
     with pytest.raises(ValueError, match='there already'):
         write_hub_folder(Origin(HUB / 'vit'), tmp_path)
     with pytest.raises(ValueError, match='the name of a file'):

@@ -117,30 +117,39 @@ with clean_errors():
 """
 
 
-def interrupted(seconds):
+def interrupted(seconds, number=signal.SIGINT, **environment):
     """A program that is interrupted, and that then cleans up for so long."""
     child = subprocess.Popen([sys.executable, '-c', PROGRAM, str(seconds)], text=True, stdout=subprocess.PIPE,
-                             stderr=subprocess.PIPE, env={**os.environ, 'PYTHONPATH': os.getcwd()})
+                             stderr=subprocess.PIPE, env={**os.environ, 'PYTHONPATH': os.getcwd(), **environment})
     assert child.stdout.readline() == 'ready\n'
-    child.send_signal(signal.SIGINT)
-    assert child.stdout.readline() == 'cleaning up\n'
+    child.send_signal(number)
     return child
 
 
-def test_ctrl_c_is_one_line_and_status_130():
-    child = interrupted(0)
-    assert child.communicate(timeout=SECONDS)[1] == 'interrupted\n'
-    assert child.returncode == 130
+@pytest.mark.parametrize(('number', 'line', 'status'), [
+    (signal.SIGINT, 'interrupted', 130), (signal.SIGTERM, 'terminated', 143)])
+def test_ctrl_c_and_sigterm_are_one_line_and_their_status(number, line, status):
+    assert interrupted(0, number).communicate(timeout=SECONDS) == ('cleaning up\n', f'{line}\n')
+    assert interrupted(0, number).wait(timeout=SECONDS) == status
 
 
-def test_a_second_ctrl_c_ends_at_once():
-    child = interrupted(60)
-    child.send_signal(signal.SIGINT)
-    assert child.wait(timeout=SECONDS) == -signal.SIGINT
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_at_once(number):
+    child = interrupted(60, number)
+    assert child.stdout.readline() == 'cleaning up\n'
+    child.send_signal(number)
+    assert child.wait(timeout=SECONDS) == -number
     child.communicate()
 
 
-def test_ctrl_c_is_as_before_once_a_command_has_ended():
+def test_sigterm_ends_one_of_several_processes_at_once():
+    child = interrupted(60, signal.SIGTERM, WORLD_SIZE='2')
+    assert child.communicate(timeout=SECONDS) == ('', '')
+    assert child.returncode == -signal.SIGTERM
+
+
+def test_signals_are_as_before_once_a_command_has_ended():
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with clean_errors():
-        assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        assert signal.getsignal(signal.SIGINT) is signal.getsignal(signal.SIGTERM) is not before[0]
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before

@@ -9,6 +9,7 @@ from mm_graft.commands.arguments import check_files, positive, target_folder, wh
 from mm_graft.commands.labeled import labeled_folders
 from mm_graft.commands.start.speed import PARTS
 from mm_graft.commands.trackers import add_trackers
+from mm_graft.files import check_target_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +46,9 @@ def check(args: argparse.Namespace) -> Path:
     if args.checkpoint and not args.checkpoint.startswith('timm/'):
         check_files('checkpoint', args.checkpoint)
     images = Path(args.images).resolve()
-    return args.out or Path('work_dirs') / f'start_{images.stem if images.is_file() else images.name}'
+    out = args.out or Path('work_dirs') / f'start_{images.stem if images.is_file() else images.name}'
+    check_target_folder(out)
+    return out
 
 
 def run(args: argparse.Namespace, out: Path) -> None:

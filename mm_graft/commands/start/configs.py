@@ -6,6 +6,7 @@ from mmengine.config import Config, ConfigDict
 
 from mm_graft.commands.configs import content_root, set_init
 from mm_graft.commands.start.plan import Channels, Encoder, Plan, Stage
+from mm_graft.files import write_text
 
 LEAVES = {'mae': 'graft/vit-s_mae_own-images.py', 'graft': 'graft/vit-s_mae2mocov3_own-images.py',
           'continue': 'continue/vit_own-images.py'}
@@ -159,5 +160,4 @@ def write_config(cfg: Config, plan: Plan, stage: Stage, path: Path) -> None:
                         if what not in {other.name for other in plan.stages} - {stage.name})
     text = f'"""{TITLES[stage.name]}, as `mm_graft start` planned it; yours to change.\n\n{reasons}\n\n' \
            f'Again:     mm_graft train {path}\n"""\n\n'
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text + cfg.pretty_text)
+    write_text(path, text + cfg.pretty_text)

@@ -19,7 +19,7 @@ from mm_graft.encoders import Encoder, build_encoder, load_encoder
 from mm_graft.equations import evenly_spaced
 from mm_graft.evaluation.datasets import reading_of
 from mm_graft.evaluation.label_free import label_free_measures
-from mm_graft.files import atomic_write
+from mm_graft.files import write_text
 from mm_graft.host.first_weights import initialize
 from mm_graft.image_folders import ImageList
 
@@ -45,8 +45,7 @@ def write_report(stages: list[Config], images: ImageList, given: str | None, lab
     sections += [*reconstructions(stages, pixels), patches(encoders, pixels), gallery(features, visible(pixels)),
                  curves(stages)]
     page = out / 'report.html'
-    with atomic_write(page) as path:
-        path.write_text(render(f'An encoder for {Path(images.root).name}', str(images), sections, command))
+    write_text(page, render(f'An encoder for {Path(images.root).name}', str(images), sections, command))
     return page
 
 

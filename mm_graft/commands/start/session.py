@@ -15,7 +15,7 @@ from mm_graft.commands.start.configs import LEAVES, last_checkpoint, stage_confi
 from mm_graft.commands.start.facts import busy, look_at_folder, look_at_machine
 from mm_graft.commands.start.plan import Encoder, Folder, Plan, make_plan
 from mm_graft.commands.trackers import set_trackers
-from mm_graft.files import atomic_write, read_small_json
+from mm_graft.files import read_small_json, write_text
 from mm_graft.host.config_text import lay_out_once
 
 ASKED = ('images', 'checkpoint', 'minutes', 'device', 'seed', 'tracker', 'without')
@@ -88,8 +88,7 @@ def write_plan(plan: Plan, args: argparse.Namespace, out: Path, weights: str | N
         write_config(cfg, plan, stage, out / f'{number}_{stage.name}.py')
         before = str(last_checkpoint(cfg))
     asked = {name: getattr(args, name) for name in ASKED}
-    with atomic_write(out / 'start.json') as path:
-        path.write_text(json.dumps({**asked, 'plan': asdict(plan)}, indent=1, default=str))
+    write_text(out / 'start.json', json.dumps({**asked, 'plan': asdict(plan)}, indent=1, default=str))
 
 
 def duration(seconds: float) -> str:

@@ -16,6 +16,9 @@ from mm_graft.spelling import did_you_mean
 
 MULTIPLIERS = ('lr_mult', 'decay_mult')
 OPTIONAL = 'optional'
+# parameters that the hosts' models have with some settings; the hosts' configs name them in either case
+OF_SOME_SETTINGS = {'absolute_pos_embed', 'pos_embed', 'cls_token', 'mask_token', 'gamma', 'q_bias', 'v_bias',
+                    'relative_position_bias_table', 'rel_pos_h', 'rel_pos_w'}
 OF_SCHEDULES = ('global_rate', )  # see mm_graft.FreezeOutLR
 
 
@@ -71,16 +74,19 @@ def check_settings(custom_keys: dict[str, dict], optimizer: dict) -> None:
 def check_keys(custom_keys: dict[str, dict], trained: dict[str, bool]) -> None:
     """Refuse keys that fit no parameter and are not optional; of those that fit none that trains, warn.
 
+    Of parameters that the hosts' models have with some settings alone, as their configs name them, warn too.
     ``trained`` says of every parameter of a model whether it trains.
     """
     fitted = {key: [name for name in trained if fitting_keys(name, [key])]
               for key, settings in custom_keys.items() if not settings.get(OPTIONAL)}
-    if lost := [key for key, names in fitted.items() if not names]:
+    absent = [key for key, names in fitted.items() if not names and key.strip('.') in OF_SOME_SETTINGS]
+    if lost := [key for key, names in fitted.items() if not names and key not in absent]:
         parts = [name.split('.') for name in trained]
         known = dict.fromkeys([*('.'.join(part[:end]) for part in parts for end in range(1, len(part) + 1)),
                                *(word for part in parts for word in part)])
         raise ValueError(f'custom_keys {lost} stand in no name of a parameter of this model; correct them, set them to '
                          f'None to take them out, or mark them with optional=True{did_you_mean(lost, known)}')
-    if idle := [key for key, names in fitted.items() if not any(trained[name] for name in names)]:
-        print_log(f'custom_keys {idle} change nothing: all parameters that they fit are frozen', logger='current',
-                  level=logging.WARNING)
+    idle = [key for key, names in fitted.items() if names and not any(trained[name] for name in names)]
+    for keys, why in ((absent, 'this model has no such parameter'), (idle, 'all parameters that they fit are frozen')):
+        if keys:
+            print_log(f'custom_keys {keys} change nothing: {why}', logger='current', level=logging.WARNING)

@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from mm_graft.checkpoints.intact import RUN, training_meta
 from mm_graft.checkpoints.reading import CheckpointError
-from mm_graft.files import atomic_write, read_small_json, read_small_text
+from mm_graft.files import read_small_json, read_small_text, write_text
 from mm_graft.spelling import some_of
 
 RECORD, LOCK, LAST = 'run.json', '.run.lock', 'last_checkpoint'
@@ -74,8 +74,7 @@ def read_record(folder: str | Path) -> Record | None:
 
 def write_record(folder: str | Path, record: Record) -> None:
     """Note which run the folder belongs to."""
-    with atomic_write(Path(folder, RECORD)) as part:
-        part.write_text(json.dumps(record._asdict()))
+    write_text(Path(folder, RECORD), json.dumps(record._asdict()))
 
 
 def run_files(folder: str | Path) -> dict[Path, str | None]:

@@ -2,11 +2,13 @@ import argparse
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from mm_graft.commands.start import check
 from mm_graft.commands.start.session import duration, earlier_call
 
 
@@ -69,6 +71,14 @@ def test_too_few_images_end_in_one_line(tmp_path):
     assert status == 1
     assert 'error: 1 readable images are too few' in text
     assert not (tmp_path / 'out').exists()
+
+
+def test_the_folder_that_is_not_named_is_checked_before_anything_is_looked_at(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path('images').mkdir()
+    Path('work_dirs').touch()
+    with pytest.raises(ValueError, match=r'start_images cannot be written into: .*work_dirs is a file'):
+        check(argparse.Namespace(images='images', labels=None, val=None, checkpoint=None, out=None))
 
 
 def test_another_call_into_the_same_folder_is_named(tmp_path):

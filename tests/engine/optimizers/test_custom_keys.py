@@ -59,6 +59,7 @@ def test_a_key_that_fits_nothing_is_refused_and_one_of_frozen_parameters_warns(m
     said = []
     monkeypatch.setattr('mm_graft.engine.optimizers.custom_keys.print_log', lambda text, **kwargs: said.append(
         (text, kwargs['level'])))
-    check_keys({'backbone': {}, 'cls_token': {}}, trained)
-    assert said == [("custom_keys ['cls_token'] change nothing: all parameters that they fit are frozen",
-                     logging.WARNING)]
+    check_keys({'backbone': {}, 'cls_token': {}, '.pos_embed': {}}, trained)
+    assert said == [
+        ("custom_keys ['.pos_embed'] change nothing: this model has no such parameter", logging.WARNING),
+        ("custom_keys ['cls_token'] change nothing: all parameters that they fit are frozen", logging.WARNING)]
