@@ -11,6 +11,11 @@ def did_you_mean(unknown: Iterable[str], known: Iterable[str]) -> str:
     return f'; did you mean {", ".join(map(repr, near))}?' if near else ''
 
 
+def named(numbers: Iterable[int], names: Sequence[str]) -> list[str | int]:
+    """Names of numbered things, such as classes; the number where there is none."""
+    return [names[number] if number < len(names) else number for number in numbers]
+
+
 def some_of(names: Sequence[str], most: int = 10, separator: str = ', ') -> str:
     """The first names, and how many more there are."""
     return separator.join(names[:most]) + (f' and {len(names) - most} more' if len(names) > most else '')

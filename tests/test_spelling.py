@@ -1,4 +1,4 @@
-from mm_graft.spelling import begin_of, did_you_mean, some_of
+from mm_graft.spelling import begin_of, did_you_mean, named, some_of
 
 
 def test_near_names_are_offered_nearest_first_and_once():
@@ -15,6 +15,10 @@ def test_long_lists_are_cut():
     assert some_of('abc') == some_of('abc', 3) == 'a, b, c'
     assert some_of([str(number) for number in range(12)]) == '0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more'
     assert some_of('abcd', 2, '; ') == 'a; b and 2 more'
+
+
+def test_what_has_no_name_stays_a_number():
+    assert named([1, 2], ['a', 'b']) == ['b', 2]
 
 
 def test_long_values_are_cut():

@@ -10,6 +10,7 @@ it with the library cyanure and stop at a tolerance of 1e-3, which leaves the ob
 the optimum itself is found. The paper says "following DINO"; the code follows MSN's recipe.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mm_graft.evaluation.features import check_features
+from mm_graft.spelling import named
 
 LAMBDA_TIMES_N = 0.00025
 TOLERANCE = 1e-10  # largest element of the gradient; f is flat, 1e-6 would leave it a thousandth above its minimum
@@ -54,14 +56,15 @@ def fit_logreg(rows: Tensor, labels: Tensor, num_classes: int, lam: float) -> Te
 
 
 def fewshot_logreg(train_features: Tensor, train_labels: Tensor, test_features: Tensor, test_labels: Tensor,
-                   num_classes: int | None = None, lambda_times_n: float = LAMBDA_TIMES_N) -> FewShotResult:
-    """Fit on the training features (n, D), raw, and score the test features (M, D), raw."""
+                   num_classes: int | None = None, lambda_times_n: float = LAMBDA_TIMES_N,
+                   classes: Sequence[str] = ()) -> FewShotResult:
+    """Fit on the training features (n, D), raw, and score the test features (M, D), raw; errors name ``classes``."""
     num_classes = check_features(train_features, train_labels, test_features, test_labels, num_classes)
     missing = sorted(set(range(num_classes)) - set(train_labels.tolist()))
     if missing:
         raise ValueError(
-            f'{len(missing)} of {num_classes} classes have no training image: {missing[:10]}; use a class-balanced '
-            'list (`mm_graft split` writes one)')
+            f'{len(missing)} of {num_classes} classes have no training image: {named(missing[:10], classes)}; use a '
+            'class-balanced list (`mm_graft split` writes one)')
     if not lambda_times_n > 0:
         raise ValueError(f'lambda_times_n={lambda_times_n} is not positive; the authors use {LAMBDA_TIMES_N}')
     weight = fit_logreg(preprocess_rows(train_features), train_labels, num_classes, lambda_times_n / len(train_labels))

@@ -28,8 +28,9 @@ from mm_graft.evaluation.features import encode_batches
 from mm_graft.evaluation.layer_features import drop_final_norm
 from mm_graft.evaluation.protocols import FrozenData, ProtocolSettings
 from mm_graft.evaluation.reading import read_images
+from mm_graft.evaluation.shared_images import warn_of_shared
 from mm_graft.files import sha256_of_file
-from mm_graft.spelling import some_of
+from mm_graft.spelling import named, some_of
 
 LEARN_NOTHING = ('zero-shot', )
 
@@ -118,11 +119,7 @@ class Evaluation:
     @cached_property
     def features(self) -> list[Features]:
         """Features of the sets, from the cache or extracted into it; a collective call."""
-        found = [self._features(dataset) for dataset in self.sets]
-        if is_main_process() and len(found) > len({features.digest for features in found}):
-            print_log('the test images are the training images, so that scores say nothing about other images',
-                      logger='current', level=WARNING)
-        return found
+        return [self._features(dataset) for dataset in self.sets]
 
     def _features(self, dataset: Dataset) -> Features:
         folder = self.folder(dataset)
@@ -143,17 +140,16 @@ class Evaluation:
     def data(self) -> FrozenData:
         """Features of both sets as the protocols take them."""
         train, test = self.features
-        num_classes = max(len(class_names(self.sets[0])), int(train.labels.max()) + 1, int(test.labels.max()) + 1)
+        classes = class_names(self.sets[0])
+        num_classes = max(len(classes), int(train.labels.max()) + 1, int(test.labels.max()) + 1)
         missing = sorted(set(test.labels.tolist()) - set(train.labels.tolist()))
         if missing:
-            known = class_names(self.sets[0])
-            missing = [known[label] if label < len(known) else label for label in missing]
-            raise ValueError(f'classes {missing[:10]} have test but no training images; give training images of each '
-                             'class')
+            raise ValueError(f'classes {named(missing[:10], classes)} have test but no training images; give training '
+                             'images of each class')
         check_two_classes(train.labels.tolist())
         names = image_names(self.sets[0])
         tensors = (tensor.to(self.settings.device) for part in (train, test) for tensor in (part.features, part.labels))
-        return FrozenData(*tensors, num_classes, [names[index] for index in train.indices.tolist()])
+        return FrozenData(*tensors, num_classes, [names[index] for index in train.indices.tolist()], classes)
 
 
 def prepare(cfg: Config, checkpoint: str, settings: EvaluationSettings) -> Evaluation:
@@ -162,5 +158,7 @@ def prepare(cfg: Config, checkpoint: str, settings: EvaluationSettings) -> Evalu
     if not settings.final_norm:
         drop_final_norm(encoder.backbone)
     sets = build_datasets(cfg) if settings.learns else (build_test_set(cfg), )
+    if settings.learns and is_main_process():
+        warn_of_shared(*sets)
     return Evaluation(cfg, settings, encoder.to(settings.device), sets, sha256_of_file(*parts_of(checkpoint)),
                       checkpoint)

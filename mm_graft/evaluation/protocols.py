@@ -32,6 +32,7 @@ class FrozenData:
     test_labels: Tensor
     num_classes: int  #: C
     train_names: Sequence[str] = ()  #: names of the training images
+    classes: Sequence[str] = ()  #: names of the classes, for messages
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,8 @@ def run_shots(data: FrozenData, settings: ProtocolSettings) -> dict:
     """
     labels, splits, found = data.train_labels.cpu().numpy(), max(SPLITS, settings.seeds), {}
     for count in settings.shots:
-        accuracies = [logreg_accuracy(data, pick_per_class(labels, count, settings.linear.seed + offset))
+        accuracies = [logreg_accuracy(data, pick_per_class(
+            labels, count, settings.linear.seed + offset, data.classes))
                       for offset in range(splits)]
         found[str(count)] = {'top1': 100 * fmean(accuracies), 'top1_by_split': [100 * value for value in accuracies],
                              'std_over_splits': 100 * stdev(accuracies)}
@@ -143,7 +145,7 @@ def logreg_accuracy(data: FrozenData, rows: np.ndarray) -> float:
     index = torch.from_numpy(rows).to(data.train_features.device)
     labels = data.train_labels.to(index.device)[index]
     return fewshot_logreg(data.train_features[index], labels, data.test_features, data.test_labels,
-                          data.num_classes).accuracy
+                          data.num_classes, classes=data.classes).accuracy
 
 
 def fewshot_rows(data: FrozenData, settings: ProtocolSettings, seed: int) -> np.ndarray:
@@ -152,7 +154,7 @@ def fewshot_rows(data: FrozenData, settings: ProtocolSettings, seed: int) -> np.
         return read_list(settings.fewshot_list, data.train_names)
     labels = data.train_labels.cpu().numpy()
     if settings.fewshot_per_class is not None:
-        return pick_per_class(labels, settings.fewshot_per_class, seed)
+        return pick_per_class(labels, settings.fewshot_per_class, seed, data.classes)
     return pick_share(labels, settings.fewshot_share, seed)
 
 

@@ -14,20 +14,21 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from mm_graft.channel_files import CHANNEL_EXTENSIONS
-from mm_graft.evaluation.datasets import build_dataset, dataset_configs, image_labels, image_names
+from mm_graft.evaluation.datasets import build_dataset, class_names, dataset_configs, image_labels, image_names
 from mm_graft.files import read_small_text, write_text
+from mm_graft.spelling import named
 
 
-def pick_per_class(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:
-    """Sorted indices of ``per_class`` random images of every class."""
+def pick_per_class(labels: np.ndarray, per_class: int, seed: int, classes: Sequence[str] = ()) -> np.ndarray:
+    """Sorted indices of ``per_class`` random images of every class; ``classes`` are their names for messages."""
     if per_class < 1:
         raise ValueError(f'per_class={per_class}; take at least 1 image a class')
     counts = np.bincount(labels)
     short = [label for label, count in enumerate(counts) if 0 < count < per_class]
     if short:
         raise ValueError(
-            f'class {short[0]} has {counts[short[0]]} images, fewer than per_class={per_class}; take at most '
-            f'{counts[counts > 0].min()}')
+            f'class {named(short, classes)[0]!r} has {counts[short[0]]} images, fewer than per_class={per_class}; take '
+            f'at most {counts[counts > 0].min()}')
     return _pick(labels, np.full(len(counts), per_class), seed)
 
 
@@ -106,6 +107,7 @@ def make_split(source: Config | Path, out: str | Path, share: float | None = Non
     if from_list is not None:
         rows = read_list(from_list, names)
     else:
-        rows = pick_share(labels, share, seed) if per_class is None else pick_per_class(labels, per_class, seed)
+        rows = pick_share(labels, share, seed) if per_class is None else pick_per_class(
+            labels, per_class, seed, class_names(dataset))
     sha256 = write_list(out, [names[row] for row in rows], labels[rows])
     return {'images': len(rows), 'classes': len(set(labels[rows].tolist())), 'sha256': sha256}

@@ -78,3 +78,5 @@ def test_class_without_a_training_image_is_named():
     features, labels = clouds(40)
     with pytest.raises(ValueError, match=r'1 of 4 classes have no training image: \[2\]'):
         fewshot_logreg(features[labels != 2], labels[labels != 2], features, labels)
+    with pytest.raises(ValueError, match=r"have no training image: \['c'\]"):
+        fewshot_logreg(features[labels != 2], labels[labels != 2], features, labels, classes='abcd')

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mm_graft.evaluation import frozen
+from mm_graft.evaluation import shared_images
 from mm_graft.evaluation.frozen import prepare
 from tests.said import said_by
 
@@ -148,10 +148,10 @@ def test_one_class_has_nothing_to_tell_apart(run, tmp_path):
 
 def test_training_images_that_are_scored_are_said_to_be_so(run, monkeypatch):
     said = []
-    monkeypatch.setattr(frozen, 'print_log', lambda text, **kwargs: said.append(text))
-    evaluation = prepare(*run)
-    assert len(evaluation.data.test_labels) == 12
+    monkeypatch.setattr(shared_images, 'print_log', lambda text, **kwargs: said.append(text))
+    cfg, checkpoint, settings = run
+    prepare(cfg, checkpoint, settings)
     assert not said
-    evaluation = replace(evaluation, sets=evaluation.sets[:1] * 2)
-    assert len(evaluation.data.test_labels) == 12
-    assert said == ['the test images are the training images, so that scores say nothing about other images']
+    cfg.test_dataloader = cfg.train_dataloader
+    prepare(cfg, checkpoint, settings)
+    assert said[0].startswith('the test images are the training images')

@@ -116,6 +116,9 @@ def test_shots_are_reported_for_every_number_of_images():
     assert len(five['top1_by_split']) == result['splits'] == 3
     with pytest.raises(ValueError, match='fewer than per_class=51'):
         FROZEN_PROTOCOLS['shots'](data(), replace(SETTINGS, shots=(51, )))
+    for protocol, settings in (('shots', dict(shots=(51, ))), ('fewshot-1', dict(fewshot_per_class=51))):
+        with pytest.raises(ValueError, match="class 'a' has 50 images"):
+            FROZEN_PROTOCOLS[protocol](replace(data(), classes='abcd'), replace(SETTINGS, **settings))
 
 
 def test_each_split_of_the_shots_is_drawn_from_a_seed_of_its_own_and_scored_on_all_test_images():

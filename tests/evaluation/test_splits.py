@@ -37,6 +37,7 @@ def test_a_draw_may_be_one_image_or_all_of_the_smallest_class():
 
 @pytest.mark.parametrize(('call', 'word'), [
     (lambda: pick_per_class(LABELS, 11, 0), 'class 2 has 10 images'),
+    (lambda: pick_per_class(LABELS, 11, 0, 'abc'), "class 'c' has 10 images"),
     (lambda: pick_per_class(LABELS, 0, 0), 'per_class=0'),
     (lambda: pick_share(LABELS, 0.0, 0), 'share=0.0'), (lambda: pick_share(LABELS, 1.1, 0), 'share=1.1'),
 ])

@@ -1,5 +1,6 @@
 """What labels add to the page of `mm_graft start`: accuracies before and after, and a map of the classes."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,7 @@ def labeled(encoders: dict[str, Encoder], labels: str, val: str | None, size: tu
         test_images = list_images(test_folder, labeled=True, classes=images.classes, extensions=extensions)
         test_pixels, test_known = read_labeled(test_images, size, **channels)
         test = {name: class_features(encoder, test_pixels) for name, encoder in encoders.items()}
-        rows = accuracies(features, known, test, test_known, len(images.classes))
+        rows = accuracies(features, known, test, test_known, images.classes)
         text = f'Learned from {images}; scored on {test_images}'
     chosen = at_most(known, ON_MAP)
     method, points = zip(*(project(part[chosen]) for part in features.values()))
@@ -56,12 +57,13 @@ def labeled(encoders: dict[str, Encoder], labels: str, val: str | None, size: tu
 
 
 def accuracies(train: dict[str, np.ndarray], train_labels: np.ndarray, test: dict[str, np.ndarray],
-               test_labels: np.ndarray, classes: int) -> list[list]:
+               test_labels: np.ndarray, classes: Sequence[str]) -> list[list]:
     """A row for each protocol, a column for each encoder, in percent."""
     rows = []
     for protocol, title in ROWS.items():
         found = [FROZEN_PROTOCOLS[protocol](FrozenData(*(torch.from_numpy(part) for part in (
-            train[name], train_labels, test[name], test_labels)), classes), ProtocolSettings()) for name in train]
+            train[name], train_labels, test[name], test_labels)), len(classes), classes=classes), ProtocolSettings())
+                 for name in train]
         rows.append([title.format(**found[0]), *(float(result['top1']) for result in found)])
     return rows
 

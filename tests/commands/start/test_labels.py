@@ -58,5 +58,5 @@ def test_with_images_to_score_on_there_are_three_protocols(encoder, tmp_path):
 
 def test_the_first_protocol_follows_the_features_it_is_given():
     train, known = {'right': np.eye(4)[[0, 0, 1, 1]], 'wrong': np.eye(4)[[1, 1, 0, 0]]}, np.array([0, 0, 1, 1])
-    rows = labels.accuracies(train, known, {name: np.eye(4)[[0, 1]] for name in train}, np.array([0, 1]), 2)
+    rows = labels.accuracies(train, known, {name: np.eye(4)[[0, 1]] for name in train}, np.array([0, 1]), 'ab')
     assert all(row[1:] == [100.0, 0.0] for row in rows)
