@@ -104,6 +104,8 @@ def test_a_normalization_at_the_top_of_a_config_will_do():
     assert normalization_of(Config(dict(data_preprocessor=settings))) == dict(mean=[1.0], std=[2.0], to_rgb=True)
     assert normalization_of(Config(dict(data_preprocessor=dict(mean=[1.0], std=[2.0])))) == dict(
         mean=[1.0], std=[2.0], to_rgb=False)
+    silent = dict(data_preprocessor=dict(mean=[1.0], std=[2.0], to_rgb=None))
+    assert normalization_of(Config(silent))['to_rgb'] is False
     assert normalization_of(Config(dict(model=dict()))) == dict(mean=None, std=None, to_rgb=False)
 
 

@@ -62,9 +62,9 @@ def test_swapping_the_losses_swaps_the_norms_only(encoder, losses):
 def test_two_terms_of_one_forward_conflict_as_two_losses_do(encoder, losses):
     terms = terms_conflict(encoder, lambda: {'a': losses[0](), 'b': losses[1](), 'acc': torch.ones(3)}, ('a', 'b'))
     torch.testing.assert_close(terms.cosine, gradient_conflict(encoder, *losses).cosine)
-    for name in ('acc', 'c'):
-        with pytest.raises(ValueError, match=rf"'{name}' is no scalar.*\['a', 'acc', 'b'\]"):
-            terms_conflict(encoder, lambda: {'a': losses[0](), 'b': losses[1](), 'acc': torch.ones(3)}, ('a', name))
+    for name, term in {'rows': losses[1]() * torch.ones(3), 'acc': torch.ones(()), 'number': 1.0, 'b': None}.items():
+        with pytest.raises(ValueError, match=rf"'{name}' is no scalar.*\['a', '{name}'\]"):
+            terms_conflict(encoder, lambda term=term, name=name: {'a': losses[0](), name: term}, ('a', name))
 
 
 def test_gradients_of_the_model_are_left_alone(encoder, losses):

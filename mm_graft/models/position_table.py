@@ -16,7 +16,7 @@ def sincos_position_table(height: int, width: int, dims: int) -> Tensor:
     omega = 10000**(-torch.arange(dims // 4, dtype=torch.float64) / (dims // 4))
 
     def encode(positions: Tensor) -> Tensor:
-        angles = positions.double()[:, None] * omega
+        angles = positions[:, None] * omega
         return torch.cat([angles.sin(), angles.cos()], dim=1)
 
     row, column = torch.meshgrid(torch.arange(height), torch.arange(width), indexing='ij')

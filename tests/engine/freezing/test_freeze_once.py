@@ -9,15 +9,16 @@ from mm_graft.engine.freezing.freeze_once import freeze_blocks
 from tests.engine.freezing.freezeout_runs import conmim, localmim
 
 
-def test_stem_and_blocks_no_longer_train_and_the_rest_does():
+@pytest.mark.parametrize('blocks', [1, 2])
+def test_stem_and_blocks_no_longer_train_and_the_rest_does(blocks):
     model = MODELS.build(localmim()).train()
     optimizer = torch.optim.SGD(model.parameters(), 1)
-    freeze_blocks(model, optimizer, 2)
+    freeze_blocks(model, optimizer, blocks)
     depths = depth_map(model).depths
     trained = {name for name, param in model.named_parameters() if param.requires_grad}
-    assert trained == {name for name, depth in depths.items() if depth > 2} - {'backbone.pos_embed'}
-    assert [block.training for block in model.backbone.layers] == [False, False, True, True]
-    assert model.live_scales == {2, 3}
+    assert trained == {name for name, depth in depths.items() if depth > blocks} - {'backbone.pos_embed'}
+    assert [block.training for block in model.backbone.layers] == [index >= blocks for index in range(4)]
+    assert model.live_scales == set(range(blocks, 4))
 
 
 def test_all_blocks_may_be_frozen():

@@ -2,7 +2,13 @@ import logging
 
 import pytest
 
-from mm_graft.engine.optimizers.custom_keys import check_keys, check_settings, custom_settings, fitting_keys
+from mm_graft.engine.optimizers.custom_keys import (
+    check_keys,
+    check_settings,
+    custom_settings,
+    default_of,
+    fitting_keys,
+)
 
 ADAM = dict(type='AdamW', lr=1.0)
 
@@ -32,6 +38,12 @@ def test_of_equally_long_keys_the_first_in_the_alphabet_wins_as_in_mmengine():
         'backbone.ln1.weight', dict(reversed(keys.items()))) == dict(lr_mult=3.0)
 
 
+def test_the_default_of_an_option_is_a_number_other_than_zero_or_none():
+    found = [default_of(kind, name) for kind, name in (
+        ('AdamW', 'weight_decay'), ('SGD', 'weight_decay'), ('SGD', 'rho'), ('AdamW', 'betas'))]
+    assert found == [0.01, None, None, None]
+
+
 def test_what_constructor_schedules_and_optimizer_know_is_accepted():
     check_settings({'neck': dict(lr_mult=0.0, decay_mult=0.0, global_rate=True, betas=(0.9, 0.98))}, ADAM)
     check_settings({'neck': dict(momentum=0.5, optional=True)}, dict(type='SGD', lr=1.0))
@@ -53,7 +65,8 @@ def test_a_key_that_fits_nothing_is_refused_and_one_of_frozen_parameters_warns(m
     check_keys({'backbone': {}, 'ln1': {}, 'neck': dict(optional=True)}, trained)
     with pytest.raises(ValueError, match=r"\['neck'\] stand in no name .* optional=True$"):
         check_keys({'backbone': {}, 'neck': dict(optional=False)}, trained)
-    for lost, meant in (('backbone.cls_tokn', 'backbone.cls_token'), ('layrs', 'layers'), ('bakbone', 'backbone')):
+    for lost, meant in (('backbone.cls_tokn', 'backbone.cls_token'), ('layrs', 'layers'), ('bakbone', 'backbone'),
+                        ('backbone.layrs.0', 'backbone.layers.0')):
         with pytest.raises(ValueError, match=f"'{meant}'"):
             check_keys({lost: {}}, trained)
     said = []

@@ -176,8 +176,8 @@ def test_a_resumed_schedule_goes_on_as_before():
 
 @pytest.mark.parametrize(('kwargs', 'match'), [
     ({'t0': 0}, 't0=0'), ({'t0': 1.1}, 't0=1.1'), ({'schedule': 'quartic'}, 'quartic'),
-    ({'lr_scaling': 'some'}, 'some'),
-    ({'convention': 'none'}, 'none'), ({'warmup': 100}, 'warm-up of 100'), ({'warmup': 60}, 'raise t0'),
+    ({'lr_scaling': 'some'}, 'some'), ({'convention': 'none'}, 'none'),
+    ({'warmup': 100}, 'must be shorter than the run of 100'), ({'warmup': 60}, 'raise t0'),
     ({'convention': 'brock', 'warmup': 5}, 'no warm-up'), ({'begin': 5}, 'begin=5'), ({'min_ratio': 2}, 'min_ratio=2'),
     ({'min_ratio': -0.1}, 'min_ratio=-0.1'), ({'warmup': -1}, 'warm-up of -1'), ({'t0': -0.1}, 't0=-0.1'),
 ])
