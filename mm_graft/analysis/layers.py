@@ -47,7 +47,7 @@ def propose(curves: Curves) -> Proposal:
     heads = (best + evenly_spaced(last + 1 - best, MOST_HEADS)).tolist() if fall >= CLEAR else [last]
     graft_depth = min(best + 1, last)
     half = knn[0] + (knn[best] - knn[0]) / 2
-    freeze_first = int(np.flatnonzero(knn[:best + 1] >= half)[0]) if best else 0
+    freeze_first = int((knn >= half).argmax())
     fallen = (f'the last block is {fall:.1f} points below: heads on all of them' if fall >= CLEAR else
               f'the last block is as good (within {CLEAR:g} points): one head')
     reason = (f'kNN of the {pool} is best at block {best + 1} of {last + 1} ({knn[best]:.1f} %), and {fallen}; half of '

@@ -67,7 +67,7 @@ def recognize(name: str, table: Tensor) -> Grid | None:
     """The grid of a fixed table, of which the first rows may belong to other tokens."""
     if name.endswith(TABLE) or table.ndim != 3:
         return None
-    found = (sincos_grid(table[0, extra:]) for extra in PREFIX_TOKENS if table.shape[1] > extra)
+    found = (sincos_grid(table[0, extra:]) for extra in PREFIX_TOKENS)
     return next((grid for grid in found if grid), None)
 
 

@@ -4,6 +4,7 @@ import torch
 from mmengine.registry import MODELS
 
 from mm_graft.analysis.attention_distance import (
+    AttentionDistances,
     attention_distances,
     draw_attention_distance,
     mean_distance,
@@ -43,6 +44,8 @@ def test_batches_are_joined_and_every_head_and_image_is_kept():
     torch.testing.assert_close(found.distance, attention_distances(encoder, [images], (4, 4), 8).distance)
     torch.testing.assert_close(attention_distances(encoder, [images], (4, 4), 16).distance, 2 * found.distance)
     assert (found.mass_on_extra > 0).all()
+    torch.testing.assert_close(found.mass_on_extra, attention_distances(encoder, [images], (4, 4), 8).mass_on_extra)
+    assert not found.distance.requires_grad
     with pytest.raises(ValueError, match='no images'):
         attention_distances(encoder, [], (4, 4), 8)
 
@@ -58,6 +61,23 @@ def test_the_mass_that_is_left_out_is_what_patches_put_on_extra_tokens(monkeypat
     assert found.mass_on_extra.item() == pytest.approx(0.1 + 0.15)
 
 
-def test_every_model_is_a_line_over_the_blocks():
-    axes = draw_attention_distance({'a': np.ones((4, 2)), 'b': np.ones((4, 3))}).axes[0]
+def test_a_block_or_head_is_the_mean_over_what_is_left():
+    distance = torch.tensor([[[1.0, 2], [3, 4]], [[5, 6], [9, 8]]])  # (blocks, images, heads)
+    found = AttentionDistances(distance, torch.zeros_like(distance))
+    assert found.per_block.tolist() == [2.5, 7]
+    assert found.per_head.tolist() == [[2, 3], [7, 7]]
+
+
+def test_every_model_is_a_line_of_means_and_dots_of_its_heads_over_the_blocks_from_distance_zero():
+    found = {'a': np.array([[1.0, 3], [2, 6]]), 'b': np.array([[5.0, 5, 8], [7, 7, 7]])}
+    axes = draw_attention_distance(found).axes[0]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ['a', 'b']
+    lines = {line.get_label(): line for line in axes.lines}
+    for label, means in (('a', [2, 4]), ('b', [6, 7])):
+        assert lines[label].get_xydata().tolist() == [[1, means[0]], [2, means[1]]]
+        dots = [line for line in axes.lines if line.get_linestyle() == 'None'
+                and line.get_color() == lines[label].get_color()]
+        assert np.stack([line.get_xydata() for line in dots], 1)[..., 1].tolist() == found[label].tolist()
+        assert all(line.get_xdata().tolist() == [1, 2] for line in dots)
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ('block', 'attention distance (pixels)')
+    assert axes.get_ylim()[0] == 0

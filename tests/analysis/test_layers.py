@@ -25,6 +25,20 @@ def test_where_they_do_not_the_last_block_gets_the_only_head():
     assert propose({'class token': curve(10, 30, 50, 69.5, 71, 69.5)}).out_indices == [4, 5]
 
 
+def test_a_fall_of_one_point_is_clear_and_the_words_say_so():
+    found = propose({'class token': curve(10, 40, 39)})
+    assert found.out_indices == [1, 2]
+    assert '1.0 points below: heads on all of them' in found.reason
+    assert 'one head' in propose({'class token': curve(10, 40, 39.001)}).reason
+
+
+def test_half_of_the_rise_is_enough_and_of_equal_blocks_the_first_is_the_best():
+    found = propose({'class token': curve(10, 25, 40, 40)})
+    assert (found.freeze_first, found.best_block, found.graft_depth) == (1, 3, 3)
+    assert 'best at block 3 of 4 (40.0 %)' in found.reason
+    assert 'half of its rise is done after block 1' in found.reason
+
+
 def test_a_curve_that_rises_to_the_end_leaves_the_last_block_above_the_graft():
     found = propose({'class token': curve(10, 20, 30, 40)})
     assert (found.best_block, found.graft_depth, found.out_indices) == (4, 3, [3])
@@ -55,10 +69,18 @@ def test_the_picture_has_a_line_for_each_pool_and_rings_at_the_heads():
     proposals = {label: propose(curves) for label, curves in found.items()}
     figure = draw_layers(found, proposals)
     assert isinstance(figure, Figure)
-    knn, _, rankme = figure.axes
+    knn, linear, rankme = figure.axes
     lines = {line.get_label(): line for line in knn.lines}
     assert list(lines['MAE, class token'].get_ydata()) == [10, 40, 30]
     assert list(lines['MAE, mean of patches'].get_xdata()) == [1, 2, 3]
     rings = [line for line in knn.lines if line.get_marker() == 'o']
     assert [list(ring.get_xdata()) for ring in rings] == [[2, 3], [3]]
-    assert rankme.get_ylabel() == 'RankMe'
+    assert [axes.get_ylabel() for axes in figure.axes] == [
+        'kNN top-1 accuracy, %', 'linear top-1 accuracy, %', 'RankMe']
+    assert list({line.get_label(): line for line in linear.lines}['graft, class token'].get_ydata()) == [11, 21, 31]
+    rings = [line.get_xydata().tolist() for line in linear.lines if line.get_marker() == 'o']
+    assert rings == [[[2, 41], [3, 31]], [[3, 31]]]
+    borders = [line.get_xdata()[0] for line in rankme.lines if list(line.get_ydata()) == [0, 1]]
+    assert borders == [2.5, 2.5]  # above the blocks that the graft keeps
+    assert all(tick == int(tick) for axes in figure.axes for tick in axes.get_xticks())
+    assert len({line.get_linestyle() for label, line in lines.items() if label.startswith('MAE')}) == 2

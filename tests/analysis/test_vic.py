@@ -18,6 +18,15 @@ def test_terms_of_two_images_are_those_by_hand():
     assert found.invariance.item() == pytest.approx(sum(a * a + b * b for a, b in unit) / 4)
 
 
+def test_the_covariance_is_the_sum_of_squares_beside_the_diagonal_and_the_mean_of_both_views():
+    # centered rows are ±(1, 1) and ±(1, 0): the covariance of the first is 2 · ½ everywhere
+    x, y = torch.tensor([[2.0, 3], [0, 1]]).double(), torch.tensor([[4.0, 7], [2, 7]]).double()
+    assert vic(x, x).covariance.item() == pytest.approx(2)
+    assert vic(x, y).covariance.item() == pytest.approx(1)
+    three = torch.tensor([[1.0, 1], [1, 1], [-2, -2]]).double()  # divided by N - 1 = 2, not by 3
+    assert vic(three, three).covariance.item() == pytest.approx(2 * (3 / 2 / 2)**2)
+
+
 def test_equal_views_are_invariant_and_length_matters_to_the_norm_only():
     x, y = torch.randn(2, 6, 5).double()
     assert vic(x, x).invariance == 0
@@ -41,6 +50,7 @@ def test_block_means_are_taken_before_the_final_norm_over_all_tokens():
     means = block_means(encoder, encoder, images)
     handle.remove()
     assert means.shape == (4, 2, 16)
+    assert not means.requires_grad
     torch.testing.assert_close(means[-1], seen[0].mean(1))
     assert not any(block._forward_hooks for block in encoder.layers)
 
@@ -50,6 +60,8 @@ def test_all_images_count_at_once_however_they_are_batched():
     first, second = torch.randn(2, 6, 3, 32, 32)
     whole = vic_by_block(encoder, encoder, [(first, second)])
     parts = vic_by_block(encoder, encoder, zip(first.split(4), second.split(4)))
+    more = vic_by_block(encoder, encoder, [(first, second, first)])  # the first two views count
+    torch.testing.assert_close(more, whole)
     for one, other in zip(whole, parts):
         assert one.shape == (ARCH['num_layers'], )
         torch.testing.assert_close(one, other)
@@ -58,6 +70,14 @@ def test_all_images_count_at_once_however_they_are_batched():
 
 
 def test_there_is_a_panel_per_term():
-    values = {name: np.ones(4) for name in ('norm', 'invariance', 'variance', 'covariance')}
-    figure = draw_vic({'a': values, 'b': values})
+    names = ('norm', 'invariance', 'variance', 'covariance')
+    terms = {label: {name: np.arange(4) + 10 * index + start for index, name in enumerate(names)}
+             for start, label in enumerate('ab')}
+    figure = draw_vic(terms)
     assert [axes.get_title() for axes in figure.axes] == ['variance', 'covariance', 'invariance', 'norm']
+    for axes in figure.axes:
+        for line, label in zip(axes.lines, 'ab', strict=True):
+            assert line.get_label() == label
+            assert list(line.get_xdata()) == [1, 2, 3, 4]
+            assert list(line.get_ydata()) == list(terms[label][axes.get_title()])
+        assert all(tick == int(tick) for tick in axes.get_xticks())

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mm_graft.checkpoints.grids import find_grid, is_positional, to_grid
+from mm_graft.checkpoints.grids import find_grid, is_positional, recognize, to_grid
 from mm_graft.checkpoints.resize import num_displacements
 from mm_graft.models.position_table import mocov3_position_table, sincos_position_table
 
@@ -50,8 +50,22 @@ def test_where_no_square_fits_that_of_the_backbone_is_assumed_or_the_grid_is_ask
     for target in (None, (3, 5)):
         with pytest.raises(ValueError, match=r'of no square grid of patches; say of which one by grid=\(rows, colu'):
             find_grid(learned(33), target=target)
-    with pytest.raises(ValueError, match='not of the given 4 × 4 patches'):
-        find_grid(learned(33), given=(4, 4))
+    for count in (33, 19, 15):  # 16 patches have 0, 1, 2, 4 or 5 other tokens before them
+        with pytest.raises(ValueError, match='not of the given 4 × 4 patches'):
+            find_grid(learned(count), given=(4, 4))
+
+
+def test_a_table_that_is_kept_as_a_grid_or_without_an_axis_for_the_batch_is_of_none_that_is_known():
+    for table in (torch.randn(1, 4, 4, 8), torch.randn(16, 8)):
+        with pytest.raises(ValueError, match='no square grid'):
+            find_grid({'pos_embed': table})
+        with pytest.raises(ValueError, match='not of the given'):
+            find_grid({'pos_embed': table}, given=(4, 4))
+
+
+def test_a_table_of_fewer_rows_than_other_tokens_shows_no_grid():
+    assert recognize('pos_embed', fixed((1, 1))['pos_embed']) == (1, 1)
+    assert recognize('pos_embed', torch.randn(1, 1, 16)) is None
 
 
 def test_tables_of_relative_positions_are_of_a_grid_too():

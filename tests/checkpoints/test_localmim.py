@@ -31,6 +31,19 @@ def test_the_random_pairs_of_the_hog_layers_are_kept_in_order():
     assert LOCALMIM.read(state).backbone['target_generator.bias'].tolist() == [[0, 0], [1, -1]]
 
 
+def test_what_is_read_is_written_back_alike():
+    state = {'cls_token': torch.ones(1, 1, 4), 'norm.1.weight': torch.ones(4)}
+    for scale in range(2):
+        table = torch.cat([torch.zeros(1, 1, 4), torch.randn(1, 4, 4)], 1)
+        state |= {f'decoder.{scale}.pos_embed': table, f'hog_enc.{scale}.conv.weight': sobel_kernels(),
+                  f'hog_enc.{scale}.conv.bias': torch.tensor([scale, 5.0])}
+    written = LOCALMIM.write(LOCALMIM.read(state).backbone).backbone
+    assert written.keys() == state.keys()
+    assert all(torch.equal(written[name], tensor) for name, tensor in state.items())
+    without = {name: tensor for name, tensor in state.items() if not name.endswith('bias')}
+    assert LOCALMIM.write(LOCALMIM.read(without).backbone).backbone.keys() == without.keys()
+
+
 def test_the_row_of_the_class_token_is_cut_from_the_decoders_tables_only():
     table = torch.arange(5.0).view(1, 5, 1).expand(1, 5, 4)  # each row holds its number
     read = LOCALMIM.read({'pos_embed': table, 'decoder.0.pos_embed': table}).backbone
@@ -57,6 +70,12 @@ def test_for_a_plain_vit_the_last_tap_norm_is_the_final_norm():
     plain = plain_encoder(Converted(taps))
     assert plain.backbone == {'ln1.weight': torch.tensor(10)}
     assert len(plain.dropped) == 10
+    inside = plain_encoder(Converted({f'backbone.{name}': tensor for name, tensor in taps.items()},
+                                     {'head': 'classifier'}, {'backbone.tap_norms.3.weight': 'norm.3.weight'}),
+                           'backbone.')
+    assert inside.backbone == {'backbone.ln1.weight': torch.tensor(10)}
+    assert len(inside.dropped) == 11
+    assert inside.dropped['norm.3.weight'] == inside.dropped['backbone.tap_norms.4.weight'] == 'norm of a lower tap'
     without = Converted({'cls_token': torch.zeros(1)})
     assert plain_encoder(without) == without
 

@@ -10,7 +10,9 @@ from mm_graft.checkpoints.resize import (
     resize_table,
     sincos_grid,
     square_grid,
+    table_grids,
 )
+from mm_graft.models.position_table import mocov3_position_table, sincos_position_table
 from tests.tiny import VIT
 
 
@@ -33,6 +35,25 @@ def test_a_place_stays_where_it_is(source, target, extra):
 def test_positions_of_the_same_grid_are_left_alone():
     table = torch.randn(1, 13, 4)
     assert resize_positions(table, (2, 6), (2, 6)) is table
+    relative = torch.randn(num_displacements((2, 6)), 3)
+    assert resize_table(relative, (2, 6), (2, 6)) is relative
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float64])
+def test_tables_keep_their_format(dtype):
+    assert resize_positions(place(2, 2).to(dtype), (2, 2), (3, 4)).dtype == dtype
+    assert resize_table(torch.ones(num_displacements((2, 2)), 1, dtype=dtype), (2, 2), (3, 4)).dtype == dtype
+
+
+def test_positions_are_interpolated_cubically_and_displacements_linearly_as_the_authors_do():
+    table = torch.zeros(1, 25, 1)
+    table[0, 12] = 1
+    assert resize_positions(table, (5, 5), (10, 10)).min() < -0.01  # the dip of a cubic beside a peak
+    # two displacements each way, three at the other grid, for each head: (i + ½) · 3 / 5 − ½, held at the ends
+    relative = torch.tensor([[0.0, 9], [1, 6], [2, 3], [7, 7], [7, 7], [7, 7]])
+    found = resize_table(relative, (1, 2), (1, 3))
+    torch.testing.assert_close(found[:5], torch.tensor([[0, 9], [0.4, 7.8], [1, 6], [1.6, 4.2], [2, 3]]))
+    torch.testing.assert_close(resize_table(relative, (2, 1), (3, 1)), found)
 
 
 def test_grids_of_equal_counts_are_other_grids():
@@ -63,10 +84,33 @@ def test_the_grid_of_a_backbone():
     assert grid_of(MODELS.build(dict(type='mm_graft.TimmViT', model_name='vit_tiny_patch16_224', depth=1,
                                      img_size=(32, 64)))) == (2, 4)
     assert grid_of(nn.Linear(1, 1)) is None
+    owner = nn.Linear(1, 1)
+    owner.grid_size = (2, 4, 4)  # frames, rows and columns
+    owner.patch_embed = nn.Linear(1, 1)
+    assert grid_of(owner) is None
+    owner.patch_embed.patches_resolution = [4, 6]
+    assert grid_of(owner) == (4, 6)
+
+
+def test_tables_of_windows_say_their_own_grid():
+    model = nn.Module()
+    model.window, model.rows, model.plain = nn.Module(), nn.Module(), nn.Module()
+    for part in (model.window, model.rows):
+        part.relative_position_bias_table = nn.Parameter(torch.zeros(9, 1))
+    model.window.grid = model.plain.grid = [2, 2]
+    assert table_grids(model) == {'window.relative_position_bias_table': (2, 2)}
 
 
 def test_squares():
     assert [square_grid(count) for count in (0, 1, 16, 17, -4)] == [None, (1, 1), (4, 4), None, None]
+
+
+@pytest.mark.parametrize('dims', [4, 8, 12, 20])
+def test_a_table_of_sines_shows_its_grid_in_either_order_and_up_to_rounding(dims):
+    for table in (sincos_position_table(2, 3, dims), mocov3_position_table((2, 3), dims)[0, 1:]):
+        assert sincos_grid(table) == sincos_grid(table + 1e-3) == (2, 3)
+        assert sincos_grid(table + 4e-3) is None
+        assert sincos_grid(table[:0]) is None
 
 
 def test_a_learned_table_has_no_grid_of_its_own():
