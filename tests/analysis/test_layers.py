@@ -63,6 +63,10 @@ def test_at_most_eight_heads_are_spread_evenly_with_both_ends(best, count, taps)
     assert propose({'class token': curve(*knn)}).out_indices == taps
 
 
+def found_labels(found):
+    return (f'{label}, {pool}' for label, curves in found.items() for pool in curves)
+
+
 def test_the_picture_has_a_line_for_each_pool_and_rings_at_the_heads():
     found = {'MAE': {'class token': curve(10, 40, 30), 'mean of patches': curve(10, 20, 25)},
              'graft': {'class token': curve(10, 20, 30)}}
@@ -83,4 +87,5 @@ def test_the_picture_has_a_line_for_each_pool_and_rings_at_the_heads():
     borders = [line.get_xdata()[0] for line in rankme.lines if list(line.get_ydata()) == [0, 1]]
     assert borders == [2.5, 2.5]  # above the blocks that the graft keeps
     assert all(tick == int(tick) for axes in figure.axes for tick in axes.get_xticks())
+    assert [text.get_text() for text in rankme.get_legend().get_texts()] == list(found_labels(found))
     assert len({line.get_linestyle() for label, line in lines.items() if label.startswith('MAE')}) == 2

@@ -45,6 +45,15 @@ def test_a_validation_set_in_which_a_class_is_missing_has_the_training_sets_numb
     assert 'classes without an image here: b' in said[1]
 
 
+def test_a_set_that_is_built_can_be_numbered_by_another_ones_classes(tmp_path, said):
+    put(tmp_path, 'a/1.png', 'c/1.png')
+    dataset = build(tmp_path)
+    assert rows(dataset) == [('a/1.png', 0), ('c/1.png', 1)]
+    dataset.number_by(['c', 'b', 'a'])
+    assert rows(dataset) == [('a/1.png', 2), ('c/1.png', 0)]
+    assert dataset.metainfo['classes'] == ('c', 'b', 'a')
+
+
 def test_names_of_classes_may_come_from_a_file(tmp_path, said):
     put(tmp_path, 'data/a/1.png', 'data/b/1.png')
     (tmp_path / 'names.txt').write_text('b\na\n')

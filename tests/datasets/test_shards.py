@@ -1,11 +1,12 @@
 import io
 import json
+import os
 import pickle
 import tarfile
 
 import numpy as np
 import pytest
-from mmengine.fileio import get
+from mmengine.fileio import get, get_text
 from PIL import Image
 
 from mm_graft.datasets import shards as module
@@ -73,6 +74,19 @@ def test_of_two_images_none_is_taken_for_the_one_of_the_text(tmp_path):
     assert "2 images among ['.jpg', '.png', '.txt']" in str(reason)
 
 
+def test_what_is_no_file_or_has_no_key_belongs_to_no_sample(tmp_path):
+    with tarfile.open(tmp_path / '0.tar', 'w') as shard:
+        for name, kind, content in (
+                ('a', tarfile.DIRTYPE, b''), ('a/0.png', tarfile.REGTYPE, picture(1)), ('a/0.jpg', tarfile.SYMTYPE, b''),
+                ('a/0.txt', tarfile.REGTYPE, b'#dog'), ('a/.hidden', tarfile.REGTYPE, b'x')):
+            member = tarfile.TarInfo(name)
+            member.type, member.size = kind, len(content)
+            shard.addfile(member, io.BytesIO(content))
+    (place, text), *others = Shards([str(tmp_path / '0.tar')], tmp_path).rows(0, 'text')
+    assert (read_member(str(tmp_path / '0.tar'), place), text) == (picture(1), '#dog')
+    assert all(isinstance(reason, ValueError) for _, reason in others)
+
+
 def test_a_mark_at_the_beginning_of_a_text_is_no_part_of_it(tmp_path):
     write_shard(tmp_path / '0.tar', {'a.png': picture(1), 'a.txt': b'\xef\xbb\xbf#dog', 'b.png': picture(2),
                                      'b.json': b'\xef\xbb\xbf{"text": "#sea"}'})
@@ -82,6 +96,12 @@ def test_a_mark_at_the_beginning_of_a_text_is_no_part_of_it(tmp_path):
 def test_the_hosts_backends_read_a_member(shard, tmp_path):
     place = next(Shards([str(shard)], tmp_path).rows(0, 'text'))[0]
     assert get(f'shard://{shard}#{place}') == picture(1)
+    odd = shard.parent / 'a#1'
+    odd.mkdir()
+    assert get(f'shard://{shard.rename(odd / "0.tar")}#{place}') == picture(1)
+    with tarfile.open(odd / '0.tar') as tar:
+        place = tar.getmember('a/0.txt').offset
+    assert get_text(f'shard://{odd}/0.tar#{place}') == '#Dog, müde'
 
 
 def test_a_member_that_is_not_there_or_is_cut_is_an_error(shard, tmp_path):
@@ -120,6 +140,15 @@ def test_a_store_is_asked_once_and_shards_of_one_name_do_not_meet(shard, tmp_pat
     assert [next(shards.rows(number, 'text'))[1] for number in (0, 1)] == ['#Dog, müde', '#z']
     assert (tmp_path / 'asked').read_text() == '\n\n'
     assert cache_name('s3://a/0.tar') != cache_name('s3://b/0.tar')
+    assert cache_name('s3://a/0.tar').endswith('_0.tar')
+    assert len(cache_name('pipe:' + 300 * 'x')) < 255  # what file systems take
+
+
+@pytest.mark.parametrize(('cache_bytes', 'kept'), [(None, 2), (1, 1), (2**30, 2)])
+def test_of_fetched_shards_the_oldest_go_where_there_is_no_room(shard, tmp_path, cache_bytes, kept):
+    for mark in ('true', 'echo'):  # other commands, other shards; each process looks at the room when it starts
+        Shards([f'pipe:cat {shard} && {mark}'], tmp_path / 'kept', cache_bytes).path(0)
+    assert len(list((tmp_path / 'kept').iterdir())) == kept
 
 
 def test_a_shard_that_cannot_be_fetched_is_named(tmp_path):
@@ -131,8 +160,13 @@ def test_an_index_depends_on_local_files_and_on_names(shard, tmp_path):
     before = Shards([str(shard), 'pipe:x'], tmp_path).facts()
     assert before == Shards([str(shard), 'pipe:x'], tmp_path).facts()
     assert before != Shards([str(shard), 'pipe:y'], tmp_path).facts()
+    times = shard.stat()
     shard.write_bytes(shard.read_bytes() + bytes(512))
-    assert before != Shards([str(shard), 'pipe:x'], tmp_path).facts()
+    os.utime(shard, ns=(times.st_atime_ns, times.st_mtime_ns))
+    longer = Shards([str(shard), 'pipe:x'], tmp_path).facts()
+    assert before != longer
+    os.utime(shard, ns=(times.st_atime_ns, times.st_mtime_ns + 1))
+    assert longer != Shards([str(shard), 'pipe:x'], tmp_path).facts()
 
 
 def test_without_webdataset_the_error_has_the_line_that_installs_it(tmp_path, monkeypatch):

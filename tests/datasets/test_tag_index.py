@@ -158,6 +158,25 @@ def test_an_index_of_more_labels_than_there_are_is_not_loaded(captions, tmp_path
         TagIndex.load(tmp_path / 'index', 2)
 
 
+FITTING = dict(places=np.array([0, 9, 20]), starts=np.array([0, 1, 3, 4]), labels=np.array([0, 1, 2, 2], np.int32),
+               counts={'kept': 3})
+
+
+@pytest.mark.parametrize('change', [
+    {}, {'places': np.array([0, 9, 20], np.int32)}, {'starts': np.array([0, 1, 3, 4], np.int32)},
+    {'labels': np.array([0, 1, 2, 2])}, {'labels': np.array([0, 1, -1, 2], np.int32)},
+    {'labels': np.array([0, 1, 3, 2], np.int32)}, {'starts': np.array([0, 1, 4])}, {'counts': {'kept': 2}},
+    {'counts': {}}, {'starts': np.array([1, 1, 3, 4])}, {'starts': np.array([0, 1, 3, 3])},
+    {'starts': np.array([0, 1, 3, 5])}, {'places': np.array([[0], [9], [20]])},
+    {'labels': np.array([[0], [1], [2], [2]], np.int32)}, {'starts': np.array([[0], [1], [3], [4]])}], ids=str)
+def test_parts_that_do_not_fit_each_other_are_no_index(change):
+    TagIndex(**FITTING).check(3)
+    TagIndex(np.zeros(0, np.int64), np.zeros(1, np.int64), np.zeros(0, np.int32), {'kept': 0}).check(3)
+    if change:
+        with pytest.raises(ValueError, match='are no index of'):
+            TagIndex(**FITTING | change).check(3)
+
+
 def test_the_key_changes_with_the_file_the_labels_and_the_settings(captions, tmp_path):
     labels = write(tmp_path / 'labels.txt', ['dog\n'])
     key = index_key(captions, labels, 'caption')

@@ -48,13 +48,16 @@ def test_tab_separated_values_and_a_plain_vocabulary_do_as_well(root):
     assert data.get_data_info(1)['img_path'] == str(root / 'images' / 'sub' / 'b.png')
 
 
-@pytest.mark.parametrize('indices', [2, [2, 0]])
-def test_a_subset_keeps_its_labels(root, indices):
-    data = build(root, indices=indices)
+@pytest.mark.parametrize(('indices', 'chosen'), [(None, [0, 1, 2]), (2, [0, 1]), (9, [0, 1, 2]), ([2, 0], [2, 0])])
+def test_a_subset_keeps_its_labels_and_images(root, indices, chosen):
+    data, whole = build(root, indices=indices), build(root)
+    assert [data.get_data_info(i)['img_path'] for i in range(len(data))] == [
+        whole.get_data_info(row)['img_path'] for row in chosen]
+    assert [data.get_cat_ids(i) for i in range(len(data))] == [whole.get_cat_ids(row) for row in chosen]
     labels, starts = data.label_rows()
     rows = [labels[starts[i]:starts[i + 1]].tolist() for i in range(len(data))]
     assert rows == [data.get_cat_ids(i) for i in range(len(data))]
-    assert len(data) == 2
+    assert len(starts) == len(chosen) + 1
 
 
 @pytest.mark.parametrize('indices', [0, -1, [], [-1], [0, 3], [0.5]])
@@ -82,6 +85,18 @@ def test_the_file_is_read_through_once(root, monkeypatch):
     (root / 'synsets.txt').write_text('n1 dog, retriever\nn2 sea, ocean\n')
     with pytest.raises(TypeError):
         build(root)
+
+
+@pytest.mark.parametrize('change', [
+    dict(text_key='caption2'), dict(image_key='file'), dict(columns=('file', 'caption')),
+    dict(synsets=None, vocabulary='synsets.txt')])
+def test_other_settings_have_an_index_of_their_own(root, monkeypatch, change):
+    rows = [{'image': 'a.png', 'file': 'd.png', 'caption': '#dog #n2sea', 'caption2': '#sea'}]
+    (root / 'captions.jsonl').write_text('\n'.join(map(json.dumps, rows)))
+    build(root)
+    monkeypatch.setattr('mm_graft.datasets.tagged_images.build_index', None)
+    with pytest.raises(TypeError):
+        build(root, **change)
 
 
 def test_an_index_that_is_damaged_is_made_anew_with_one_line(root, monkeypatch):

@@ -77,8 +77,41 @@ def in_world(monkeypatch, starts, world, **kwargs):
     samplers = []
     for rank in range(world):
         monkeypatch.setattr(tagged_shards, 'get_dist_info', lambda rank=rank: (rank, world))
-        samplers.append(ShardSampler(data, seed=5, **kwargs))
+        samplers.append(ShardSampler(data, **{'seed': 5, **kwargs}))
     return samplers
+
+
+def test_a_shard_goes_to_the_process_with_the_fewest_images(monkeypatch):
+    samplers = in_world(monkeypatch, [0, 5, 6, 6, 7, 9, 13], 2)  # shards of 5, 1, 1, 2 and 4 images
+    assert [sampler.own_shards([0, 1, 2, 3, 4]) for sampler in samplers] == [[0], [1, 2, 3, 4]]
+    assert [sampler.own_shards([4, 3, 2, 1, 0]) for sampler in samplers] == [[4, 0], [3, 2, 1]]
+
+
+def test_where_a_process_has_fewer_images_than_its_share_the_first_ones_come_again(monkeypatch):
+    samplers = in_world(monkeypatch, [0, 9, 10], 2, mixed=1)
+    shares = sorted(map(list, samplers), key=lambda share: len(set(share)))
+    assert shares[0] == [9] * 5
+    assert len(set(shares[1])) == 5
+
+
+def test_seed_and_epoch_are_added_and_without_a_seed_all_processes_take_a_common_one(monkeypatch):
+    starts = list(range(0, 101, 10))
+    first, = in_world(monkeypatch, starts, 1)
+    monkeypatch.setattr(tagged_shards, 'sync_random_seed', lambda: 3)
+    other, = in_world(monkeypatch, starts, 1, seed=None)
+    assert list(first) != list(other)
+    other.set_epoch(2)
+    assert list(first) == list(other)
+
+
+@pytest.mark.parametrize('change', [
+    dict(text_key='text'), dict(vocabulary='other.txt'), dict(vocabulary=None, synsets='tags.txt')])
+def test_other_settings_have_an_index_of_their_own(root, change):
+    (root / 'tags.txt').write_text('dog sea\nsea dog\n')
+    (root / 'other.txt').write_text('sea dog\ndog sea\n')
+    folders = [build(root, lazy_init=True, **settings).index_folder(root / (settings.get('vocabulary') or 'tags.txt'))
+               for settings in ({}, change)]
+    assert folders[0] != folders[1]
 
 
 def shards_of(images, starts):
