@@ -46,6 +46,8 @@ class Shards:
         self.urls = expand_urls(urls) if isinstance(urls, str) else list(urls)
         if not self.urls:
             raise ValueError(f'shards={urls!r} names no shard')
+        if cache_bytes is not None and cache_bytes < 1:  # webdataset would keep everything
+            raise ValueError(f'cache_bytes={cache_bytes} has no room for a shard; choose at least 1, or None for all')
         self.cache = FileCache(str(cache_dir), url_to_name=cache_name, cache_size=cache_bytes or -1)
 
     def path(self, number: int) -> str:
@@ -54,10 +56,13 @@ class Shards:
         Raises:
             OSError: it cannot be.
         """
+        url = self.urls[number]
+        if os.path.exists(url):  # webdataset takes what follows a # or ? for no part of the path
+            return url
         try:
-            return self.cache.get_file(self.urls[number])
+            return self.cache.get_file(url)
         except Exception as error:  # of any store or command
-            raise OSError(f'shard {self.urls[number]} cannot be fetched: {error}') from error
+            raise OSError(f'shard {url} cannot be fetched: {error}') from error
 
     def facts(self) -> list:
         """What an index of the shards depends on: their places, and size and time of local ones."""

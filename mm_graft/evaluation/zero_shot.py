@@ -24,7 +24,7 @@ from mm_graft.evaluation.protocols import percent
 PROJECTION = re.compile(r'(?:^|\.)(?:vision_projection|visual\.proj)$|^proj$')
 # Hugging Face, and OpenCLIP around a model of timm: linear layers, (E, D)
 LINEAR = re.compile(r'(?:^|\.)(?:visual_projection|visual\.head\.proj)\.weight$')
-OTHER_HEAD = re.compile(r'(?:^|\.)(?:visual\.head\.(?!proj\.weight)|visual\.attn_pool\.|.*attention_pool)')
+OTHER_HEAD = re.compile(r'(?:^|\.)visual\.(?:head\.(?!proj\.weight$)|attn_pool\.)|attention_pool')
 
 
 class ZeroShotHead(NamedTuple):
@@ -76,7 +76,7 @@ def read_class_embeddings(path: str | Path) -> tuple[list[str], Tensor, Tensor |
 def projection_of(checkpoint: str | Path) -> Tensor | None:
     """The projection (D, E) of the image encoder in the file of a CLIP model; None in another file."""
     tensors = read_checkpoint(checkpoint)
-    if other := next(filter(OTHER_HEAD.match, tensors), None):
+    if other := next(filter(OTHER_HEAD.search, tensors), None):
         raise ValueError(f'checkpoint {checkpoint} has an image head that is more than a projection of the class token '
                          f'({other}), which zero-shot does not know')
     found = {name: tensor for name, tensor in tensors.items() if PROJECTION.search(name) or LINEAR.search(name)}

@@ -77,8 +77,9 @@ def test_of_two_images_none_is_taken_for_the_one_of_the_text(tmp_path):
 def test_what_is_no_file_or_has_no_key_belongs_to_no_sample(tmp_path):
     with tarfile.open(tmp_path / '0.tar', 'w') as shard:
         for name, kind, content in (
-                ('a', tarfile.DIRTYPE, b''), ('a/0.png', tarfile.REGTYPE, picture(1)), ('a/0.jpg', tarfile.SYMTYPE, b''),
-                ('a/0.txt', tarfile.REGTYPE, b'#dog'), ('a/.hidden', tarfile.REGTYPE, b'x')):
+                ('a', tarfile.DIRTYPE, b''), ('a/0.png', tarfile.REGTYPE, picture(1)),
+                ('a/0.jpg', tarfile.SYMTYPE, b''), ('a/0.txt', tarfile.REGTYPE, b'#dog'),
+                ('a/.hidden', tarfile.REGTYPE, b'x')):
             member = tarfile.TarInfo(name)
             member.type, member.size = kind, len(content)
             shard.addfile(member, io.BytesIO(content))
@@ -118,6 +119,20 @@ def test_a_list_is_a_text_with_braces_or_a_sequence(tmp_path):
     assert Shards(('b', 'a'), tmp_path).urls == ['b', 'a']
     with pytest.raises(ValueError, match='names no shard'):
         Shards([], tmp_path)
+
+
+@pytest.mark.parametrize('folder', ['a#1', 'b?c=1', 'd;e', 'f g'])
+def test_a_local_path_may_have_any_sign(shard, tmp_path, folder):
+    (tmp_path / folder).mkdir()
+    shards = Shards([str(shard.rename(tmp_path / folder / '0.tar'))], tmp_path)
+    place, text = next(shards.rows(0, 'text'))
+    assert (get(f'shard://{shards.path(0)}#{place}'), text) == (picture(1), '#Dog, müde')
+
+
+@pytest.mark.parametrize('cache_bytes', [0, -1])
+def test_room_for_no_shard_is_refused(tmp_path, cache_bytes):
+    with pytest.raises(ValueError, match=f'cache_bytes={cache_bytes} has no room'):
+        Shards('0.tar', tmp_path, cache_bytes)
 
 
 @pytest.mark.parametrize('content', [b'no tar', None])

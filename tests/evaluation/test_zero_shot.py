@@ -37,19 +37,31 @@ def test_the_projection_of_a_clip_is_found_in_the_right_direction(tmp_path, name
 def test_a_head_that_is_more_than_a_projection_is_refused_and_none_is_none(tmp_path):
     torch.save({'cls_token': torch.ones(1)}, tmp_path / 'mae.pt')
     assert projection_of(tmp_path / 'mae.pt') is None
-    for name in ('visual.head.mlp.fc1.weight', 'visual.attn_pool.query', 'vision_model.head.attention_pool.q'):
-        torch.save({name: torch.ones(2, 2), 'visual.proj': torch.ones(2, 2)}, tmp_path / 'other.pt')
-        with pytest.raises(ValueError, match=r'more than a projection of the class token \(v'):
-            projection_of(tmp_path / 'other.pt')
+    for name in ('visual.head.mlp.fc1.weight', 'visual.attn_pool.query', 'vision_model.head.attention_pool.q',
+                 'visual.head.proj.bias'):
+        for prefix in ('', 'module.', 'model.'):
+            torch.save({prefix + name: torch.ones(2, 2), f'{prefix}visual.proj': torch.ones(2, 2)},
+                       tmp_path / 'other.pt')
+            with pytest.raises(ValueError, match=rf'more than a projection of the class token \({prefix}v'):
+                projection_of(tmp_path / 'other.pt')
     torch.save({'a.visual.proj': torch.ones(2, 2), 'b.visual.proj': torch.ones(2, 2)}, tmp_path / 'two.pt')
     with pytest.raises(ValueError, match='several projections'):
         projection_of(tmp_path / 'two.pt')
+
+
+def test_what_only_ends_or_begins_like_a_projection_is_none(tmp_path):
+    names = ('blocks.0.attn.proj', 'visual.proj.weight', 'text.proj', 'my_visual_projection.weight',
+             'text_visual.head.projection')
+    torch.save({name: torch.ones(2, 2) for name in names}, tmp_path / 'clip.pt')
+    assert projection_of(tmp_path / 'clip.pt') is None
 
 
 def test_embeddings_are_read_from_numpy_and_torch(tmp_path):
     rows, head = np.array([[1.0, 2.0], [3.0, 4.0]]), np.ones((3, 2))
     np.savez(tmp_path / 'a.npz', classes=['ant', 'bee'], embeddings=rows, projection=head)
     torch.save({'classes': ['ant', 'bee'], 'embeddings': torch.tensor(rows)}, tmp_path / 'a.pt')
+    torch.save({'embeddings': torch.tensor(rows), 'classes': np.arange(2).tolist()}, tmp_path / 'numbers.pt')
+    assert read_class_embeddings(tmp_path / 'numbers.pt')[0] == ['0', '1']
     for name, projection in (('a.npz', torch.ones(3, 2)), ('a.pt', None)):
         classes, embeddings, own = read_class_embeddings(tmp_path / name)
         assert classes == ['ant', 'bee']
@@ -112,6 +124,7 @@ def test_images_are_scored_by_their_nearest_class_without_training_images(run, t
         assert set(report['data']) == {'test'}
     assert [result['top1'] for result in results] == [100, 0]  # the file's content, not its name, is what is kept
     assert (results[0]['classes'], results[0]['projection']) == (2, None)
+    assert results[0]['interval95'] == pytest.approx([100 * 12 / (12 + 1.959964**2), 100])  # Wilson's, of 12 of 12
 
 
 def test_the_projection_of_file_or_checkpoint_is_applied(run, tmp_path):
@@ -135,7 +148,10 @@ def test_embeddings_of_another_model_or_of_other_classes_are_refused_before_any_
     np.savez(tmp_path / 'narrow.npz', classes=['dark', 'light'], embeddings=np.ones((2, 7)))
     np.savez(tmp_path / 'wrong.npz', classes=['dark', 'light'], embeddings=np.ones((2, 7)), projection=np.ones((9, 7)))
     np.savez(tmp_path / 'turned.npz', classes=['light', 'dark'], embeddings=np.ones((2, 16)))
-    for name, error in (('narrow', 'features have 16 numbers, .*narrow.npz 7, and no projection'),
+    np.savez(tmp_path / 'swapped.npz', classes=['dark', 'light'], embeddings=np.ones((2, 7)),
+             projection=np.ones((7, 16)))
+    for name, error in (('swapped', r'the projection is \(7, 16\); give .* of shape \(16, 7\)'),
+                        ('narrow', 'features have 16 numbers, .*narrow.npz 7, and no projection'),
                         ('wrong', r'the projection is \(9, 7\)'), ('turned', 'are in another order')):
         with pytest.raises(ValueError, match=error):
             evaluate(cfg, checkpoint, zero_shot(settings, tmp_path / f'{name}.npz'))

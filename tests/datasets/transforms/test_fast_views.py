@@ -1,5 +1,6 @@
 """Each operation against PIL's on the same image, the whole pipeline against the host's in distribution."""
 
+import inspect
 import random
 
 import cv2
@@ -11,6 +12,7 @@ from mmengine.dataset import Compose
 from mmengine.registry import TRANSFORMS
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from scipy.stats import ks_2samp
+from torchvision.transforms import RandomHorizontalFlip, RandomResizedCrop
 
 from mm_graft.datasets.transforms import fast_views
 from mm_graft.datasets.transforms.fast_views import crop_box
@@ -108,6 +110,38 @@ def test_boxes_have_the_hosts_distribution():
 @pytest.mark.parametrize(('shape', 'expected'), [((10, 100), (0, 43, 10, 13)), ((100, 10), (43, 0, 13, 10))])
 def test_an_image_that_no_box_fits_is_cropped_in_the_middle(shape, expected):
     assert crop_box(*shape, (1.0, 1.0), (3 / 4, 4 / 3)) == expected
+
+
+def test_of_an_image_of_one_pixel_the_box_is_all():
+    random.seed(0)
+    assert {crop_box(1, 1, (0.01, 0.1), (3 / 4, 4 / 3)) for _ in range(20)} == {(0, 0, 1, 1)}
+
+
+def test_enlarging_follows_the_interpolation_and_shrinking_averages():
+    edge = np.repeat(np.array([[50, 50, 200, 200]], np.uint8).T[..., None], 4, 1).repeat(3, 2)  # dark above light
+    for interpolation, overshoots in (('bilinear', False), ('bicubic', True)):
+        crop = fast_views.FastCrop(16, (1.0, 1.0), (1.0, 1.0), interpolation)
+        for image in (fast_views.resize(edge, (16, 16), interpolation), crop({'img': edge})['img']):
+            assert (image.max() > 200) == (image.min() < 50) == overshoots
+        assert fast_views.resize(edge, (1, 1), interpolation).tolist() == [[[125] * 3]]
+        np.testing.assert_array_equal(fast_views.resize(edge, (4, 4), interpolation), edge)
+    np.testing.assert_array_equal(fast_views.FastCrop(16)({'img': edge[:1, :1]})['img'], np.full((16, 16, 3), 50))
+
+
+def test_what_is_not_said_is_what_torchvision_and_moco_v3_do():
+    def defaults(function):
+        return {name: value.default for name, value in inspect.signature(function).parameters.items()}
+
+    crop, theirs = defaults(fast_views.FastCrop), defaults(RandomResizedCrop)
+    assert crop['crop_ratio_range'] == theirs['scale']
+    assert crop['aspect_ratio_range'] == pytest.approx(theirs['ratio'])
+    assert crop['flip'] == defaults(RandomHorizontalFlip)['p']
+    _, jitter, gray, blur, solarize, _ = Config.fromfile(ROOT / 'configs/_base_/imagenet_two_views.py').second_view
+    parts = jitter.transforms[0]
+    assert defaults(fast_views.FastPhotometric) == {
+        'jitter': (parts.brightness, parts.contrast, parts.saturation, parts.hue), 'jitter_probability': jitter.prob,
+        'gray_probability': gray.prob, 'blur_probability': 0, 'blur_sigma': blur.magnitude_range,
+        'solarize_probability': 0, 'solarize_threshold': solarize.thr}
 
 
 def pipelines(name):

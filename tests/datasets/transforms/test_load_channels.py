@@ -26,6 +26,13 @@ def test_another_number_of_channels_is_a_bad_image_and_counted(files):
     assert LoadChannels(channels=5).transform({'img_path': str(files / 'two.npy')}) is None
 
 
+def test_images_that_are_too_large_are_bad_ones(files):
+    path = {'img_path': str(files / 'five.npy')}
+    assert LoadChannels(channels=5, max_pixels=48).transform(path)['img'].shape == (8, 6, 5)
+    with pytest.raises(RuntimeError, match='6 x 8 pixels are too many'):
+        LoadChannels(channels=5, max_pixels=47, max_bad=0).transform(path)
+
+
 def test_bits_that_are_not_used_are_told_once_unless_a_range_is_given(files, monkeypatch):
     said = said_by('mm_graft.datasets.transforms.tolerant_image', monkeypatch)
     np.save(files / 'twelve.npy', np.full((8, 6, 5), 4095, np.uint16))

@@ -124,6 +124,30 @@ def test_rules_come_from_the_config(tmp_path, warnings):
     assert '64 x 64 pixels are more than max_pixels=4095' in warnings[-1]
 
 
+def test_transparent_pixels_show_the_background(tmp_path):
+    cv2.imwrite(str(tmp_path / 'clear.png'), np.zeros((4, 4, 4), np.uint8))
+    for options, level in (({}, 255), ({'background': 9}, 9)):
+        assert (LoadImageFromFile(**options)({'img_path': str(tmp_path / 'clear.png')})['img'] == level).all()
+
+
+def test_files_that_others_met_count_up_to_the_limit():
+    loader, others = TolerantLoadImageFromFile(max_bad=2), SharedSet(4)
+    for name in 'abc':
+        others.add(name)
+    loader.count_more(others.hashes()[:2])
+    loader.count_more(others.hashes()[:2])
+    assert len(loader.bad_files) == 2
+    with pytest.raises(RuntimeError, match=r'3 images cannot be used, .* of at most 2; repair'):
+        loader.count_more(others.hashes())
+
+
+def test_a_full_set_takes_no_more_and_answers():
+    found = SharedSet(1)
+    added = [found.add(str(number)) for number in range(100)]
+    assert len(found) == sum(added) == len(found.table) >= 2
+    assert not any(found.add_hash(value) for value in found.hashes())
+
+
 def test_the_set_holds_each_text_once_and_starts_again_from_its_hashes():
     texts = [f'images/{number}.jpg' for number in range(200)]
     found = SharedSet(200)
