@@ -36,7 +36,7 @@ class LinearSweep:
         if len(lrs) != len(weight_decays) or not len(lrs):
             raise ValueError(f'{len(lrs)} learning rates and {len(weight_decays)} weight decays; give one each a head')
         self.num_heads, self.num_classes = len(lrs), num_classes
-        initial = torch.randn(len(lrs), num_classes, num_features, generator=generator) * INIT_STD
+        initial = torch.stack([torch.randn(num_classes, num_features, generator=generator) for _ in lrs]) * INIT_STD
         # (H, C, D) → (D, C·H): one product serves every head, and a softmax over C with H innermost vectorizes on CPUs.
         self.weight = initial.permute(2, 1, 0).reshape(num_features, -1).contiguous().to(device)
         self.bias = torch.zeros(self.weight.shape[1], device=device)

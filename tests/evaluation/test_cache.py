@@ -16,6 +16,7 @@ from mm_graft.evaluation.cache import (
     sha256_of_dataset,
 )
 from mm_graft.evaluation.reading import BadImage
+from mm_graft.files import write_arrays
 from tests.said import said_by
 
 BAD = [BadImage(2, 'b.png', 'broken')]
@@ -79,6 +80,25 @@ def test_features_of_another_data_set_are_not_used(tmp_path, said, num_images):
     assert f'not those of {num_images} images' in said[0]
 
 
+@pytest.mark.parametrize('change', [
+    {'labels': np.array([1, 0, -1, 0])}, {'indices': np.array([0, 1, 3, 5])}, {'indices': np.array([-1, 1, 3, 4])},
+    {'labels': np.array([1, 0, 1])}, {'indices': np.array([0, 1, 3])}, {'features': np.zeros((3, 3), np.float32)},
+    {'features': np.zeros(4, np.float32)}, {'features': np.full((4, 3), np.inf, np.float32)}], ids=str)
+def test_arrays_that_are_whole_but_no_features_of_the_set_are_not_used(tmp_path, said, change):
+    arrays = {'features': np.ones((4, 3), np.float32), 'labels': np.array([1, 0, 1, 0]),
+              'indices': np.array([0, 1, 3, 4])}
+    for name, content in (('right', arrays), ('wrong', arrays | change)):
+        write_arrays(tmp_path / name, content, {'bad': [list(BAD[0])]})
+    assert load_features(tmp_path / 'right', 5) is not None
+    assert load_features(tmp_path / 'wrong', 5) is None
+    assert 'not those of 5 images' in said[0]
+
+
+def test_what_is_done_to_loaded_features_does_not_reach_the_disk(tmp_path):
+    load_features(save(tmp_path / 'key'), 5).features.zero_()
+    assert torch.equal(load_features(tmp_path / 'key', 5).features, torch.arange(12.).reshape(4, 3))
+
+
 @pytest.mark.parametrize('value', [float('nan'), float('inf')])
 def test_features_that_are_no_numbers_are_not_kept(tmp_path, value):
     features = torch.ones(4, 3)
@@ -123,9 +143,17 @@ def test_key_of_the_data_follows_names_labels_and_content(tmp_path):
 
     class InMemory(list):
         def get_data_info(self, index):
-            return {'img': self[index], 'gt_label': 0}
+            return {'img': self[index], 'gt_label': self.label, 'img_path': self.path}
 
-    assert sha256_of_dataset(InMemory([np.ones(3)])) != sha256_of_dataset(InMemory([np.zeros(3)]))
+    def in_memory(image, label=0, path=None):
+        dataset = InMemory([image])
+        dataset.label, dataset.path = label, path
+        return sha256_of_dataset(dataset)
+
+    assert len({in_memory(np.ones(3)), in_memory(np.zeros(3)), in_memory(np.ones(3), label=1),
+                in_memory(np.ones(3), path='gone.png'), in_memory(np.zeros(3), path='gone.png')}) == 5
+    assert in_memory(np.zeros((4, 4))[::2]) == in_memory(np.zeros((2, 4)))
+    assert sha256_of_dataset(InMemory()) == sha256_of_dataset(InMemory())
 
 
 def test_key_follows_every_part():

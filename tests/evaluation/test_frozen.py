@@ -1,7 +1,8 @@
+import argparse
 import json
 import re
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import cv2
 import numpy as np
@@ -9,8 +10,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mm_graft.evaluation import shared_images
-from mm_graft.evaluation.frozen import prepare
+from mm_graft.commands.evaluate import add_arguments, settings_of
+from mm_graft.datasets.transforms import tolerant_image
+from mm_graft.evaluation import frozen, shared_images
+from mm_graft.evaluation.cache import load_features
+from mm_graft.evaluation.frozen import EvaluationSettings, extract_features, prepare
+from mm_graft.image_files import BadImageError
 from tests.said import said_by
 
 
@@ -94,7 +99,8 @@ def test_weights_that_are_no_numbers_are_named(run):
 
 
 @pytest.mark.parametrize('change', [
-    'pool', 'branch', 'final_norm', 'weights', 'mean', 'to_rgb', 'backbone', 'transform', 'data', 'sets', 'device'])
+    'pool', 'branch', 'final_norm', 'weights', 'mean', 'std', 'to_rgb', 'backbone', 'transform', 'data', 'sets',
+    'device'])
 def test_features_are_named_by_everything_that_they_depend_on(run, tmp_path, change):
     cfg, checkpoint, settings = run
     evaluation = prepare(cfg, checkpoint, settings)
@@ -105,8 +111,8 @@ def test_features_are_named_by_everything_that_they_depend_on(run, tmp_path, cha
         evaluation = replace(evaluation, settings=replace(settings, **{change: value}))
     elif change == 'weights':
         evaluation = replace(evaluation, sha256='other')
-    elif change == 'mean':
-        evaluation.encoder.data_preprocessor.mean += 1
+    elif change in ('mean', 'std'):
+        getattr(evaluation.encoder.data_preprocessor, change).add_(1)
     elif change == 'to_rgb':
         evaluation.encoder.data_preprocessor.to_rgb = False
     elif change == 'backbone':
@@ -155,3 +161,95 @@ def test_training_images_that_are_scored_are_said_to_be_so(run, monkeypatch):
     cfg.test_dataloader = cfg.train_dataloader
     prepare(cfg, checkpoint, settings)
     assert said[0].startswith('the test images are the training images')
+
+
+def test_a_call_without_settings_does_what_the_command_does_without_options():
+    add_arguments(parser := argparse.ArgumentParser())
+    args = parser.parse_args(['weights.pth', '--device', 'cpu'])
+    found = asdict(settings_of(args))
+    found.update(protocols=tuple(found['protocols']), cache=str(found['cache']))
+    assert asdict(EvaluationSettings()) == found
+
+
+def test_only_what_learns_needs_training_images():
+    assert not EvaluationSettings(protocols=('zero-shot', )).learns
+    assert EvaluationSettings(protocols=('zero-shot', 'knn')).learns
+
+
+def as_process(monkeypatch, rank, gathered, found=True):
+    """The second of two processes, or the main one, which comes after it."""
+    def gather(own):
+        gathered[rank] = own
+        return [gathered.get(0, []), gathered[1]]
+
+    for name, value in {'get_rank': rank, 'get_world_size': 2, 'is_main_process': rank == 0, 'barrier': None}.items():
+        monkeypatch.setattr(frozen, name, lambda value=value: value)
+    monkeypatch.setattr(frozen, 'all_gather_object', gather)
+    monkeypatch.setattr(frozen, 'broadcast_object_list', lambda objects: objects.__setitem__(0, found))
+
+
+@pytest.mark.parametrize('broken', [[4, 3], [1, 3, 5, 7, 9, 11]])  # of both processes; all of one
+def test_processes_keep_together_what_one_keeps_alone(run, tmp_path, monkeypatch, broken):
+    for index in broken:
+        (tmp_path / 'train' / ('dark', 'light')[index // 6] / f'{index % 6}.png').write_bytes(b'broken')
+    evaluation, settings, gathered = prepare(*run), replace(run[2], batch_size=2), {}
+    train, alone, together = evaluation.sets[0], tmp_path / 'alone', tmp_path / 'a/b/together'
+    extract_features(alone, evaluation.encoder, train, settings)
+    for rank in (1, 0):
+        as_process(monkeypatch, rank, gathered)
+        extract_features(together, evaluation.encoder, train, settings)
+    one, other = load_features(alone, 12), load_features(together, 12)
+    assert [image.index for image in other.bad] == sorted(broken)
+    assert one.bad == other.bad
+    assert other.indices.tolist() == sorted(set(range(12)) - set(broken))
+    torch.testing.assert_close(one.features, other.features)
+    assert torch.equal(one.labels, other.labels)
+    assert [path.name for path in together.parent.iterdir()] == ['together']  # no share is left
+
+
+def test_another_process_reads_what_the_main_one_found_or_encodes_its_share_of_what_it_did_not(run, monkeypatch):
+    main, calls = prepare(*run), []
+    kept = main.features
+    monkeypatch.setattr(frozen, 'extract_features', lambda folder, *args: calls.append(folder))
+    for found in (True, False):
+        as_process(monkeypatch, 1, {}, found)
+        evaluation = replace(main)
+        assert [features.digest for features in evaluation.features] == [features.digest for features in kept]
+        assert [features.from_cache for features in evaluation.features] == [found, found]
+        assert calls == ([] if found else [evaluation.folder(dataset) for dataset in evaluation.sets])
+
+
+def test_an_image_that_could_not_be_read_for_a_while_is_read_again_by_a_strict_evaluation(run, monkeypatch):
+    def read(path, *args):
+        if path.endswith('train/dark/2.png'):
+            raise BadImageError('the disk is away')
+        return reader(path, *args)
+
+    reader = tolerant_image.read_image_bytes
+    monkeypatch.setattr(tolerant_image, 'read_image_bytes', read)
+    evaluation = prepare(*run)
+    assert [image.index for image in evaluation.features[0].bad] == [2]
+    monkeypatch.setattr(tolerant_image, 'read_image_bytes', reader)
+    train, test = replace(evaluation, settings=replace(run[2], strict=True)).features
+    assert (train.bad, train.indices.tolist(), train.from_cache, test.from_cache) == ([], list(range(12)), False, True)
+
+
+def test_there_are_as_many_classes_as_names_or_labels(run, tmp_path):
+    evaluation = prepare(*run)
+    for names, count in ((('dark', 'light', 'none yet'), 3), ((), 2)):
+        evaluation.sets[0]._metainfo['classes'] = names
+        assert replace(evaluation).data.num_classes == count
+    for path in (tmp_path / 'train/light').iterdir():
+        path.write_bytes(b'broken')
+    with pytest.raises(ValueError, match=r'classes \[1\] have test but no training images'):
+        replace(evaluation).data
+
+
+def test_the_momentum_encoder_is_evaluated_where_it_is_asked_for(run, tmp_path):
+    cfg, checkpoint, settings = run
+    state = torch.load(checkpoint, weights_only=True)['state_dict']
+    momentum = {name.replace('backbone.', 'momentum_encoder.module.0.'): value + 1 for name, value in state.items()}
+    torch.save({'state_dict': state | momentum}, tmp_path / 'both.pth')
+    for branch, change in (('base', 0), ('momentum', 1)):
+        evaluation = prepare(cfg, str(tmp_path / 'both.pth'), replace(settings, branch=branch))
+        torch.testing.assert_close(evaluation.encoder.backbone.cls_token, state['backbone.cls_token'] + change)

@@ -1,6 +1,8 @@
 import pytest
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+from mm_graft.evaluation import kept
 from mm_graft.evaluation.kept import compare_kept, draw_changes
 from mm_graft.evaluation.report import write_json
 
@@ -55,3 +57,33 @@ def test_the_mean_of_the_seeds_is_the_large_point():
              if not points.get_label().startswith('_')}
     assert large == {'one': [[2.0, -1.5]], 'two': [[5.0, 0.0]]}
     assert len(axes.collections) == 3  # and the seeds of the first
+
+
+def test_points_and_intervals_stand_at_the_changes_of_their_run_new_to_the_right_and_old_upwards(runs, monkeypatch):
+    figures = []
+    monkeypatch.setattr(kept, 'save_figure', lambda figure, path: figures.append((figure, path)))
+    compare_kept(*runs, 'kept.png')
+    (figure, path), = figures
+    axes, = figure.axes
+    assert (path, axes.get_title()) == ('kept.png', 'knn')
+    assert axes.get_xlabel().startswith('new images')
+    assert axes.get_ylabel().startswith('old images')
+    points = {mark.get_label(): mark.get_offsets().tolist() for mark in axes.collections if mark.get_label()[0] != '_'}
+    assert points == {'all': [[8, -9]], 'stages': [[6, 0.5]]}  # the start is the cross
+    spans = [segment.tolist() for mark in axes.containers for bars in mark.lines[2] for segment in bars.get_segments()]
+    assert spans == [[[6, -9], [9, -9]], [[8, -11], [8, -8]], [[4, 0.5], [7, 0.5]], [[6, -1.5], [6, 1.5]]]
+    lines = [line.get_xydata().tolist() for line in axes.lines]
+    assert [[0, 0], [1, 0]] in lines
+    assert [[0, 0], [0, 1]] in lines
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ['all', 'stages']
+
+
+def test_a_run_without_points_keeps_its_color_and_the_eleventh_has_another_mark():
+    axes = Figure().subplots()
+    draw_changes(axes, {f'run {index}': [(1.0, index)] if index != 1 else [] for index in range(11)})
+    marks = {mark.get_label(): mark for mark in axes.collections}
+    assert 'run 1' not in marks
+    assert to_hex(marks['run 2'].get_facecolor()[0]) == to_hex('C2')
+    assert to_hex(marks['run 10'].get_facecolor()[0]) == to_hex('C0') == to_hex(marks['run 0'].get_facecolor()[0])
+    first, last = (marks[f'run {index}'].get_paths()[0].vertices for index in (0, 10))
+    assert first.shape != last.shape or not (first == last).all()

@@ -1,15 +1,18 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
+import pytest
 import torch
 from mmengine.config import Config
 from torch import distributed
 
+from mm_graft.evaluation import linear_augmented as module
 from mm_graft.evaluation.evaluate import evaluate
 from mm_graft.evaluation.features import encode_together
 from mm_graft.evaluation.frozen import prepare
 from mm_graft.evaluation.image_protocols import augmented_set
 from mm_graft.evaluation.linear_augmented import linear_probe_augmented, regroup
+from mm_graft.evaluation.linear_sweep import LinearSweep
 from mm_graft.process_group import leave_group
 from tests.own_process import in_processes
 
@@ -62,6 +65,37 @@ def test_then_every_training_image_trains(run, monkeypatch):
                                workers=0, select_on_test=select_on_test)
     assert len(seen[0]) < 12
     assert seen[1] == list(range(12))
+
+
+def test_every_epoch_draws_anew_in_another_order_at_the_rate_of_a_half_cosine(run, monkeypatch):
+    """Row r of the features is image 11 - r; what is held out does not train, and chooses the head."""
+    evaluation, asked, steps, chosen = prepare(*run), [], [], []
+    data = replace(evaluation.data, train_features=torch.arange(12.0)[:, None].expand(-1, 16))
+    linear = replace(run[2].protocol.linear, epochs=3, batch_size=4, seed=7)
+
+    def encode(encoder, augmented, indices, pool, batch_size, workers, progress, draws):
+        asked.append((indices, pool, batch_size, workers, draws))
+        yield torch.zeros(len(indices), 16), torch.zeros(len(indices), dtype=torch.long)
+
+    def choose(sweep, settings, chosen_on, test, selected_on, epoch):
+        chosen.extend(11 - row for row in chosen_on[0][:, 0].tolist())
+        assert chosen_on[1].tolist() == [int(row > 5) for row in chosen_on[0][:, 0]]
+        assert test == (data.test_features, data.test_labels)
+        return epoch
+
+    monkeypatch.setattr(module, 'encode_together', encode)
+    monkeypatch.setattr(module, 'choose_head', choose)
+    monkeypatch.setattr(LinearSweep, 'step', lambda self, rows, labels, rate: steps.append((len(rows), rate)))
+    assert linear_probe_augmented(None, None, list(range(11, -1, -1)), data, linear, 'avg', 5, 1) == 3
+    assert sorted(chosen + asked[0][0]) == list(range(12))
+    assert len(chosen) == 2  # one of each class
+    assert [sorted(indices) for indices, *_ in asked] == [sorted(asked[0][0])] * 3
+    assert len({tuple(indices) for indices, *_ in asked}) == 3
+    assert [rest for _, *rest in asked] == [['avg', 5, 1, (7, epoch)] for epoch in range(3)]
+    assert steps == [(size, pytest.approx(rate)) for rate in (1, 0.75, 0.25) for size in (4, 4, 2)]
+    linear_probe_augmented(None, None, list(range(11, -1, -1)), data, replace(linear, seed=8))
+    assert asked[3][0] != asked[0][0]
+    assert [rest for _, *rest in asked[3:]] == [['cls', 256, 2, (8, epoch)] for epoch in range(3)]
 
 
 def crops(evaluation, workers=0, draws=(0, 1)):

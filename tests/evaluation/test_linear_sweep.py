@@ -47,6 +47,39 @@ def test_batch_norm_makes_heads_blind_to_the_features_scale():
     assert not torch.allclose(plain.weight, small.weight)
 
 
+def test_without_batch_norm_no_statistics_are_kept_or_used():
+    ours = sweep()
+    for _ in range(3):
+        ours.step(FEATURES, LABELS)
+    assert (ours.running_mean == 0).all()
+    assert (ours.running_var == 1).all()
+    before = ours.accuracies(FEATURES, LABELS), ours.predict(FEATURES, 0)
+    ours.running_mean.fill_(9.0)
+    assert torch.equal(ours.accuracies(FEATURES, LABELS), before[0])
+    assert torch.equal(ours.predict(FEATURES, 0), before[1])
+
+
+@pytest.mark.parametrize('scale', [1, 1e-3])  # of variance as small as epsilon
+def test_batch_norm_is_that_of_maes_linear_probe(scale):
+    ours, theirs = sweep(batch_norm=True), torch.nn.BatchNorm1d(6, affine=False, eps=1e-6)
+    plain = sweep()
+    for _ in range(3):
+        ours.step(scale * FEATURES, LABELS)
+        plain.step(theirs(scale * FEATURES), LABELS)
+    torch.testing.assert_close(ours.weight, plain.weight)
+    torch.testing.assert_close(ours.running_var, theirs.running_var)
+    assert torch.equal(ours.predict(scale * FEATURES, 1), plain.predict(theirs.eval()(scale * FEATURES), 1))
+    torch.testing.assert_close(ours.accuracies(scale * FEATURES, LABELS),
+                               plain.accuracies(theirs(scale * FEATURES), LABELS))
+
+
+@pytest.mark.parametrize('features', [16, 7])
+def test_a_head_begins_alike_whatever_stands_beside_it(features):
+    many, one = (LinearSweep(features, 3, [0.1] * count, [0.0] * count, generator=torch.Generator().manual_seed(0))
+                 for count in (4, 1))
+    assert torch.equal(many.weight[:, ::4], one.weight)
+
+
 def test_accuracies_and_predictions_speak_of_the_same_head():
     ours = sweep()
     for _ in range(5):
