@@ -103,6 +103,8 @@ def test_it_reports_where_the_attention_goes(run):
 def test_every_seed_is_fitted_anew_and_scores_are_in_percent(run, monkeypatch):
     cfg, checkpoint, settings = run
     seeds, model = [], AttentiveFusion(16, 2).eval()
+    shares = torch.arange(8.0).expand(12, 8, 8)  # of class token and mean, block by block
+    monkeypatch.setattr(model, 'attention', lambda tokens: shares)
 
     def chosen(train, labels, num_classes, linear):
         seeds.append(linear.seed)
@@ -114,3 +116,12 @@ def test_every_seed_is_fitted_anew_and_scores_are_in_percent(run, monkeypatch):
     result = run_attentive_fusion(prepare(cfg, checkpoint, settings))
     assert seeds == [settings.protocol.linear.seed, settings.protocol.linear.seed + 1]
     assert (result['selection_top1'], result['base_lr']) == (75.0, 1e-3)
+    assert result['attention_by_block'] == [1, 5, 9, 13]
+
+
+def test_many_images_are_scored_in_parts(monkeypatch):
+    x, labels = tokens(0)
+    model = fit(x, labels, 4, 1e-3, replace(SETTINGS, epochs=1))
+    whole = accuracy(model, x, labels)
+    monkeypatch.setattr('mm_graft.evaluation.attentive_fusion.ROWS', 7)
+    assert accuracy(model, x, labels) == whole

@@ -14,10 +14,14 @@ from mm_graft.evaluation.datasets import (
     build_test_set,
     class_names,
     dataset_configs,
+    folder_of_images,
     image_labels,
     image_names,
     image_size,
+    kind_of,
     num_channels,
+    reading_of,
+    training_set_config,
 )
 from mm_graft.image_files import BadImageError
 
@@ -46,11 +50,15 @@ def test_pretraining_config_finds_its_test_folder_and_one_view_of_the_images(fol
     assert train[0]['inputs'].shape == test[5]['inputs'].shape == (3, 16, 16)
 
 
-def test_the_test_folder_is_also_found_where_the_root_itself_ends_in_train(folder):
+def test_the_test_folder_is_also_found_where_the_root_itself_ends_in_train_or_the_prefix_is_a_dict(folder):
     cfg = config(folder / 'train')
     cfg.train_dataloader.dataset.data_prefix = ''
     train, test = dataset_configs(cfg)
     assert (train['data_root'], test['data_root']) == (str(folder / 'train'), str(folder / 'test'))
+    plain = {**config(folder).train_dataloader.dataset.to_dict(), 'data_prefix': dict(img_path='train', other='x')}
+    wrapper = dict(type='mmpretrain.ClassBalancedDataset', oversample_thr=0.5, dataset=plain)  # which comes off
+    _, test = dataset_configs(config(folder, train_dataloader=dict(dataset=wrapper)))
+    assert test['data_prefix'] == dict(img_path='test', other='x')
 
 
 def test_a_choice_among_the_training_images_is_none_among_the_test_images(folder):
@@ -246,3 +254,47 @@ def test_no_test_set_anywhere_says_what_to_add(folder):
     cfg.train_dataloader.dataset.data_prefix = 'test'
     with pytest.raises(ValueError, match='add a test_dataloader'):
         dataset_configs(cfg)
+
+
+def test_images_of_many_channels_are_read_as_in_training_and_resized_by_opencv(folder):
+    cfg = config(folder, model={'backbone': {'img_size': 16, 'in_channels': 5}})
+    cfg.train_dataloader.dataset.pipeline[0] = dict(
+        type='mm_graft.LoadChannels', channels=5, value_range=(0, 9), max_bad=3)
+    for settings in (*dataset_configs(cfg), training_set_config(cfg)):
+        load, resize, *_ = settings['pipeline']
+        assert load == dict(type='mm_graft.LoadChannels', channels=5, value_range=(0, 9), max_bad=0)
+        assert (resize['backend'], resize['interpolation']) == ('cv2', 'bicubic')
+    assert '.npy' in folder_of_images(cfg)['extensions']
+    cfg.train_dataloader.dataset.pipeline[0] = dict(type='LoadImageFromFile', background=0)
+    assert reading_of(cfg) == dict(background=0, channels=5)  # the model says so
+
+
+def test_photographs_are_resized_by_pillow_as_the_authors_do(folder):
+    cfg = config(folder)
+    test, crops = dataset_configs(cfg)[1]['pipeline'], augmented_pipeline(cfg, dataset_configs(cfg)[0]['pipeline'])
+    assert (test[1]['backend'], test[1]['interpolation'], crops[1]['backend']) == ('pillow', 'bicubic', 'pillow')
+    assert [kind_of(step) for step in crops] == ['LoadImageFromFile', 'RandomResizedCrop', 'RandomFlip', 'PackInputs']
+    assert crops[2]['prob'] == 0.5
+    assert '.npy' not in folder_of_images(cfg)['extensions']
+    gray = dict(backbone=dict(img_size=16, in_channels=1))
+    assert reading_of(config(folder, model=gray)) == {}
+
+
+def test_of_a_test_and_a_validation_set_the_test_set_is_taken(folder):
+    plain = config(folder).train_dataloader.dataset.to_dict()
+    loaders = {f'{name}_dataloader': dict(dataset={**plain, 'data_prefix': name}) for name in ('val', 'test')}
+    assert dataset_configs(config(folder, **loaders))[1]['data_prefix'] == 'test'
+    del loaders['test_dataloader']
+    assert dataset_configs(config(folder, **loaders))[1]['data_prefix'] == 'val'
+
+
+def test_images_outside_the_folder_have_their_bare_names():
+    class Listed(list):
+        data_prefix = {'img_path': '/data/train'}  # noqa: RUF012 - as the host's
+
+        def get_data_info(self, index):
+            return {'img_path': self[index], 'gt_label': [3]}
+
+    listed = Listed(['/data/train/a/1.png', '/elsewhere/b/2.png', '/data/train2/3.png'])
+    assert image_names(listed) == ['a/1.png', '2.png', '3.png']
+    assert image_labels(listed).tolist() == [3, 3, 3]

@@ -7,8 +7,13 @@ import torch
 from scipy.stats import binomtest
 
 from mm_graft.evaluation.fewshot import fewshot_logreg
-from mm_graft.evaluation.knn import standardized
-from mm_graft.evaluation.linear_probe import LinearProbeSettings, sweep_grid
+from mm_graft.evaluation.knn import knn_accuracy, standardized
+from mm_graft.evaluation.linear_probe import (
+    LinearProbeSettings,
+    linear_probe,
+    linear_probe_selected_on_test,
+    sweep_grid,
+)
 from mm_graft.evaluation.protocols import (
     FROZEN_PROTOCOLS,
     FrozenData,
@@ -18,7 +23,7 @@ from mm_graft.evaluation.protocols import (
     wilson_interval,
 )
 from mm_graft.evaluation.report import report_table
-from mm_graft.evaluation.splits import pick_per_class
+from mm_graft.evaluation.splits import pick_per_class, pick_share, sha256_of_list
 
 SETTINGS = ProtocolSettings(
     linear=LinearProbeSettings(grid=tuple(sweep_grid((1, 10))), epochs=5, batch_size=64), fewshot_share=0.1)
@@ -130,3 +135,51 @@ def test_each_split_of_the_shots_is_drawn_from_a_seed_of_its_own_and_scored_on_a
         assert len(rows) == 8
         assert value == 100 * fewshot_logreg(noisy.train_features[rows], noisy.train_labels[rows],
                                              noisy.test_features, noisy.test_labels, 4).accuracy
+
+
+def test_knn_reports_what_was_asked_for_and_the_first_number_of_neighbors_is_the_headline():
+    noisy = data(noise=0.7)
+    result = FROZEN_PROTOCOLS['knn'](noisy, replace(SETTINGS, ks=(500, 7, 3, 40), temperature=0.5))
+    expected = knn_accuracy(noisy.train_features, noisy.train_labels, noisy.test_features, noisy.test_labels,
+                            (7, 3, 40), 0.5, 4)
+    assert result['top1_by_k'] == {str(k): 100 * value for k, value in expected.items()}
+    assert (result['k'], result['temperature']) == (7, 0.5)
+    assert result['top1'] == pytest.approx(100 * expected[7])
+    assert len(set(expected.values())) == 3
+
+
+@pytest.mark.parametrize(('probe', 'on_test'), [(linear_probe, False), (linear_probe_selected_on_test, True)])
+def test_the_linear_grid_is_run_once_for_every_seed_from_the_first_on(probe, on_test):
+    noisy = data(noise=0.7)
+    settings = replace(SETTINGS, seeds=2, select_on_test=on_test, linear=replace(SETTINGS.linear, seed=3))
+    result = FROZEN_PROTOCOLS['linear'](noisy, settings)
+    alone = [probe(noisy.train_features, noisy.train_labels, noisy.test_features, noisy.test_labels, 4,
+                   replace(settings.linear, seed=seed)) for seed in (3, 4)]
+    assert result['top1_by_seed'] == [100 * one.accuracy for one in alone]
+    assert result['std_over_seeds'] == pytest.approx(100 * stdev(one.accuracy for one in alone))
+    names = ('base_lr', 'lr', 'weight_decay', 'epoch', 'selected_on')
+    assert [result[name] for name in names] == [getattr(alone[0], name) for name in names]
+    assert result['selection_top1'] == 100 * alone[0].selection_accuracy
+    assert (result['heads'], result['batch_size'], result['batch_norm']) == (4, 64, False)
+    assert result['lr_scale'].startswith('linear rule')
+    released = replace(settings, linear=replace(settings.linear, as_released=True, world_size=2))
+    assert FROZEN_PROTOCOLS['linear'](noisy, released)['lr_scale'].startswith('as released')
+
+
+def test_few_shots_say_their_images_their_penalty_and_the_list_of_the_first_seed(tmp_path):
+    noisy, settings = data(noise=0.7), replace(SETTINGS, seeds=2, linear=replace(SETTINGS.linear, seed=5))
+    result = FROZEN_PROTOCOLS['fewshot-1'](noisy, settings)
+    rows = pick_share(noisy.train_labels.numpy(), 0.1, 5)
+    assert (result['train_images'], result['lambda']) == (20, pytest.approx(0.00025 / 20))
+    assert result['list_sha256'] == sha256_of_list([f'{row}.jpg' for row in rows])
+    nameless = FROZEN_PROTOCOLS['fewshot-1'](replace(noisy, train_names=()), settings)
+    assert nameless['list_sha256'] == sha256_of_list([str(row) for row in rows])
+    (tmp_path / 'list.txt').write_text(''.join(f'{row}.jpg\n' for row in rows))
+    listed = FROZEN_PROTOCOLS['fewshot-1'](noisy, replace(settings, fewshot_list=str(tmp_path / 'list.txt')))
+    assert listed['top1'] == result['top1_by_seed'][0]
+    assert 'top1_by_seed' not in listed  # of one list there is one result
+    assert (listed['list'], listed['list_sha256']) == (str(tmp_path / 'list.txt'), result['list_sha256'])
+
+
+def test_more_seeds_are_more_splits_of_the_shots():
+    assert FROZEN_PROTOCOLS['shots'](data(), replace(SETTINGS, shots=(1, ), seeds=5))['splits'] == 5

@@ -1,9 +1,13 @@
+import random
+
 import cv2
 import numpy as np
 import pytest
+import torch
 from mmengine.registry import DATASETS, init_default_scope
 
 from mm_graft.evaluation.reading import BadImage, IndexedImages, read_images
+from mm_graft.random_state import seed_host_generators
 
 
 @pytest.fixture
@@ -54,3 +58,24 @@ def test_whatever_fails_on_an_image_is_a_reason_and_names_it():
     assert IndexedImages(Broken([0]), [0])[0] == (0, BadImage(0, '0', 'KeyError'))
     with pytest.raises(ValueError, match='image 0 cannot be used: KeyError'):
         IndexedImages(Broken([0]), [0], strict=True)[0]
+
+
+class Drawn(list):
+    """Each item is what the three generators of the host draw."""
+
+    def __getitem__(self, index):
+        return random.random(), np.random.rand(), torch.rand(()).item()  # noqa: NPY002
+
+
+def test_what_an_image_draws_follows_from_the_numbers_and_its_index_alone():
+    images = Drawn(range(4))
+    first, second = IndexedImages(images, [2, 0], draws=(1, 5)), IndexedImages(images, [0, 2], draws=(1, 5))
+    assert [first[0], first[1]] == [second[1], second[0]]
+    assert first[0][1] != first[1][1]
+    assert first[0] != IndexedImages(images, [2], draws=(1, 6))[0]
+    assert IndexedImages(images, [2])[0] != IndexedImages(images, [2])[0]
+    seed_host_generators(7)
+    expected = images[0]
+    seed_host_generators(7)
+    first[0]
+    assert images[0] == expected  # whoever draws next does not notice

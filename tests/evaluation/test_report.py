@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from mm_graft.evaluation import report as report_module
 from mm_graft.evaluation.report import (
     compare,
     compare_table,
@@ -9,6 +10,7 @@ from mm_graft.evaluation.report import (
     plot_reports,
     read_report,
     report_table,
+    run_names,
     table,
     write_json,
 )
@@ -99,3 +101,52 @@ def test_numbers_that_do_not_compare_are_marked(tmp_path):
 def test_folder_without_report_is_named(tmp_path):
     with pytest.raises(ValueError, match='finished'):
         compare([tmp_path])
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    figures = []
+    monkeypatch.setattr(report_module, 'save_figure', lambda figure, path: figures.append((figure, path)))
+    return figures
+
+
+def test_bars_of_the_runs_stand_side_by_side_about_their_protocol_with_their_intervals(drawn):
+    other = {'protocols': {'linear': {'top1': 70.0, 'interval95': [68.0, 71.0]}}}
+    plot_reports({'a': REPORT, 'b': other}, 'two.png')
+    (figure, path), = drawn
+    bars, curves = figure.axes
+    assert path == 'two.png'
+    assert [label.get_text() for label in bars.get_xticklabels()] == ['knn', 'linear']
+    found = {}
+    for container in (part for part in bars.containers if part.get_label() in 'ab'):
+        segments = container.errorbar.lines[2][0].get_segments()
+        found[container.get_label()] = [
+            (bar.get_x() + bar.get_width() / 2, bar.get_height(), *segment[:, 1])
+            for bar, segment in zip(container, segments, strict=True)]
+    assert found['a'] == [pytest.approx((-0.2, 50, 45, 55)), pytest.approx((0.8, 60.125, 55, 65))]
+    assert found['b'] == [pytest.approx((1.2, 70, 68, 71))]
+    line, = curves.lines
+    assert (line.get_label(), line.get_xydata().tolist()) == ('a', [[10, 49], [20, 50]])
+    assert [curves.get_xscale(), curves.get_xlabel(), curves.get_ylabel()] == ['log', 'k', 'kNN top-1 accuracy, %']
+    assert [text.get_text() for text in bars.get_legend().get_texts()] == ['a', 'b']
+
+
+def test_the_only_run_has_the_name_of_its_weights(drawn):
+    plot_report({**REPORT, 'checkpoint': 'runs/one/a.pth'}, 'one.png')
+    assert [text.get_text() for text in drawn[0][0].axes[0].get_legend().get_texts()] == ['a.pth']
+    bar = drawn[0][0].axes[0].patches[0]
+    assert bar.get_x() + bar.get_width() / 2 == pytest.approx(0)
+
+
+def test_folders_of_one_name_are_told_apart_by_their_paths():
+    assert run_names(['x/a', 'y/b/report.json']) == ['a', 'b']
+    assert run_names(['x/a', 'y/a/report.json']) == ['x/a', 'y/a/report.json']
+
+
+def test_equal_numbers_of_images_in_other_folders_are_other_test_sets(tmp_path):
+    for name in 'ab':
+        report = scored(60.0)
+        report['data']['test']['root'] = name
+        write_json(tmp_path / name / 'report.json', report)
+    assert 'different test sets' in compare([tmp_path / 'a', tmp_path / 'b'])
+    assert 'different' not in compare([tmp_path / 'a', tmp_path / 'a' / 'report.json'])

@@ -1,6 +1,5 @@
 """Each operation against PIL's on the same image, the whole pipeline against the host's in distribution."""
 
-import inspect
 import random
 
 import cv2
@@ -16,6 +15,7 @@ from torchvision.transforms import RandomHorizontalFlip, RandomResizedCrop
 
 from mm_graft.datasets.transforms import fast_views
 from mm_graft.datasets.transforms.fast_views import crop_box
+from tests.defaults import defaults
 from tests.test_configs import ROOT
 
 
@@ -129,9 +129,6 @@ def test_enlarging_follows_the_interpolation_and_shrinking_averages():
 
 
 def test_what_is_not_said_is_what_torchvision_and_moco_v3_do():
-    def defaults(function):
-        return {name: value.default for name, value in inspect.signature(function).parameters.items()}
-
     crop, theirs = defaults(fast_views.FastCrop), defaults(RandomResizedCrop)
     assert crop['crop_ratio_range'] == theirs['scale']
     assert crop['aspect_ratio_range'] == pytest.approx(theirs['ratio'])
