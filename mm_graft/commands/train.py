@@ -18,6 +18,8 @@ from mm_graft.files import check_target_folder
 if TYPE_CHECKING:
     from mmengine.config import Config
 
+OF_SCALER = 'loss_scale', 'dtype'  # options of the host's AmpOptimWrapper, of no meaning in bf16 without a scaler
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """OpenMMLab's flags."""
@@ -101,6 +103,8 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> Config:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.amp:
         cfg.optim_wrapper.type = 'mm_graft.AutocastOptimWrapper'
+        for name in OF_SCALER:
+            cfg.optim_wrapper.pop(name, None)
     if args.init is not None:
         set_init(cfg, args.init)
     if args.resume is not None:

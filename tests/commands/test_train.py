@@ -122,6 +122,15 @@ def test_the_flags_reach_the_config(config):
     assert (cfg.work_dir, cfg.resume, cfg.load_from) == ('work_dirs/config', True, None)
 
 
+def test_amp_takes_the_place_of_a_scaler_and_of_its_options(config):
+    with config.open('a') as file:
+        file.write('optim_wrapper.update(type="AmpOptimWrapper", loss_scale="dynamic", dtype="float16")\n')
+    wrapper = checked(config)[0].optim_wrapper
+    assert checked(config, '--amp')[0].optim_wrapper == dict(
+        type='mm_graft.AutocastOptimWrapper', **{name: value for name, value in wrapper.items()
+                                                 if name not in ('type', 'loss_scale', 'dtype')})
+
+
 @pytest.mark.parametrize(('text', 'message'), [('a = (', 'was never closed'), ('a = b', "name 'b' is not defined"),
                                                ("_base_ = 'no.py'", 'no.py')])
 def test_a_config_that_cannot_be_read_is_one_line(refused, tmp_path, text, message):
