@@ -15,10 +15,13 @@ from mm_graft.commands.start.configs import LEAVES, last_checkpoint, stage_confi
 from mm_graft.commands.start.facts import busy, look_at_folder, look_at_machine
 from mm_graft.commands.start.plan import Encoder, Folder, Plan, make_plan
 from mm_graft.commands.trackers import set_trackers
+from mm_graft.evaluation.splits import sha256_of_list
 from mm_graft.files import read_small_json, write_text
 from mm_graft.host.config_text import lay_out_once
+from mm_graft.image_folders import ImageList
 
 ASKED = ('images', 'checkpoint', 'minutes', 'device', 'seed', 'tracker', 'without')
+LISTED = 'listed'  # in `start.json`: the images of the plan
 
 
 def start(args: argparse.Namespace, out: Path) -> None:
@@ -32,7 +35,9 @@ def start(args: argparse.Namespace, out: Path) -> None:
     weights = local_weights(args.checkpoint, out)
     if known is None:
         plan = make_plan(folder, look_at_machine(args.device), args.minutes, encoder_of(weights, folder), args.without)
-        write_plan(plan, args, out, weights)
+        write_plan(plan, args, out, weights, images)
+    elif changes := changed_images(known, images):
+        say(changes)
     stages = [load_config(str(path)) for path in sorted(out.glob('[0-9]_*.py'))]
     if args.dry_run:
         say(f'configs: {out}/; run the same command without --dry-run to train')
@@ -65,6 +70,21 @@ def earlier_call(args: argparse.Namespace, out: Path) -> dict | None:
     return earlier
 
 
+def changed_images(earlier: dict, images: ImageList) -> str | None:
+    """What to say if the images are not those of the earlier call."""
+    before, now = earlier.get(LISTED), names_of(images)
+    if before in (None, now):
+        return None
+    return (f'the images are not those of the plan: {before["images"]} then, {now["images"]} now; what is trained '
+            'stays, and the rest is trained on those of now, unless it stopped in the middle of an epoch of another '
+            'length; another --out begins anew')
+
+
+def names_of(images: ImageList) -> dict:
+    """Which images they are, in short."""
+    return {'images': len(images.names), 'sha256': sha256_of_list(images.names)}
+
+
 def encoder_of(checkpoint: str | None, folder: Folder) -> Encoder | None:
     """Size of the encoder in a checkpoint."""
     if checkpoint is None:
@@ -73,7 +93,7 @@ def encoder_of(checkpoint: str | None, folder: Folder) -> Encoder | None:
     return read_encoder(checkpoint, len(folder.channels.mean) if folder.channels else None)
 
 
-def write_plan(plan: Plan, args: argparse.Namespace, out: Path, weights: str | None) -> None:
+def write_plan(plan: Plan, args: argparse.Namespace, out: Path, weights: str | None, images: ImageList) -> None:
     """Print the plan and write its configs; ``start.json`` last, so that half a plan is none."""
     for what, value, why in plan.reasons:
         say(f'  {what:<10} {value}  ({why})')
@@ -88,7 +108,8 @@ def write_plan(plan: Plan, args: argparse.Namespace, out: Path, weights: str | N
         write_config(cfg, plan, stage, out / f'{number}_{stage.name}.py')
         before = str(last_checkpoint(cfg))
     asked = {name: getattr(args, name) for name in ASKED}
-    write_text(out / 'start.json', json.dumps({**asked, 'plan': asdict(plan)}, indent=1, default=str))
+    write_text(out / 'start.json', json.dumps({**asked, LISTED: names_of(images), 'plan': asdict(plan)}, indent=1,
+                                                 default=str))
 
 
 def duration(seconds: float) -> str:
@@ -105,7 +126,8 @@ def train_stage(cfg: Config) -> None:
     if last_checkpoint(cfg).is_file():
         say(f'{name}: finished before')
         return
-    say(f'{name}: {cfg.train_cfg.max_epochs} epochs → {cfg.work_dir}')
+    epochs = cfg.train_cfg.max_epochs
+    say(f'{name}: {epochs} epoch{"s" * (epochs > 1)} → {cfg.work_dir}')
     parser = argparse.ArgumentParser()
     train.add_arguments(parser)
     resume = ['--resume'] if (Path(cfg.work_dir) / 'last_checkpoint').is_file() else []

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from mm_graft.commands.start import check
-from mm_graft.commands.start.session import duration, earlier_call
+from mm_graft.commands.start.session import changed_images, duration, earlier_call, names_of
+from mm_graft.image_folders import ImageList
 
 
 @pytest.fixture
@@ -46,6 +47,10 @@ def test_a_dry_run_prints_the_plan_and_writes_its_configs(images, tmp_path):
                  'deit-tiny', 'expected'):
         assert part in text, part
     assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['1_mae.py', '2_graft.py', 'start.json']
+    (images / 'broken.jpg').unlink()
+    status, text = start(images, '--out', tmp_path / 'out', '--dry-run', '--minutes', 1)
+    assert status == 0
+    assert 'the images are not those of the plan: 28 then, 27 now' in text
     status, text = start(images, '--out', tmp_path / 'out', '--minutes', 2)
     assert status == 1
     assert 'minutes: 1.0 there, 2.0 now' in text
@@ -79,6 +84,15 @@ def test_the_folder_that_is_not_named_is_checked_before_anything_is_looked_at(tm
     Path('work_dirs').touch()
     with pytest.raises(ValueError, match=r'start_images cannot be written into: .*work_dirs is a file'):
         check(argparse.Namespace(images='images', labels=None, val=None, checkpoint=None, out=None))
+
+
+def test_images_that_came_or_went_since_the_plan_are_said():
+    then = ImageList('folder', ['a', 'b'])
+    earlier = json.loads(json.dumps({'listed': names_of(then)}))
+    assert changed_images(earlier, then) is None
+    assert changed_images({}, then) is None  # planned by a version that did not note them
+    assert '2 then, 3 now' in changed_images(earlier, ImageList('folder', ['a', 'b', 'c']))
+    assert '2 then, 2 now' in changed_images(earlier, ImageList('folder', ['a', 'c']))
 
 
 def test_another_call_into_the_same_folder_is_named(tmp_path):
