@@ -47,7 +47,7 @@ class ScaleDecoder(BaseModule):
         super().__init__()
         if embed_dims % num_heads:
             raise ValueError(f'num_heads={num_heads} does not divide embed_dims={embed_dims}')
-        if scale < 1 and any(side * scale != int(side * scale) for side in grid):
+        if any(side * scale != int(side * scale) for side in grid):
             raise ValueError(f'scale={scale} does not fit the grid {grid}: it would leave {grid[0] * scale} rows and '
                              f'{grid[1] * scale} columns; choose a scale that divides the grid')
         self.grid = grid

@@ -114,7 +114,8 @@ def test_neither_decay_nor_momentum_moves_a_frozen_parameter():
 
 
 def test_a_watch_names_what_a_backward_pass_reaches():
-    model = torch.nn.ModuleDict({'used': torch.nn.Linear(2, 2), 'unused': torch.nn.Linear(2, 2)})
+    model = torch.nn.ModuleDict({'used': torch.nn.Linear(2, 2), 'unused': torch.nn.Linear(2, 2),
+                                 'frozen': torch.nn.Linear(2, 2).requires_grad_(False)})
     watch = GradientWatch(model.named_parameters())
     model['used'](torch.ones(1, 2)).sum().backward()
     assert watch.close() == {'used.weight', 'used.bias'}

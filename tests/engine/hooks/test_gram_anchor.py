@@ -93,7 +93,7 @@ def test_it_joins_the_losses_of_a_run_and_leaves_the_model_as_it_was(tmp_path):
     runner.train()
     assert 'train/loss_gram' in seen[-1]
     assert {'train/loss_task', 'train/loss'} <= seen[-1]
-    assert not runner.model._forward_hooks
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in runner.model.modules())
     assert not any('start' in name for name in runner.model.state_dict())
 
 

@@ -133,6 +133,9 @@ def test_absolute_positions_and_drop_path_matter(build):
     assert not torch.allclose(before, backbone(images)[-1])
     dropping = randomize(build(drop_path_rate=0.9)).train()
     assert not torch.allclose(dropping(images)[-1], dropping(images)[-1])
+    dropping = randomize(build()).train()
+    dropping.drop_after_pos.p = 0.5  # of the tokens, before the first block
+    assert not torch.allclose(dropping(images)[-1], dropping(images)[-1])
 
 
 @pytest.mark.parametrize(('settings', 'message'), [

@@ -39,3 +39,8 @@ def test_another_number_of_patches_is_refused():
 
 def test_the_usual_grid_is_that_of_224_pixels():
     assert defaults(MAEPretrainDecoder) == {'grid': 14}
+
+
+def test_an_initialization_of_its_own_is_obeyed():
+    init = dict(type='Constant', layer='Linear', val=0.5)
+    assert (build(type='mm_graft.MAEPretrainDecoder', grid=4, init_cfg=init).decoder_embed.weight == 0.5).all()
