@@ -106,6 +106,8 @@ def test_values_are_brought_to_one_scale_without_rounding():
     assert to_byte_range(np.array([[7, 255]], np.uint8)).tolist() == [[7, 255]]
     assert to_byte_range(np.array([[0.0, 1.0, 0.2]])).tolist() == [[0, 255, pytest.approx(51)]]
     assert to_byte_range(np.array([[False, True]])).tolist() == [[0, 255]]
+    for stored in (np.eye(2), np.eye(2, dtype=bool), np.eye(2, dtype=np.uint8), np.eye(2, dtype=np.uint16)):
+        assert to_byte_range(stored).dtype == to_byte_range(stored, (0, 1)).dtype == np.float32
     np.testing.assert_allclose(to_byte_range(np.array([[-5, 0, 50, 100, 200]]), (0, 100)), [[0, 0, 127.5, 255, 255]])
     np.testing.assert_allclose(to_byte_range(np.array([[40, 50, 100, 150]], np.uint8), (50, 150)), [[0, 0, 127.5, 255]])
 

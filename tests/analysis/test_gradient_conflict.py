@@ -56,7 +56,7 @@ def test_the_line_goes_through_the_medians_and_ignores_outliers_and_gaps():
 
 
 def test_the_summary_is_json_with_quartiles_and_negative_shares():
-    summary = conflict_summary(np.array([[-1, np.nan, 0.5], [0, np.nan, 0.5], [1, np.nan, 0.5]]))
+    summary = conflict_summary(np.array([[-1, np.nan, 0.5], [0, np.nan, 0.5], [1, np.nan, 0.5]], np.float32))
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
     assert summary['quartiles'][0] == [-0.5, 0, 0.5]
     assert summary['quartiles'][1] is None
@@ -72,11 +72,13 @@ def test_each_model_has_a_box_per_block_side_by_side_about_it_and_its_line_of_me
     axes = draw_conflict(found).axes[0]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == labels
     assert (axes.get_xlabel(), axes.get_ylabel()) == ('block', 'cosine of the two gradients')
-    assert axes.get_xticks().tolist() == [1, 2, 3, 4]
+    assert [(text.get_position()[0], text.get_text()) for text in axes.get_xticklabels()] == [
+        (1, '1'), (2, '2'), (3, '3'), (4, '4')]
     assert any(list(line.get_ydata()) == [0, 0] for line in axes.lines)  # where nothing disagrees
     boxes = [box.get_path().get_extents() for box in axes.patches]  # of each model, block by block
     centers = np.reshape([(box.x0 + box.x1) / 2 for box in boxes], (len(labels), 4))
     np.testing.assert_allclose(centers.mean(0), [1, 2, 3, 4])
+    assert np.abs(centers - [1, 2, 3, 4]).max() < 0.5  # nearer to their own block than to another
     assert (np.diff(centers, axis=0) > np.reshape([box.width for box in boxes], (len(labels), 4))[1:]).all()
     lines = {line.get_label(): line for line in axes.lines}
     for index, (label, cosines) in enumerate(found.items()):

@@ -79,8 +79,8 @@ def test_the_picture_has_a_line_for_each_pool_and_rings_at_the_heads():
     assert list(lines['MAE, mean of patches'].get_xdata()) == [1, 2, 3]
     rings = [line for line in knn.lines if line.get_marker() == 'o']
     assert [list(ring.get_xdata()) for ring in rings] == [[2, 3], [3]]
-    assert [axes.get_ylabel() for axes in figure.axes] == [
-        'kNN top-1 accuracy, %', 'linear top-1 accuracy, %', 'RankMe']
+    assert [(axes.get_xlabel(), axes.get_ylabel()) for axes in figure.axes] == [
+        ('block', 'kNN top-1 accuracy, %'), ('block', 'linear top-1 accuracy, %'), ('block', 'RankMe')]
     assert list({line.get_label(): line for line in linear.lines}['graft, class token'].get_ydata()) == [11, 21, 31]
     rings = [line.get_xydata().tolist() for line in linear.lines if line.get_marker() == 'o']
     assert rings == [[[2, 41], [3, 31]], [[3, 31]]]

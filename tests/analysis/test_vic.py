@@ -76,6 +76,7 @@ def test_there_is_a_panel_per_term():
     figure = draw_vic(terms)
     assert [axes.get_title() for axes in figure.axes] == ['variance', 'covariance', 'invariance', 'norm']
     for axes in figure.axes:
+        assert axes.get_xlabel() == 'block'
         for line, label in zip(axes.lines, 'ab', strict=True):
             assert line.get_label() == label
             assert list(line.get_xdata()) == [1, 2]
