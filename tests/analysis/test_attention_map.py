@@ -48,11 +48,23 @@ def test_weights_reproduce_the_attention_that_was_noted():
         torch.testing.assert_close(noted @ v, expected)
 
 
+def test_what_is_not_said_of_an_attention_is_what_pytorch_takes():
+    q, k, v, bias = (torch.randn(2, 3, 5, size, requires_grad=True) for size in (4, 4, 4, 5))
+    for given in ({}, {'attn_mask': bias}):
+        found = attention_weights(lambda x, given=given: F.scaled_dot_product_attention(x, k, v, **given), q)
+        torch.testing.assert_close(found @ v, F.scaled_dot_product_attention(q, k, v, **given))
+        assert not found.requires_grad
+
+
 def test_an_encoder_without_fused_attention_or_such_a_block_is_refused(tiny_arch, images):
     with pytest.raises(ValueError, match='0 times'):
         attention_weights(torch.nn.Identity(), images)
-    with pytest.raises(ValueError, match='block 4'):
-        attention_weights(next(encoders(tiny_arch)), images, 4)
+    for block in (4, -5):
+        with pytest.raises(ValueError, match=f'4 times, so there is no block {block}'):
+            attention_weights(next(encoders(tiny_arch)), images, block)
+    encoder = next(encoders(tiny_arch))
+    assert attention_weights(encoder, images, -4).equal(attention_weights(encoder, images, 0))
+    assert attention_weights(encoder, images).equal(attention_weights(encoder, images, 3))
 
 
 def test_maps_are_shares_of_the_patches():

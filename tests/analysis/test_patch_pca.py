@@ -25,6 +25,14 @@ def test_neither_shift_nor_rotation_of_the_features_changes_more_than_a_sign():
     assert min(abs(first - second).max(), abs(first - (1 - second)).max()) < 0.02
 
 
+def test_a_color_runs_from_the_second_to_the_98th_percentile_and_grows_with_the_largest_weight():
+    tokens = np.zeros((1, 101, 3))
+    tokens[0, :, 0], tokens[0, :, 2] = np.arange(101), -3 * np.arange(101)
+    colors = principal_colors(tokens)[0, :, 0]
+    np.testing.assert_allclose(colors, 1 - ((np.arange(101) - 2) / 96).clip(0, 1), atol=1e-12)
+    np.testing.assert_allclose(principal_colors(-tokens)[0, :, 0], 1 - colors, atol=1e-12)
+
+
 def test_constant_and_narrow_tokens_have_colors_too():
     assert np.isfinite(principal_colors(np.ones((1, 4, 6)))).all()
     assert principal_colors(np.random.default_rng(0).normal(size=(1, 9, 2))).shape == (1, 9, 3)

@@ -22,6 +22,7 @@ def test_a_query_that_does_not_exist_or_too_many_neighbors_are_refused(image, pa
 
 def test_a_patch_covers_its_square_of_pixels():
     assert patch_box(5, (2, 4), (32, 64)) == (slice(16, 32), slice(16, 32))
+    assert patch_box(6, (2, 4), (32, 40)) == (slice(16, 32), slice(20, 30))
 
 
 def test_the_query_is_framed_and_its_neighbors_stand_beside_it():
@@ -32,5 +33,6 @@ def test_the_query_is_framed_and_its_neighbors_stand_beside_it():
     assert (frame.min(0).tolist(), frame.max(0).tolist()) == ([8, 8], [16, 16])
     shown = [images[0], images[0, 8:16, 8:16], *(
         images[image][patch_box(patch, (4, 4), (32, 32))] for image, patch in zip(found.images, found.patches))]
+    assert [axis.get_title() for axis in axes] == ['image', 'query', *(f'{value:.2f}' for value in found.similarities)]
     for axis, expected in zip(axes, shown, strict=True):
         np.testing.assert_array_equal(axis.images[0].get_array(), expected)

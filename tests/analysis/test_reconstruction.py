@@ -10,10 +10,12 @@ from PIL import Image
 from mm_graft.analysis.reconstruction import (
     patchify,
     read_images,
+    read_readable,
     reconstruct,
     strokes,
     to_picture,
     tokens_to_histograms,
+    visible,
     visible_channels,
 )
 from mm_graft.checkpoints.model_weights import load_model
@@ -201,3 +203,53 @@ def test_images_of_many_channels_are_read_at_their_depth(tmp_path):
     assert read_images([tmp_path / 'a.npy'], (16, 24), 5, dict(value_range=(0, 771))).max() == 255
     with pytest.raises(ValueError, match='has 5 channels, and the model takes 4'):
         read_images([tmp_path / 'a.npy'], (16, 24), channels=4)
+
+
+@pytest.mark.parametrize('norm_pix', [True, False])
+def test_a_mae_that_predicts_its_targets_is_drawn_as_the_image(tmp_path, norm_pix):
+    images, model = pictures(32, 32), loaded(mae_cfg(norm_pix), tmp_path)
+    inputs = (torch.from_numpy(images).float() - 120).permute(0, 3, 1, 2) / 60
+    model.neck.forward = lambda latent, ids_restore: model.head.construct_target(inputs)
+    for shown, image in zip(reconstruct(model, images), images):
+        np.testing.assert_allclose(shown.scales[0].prediction, image / 255, atol=1e-4)
+        np.testing.assert_allclose(shown.image, image / 255, atol=1e-6)
+
+
+def test_files_that_are_no_pictures_are_left_out_with_the_reason(tmp_path):
+    for name, value in (('a', 10), ('c', 30)):
+        Image.new('RGB', (8, 8), (value, 0, 0)).save(tmp_path / f'{name}.png')
+    (tmp_path / 'b.png').write_bytes(b'nothing')
+    pixels, rows, problems = read_readable([tmp_path / f'{name}.png' for name in 'abc'], (4, 6))
+    assert (pixels.shape, pixels[:, 0, 0, 0].tolist(), rows) == ((2, 4, 6, 3), [10, 30], [0, 2])
+    assert list(problems) == [1]
+    assert 'b.png is not a readable picture' in problems[1]
+    assert read_readable([tmp_path / 'b.png'], (4, 6), 5)[0].shape == (0, 4, 6, 5)
+
+
+def test_pictures_of_more_than_eight_bits_are_brightened_to_their_range():
+    stored = pictures(8, 8)
+    np.testing.assert_array_equal(visible(stored), stored)
+    levels = np.linspace(0, 10, 1001, dtype=np.float32).reshape(1, 7, 143, 1)
+    shown = visible(levels)
+    assert (shown.dtype, shown.shape) == (np.uint8, (1, 7, 143, 3))
+    assert shown[0, -1, -1, 0] == 255  # the brightest half percent is white
+    assert shown.flatten()[3 * 500] == int(255 * 5 / 9.95)
+    assert (visible(np.zeros((1, 4, 4, 1), np.float32)) == 0).all()
+
+
+def test_a_cut_is_in_the_middle_and_no_value_leaves_the_scale(tmp_path):
+    array = np.zeros((20, 40, 5), np.float32)
+    array[:, 20:] = 1
+    np.save(tmp_path / 'a.npy', array)
+    found = read_images([tmp_path / 'a.npy'], (10, 10), 5)[0]  # half of the width, about the edge; cubic overshoots
+    assert (found.min(), found.max()) == (0, 255)
+    np.testing.assert_allclose(found[..., :5, 0], 255 - found[:, ::-1, 0][:, :5], atol=1e-3)
+
+
+def test_strokes_are_as_long_as_the_narrow_side_and_turn_against_the_clock():
+    ends, _ = strokes(np.ones((2, 4, 2)), 80, 20)  # cells of 20 × 10; bins about 45° and 135°
+    lengths = np.linalg.norm(ends[:, 1] - ends[:, 0], axis=1)
+    np.testing.assert_allclose(lengths, 9.2)
+    right, down = (ends[:, 1] - ends[:, 0]).T
+    np.testing.assert_allclose(right[::2], -down[::2])  # up to the right
+    np.testing.assert_allclose(right[1::2], down[1::2])

@@ -46,3 +46,18 @@ def test_stages_are_drawn_where_they_were_logged():
     assert list(loss.lines[0].get_ydata()) == [1.0, 0.5]
     assert [list(line.get_ydata()) for line in rates.lines] == [[0.01, 0.02], [0.1, 0.2]]
     assert [text.get_text() for text in rates.get_legend().get_texts()] == ['stage1', 'stage2']
+
+
+def test_each_run_has_a_column_or_line_of_its_own():
+    runs = {name: [{'step': step, 'loss': start - step, 'lr': start * step} for step in (1, 2)]
+            for name, start in (('mae', 10), ('graft', 20))}
+    axes = draw_curves(runs).axes
+    assert [panel.get_title() for panel in axes[:2]] == ['mae', 'graft']
+    assert [panel.lines[0].get_xydata().tolist() for panel in axes] == [
+        [[1, 9], [2, 8]], [[1, 19], [2, 18]], [[1, 10], [2, 20]], [[1, 20], [2, 40]]]
+    assert [panel.get_ylabel() for panel in axes] == ['loss', '', 'learning rate', '']
+    assert [panel.get_xlabel() for panel in axes[2:]] == ['iteration'] * 2
+    panel, = draw_measures(runs, {'lr': 'rate'}).axes
+    assert {line.get_label(): line.get_ydata().tolist() for line in panel.lines} == {'mae': [10, 20], 'graft': [20, 40]}
+    assert (panel.get_xlabel(), [text.get_text() for text in panel.get_legend().get_texts()]) == (
+        'epoch', ['mae', 'graft'])

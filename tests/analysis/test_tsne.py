@@ -53,6 +53,12 @@ def test_umap_is_taken_where_it_is_installed_and_tsne_elsewhere(monkeypatch):
 
 
 def test_each_model_is_a_panel_and_each_class_a_color():
-    figure = draw_points({'a': np.zeros((4, 2)), 'b': np.ones((4, 2))}, np.array([0, 2, 2, 0]), ['cat', 'dog', 'owl'])
+    places = np.arange(8.0).reshape(4, 2)
+    figure = draw_points({'a': places, 'b': 9 + places}, np.array([0, 2, 2, 0]), ['cat', 'dog', 'owl'])
     assert [axes.get_title() for axes in figure.axes] == ['a', 'b']
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ['cat', 'owl']
+    for axes, shift in zip(figure.axes, (0, 9)):
+        cat, owl = axes.collections
+        assert (cat.get_label(), cat.get_offsets().tolist()) == ('cat', (places[[0, 3]] + shift).tolist())
+        assert (owl.get_label(), owl.get_offsets().tolist()) == ('owl', (places[[1, 2]] + shift).tolist())
+        assert cat.get_facecolor().tolist() != owl.get_facecolor().tolist()
