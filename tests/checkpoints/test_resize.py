@@ -90,6 +90,8 @@ def test_the_grid_of_a_backbone():
     assert grid_of(owner) is None
     owner.patch_embed.patches_resolution = [4, 6]
     assert grid_of(owner) == (4, 6)
+    owner.grid_size = (3, 3)  # what an encoder says of itself comes before what a part says
+    assert grid_of(owner) == (3, 3)
 
 
 def test_tables_of_windows_say_their_own_grid():

@@ -8,6 +8,8 @@ import pytest
 from mmengine.registry import DATASETS
 from mmengine.runner import Runner
 
+from mm_graft.datasets.tag_index import TagIndex
+from mm_graft.files import open_regular
 from tests.said import said_by
 
 ROWS = [('a.png', '#dog #love'), ('sub/b.png', '#retriever and #sea'), ('c.png', 'no tag'), ('d.png', '#sea #dog')]
@@ -99,6 +101,31 @@ def test_other_settings_have_an_index_of_their_own(root, monkeypatch, change):
         build(root, **change)
 
 
+def test_another_process_takes_the_index_that_the_main_one_has_made(root, monkeypatch):
+    calls, load = [], TagIndex.load
+    monkeypatch.setattr(TagIndex, 'load', lambda *args: calls.append(1) or load(*args))
+    main = build(root)
+    assert len(calls) == 1
+    monkeypatch.setattr('mm_graft.datasets.tagged_images.is_main_process', lambda: False)
+    monkeypatch.setattr('mm_graft.datasets.tagged_images.build_index', None)
+    data = build(root)
+    assert [data.get_cat_ids(index) for index in range(3)] == [main.get_cat_ids(index) for index in range(3)]
+    assert len(calls) == 2
+
+
+def test_a_process_opens_the_file_once(root, monkeypatch):
+    opened = []
+    monkeypatch.setattr('mm_graft.datasets.tagged_images.open_regular',
+                        lambda path: opened.append(path) or open_regular(path))
+    data = build(root)
+    paths = [data.get_data_info(index)['img_path'] for index in (0, 2, 1)]
+    assert [os.path.basename(path) for path in paths] == ['a.png', 'd.png', 'b.png']
+    assert len(opened) == 1
+    monkeypatch.setattr(os, 'getpid', lambda: -1)  # a worker that was forked must not share the place in the file
+    data.get_data_info(0)
+    assert len(opened) == 2
+
+
 def test_an_index_that_is_damaged_is_made_anew_with_one_line(root, monkeypatch):
     build(root)
     said = said_by('mm_graft.datasets.tagged_images', monkeypatch)
@@ -127,6 +154,8 @@ def test_rows_that_cannot_be_used_are_named_in_the_log(root, monkeypatch):
     assert len(build(root)) == 3
     assert "'broken': 1" in said[0]
     assert 'first broken rows: line 5: the image 5 is no path' in said[0]
+    assert "most frequent tags that mean no label: [['love', 1]]" in said[0]
+    assert 'first_broken' not in said[0]  # once is enough
 
 
 def test_the_index_can_lie_elsewhere(root, tmp_path_factory):

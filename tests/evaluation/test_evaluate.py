@@ -137,3 +137,36 @@ def test_protocols_of_all_processes_come_before_those_of_one(run, monkeypatch):
     report = evaluate(cfg, checkpoint, replace(settings, protocols=asked))
     assert done == ['probe-depth', 'knn', 'fewshot-1']
     assert list(report['protocols']) == asked
+
+
+@pytest.mark.parametrize('change', [
+    'nothing', 'protocol', 'settings', 'blocks', 'weights', 'version', 'list', 'embeddings', 'features'])
+def test_a_score_is_kept_until_something_changes_that_it_depends_on(run, tmp_path, monkeypatch, change):
+    calls = []
+    for name in ('knn', 'shots'):
+        monkeypatch.setitem(evaluation.FROZEN_PROTOCOLS, name, lambda data, settings: calls.append(1) or {'top1': 1.0})
+    for name in ('list.txt', 'embeddings.npz'):
+        (tmp_path / name).write_text('a')
+    cfg, checkpoint, settings = run
+    protocol = replace(settings.protocol, fewshot_list=str(tmp_path / 'list.txt'),
+                       class_embeddings=str(tmp_path / 'embeddings.npz'))
+    found = evaluation.prepare(cfg, checkpoint, replace(settings, protocol=protocol))
+    first = evaluation.protocol_result('knn', found)
+    assert first['seconds'] >= 0
+    if change == 'settings':
+        found = replace(found, settings=replace(found.settings, protocol=replace(protocol, temperature=0.5)))
+    elif change == 'blocks':
+        found = replace(found, settings=replace(found.settings, blocks=(1, )))
+    elif change == 'weights':
+        features = found.features
+        found = replace(found, sha256='other')
+        found.features = features  # of the same features
+    elif change == 'version':
+        monkeypatch.setattr(evaluation, '__version__', 'other')
+    elif change in ('list', 'embeddings'):
+        (tmp_path / {'list': 'list.txt', 'embeddings': 'embeddings.npz'}[change]).write_text('b')
+    elif change == 'features':
+        found = replace(found, sets=found.sets[::-1])
+    again = evaluation.protocol_result('shots' if change == 'protocol' else 'knn', found)
+    assert len(calls) == 1 + (change != 'nothing')
+    assert (again == first) == (change == 'nothing')
