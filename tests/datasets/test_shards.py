@@ -2,6 +2,7 @@ import io
 import json
 import os
 import pickle
+import shutil
 import tarfile
 
 import numpy as np
@@ -157,6 +158,12 @@ def test_a_store_is_asked_once_and_shards_of_one_name_do_not_meet(shard, tmp_pat
     assert cache_name('s3://a/0.tar') != cache_name('s3://b/0.tar')
     assert cache_name('s3://a/0.tar').endswith('_0.tar')
     assert len(cache_name('pipe:' + 300 * 'x')) < 255  # what file systems take
+
+
+def test_shards_of_one_name_in_two_buckets_do_not_meet(shard, tmp_path, monkeypatch):
+    monkeypatch.setattr('webdataset.cache.download', lambda url, path, **kwargs: shutil.copy(shard, path))
+    shards = Shards(['s3://a/0.tar', 's3://b/0.tar'], tmp_path / 'kept')
+    assert shards.path(0) != shards.path(1)
 
 
 @pytest.mark.parametrize(('cache_bytes', 'kept'), [(None, 2), (1, 1), (2**30, 2)])

@@ -171,7 +171,10 @@ def test_a_call_without_settings_does_what_the_command_does_without_options():
     assert asdict(EvaluationSettings()) == found
 
 
-def test_only_what_learns_needs_training_images():
+def test_only_what_learns_needs_training_images(run, tmp_path):
+    cfg, checkpoint, settings = run
+    test, = prepare(cfg, checkpoint, replace(settings, protocols=('zero-shot', ))).sets
+    assert test[0]['data_samples'].img_path == f'{tmp_path}/test/dark/0.png'
     assert not EvaluationSettings(protocols=('zero-shot', )).learns
     assert EvaluationSettings(protocols=('zero-shot', 'knn')).learns
 
@@ -195,9 +198,12 @@ def test_processes_keep_together_what_one_keeps_alone(run, tmp_path, monkeypatch
     evaluation, settings, gathered = prepare(*run), replace(run[2], batch_size=2), {}
     train, alone, together = evaluation.sets[0], tmp_path / 'alone', tmp_path / 'a/b/together'
     extract_features(alone, evaluation.encoder, train, settings)
-    for rank in (1, 0):
+    for rank, kept in ((1, [False, False]), (0, [False, True])):
+        waits = []
         as_process(monkeypatch, rank, gathered)
+        monkeypatch.setattr(frozen, 'barrier', lambda waits=waits: waits.append(together.is_dir()))
         extract_features(together, evaluation.encoder, train, settings)
+        assert waits == kept  # for the shares, and for what the main process makes of them
     one, other = load_features(alone, 12), load_features(together, 12)
     assert [image.index for image in other.bad] == sorted(broken)
     assert one.bad == other.bad
