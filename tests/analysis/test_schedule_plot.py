@@ -3,7 +3,8 @@
 import pytest
 from mmengine.config import Config
 
-from mm_graft.analysis.schedule_plot import draw, run_length, simulate
+from mm_graft.analysis import schedule_plot
+from mm_graft.analysis.schedule_plot import RunLength, SimulatedRun, draw, run_length, simulate
 
 ARCH = {'embed_dims': 16, 'num_layers': 4, 'num_heads': 2, 'feedforward_channels': 32}
 
@@ -81,3 +82,23 @@ def test_what_follows_the_global_cosine_is_dashed():
 def test_a_config_without_a_run_is_an_error():
     with pytest.raises(ValueError, match='max_epochs'):
         run_length(Config(dict(model=dict())), 50)
+
+
+def test_lines_are_the_rates_over_time_the_shallow_ones_first():
+    rates = {'depth 10': [1.0, 1.0, 0.5], 'depth 2': [1.0, 0.5, 0.0], 'depth 9': [1.0, 0.9, 0.8]}
+    axes = draw(SimulatedRun(RunLength(12, 4), [0, 1, 2], rates, {2: 1.5}), 'by hand').axes[0]
+    lines = [(line.get_label(), line.get_xydata().tolist()) for line in axes.lines if line.get_marker() != 'o']
+    assert lines == [('depth 2, frozen at 1.5', [[0, 1], [1, 0.5], [2, 0]]),
+                     ('depth 9', [[0, 1], [1, 0.9], [2, 0.8]]), ('depth 10', [[0, 1], [1, 1], [2, 0.5]])]
+    dot, = (line for line in axes.lines if line.get_marker() == 'o')
+    assert dot.get_xydata().tolist() == [[1.5, 0]]
+    assert (axes.get_xlim(), axes.get_ylim()[0], axes.get_ylabel()) == ((0, 3), 0, 'learning rate')
+
+
+def test_of_a_long_run_about_so_many_points_are_read_and_the_last_one(monkeypatch):
+    monkeypatch.setattr(schedule_plot, 'POINTS', 4)
+    run = simulate(STAGES, iters_per_epoch=2)
+    assert run.times == [0, 2.5, 5, 7.5, 9.5]
+    monkeypatch.undo()
+    whole = simulate(STAGES, iters_per_epoch=2)
+    assert run.rates['stage 4'] == [whole.rates['stage 4'][int(2 * time)] for time in run.times]
