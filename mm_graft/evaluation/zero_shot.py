@@ -24,7 +24,8 @@ from mm_graft.evaluation.protocols import percent
 PROJECTION = re.compile(r'(?:^|\.)(?:vision_projection|visual\.proj)$|^proj$')
 # Hugging Face, and OpenCLIP around a model of timm: linear layers, (E, D)
 LINEAR = re.compile(r'(?:^|\.)(?:visual_projection|visual\.head\.proj)\.weight$')
-OTHER_HEAD = re.compile(r'(?:^|\.)visual\.(?:head\.(?!proj\.weight$)|attn_pool\.)|attention_pool')
+# OpenCLIP's heads around models of timm, and pooling by attention: of CoCa, and of SigLIP in timm and Hugging Face
+OTHER_HEAD = re.compile(r'(?:^|\.)(?:visual\.head\.(?!proj\.weight$)|attn_pool\.|head\.probe$)|attention_pool')
 
 
 class ZeroShotHead(NamedTuple):

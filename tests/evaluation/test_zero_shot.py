@@ -38,11 +38,12 @@ def test_a_head_that_is_more_than_a_projection_is_refused_and_none_is_none(tmp_p
     torch.save({'cls_token': torch.ones(1)}, tmp_path / 'mae.pt')
     assert projection_of(tmp_path / 'mae.pt') is None
     for name in ('visual.head.mlp.fc1.weight', 'visual.attn_pool.query', 'vision_model.head.attention_pool.q',
-                 'visual.head.proj.bias'):
+                 'visual.head.proj.bias', 'vision_model.head.probe', 'visual.trunk.attn_pool.latent',
+                 'attn_pool.latent'):
         for prefix in ('', 'module.', 'model.'):
             torch.save({prefix + name: torch.ones(2, 2), f'{prefix}visual.proj': torch.ones(2, 2)},
                        tmp_path / 'other.pt')
-            with pytest.raises(ValueError, match=rf'more than a projection of the class token \({prefix}v'):
+            with pytest.raises(ValueError, match=rf'more than a projection of the class token \({prefix}{name}\)'):
                 projection_of(tmp_path / 'other.pt')
     torch.save({'a.visual.proj': torch.ones(2, 2), 'b.visual.proj': torch.ones(2, 2)}, tmp_path / 'two.pt')
     with pytest.raises(ValueError, match='several projections'):
