@@ -153,7 +153,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary, lock = _reserve(path)
     try:
-        with _naming(path, temporary):
+        with writing_to(path, temporary):
             yield temporary
             with temporary.open('rb') as file:  # the writer may have put another file in its place
                 os.fsync(file.fileno())
@@ -166,16 +166,22 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         os.close(lock)
 
 
+class WriteError(OSError):
+    """A place that takes no more: a full disk, a quota, a limit."""
+
+
 @contextmanager
-def _naming(path: Path, part: Path) -> Iterator[None]:
-    """Name what could not be written in errors of the disk, which name at most ``part``."""
+def writing_to(path: str | Path, part: str | Path | None = None) -> Iterator[None]:
+    """Say what could not be written where a disk is full: ``path``, of which ``part`` is the temporary name."""
     try:
         yield
     except OSError as error:
-        if error.errno not in FULL and not str(error.filename or '').startswith(str(part)):
+        of_part = part is not None and str(error.filename or '').startswith(str(part))
+        if error.errno not in FULL and not of_part:
             raise
-        raise OSError(f'{path} cannot be written: {error.strerror}; make room there, or name another folder'
-                      ) from error
+        name = path if of_part or not error.filename else error.filename
+        raise WriteError(f'{name} cannot be written: {error.strerror}; make room there, or name another folder'
+                         ) from error
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -195,7 +201,7 @@ def atomic_folder(folder: str | Path) -> Iterator[Path]:
     with TemporaryDirectory(dir=folder.parent, prefix=f'.{folder.name}.') as parent:
         part = Path(parent) / folder.name
         part.mkdir()
-        with _naming(folder, part):
+        with writing_to(folder, part):
             yield part
         shutil.rmtree(folder, ignore_errors=True)
         try:

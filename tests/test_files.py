@@ -1,3 +1,4 @@
+import errno
 import fcntl
 import json
 import os
@@ -13,6 +14,7 @@ import pytest
 
 from mm_graft.files import (
     MAX_DEPTH,
+    WriteError,
     atomic_folder,
     atomic_write,
     open_regular,
@@ -24,6 +26,7 @@ from mm_graft.files import (
     remove_abandoned,
     write_arrays,
     write_text,
+    writing_to,
 )
 
 
@@ -144,6 +147,15 @@ def test_an_error_of_a_full_disk_names_what_could_not_be_written(tmp_path, writi
     assert os.listdir(tmp_path) == []
     with pytest.raises(FileNotFoundError, match="No such file or directory: 'input'"), writing(target):
         os.stat('input')
+
+
+def test_a_full_disk_is_named_by_the_file_in_the_error_if_there_is_one():
+    with pytest.raises(WriteError, match=r'^other cannot be written'), writing_to('folder'):
+        raise OSError(errno.ENOSPC, 'No space left on device', 'other')
+    with pytest.raises(WriteError, match=r'^folder cannot be written: Disk quota'), writing_to('folder'):
+        raise OSError(errno.EDQUOT, 'Disk quota exceeded')
+    with pytest.raises(PermissionError), writing_to('folder'):
+        raise PermissionError(errno.EACCES, 'Permission denied')
 
 
 def test_a_text_is_written_whole_into_a_new_folder(tmp_path):

@@ -15,9 +15,9 @@ from mmengine.utils.dl_utils import collect_env
 from torch import distributed
 
 from mm_graft.commands.launchers import slurm_to_torch
-from mm_graft.commands.messages import clean_errors
+from mm_graft.commands.messages import INPUT_ERRORS, ReportedError, clean_errors
 from mm_graft.commands.run_defaults import settle_loaders
-from mm_graft.files import write_text
+from mm_graft.files import WriteError, write_text
 from mm_graft.host.config_text import lay_out_once
 from mm_graft.host.idle_remarks import asks_something
 from mm_graft.host.safe_opening import safe_opening
@@ -31,6 +31,17 @@ class StartedHook(Hook):
     def after_train_iter(self, runner: Runner, **kwargs: object) -> None:
         """Record it."""
         self.started = True
+
+
+@contextmanager
+def reported(started: StartedHook) -> Iterator[None]:
+    """Let the errors of a run that has started keep their traceback, but for those of a full disk."""
+    try:
+        yield
+    except INPUT_ERRORS as error:
+        if started.started and not isinstance(error, WriteError):
+            raise ReportedError from error
+        raise
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mm_graft.commands.arguments import add_launcher, add_overrides, target
 from mm_graft.commands.configs import add_checkpoint, check_test_data, config_for, run_name
 from mm_graft.commands.meeting import meet, telling_others
-from mm_graft.files import check_target_folder
+from mm_graft.files import check_target_folder, writing_to
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace, cfg: Config) -> None:
     with telling_others(args.launcher):
         read_checkpoint(args.checkpoint)  # a clear error before anything is built
     meet(args.launcher)
-    with explained(cfg):
+    with writing_to(cfg.work_dir), explained(cfg):
         with bounded_by(args.checkpoint, cfg.model):
             runner = build_runner(cfg)
         if args.out:

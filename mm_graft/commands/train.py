@@ -11,9 +11,8 @@ from mm_graft.commands.arguments import add_launcher, add_overrides
 from mm_graft.commands.batches import scale_by_effective_batch, share_batch
 from mm_graft.commands.configs import check_paths, load_config, set_init
 from mm_graft.commands.meeting import meet, telling_others
-from mm_graft.commands.messages import INPUT_ERRORS, ReportedError
 from mm_graft.commands.trackers import add_trackers, set_trackers
-from mm_graft.files import check_target_folder
+from mm_graft.files import check_target_folder, writing_to
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -59,7 +58,7 @@ def run(args: argparse.Namespace, inputs: tuple[Config, list[str]]) -> None:
     from mm_graft.commands.run_checks import BatchSizeHook, check_data
     from mm_graft.commands.run_defaults import settle_log
     from mm_graft.commands.run_guards import guard_config, guard_run, take_folder
-    from mm_graft.commands.running import StartedHook, build_runner, join_processes
+    from mm_graft.commands.running import StartedHook, build_runner, join_processes, reported
     from mm_graft.engine.hooks.sharding_check_hook import ShardingCheckHook
     from mm_graft.engine.reliability.strict_load_hook import StrictLoadHook, initialize_strictly
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
@@ -72,7 +71,7 @@ def run(args: argparse.Namespace, inputs: tuple[Config, list[str]]) -> None:
     check_agreement(cfg)
     take_folder(cfg)
     started = StartedHook()
-    with explained(cfg):
+    with writing_to(cfg.work_dir), explained(cfg):
         runner = build_runner(cfg)
         guard_run(runner)
         initialize_strictly(runner)
@@ -85,12 +84,8 @@ def run(args: argparse.Namespace, inputs: tuple[Config, list[str]]) -> None:
         if chosen := settle_log(runner):
             runner.logger.info(chosen)
         check_options(cfg)
-        try:
+        with reported(started), writing_to(cfg.work_dir):
             runner.train()
-        except INPUT_ERRORS as error:
-            if started.started:
-                raise ReportedError from error
-            raise
 
 
 def merge_args(cfg: Config, args: argparse.Namespace) -> Config:

@@ -3,7 +3,9 @@ import torch
 from mmengine.config import Config
 from yapf.yapflib import yapf_api
 
-from mm_graft.commands.running import StartedHook, build_runner, guarded
+from mm_graft.commands.messages import ReportedError
+from mm_graft.commands.running import StartedHook, build_runner, guarded, reported
+from mm_graft.files import WriteError
 from mm_graft.host.safe_opening import load
 from tests.tiny import mae, settings
 
@@ -39,3 +41,13 @@ def test_a_runner_is_built_without_a_word_of_the_host_and_speaks_afterwards(tmp_
     assert [line.split(' - ')[-1] for line in lines if 'INFO' in line or 'heard' in line] == [
         f'config and environment: {runner.log_dir}', 'heard']
     assert len(laid_out) == 1  # by the host, for its log and for its message hub
+
+
+@pytest.mark.parametrize(('error', 'later'), [(ValueError, ReportedError), (WriteError, WriteError)])
+def test_errors_after_the_first_iteration_are_of_the_run_but_for_a_full_disk(error, later):
+    started = StartedHook()
+    with pytest.raises(error), reported(started):
+        raise error
+    started.started = True
+    with pytest.raises(later), reported(started):
+        raise error

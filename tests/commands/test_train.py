@@ -122,6 +122,18 @@ def test_the_flags_reach_the_config(config):
     assert (cfg.work_dir, cfg.resume, cfg.load_from) == ('work_dirs/config', True, None)
 
 
+@pytest.mark.parametrize('name', ['mmengine.config.Config.dump', 'mmengine.hooks.LoggerHook.after_train_iter'])
+def test_a_disk_that_is_full_is_one_line_before_and_after_the_first_iteration(
+        refused, config, tmp_path, monkeypatch, name):
+    def full(*args, **kwargs):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(name, full)
+    line = refused('train', config, '--work-dir', tmp_path / 'run')
+    assert line == f'error: {tmp_path}/run cannot be written: No space left on device; make room there, or name ' \
+                   'another folder'
+
+
 def test_amp_takes_the_place_of_a_scaler_and_of_its_options(config):
     with config.open('a') as file:
         file.write('optim_wrapper.update(type="AmpOptimWrapper", loss_scale="dynamic", dtype="float16")\n')

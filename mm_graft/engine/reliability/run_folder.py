@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from mm_graft.checkpoints.intact import RUN, training_meta
 from mm_graft.checkpoints.reading import CheckpointError
-from mm_graft.files import read_small_json, read_small_text, write_text
+from mm_graft.files import read_small_json, read_small_text, write_text, writing_to
 from mm_graft.spelling import some_of
 
 RECORD, LOCK, LAST = 'run.json', '.run.lock', 'last_checkpoint'
@@ -55,8 +55,9 @@ def hold_folder(folder: str | Path) -> None:
                          'another --work-dir, or end that one first') from error
     except OSError:
         return
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, f'process {os.getpid()} on {socket.gethostname()}'.encode())
+    with writing_to(lock):
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f'process {os.getpid()} on {socket.gethostname()}'.encode())
     _held[folder] = os.getpid(), descriptor
 
 

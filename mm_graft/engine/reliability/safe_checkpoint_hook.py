@@ -14,7 +14,7 @@ from mm_graft.checkpoints.reading import CheckpointError, integrity
 from mm_graft.engine.reliability.gradient_carry import GRADIENTS, gather_gradients, restore_gradients, saved_gradients
 from mm_graft.engine.reliability.resumed_settings import adopt, record_names
 from mm_graft.engine.reliability.run_folder import LAST, Record, asked_run, hold_folder, new_run, write_record
-from mm_graft.files import remove_abandoned, write_text
+from mm_graft.files import WriteError, remove_abandoned, write_text
 from mm_graft.host.run_requests import asked_to_resume, file_to_load, resume_from
 from mm_graft.host.safe_opening import safe_opening
 from mm_graft.host.train_loops import will_train
@@ -200,5 +200,5 @@ def clear_write_errors(folder: str | Path) -> Iterator[None]:
         yield
     except OSError as error:
         last, _ = newest_intact(folder)
-        raise OSError(f'no checkpoint could be written to {folder} ({error.__cause__ or error}); the newest intact one '
-                      f'is {last}: make room or choose another folder, and start again with --resume') from error
+        raise WriteError(f'no checkpoint could be written to {folder} ({error.__cause__ or error}); the newest intact '
+                         f'one is {last}: make room or choose another folder, and start again with --resume') from error
