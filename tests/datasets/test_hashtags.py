@@ -26,13 +26,15 @@ def test_lemmas_of_a_synset_are_one_label_and_a_homonym_means_every_synset(tmp_p
     assert labels.names == ('n1', 'n2', 'n3')
     assert labels.labels_of(['derrick']) == ([0], [])
     assert labels.labels_of(['goldenretriever', 'crane']) == ([0, 1, 2], [])
+    (tmp_path / 'synsets.txt').write_text('n1 crane, !!, \n')
+    assert read_synsets(tmp_path / 'synsets.txt').labels_of(['!!', '']) == ([], ['!!', ''])  # no lemma, but signs
 
 
 @pytest.mark.parametrize(('text', 'read', 'message'), [
     ('dog\nDog\n', read_vocabulary, "duplicate tag 'dog'"),
     ('', read_vocabulary, 'no label'),
     ('!!\n', read_vocabulary, 'no tag'),
-    ('n1 dog\nn1 cat\n', read_synsets, "duplicate label 'n1'"),
+    ('n0 bird\nn1 dog\nn1 cat\n', read_synsets, "duplicate label 'n1'"),
     ('n1\n', read_synsets, 'no tag that means it'),
 ])
 def test_a_file_that_means_nothing_clear_is_refused(tmp_path, text, read, message):

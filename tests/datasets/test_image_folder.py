@@ -1,4 +1,5 @@
 import pytest
+from mmengine.fileio import HTTPBackend
 from mmengine.registry import DATASETS, init_default_scope
 
 from tests.said import said_by
@@ -68,6 +69,15 @@ def test_lists_are_read_as_the_host_reads_them_but_for_a_byte_order_mark(tmp_pat
     assert said == []
     with pytest.raises(ValueError, match='numbers the classes'):
         build(tmp_path, ann_file='list.txt').number_by(['a', 'b'])
+
+
+def test_folders_on_other_storage_than_disks_are_read_as_the_host_does(tmp_path, said, monkeypatch):
+    put(tmp_path, 'a/1.png', 'b/1.png', '.hidden/1.png')
+    monkeypatch.setattr('mm_graft.datasets.image_folder.get_file_backend', lambda *args, **kwargs: HTTPBackend())
+    theirs = DATASETS.build(dict(type='CustomDataset', data_root=str(tmp_path), pipeline=[]))
+    assert rows(build(tmp_path)) == rows(theirs)
+    assert '.hidden' in build(tmp_path).metainfo['classes']
+    assert said == []
 
 
 @pytest.mark.parametrize(('names', 'options', 'hint'), [
