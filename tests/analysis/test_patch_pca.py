@@ -28,9 +28,18 @@ def test_neither_shift_nor_rotation_of_the_features_changes_more_than_a_sign():
 def test_a_color_runs_from_the_second_to_the_98th_percentile_and_grows_with_the_largest_weight():
     tokens = np.zeros((1, 101, 3))
     tokens[0, :, 0], tokens[0, :, 2] = np.arange(101), -3 * np.arange(101)
+    tokens[0, :, 1] = 500  # what all have in common says nothing
     colors = principal_colors(tokens)[0, :, 0]
     np.testing.assert_allclose(colors, 1 - ((np.arange(101) - 2) / 96).clip(0, 1), atol=1e-12)
     np.testing.assert_allclose(principal_colors(-tokens)[0, :, 0], 1 - colors, atol=1e-12)
+
+
+def test_the_three_colors_are_the_three_directions_that_differ_most_at_any_scale():
+    tokens = np.random.default_rng(0).normal(size=(2, 200, 5)) * [0.1, 9, 1, 0.1, 3]
+    colors = principal_colors(tokens)
+    for color, axis in enumerate((1, 4, 2)):
+        assert abs(np.corrcoef(colors[..., color].flat, tokens[..., axis].flat)[0, 1]) > 0.9
+    np.testing.assert_allclose(principal_colors(tokens / 1000), colors, atol=1e-9)
 
 
 def test_constant_and_narrow_tokens_have_colors_too():

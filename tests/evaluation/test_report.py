@@ -27,9 +27,10 @@ def test_report_is_read_back_from_its_folder(tmp_path):
 
 
 def test_a_result_is_written_with_its_folder(tmp_path):
-    for result in ({'a': 1}, [{'a': 1}, {'a': 2}]):
+    for result in ({'a': 1}, [{'a': 1}, {'a': 2}], {'a': 'Größe'}):
         write_json(tmp_path / 'new' / 'result.json', result)
         assert json.loads((tmp_path / 'new' / 'result.json').read_text()) == result
+    assert 'Größe' in (tmp_path / 'new' / 'result.json').read_text()  # for people to read
 
 
 def test_what_is_no_report_is_refused(tmp_path):
@@ -94,6 +95,7 @@ def test_numbers_that_do_not_compare_are_marked(tmp_path):
     write_json(tmp_path / 'a' / 'report.json', scored(60.0))
     write_json(tmp_path / 'b' / 'report.json', scored(70.0, images=20, selected_on='test images'))
     text = compare([tmp_path / 'a', tmp_path / 'b'])
+    assert [line.split(':')[0] for line in text.splitlines()[-2:]] == ['note', 'note']  # below the table
     assert 'different test sets' in text
     assert 'b chose its linear head on the test images' in text
 

@@ -112,6 +112,13 @@ def test_an_image_that_no_box_fits_is_cropped_in_the_middle(shape, expected):
     assert crop_box(*shape, (1.0, 1.0), (3 / 4, 4 / 3)) == expected
 
 
+def test_blur_reaches_three_sigma_and_no_further():
+    image = np.zeros((9, 41, 3), np.uint8)
+    image[:, 20] = 255
+    touched = np.flatnonzero(fast_views.blur(image, 2.0)[4, :, 0])
+    assert touched.tolist() == list(range(14, 27))
+
+
 def test_of_an_image_of_one_pixel_the_box_is_all():
     random.seed(0)
     assert {crop_box(1, 1, (0.01, 0.1), (3 / 4, 4 / 3)) for _ in range(20)} == {(0, 0, 1, 1)}
