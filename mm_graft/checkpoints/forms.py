@@ -72,7 +72,15 @@ def fold_class_position(model: StateDict) -> None:
 
 
 def fold_position(model: StateDict) -> None:
-    """The class token with its position, and the positions of the patches alone."""
+    """The class token with its position, and the positions of the patches alone.
+
+    Raises:
+        ValueError: there is no class token, or no table of positions.
+    """
+    for name in (CLASS_TOKEN, POSITIONS):
+        if name not in model:
+            raise ValueError(f'this encoder has no {name.removeprefix(BASE)}, and the layout keeps a class token with '
+                             'its position in it; choose timm or mmpretrain instead')
     model[CLASS_TOKEN] = model[CLASS_TOKEN] + model[POSITIONS][:, :1]
     model[POSITIONS] = model[POSITIONS][:, 1:]
 

@@ -3,6 +3,7 @@ import torch
 from mmengine.registry import MODELS
 
 from mm_graft.checkpoints import CheckpointError, convert_model, detect_layout, load_backbone, read_checkpoint
+from mm_graft.checkpoints.refiner import REFINER
 from tests.tiny import VIT, mae_file
 
 RENAMED = {'cls_token': 'cls_tokens.tokens', 'pos_embed': 'pos_embed.embed'}
@@ -64,6 +65,24 @@ def test_a_table_of_no_square_cannot_be_written_as_a_grid(tmp_path):
     state['pos_embed'] = state['pos_embed'][:, :13]
     with pytest.raises(ValueError, match='12 patches form no square'):
         convert_model(state, 'mae', 'refiner')
+
+
+@pytest.mark.parametrize('layout', ['refiner', 'data2vec2'])
+@pytest.mark.parametrize(('kind', 'options', 'missing'), [
+    ('mm_graft.ConMIMViT', {}, 'pos_embed'),
+    ('VisionTransformer', dict(with_cls_token=False, out_type='avg_featmap'), 'cls_token')])
+def test_an_encoder_without_class_token_or_table_of_positions_has_no_place_there(layout, kind, options, missing):
+    state = MODELS.build(dict(type=kind, **VIT, **options)).state_dict()
+    with pytest.raises(ValueError, match=f'this encoder has no {missing}, .* choose timm or mmpretrain'):
+        convert_model({f'backbone.{name}': tensor for name, tensor in state.items()}, 'mmpretrain', layout)
+
+
+def test_positions_may_lie_in_rows_or_not_be_there_at_all():
+    grid = torch.randn(1, 2, 3, 4)
+    for stored in (grid, grid.flatten(1, 2)):
+        found = REFINER.read({'pos_embed.embed': stored}).backbone['backbone.pos_embed']
+        assert torch.equal(found, torch.cat([torch.zeros(1, 1, 4), grid.flatten(1, 2)], 1))
+    assert REFINER.read({'cls_tokens.tokens': torch.ones(1, 1, 4)}).backbone.keys() == {'backbone.cls_token'}
 
 
 def test_data2vec_needs_the_norms_behind(tmp_path):
