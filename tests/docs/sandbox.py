@@ -219,7 +219,7 @@ class Sandbox:
     def make_room(self, command: str) -> None:
         """Remove the run of an earlier command into whose folder a new training goes: pages show alternatives."""
         folder = re.search(r'--work-dir (\S+)', command)
-        config = re.search(r'train\.(?:py|sh) (?:\S+ )*?(\S+)\.py', command)
+        config = re.search(r'(?:train\.(?:py|sh)|mm_graft train) (?:\S+ )*?(\S+)\.py', command)
         if config and '--resume' not in command:
             shutil.rmtree(self.folder / (folder[1] if folder else f'work_dirs/{Path(config[1]).name}'), True)
 

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from collections import Counter
 from importlib.util import find_spec
 
@@ -75,6 +76,7 @@ def sandbox(tmp_path_factory):
                                      for place, command in enumerate(row.commands, 1) if can_run(command)])
 def test_a_command_runs_on_small_models(command, sandbox):
     """In one process each, by the launcher where weights are sharded; what stands on the pages starts several."""
+    shutil.rmtree(sandbox.folder / 'work_dirs', ignore_errors=True)  # rows run in any order, and none needs another
     small = made_small(command, processes=1)
     words, log = words_of(small.replace('--launcher pytorch', '')), sandbox.folder / 'log.txt'
     if words is None or '_fsdp' in small:

@@ -119,6 +119,7 @@ def test_standardized_features_have_the_mean_and_deviation_of_the_training_image
     ours, others = standardized(train, test)
     torch.testing.assert_close(ours, torch.tensor([[-1.0, -1], [1, 1]]) / 2**0.5, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(others, torch.tensor([[0, 2 / 2**0.5]]), rtol=1e-5, atol=1e-5)
+    assert {part.dtype for part in standardized(train.half(), test.double())} == {torch.float32}
 
 
 def test_neighbors_and_temperature_are_dinos():

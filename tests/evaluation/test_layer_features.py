@@ -18,7 +18,7 @@ IMAGES = torch.randn(3, 3, 32, 32)
 
 
 def build(type_='VisionTransformer', **kwargs):
-    backbone = MODELS.build(dict(type=type_, **VIT, **kwargs))
+    backbone = MODELS.build(dict(type=type_, **{**VIT, **kwargs}))
     for parameter in backbone.parameters():
         nn.init.normal_(parameter, std=0.3)
     backbone.eval()
@@ -101,3 +101,18 @@ def test_an_encoder_whose_blocks_change_width_is_refused():
     swin.eval()
     with pytest.raises(ValueError, match='plain ViTs'):
         encode_layers(swin, torch.randn(1, 3, 64, 64))
+
+
+def test_blocks_that_give_fewer_tokens_are_refused():
+    backbone = build()
+    backbone.layers[3].register_forward_hook(lambda block, args, tokens: tokens[:, :1])
+    with pytest.raises(ValueError, match=r'the blocks of VisionTransformer give .* all give tokens of one width'):
+        encode_layers(backbone, IMAGES)
+
+
+@torch.no_grad()
+def test_of_more_than_four_blocks_the_last_four_are_read():
+    backbone = build(arch={**VIT['arch'], 'num_layers': 6})
+    last = encode_last_blocks(backbone, IMAGES)
+    assert last.shape == (3, 5 * 16)
+    torch.testing.assert_close(last[:, :16], backbone.ln1(encode_layers(backbone, IMAGES)[:, 2, 0]))

@@ -89,6 +89,15 @@ def test_the_kind_of_features_that_says_the_class_is_chosen(part, blind):
     assert result['base_lr'] in BASE_RATES
 
 
+@pytest.mark.parametrize(('select_on_test', 'rows'), [(True, 200), (False, 180)])
+def test_training_images_are_held_out_only_to_choose_by_them(select_on_test, rows, monkeypatch):
+    seen = []
+    monkeypatch.setattr('mm_graft.evaluation.linear_dinov2.train_heads', lambda features, labels, classes, settings: (
+        seen.append(len(labels)) or train_heads(features, labels, classes, replace(settings, epochs=1))))
+    probe(where_the_class_is(0), replace(SETTINGS, held_out=0.1), select_on_test)
+    assert seen == [rows] * 4
+
+
 def test_it_reports_every_kind_and_on_what_the_head_was_chosen(run, monkeypatch):
     cfg, checkpoint, settings = run
     linear = replace(settings.protocol.linear, epochs=3)

@@ -133,3 +133,4 @@ def test_labels_outside_the_classes_are_refused():
 def test_settings_that_cannot_be_are_named(change, word):
     with pytest.raises(ValueError, match=word):
         replace(QUICK, **change)
+    replace(QUICK, epochs=1, batch_size=1)

@@ -82,6 +82,7 @@ def test_neighbors_and_rates_are_the_usual_ones():
     assert (usual['train_images'], usual['test_images']) == (10000, 10000)
     assert usual['base_lrs'] == (0.01, 0.1, 1, 10)
     assert (usual['linear_epochs'], usual['pool']) == (20, 'cls')
+    assert defaults(LabelFreeProbe) == {'images': 200, 'pool': 'cls'}
 
 
 def test_the_linear_probe_sweeps_the_rates_given_without_weight_decay(cfg):

@@ -98,6 +98,8 @@ def test_folder_and_config_give_the_same_list(folder, tmp_path):
     assert first['images'] == 4
     assert first['classes'] == 2
     assert (tmp_path / 'one.txt').read_text() == (tmp_path / 'two.txt').read_text()
+    assert first == make_split(folder, tmp_path / 'one.txt', share=0.2, seed=0)
+    assert first != make_split(folder, tmp_path / 'one.txt', share=0.2, seed=1)
 
 
 def test_public_list_gets_its_labels_from_the_data(folder, tmp_path):
