@@ -141,12 +141,12 @@ class Evaluation:
         """Features of both sets as the protocols take them."""
         train, test = self.features
         classes = class_names(self.sets[0])
-        num_classes = max(len(classes), int(train.labels.max()) + 1, int(test.labels.max()) + 1)
         missing = sorted(set(test.labels.tolist()) - set(train.labels.tolist()))
         if missing:
             raise ValueError(f'classes {named(missing[:10], classes)} have test but no training images; give training '
                              'images of each class')
         check_two_classes(train.labels.tolist())
+        num_classes = max(len(classes), int(train.labels.max()) + 1)
         names = image_names(self.sets[0])
         tensors = (tensor.to(self.settings.device) for part in (train, test) for tensor in (part.features, part.labels))
         return FrozenData(*tensors, num_classes, [names[index] for index in train.indices.tolist()], classes)

@@ -14,6 +14,8 @@ def write(folder, start, lines):
 def test_a_resumed_run_replaces_what_came_after_its_checkpoint(tmp_path):
     write(tmp_path, '20260101_000000', [dict(step=s, loss=10.0 + s, lr=0.1) for s in (1, 2, 3, 4)])
     write(tmp_path, '20260102_000000', [dict(step=s, loss=20.0 + s, lr=0.1) for s in (3, 5)])
+    write(tmp_path, '20260103_000000', [dict(step=1, rank_me=3.0)])  # stopped before it logged a loss
+    write(tmp_path, '20260104_000000', [])
     assert [(line['step'], line['loss']) for line in read_scalars(tmp_path)] == [(1, 11), (2, 12), (3, 23), (5, 25)]
 
 
