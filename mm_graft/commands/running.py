@@ -22,6 +22,8 @@ from mm_graft.host.config_text import lay_out_once
 from mm_graft.host.idle_remarks import asks_something
 from mm_graft.host.safe_opening import safe_opening
 
+HOOKS_OF_HOST = 'runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint'
+
 
 class StartedHook(Hook):
     """Records that an iteration was completed: later errors are not input errors."""
@@ -60,7 +62,8 @@ def build_runner(cfg: Config) -> Runner:
     chosen = settle_loaders(cfg)
     logging.disable(logging.INFO)
     try:
-        runner = RUNNERS.build(cfg.copy()) if 'runner_type' in cfg else Runner.from_cfg(cfg.copy())
+        built = without_absent_hooks(cfg)
+        runner = RUNNERS.build(built) if 'runner_type' in cfg else Runner.from_cfg(built)
     finally:
         logging.disable(logging.NOTSET)
     runner.logger.setLevel(cfg.get('log_level', 'INFO'))  # a logger of MMEngine forgets only so that it was disabled
@@ -72,6 +75,15 @@ def build_runner(cfg: Config) -> Runner:
         if chosen:
             runner.logger.info(chosen)
     return runner
+
+
+def without_absent_hooks(cfg: Config) -> Config:
+    """A copy without those of ``default_hooks`` that are None, by which the host takes out its own ones alone."""
+    copied = cfg.copy()
+    if cfg.get('default_hooks'):
+        copied.default_hooks = {name: hook for name, hook in cfg.default_hooks.items()
+                                if hook is not None or name in HOOKS_OF_HOST}
+    return copied
 
 
 def join_processes(cfg: Config) -> None:

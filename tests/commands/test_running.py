@@ -4,7 +4,7 @@ from mmengine.config import Config
 from yapf.yapflib import yapf_api
 
 from mm_graft.commands.messages import ReportedError
-from mm_graft.commands.running import StartedHook, build_runner, guarded, reported
+from mm_graft.commands.running import StartedHook, build_runner, guarded, reported, without_absent_hooks
 from mm_graft.files import WriteError
 from mm_graft.host.safe_opening import load
 from tests.tiny import mae, settings
@@ -51,3 +51,10 @@ def test_errors_after_the_first_iteration_are_of_the_run_but_for_a_full_disk(err
     started.started = True
     with pytest.raises(later), reported(started):
         raise error
+
+
+def test_hooks_that_a_config_takes_out_are_not_built():
+    cfg = Config(dict(default_hooks=dict(preemption=None, timer=None, init=dict(type='Hook'))))
+    assert without_absent_hooks(cfg).default_hooks == dict(timer=None, init=dict(type='Hook'))
+    assert 'preemption' in cfg.default_hooks
+    assert without_absent_hooks(Config(dict(default_hooks=None))).default_hooks is None

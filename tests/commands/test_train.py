@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.hooks import Hook
 
 from mm_graft.commands import train
 from mm_graft.commands.main import build_parser
@@ -129,6 +130,8 @@ def test_a_disk_that_is_full_is_one_line_before_and_after_the_first_iteration(
         raise OSError(28, 'No space left on device')
 
     monkeypatch.setattr(name, full)
+    monkeypatch.setattr('mm_graft.engine.reliability.preemption_hook.PreemptionHook.before_train',
+                        Hook.before_train)  # its handlers would outlive a run that fails
     line = refused('train', config, '--work-dir', tmp_path / 'run')
     assert line == f'error: {tmp_path}/run cannot be written: No space left on device; make room there, or name ' \
                    'another folder'
