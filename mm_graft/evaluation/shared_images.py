@@ -13,23 +13,24 @@ from mm_graft.evaluation.datasets import image_names
 from mm_graft.files import sha256_of_file
 from mm_graft.spelling import some_of
 
-LIMIT = 10_000  # images of both sets, up to which files of one size are compared by their content
+LIMIT = 10_000  # images of both sets, up to which files are asked for what they are, and read where sizes agree
 
 
 def shared_images(train: Dataset, test: Dataset) -> list[str]:
     """Names of the test images that are training images too.
 
-    Files by what they are, so that links count; those of small sets, and images in memory, also by their content.
+    Files of small sets by what they are, so that links count, and by their content; those of large ones by their paths
+    alone, since a cluster's storage takes milliseconds a question. Images in memory by their content.
     """
-    ours, theirs = list(_images(train)), list(_images(test))
+    small = len(train) + len(test) <= LIMIT
+    ours, theirs = list(_images(train, small)), list(_images(test, small))
     files, sizes = ({image[place] for image in ours} for place in (0, 1))
     same = {index for index, (file, _, _) in enumerate(theirs) if file in files}
-    if len(ours) + len(theirs) <= LIMIT:
-        rest = [(index, size, path) for index, (_, size, path) in enumerate(theirs)
-                if index not in same and size and size in sizes]
-        wanted = {size for _, size, _ in rest}
-        contents = {sha256_of_file(path) for _, size, path in ours if size in wanted}
-        same |= {index for index, _, path in rest if sha256_of_file(path) in contents}
+    rest = [(index, size, path) for index, (_, size, path) in enumerate(theirs)
+            if index not in same and size and size in sizes]
+    wanted = {size for _, size, _ in rest}
+    contents = {sha256_of_file(path) for _, size, path in ours if size in wanted}
+    same |= {index for index, _, path in rest if sha256_of_file(path) in contents}
     names = image_names(test)
     return [names[index] for index in sorted(same)]
 
@@ -43,12 +44,14 @@ def warn_of_shared(train: Dataset, test: Dataset) -> None:
                   logger='current', level=logging.WARNING)
 
 
-def _images(dataset: Dataset) -> Iterator[tuple[Hashable, int | None, str | None]]:
-    """Of every image what it is, and of a file its size and path."""
+def _images(dataset: Dataset, ask: bool) -> Iterator[tuple[Hashable, int | None, str | None]]:
+    """Of every image what it is, and of a file that may be asked its size and path."""
     for index in range(len(dataset)):
         info = dataset.get_data_info(index)
         path, image = info.get('img_path'), info.get('img')
-        if path is not None and os.path.isfile(path):
+        if path is not None and not ask:
+            yield os.path.abspath(path), None, None
+        elif path is not None and os.path.isfile(path):
             status = os.stat(path)
             yield (status.st_dev, status.st_ino), status.st_size, path
         elif image is not None:

@@ -45,9 +45,12 @@ def test_links_and_copies_are_shared_and_other_files_of_that_size_are_not(folder
     assert shared_images(*sets(folders)) == ['class/copy.bmp', 'class/link.bmp']
 
 
-def test_large_sets_are_compared_without_reading_their_files(folders, monkeypatch):
+def test_large_sets_are_compared_by_their_paths_without_a_question_to_the_storage(folders, monkeypatch):
+    train, test = sets(folders)
     monkeypatch.setattr(module, 'LIMIT', 5)
-    assert shared_images(*sets(folders)) == ['class/link.bmp']
+    shutil.rmtree(folders)
+    assert shared_images(train, test) == []
+    assert shared_images(train, train) == ['class/0.bmp', 'class/1.bmp', 'class/2.bmp']
 
 
 def test_images_in_memory_are_compared_by_their_pixels():
