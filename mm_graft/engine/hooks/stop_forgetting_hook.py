@@ -6,6 +6,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mm_graft.checkpoints.intact import ATOMIC
+from mm_graft.host.safe_opening import safe_opening
 from mm_graft.registry import HOOKS
 
 KEPT = 'kept.pth'
@@ -96,7 +97,8 @@ class StepBackHook(StopForgettingHook):
         """End the training with the best weights that were kept."""
         super().stop(runner)
         path = Path(runner.work_dir) / KEPT
-        runner.load_checkpoint(str(path), map_location='cpu', strict=True)
+        with safe_opening():
+            runner.load_checkpoint(str(path), map_location='cpu', strict=True)
         runner.logger.warning(f'back to {path}, where {self.gain} was {runner.message_hub.get_info("best_gain"):.2f}')
 
     def _keep(self, runner: Runner) -> None:
