@@ -5,11 +5,13 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
 import sys
 import tarfile
+from itertools import takewhile
 from pathlib import Path
 
 import cv2
@@ -20,8 +22,10 @@ from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, init_default_scope
 
 from mm_graft.checkpoints.files import Origin, convert_file
+from mm_graft.commands.configs import load_config
 from tests.docs.small import first_checkpoint, named_checkpoints, small_config
 from tests.shrink import TINY_WIDTH
+from tests.test_overrides import parse
 
 ROOT = Path(__file__).parents[2]
 # copied, not linked: what a command writes must not land in the checkout
@@ -93,6 +97,15 @@ def made_small(command: str, processes: int = 2) -> str:
     for name, fewer in FEWER.items():
         command += fewer if name in command else ''
     return first_checkpoint(command)
+
+
+def overrides_in(command: str) -> dict | None:
+    """What a command sets in its config."""
+    words = shlex.split(command)
+    if '--cfg-options' not in words:
+        return None
+    after = words[words.index('--cfg-options') + 1:]
+    return parse(list(takewhile(lambda word: not word.startswith('--'), after)))
 
 
 class Sandbox:
@@ -189,7 +202,7 @@ class Sandbox:
         given = re.findall(r'[\w./-]+\.(?:pth(?:\.tar)?|pt|th)\b', command)
         starting = command.split(' --')[0] if re.search('train|doctor|lr_grid', command) else ''
         for config in re.findall(r'(?:experiments/\w+/)?configs/\S+\.py', starting):
-            cfg = Config.fromfile(ROOT / config)
+            cfg = load_config(str(ROOT / config), overrides_in(command))
             given += [first_checkpoint(hook.checkpoint) for hook in named_checkpoints(cfg)]
         for word in given:
             run = re.fullmatch(r'work_dirs/(?:.*/)?([\w.-]+)/\w+\.pth', word)
