@@ -101,3 +101,9 @@ def test_tables_of_windows_belong_to_no_grid_of_patches():
     assert to_grid(window, (4, 4), (8, 8)) == window
     beit = {'rel_pos_bias.relative_position_bias_table': torch.randn(172, 3)}
     assert find_grid(beit).grid == (7, 7)
+
+
+@pytest.mark.parametrize('shape', [(16, ), (1, 16, 3, 8)])
+def test_what_is_no_list_of_patches_has_no_grid(shape):
+    with pytest.raises(ValueError, match='is of no square grid'):
+        find_grid({'pos_embed': torch.randn(shape)})

@@ -3,7 +3,7 @@ import torch
 from mmengine.registry import MODELS
 
 from mm_graft.checkpoints import CheckpointError, convert_model, detect_layout, load_backbone, read_checkpoint
-from mm_graft.checkpoints.refiner import REFINER
+from mm_graft.checkpoints.refiner import DATA2VEC2, REFINER
 from tests.tiny import VIT, mae_file
 
 RENAMED = {'cls_token': 'cls_tokens.tokens', 'pos_embed': 'pos_embed.embed'}
@@ -86,10 +86,13 @@ def test_positions_may_lie_in_rows_or_not_be_there_at_all():
 
 
 def test_data2vec_needs_the_norms_behind(tmp_path):
-    torch.save({'model': {**data2vec(), '_ema': {'blocks.0.norm1.weight': torch.zeros(16)}}}, tmp_path / 'd2v2.pt')
+    torch.save({'model': {**data2vec(), f'{IMAGE}alibi_scale': torch.ones(1),
+                          '_ema': {'blocks.0.norm1.weight': torch.zeros(16)}}}, tmp_path / 'd2v2.pt')
     assert detect_layout(data2vec()) == 'data2vec2'
     coverage = load_backbone(build('PostNormViT'), str(tmp_path / 'd2v2.pt'))
     assert coverage.dropped[f'{IMAGE}decoder.proj.bias'] == 'decoder'
+    assert coverage.dropped[f'{IMAGE}alibi_scale'] == 'not used for images'
+    assert DATA2VEC2.read({'_ema.proj': torch.ones(1)}).dropped == {'_ema.proj': "fairseq's copy of the teacher"}
     with pytest.raises(CheckpointError, match='left over'):
         load_backbone(build(), str(tmp_path / 'd2v2.pt'))
 

@@ -36,10 +36,11 @@ def test_a_window_holds_a_square_of_neighboring_tokens_and_zeros_beyond_the_edge
 
 
 def test_windows_of_one_image_follow_each_other_and_images_never_share_one():
-    x = torch.arange(24.).reshape(3, 2, 4, 1)
+    x = torch.arange(48.).reshape(3, 4, 4, 1)
     seen = []
     attend_in_windows(lambda windows: seen.append(windows) or windows, x, 2)
-    assert seen[0][..., 0].tolist() == [[at, at + 1, at + 4, at + 5] for at in (0, 2, 8, 10, 16, 18)]
+    assert seen[0][..., 0].tolist() == [[at, at + 1, at + 4, at + 5] for first in (0, 16, 32)
+                                        for at in (first, first + 2, first + 8, first + 10)]
 
 
 @pytest.mark.parametrize('kind', KINDS)

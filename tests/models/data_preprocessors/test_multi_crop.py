@@ -73,6 +73,7 @@ def test_local_views_are_blurred_as_often_as_asked():
     for probability, share in ((1.0, 1.0), (0.3, 0.3)):
         local = views({'inputs': checkers}, **settings | dict(local_blur_probability=probability))[2] * 50 + 100
         assert (local.std((1, 2, 3)) < 60).float().mean().item() == pytest.approx(share, abs=0.15)
+        assert local.mean().item() == pytest.approx(127.5, abs=1)  # solarized they would be black
 
 
 def test_evaluation_sees_the_image_as_it_is(batch):
