@@ -90,7 +90,7 @@ def test_a_tiny_conmim_beats_its_own_initialization_in_knn(images, tmp_path):
         train_cfg={'by_epoch': True, 'max_epochs': 10},
         optim_wrapper={
             'constructor': 'mm_graft.GraftOptimWrapperConstructor', 'paramwise_cfg': {'stage_lr_mult': [1.0]},
-            'optimizer': {'type': 'AdamW', 'lr': 3e-3, 'betas': (0.9, 0.98), 'weight_decay': 0.05}
+            'optimizer': {'type': 'AdamW', 'lr': 1e-3, 'betas': (0.9, 0.98), 'weight_decay': 0.05}
         },
         param_scheduler={'type': 'mm_graft.WarmupCosineLR', 'warmup': 1, 'convert_to_iter_based': True},
         default_scope='mmpretrain', randomness={'seed': 0}, experiment_name=f'learns_{tmp_path.name}')
