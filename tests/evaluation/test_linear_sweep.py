@@ -99,8 +99,9 @@ def test_diverged_head_counts_as_wrong_and_leaves_the_others_alone():
 
 
 def test_rates_and_decays_must_pair():
-    with pytest.raises(ValueError, match='one each a head'):
-        sweep(lrs=[0.1])
+    for lrs, decays in (([0.1], [0.0, 0.01]), ([], [])):
+        with pytest.raises(ValueError, match='one each a head'):
+            sweep(lrs=lrs, weight_decays=decays)
 
 
 def test_batch_norm_uses_running_statistics_when_it_scores_and_none_of_a_single_row():

@@ -92,6 +92,9 @@ def test_a_file_that_holds_objects_or_nothing_is_refused(tmp_path):
     for name in 'ab':
         with pytest.raises(ValueError, match=rf'{name}\.npz cannot be read'):
             read_class_embeddings(tmp_path / f'{name}.npz')
+    torch.save(['classes', 'embeddings'], tmp_path / 'list.pt')
+    with pytest.raises(ValueError, match='lack classes and embeddings'):
+        read_class_embeddings(tmp_path / 'list.pt')
 
 
 @pytest.mark.parametrize(('given', 'error'), [

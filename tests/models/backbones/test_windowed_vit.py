@@ -101,6 +101,14 @@ def test_as_configs_name_it_it_gives_maps_after_every_third_of_twelve_blocks(kin
     assert [block.attn.window for block in vit.layers] == [14, 14, None] * 4
 
 
+def test_attention_has_the_biases_and_scales_that_are_asked_for():
+    assert all(block.attn.qkv.bias is None for block in build(qkv_bias=False).layers)
+    settings = dict(arch=ARCH, img_size=32, patch_size=8, out_indices=[1, 3], qkv_bias=False, final_norm=False,
+                    layer_scale_init_value=0.1)
+    ours, host = (MODELS.build(dict(type=kind, **settings)) for kind in ('mm_graft.WindowedViT', 'VisionTransformer'))
+    assert ours.state_dict().keys() == host.state_dict().keys()
+
+
 def test_an_encoder_without_a_class_token_is_built():
     assert build(with_cls_token=False, final_norm=True)(torch.randn(1, 3, 32, 32))[1].shape == (1, 16, 4, 4)
 

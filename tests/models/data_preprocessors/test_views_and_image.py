@@ -37,8 +37,23 @@ def test_the_share_of_the_crop_matters_and_is_checked(batch):
         return build(image_scale=scale)(batch, True)['inputs'][2]
 
     assert not torch.equal(third((0.2, 1.0)), third((0.9, 1.0)))
-    with pytest.raises(ValueError, match='image_scale'):
-        build(image_scale=(0.0, 1.0))
+    for scale in ((0.0, 1.0), (0.5, 0.3), (0.5, 1.1)):
+        with pytest.raises(ValueError, match='image_scale'):
+            build(image_scale=scale)
+
+
+def test_the_image_is_a_crop_of_its_own_area_and_of_the_views_ratio():
+    place = torch.arange(64.).expand(16, 64, 64)
+    inputs = torch.stack([place, place.transpose(1, 2), place], 1)  # how far to the right, and how far down
+    image = build(image_scale=(0.2, 0.2), ratio=(2.0, 2.0), flip_probability=0.0)({'inputs': inputs}, True)['inputs'][2]
+    across, down = ((image[:, channel] * 50).flatten(1) for channel in (0, 1))
+    for values, side in ((across, 64 * 0.4**0.5), (down, 64 * 0.1**0.5)):
+        torch.testing.assert_close(values.amax(1) - values.amin(1), torch.full((16, ), side), atol=0, rtol=0.06)
+
+
+def test_no_version_needs_a_gradient(batch):
+    inputs = {'inputs': batch['inputs'].float().requires_grad_(True)}
+    assert not any(version.requires_grad for version in build()(inputs, True)['inputs'])
 
 
 def test_evaluation_sees_the_image_as_it_is(batch):
