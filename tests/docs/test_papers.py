@@ -83,7 +83,6 @@ def test_a_command_runs_on_small_models(command, sandbox):
         done = sandbox.run(small)
         status, told = done.returncode, done.stdout
     else:
-        sandbox.make_room(small)
         sandbox.provide(small)
         status, told = run_words(words, sandbox.folder, log), log.read_text()
     assert status == 0, f'{small}\n{told[-3000:]}'
